@@ -1,0 +1,61 @@
+"""Time, as something that can be handed in: nothing else in rackctl sleeps or reads a clock."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from rackctl.errors import Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Return the time of day, aware, in UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that only ever grow; for durations."""
+
+    def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def wait_until(
+    probe: Callable[[], T | None],
+    *,
+    clock: Clock,
+    timeout: float,
+    interval: float,
+    what: Callable[[], str],
+) -> T:
+    """Call ``probe`` until it returns something other than None, and return that.
+
+    ``timeout`` and ``interval`` are seconds of ``clock``. The probe runs at least once, and once more at the
+    deadline. ``what`` completes "gave up after … waiting for"; it is asked only then, so it can name the
+    last state seen. Raises Timeout.
+    """
+    deadline = clock.monotonic() + timeout
+    while True:
+        result = probe()
+        if result is not None:
+            return result
+        left = deadline - clock.monotonic()
+        if left <= 0:
+            raise Timeout(f"gave up after {timeout:g} s waiting for {what()}")
+        clock.sleep(min(interval, left))
