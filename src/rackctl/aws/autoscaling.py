@@ -1,0 +1,127 @@
+"""EC2 Auto Scaling: groups, their instances, what they are doing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rackctl.aws.ec2 import tags_of
+from rackctl.model import AutoScalingGroup, GroupInstance, LaunchTemplateRef, ScalingActivity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rackctl.aws.session import Client
+
+_INSTANCES_PER_DESCRIBE = 50
+
+
+class AutoScaling:
+    def __init__(self, call: Client) -> None:
+        self._call = call
+
+    def groups_tagged(self, tags: Mapping[str, str]) -> Iterator[AutoScalingGroup]:
+        """Yield the groups that carry all these tags."""
+        filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
+        for page in self._call.pages("describe_auto_scaling_groups", Filters=filters, MaxRecords=100):
+            yield from map(_group, page["AutoScalingGroups"])
+
+    def groups(self, names: Sequence[str]) -> list[AutoScalingGroup]:
+        """Describe groups by name. One that does not exist is left out."""
+        if not names:
+            return []  # to AWS, no names are all names
+        return [
+            _group(document)
+            for page in self._call.pages(
+                "describe_auto_scaling_groups",
+                resource=", ".join(names),
+                AutoScalingGroupNames=list(names),
+                MaxRecords=100,
+            )
+            for document in page["AutoScalingGroups"]
+        ]
+
+    def groups_of(self, ec2_instance_ids: Sequence[str]) -> dict[str, str]:
+        """Map each of these instances that is in a group to the group's name."""
+        return {
+            document["InstanceId"]: document["AutoScalingGroupName"]
+            for start in range(0, len(ec2_instance_ids), _INSTANCES_PER_DESCRIBE)
+            for document in self._call(
+                "describe_auto_scaling_instances",
+                InstanceIds=list(ec2_instance_ids[start : start + _INSTANCES_PER_DESCRIBE]),
+            )["AutoScalingInstances"]
+        }
+
+    def terminate_instance(self, ec2_instance_id: str, *, decrement_desired_capacity: bool) -> None:
+        """Terminate a member of a group, lifecycle hooks and all."""
+        self._call(
+            "terminate_instance_in_auto_scaling_group",
+            resource=ec2_instance_id,
+            InstanceId=ec2_instance_id,
+            ShouldDecrementDesiredCapacity=decrement_desired_capacity,
+        )
+
+    def activities(self, auto_scaling_group_name: str) -> list[ScalingActivity]:
+        """Give a group's newest scaling activities, up to 100, newest first."""
+        answer = self._call(
+            "describe_scaling_activities",
+            resource=auto_scaling_group_name,
+            AutoScalingGroupName=auto_scaling_group_name,
+        )
+        return [
+            ScalingActivity(
+                activity_id=document["ActivityId"],
+                description=document.get("Description", ""),
+                status_code=document["StatusCode"],
+                start_time=document["StartTime"],
+                status_message=document.get("StatusMessage", ""),
+            )
+            for document in answer["Activities"]
+        ]
+
+
+def _group(document: dict[str, Any]) -> AutoScalingGroup:
+    policy = document.get("MixedInstancesPolicy")
+    specification = document.get("LaunchTemplate")
+    overrides: list[LaunchTemplateRef] = []
+    if policy:
+        template = policy["LaunchTemplate"]
+        specification = template["LaunchTemplateSpecification"]
+        overrides = [
+            launch_template_ref(override["LaunchTemplateSpecification"])
+            for override in template.get("Overrides", ())
+            if "LaunchTemplateSpecification" in override
+        ]
+    return AutoScalingGroup(
+        auto_scaling_group_name=document["AutoScalingGroupName"],
+        min_size=document["MinSize"],
+        max_size=document["MaxSize"],
+        desired_capacity=document["DesiredCapacity"],
+        instances=tuple(map(_group_instance, document.get("Instances", ()))),
+        suspended_processes=frozenset(p["ProcessName"] for p in document.get("SuspendedProcesses", ())),
+        launch_template=launch_template_ref(specification) if specification else None,
+        launch_configuration_name=document.get("LaunchConfigurationName", ""),
+        mixed_instances_policy=policy,
+        overrides=tuple(overrides),
+        tags=tags_of(document),
+    )
+
+
+def _group_instance(document: dict[str, Any]) -> GroupInstance:
+    specification = document.get("LaunchTemplate")
+    return GroupInstance(
+        ec2_instance_id=document["InstanceId"],
+        lifecycle_state=document["LifecycleState"],
+        health_status=document.get("HealthStatus", ""),
+        availability_zone=document.get("AvailabilityZone", ""),
+        launch_template=launch_template_ref(specification) if specification else None,
+        protected_from_scale_in=document.get("ProtectedFromScaleIn", False),
+    )
+
+
+def launch_template_ref(document: dict[str, Any]) -> LaunchTemplateRef:
+    """Read a LaunchTemplateSpecification; a missing version means ``$Default``, as AWS takes it."""
+    return LaunchTemplateRef(
+        launch_template_id=document.get("LaunchTemplateId", ""),
+        launch_template_name=document.get("LaunchTemplateName", ""),
+        version=document.get("Version", "$Default"),
+    )

@@ -1,0 +1,84 @@
+"""S3: small objects, and the conditional writes that locks are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rackctl.aws.errors import AwsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rackctl.aws.session import Client
+
+# 412 when the condition does not hold, 409 when two conditional writes meet.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+_CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    body: bytes
+    etag: str
+
+
+class S3:
+    def __init__(self, call: Client) -> None:
+        self._call = call
+
+    def get(self, bucket: str, key: str) -> StoredObject | None:
+        """Read an object, or None where there is none. Raises NotFound for no such bucket."""
+        try:
+            answer = self._call("get_object", resource=_url(bucket, key), Bucket=bucket, Key=key)
+        except AwsError as error:
+            if error.code in {"NoSuchKey", "404"}:
+                return None
+            raise
+        with answer["Body"] as body:
+            return StoredObject(body.read(), answer["ETag"])
+
+    def create(self, bucket: str, key: str, body: bytes) -> str | None:
+        """Write an object that must not exist yet, and give its ETag; None when it does exist."""
+        return self._put(bucket, key, body, IfNoneMatch="*")
+
+    def replace(self, bucket: str, key: str, body: bytes, *, etag: str) -> str | None:
+        """Write an object over the version with this ETag, and give the new one; None when it has changed."""
+        return self._put(bucket, key, body, IfMatch=etag)
+
+    def delete(self, bucket: str, key: str, *, etag: str = "") -> bool:
+        """Delete an object, with ``etag`` only while it is that version; tell whether it was."""
+        condition = {"IfMatch": etag} if etag else {}
+        try:
+            self._call("delete_object", resource=_url(bucket, key), Bucket=bucket, Key=key, **condition)
+        except AwsError as error:
+            if error.code in _CONDITION_FAILED:
+                return False
+            raise
+        return True
+
+    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+        """Yield the keys of the objects under a prefix, in S3's order."""
+        for page in self._call.pages("list_objects_v2", resource=_url(bucket, prefix), Bucket=bucket, Prefix=prefix):
+            yield from (document["Key"] for document in page.get("Contents", ()))
+
+    def _put(self, bucket: str, key: str, body: bytes, **condition: Any) -> str | None:
+        try:
+            answer = self._call(
+                "put_object",
+                resource=_url(bucket, key),
+                Bucket=bucket,
+                Key=key,
+                Body=body,
+                ContentType="application/json",
+                **condition,
+            )
+        except AwsError as error:
+            if error.code in _CONDITION_FAILED:
+                return None
+            raise
+        return str(answer["ETag"])
+
+
+def _url(bucket: str, key: str) -> str:
+    return f"s3://{bucket}/{key}"

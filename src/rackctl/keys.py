@@ -1,0 +1,187 @@
+"""SSH keys: made here, sealed by KMS, kept in S3, one for each EC2 key pair."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from rackctl.errors import NotFound, RackctlError, UsageError
+
+if TYPE_CHECKING:
+    from rackctl.rack import Rack
+
+KeyType = Literal["ed25519", "rsa"]
+
+_FORMAT_VERSION = 1
+_MEMBERS = {"key_name", "type", "public_key", "created", "private_key"}
+_RSA_BITS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SshKey:
+    """An SSH key pair. ``private_key`` is in OpenSSH's format, unencrypted, and exists in memory only.
+
+    ``public_key`` is ``TYPE BASE64``, as in an authorized_keys file; ``fingerprint`` is OpenSSH's SHA-256 form.
+    """
+
+    key_name: str
+    key_type: KeyType
+    public_key: str
+    created: datetime
+    private_key: bytes = field(repr=False)
+    reason: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(base64.b64decode(self.public_key.split()[1])).digest()
+        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def key_name(rack: str, created: datetime) -> str:
+    """Name a new key of a rack; such names sort by age."""
+    return f"{rack}-keypair-{created.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def generate(name: str, *, created: datetime, key_type: KeyType = "ed25519", reason: str = "") -> SshKey:
+    """Make a new key pair: Ed25519, or RSA of 4,096 bits."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    forbid_core_files()
+    private: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey = (
+        ed25519.Ed25519PrivateKey.generate()
+        if key_type == "ed25519"
+        else rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+    )
+    public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return SshKey(
+        key_name=name,
+        key_type=key_type,
+        public_key=public.decode("ascii"),
+        created=created,
+        reason=reason,
+        private_key=private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        ),
+    )
+
+
+class KeyStore:
+    """The keys of one rack, in its bucket.
+
+    Each is one object, ``<prefix>/keys/<key name>.json``, written once and never changed. Its private half is
+    what KMS `Encrypt` gave, bound to the rack's and the key's name by the encryption context.
+    """
+
+    def __init__(self, rack: Rack) -> None:
+        self._rack = rack
+
+    def store(self, key: SshKey) -> None:
+        """Seal a key and keep it. Storing the same key again does no harm; another by its name is refused."""
+        rack = self._rack
+        sealed = rack.aws.kms.encrypt(
+            rack.require("kms_key"), key.private_key, self._context(key.key_name), what=f"SSH key {key.key_name}"
+        )
+        document = {
+            "version": _FORMAT_VERSION,
+            "key_name": key.key_name,
+            "type": key.key_type,
+            "public_key": key.public_key,
+            "fingerprint": key.fingerprint,
+            "created": key.created.astimezone(UTC).isoformat(timespec="seconds"),
+            "reason": key.reason,
+            "private_key": base64.b64encode(sealed).decode("ascii"),
+        }
+        where = self._object(key.key_name)
+        if rack.aws.s3.create(rack.require("bucket"), where, json.dumps(document, indent=2).encode()) is not None:
+            return
+        stored = self._document(key.key_name)
+        if stored is None or stored["public_key"] != key.public_key:
+            raise RackctlError(f"another SSH key is stored as {self._url(key.key_name)}; nothing was overwritten")
+
+    def fetch(self, name: str) -> SshKey:
+        """Give a key, opened by KMS. Raises NotFound, AccessDenied or RackctlError, each with the remedy."""
+        if not name:
+            raise _no_key("the instance was launched without an SSH key")
+        document = self._document(name)
+        if document is None:
+            raise _no_key(f"the instance's key pair is {name}, and there is no {self._url(name)}")
+        sealed = base64.b64decode(document["private_key"], validate=True)
+        forbid_core_files()
+        opened = self._rack.aws.kms.decrypt(
+            sealed, self._context(name), what=f"SSH key {name}", kms_key=self._rack["kms_key"]
+        )
+        return SshKey(
+            key_name=name,
+            key_type=document["type"],
+            public_key=document["public_key"],
+            created=datetime.fromisoformat(document["created"]),
+            reason=document.get("reason", ""),
+            private_key=opened,
+        )
+
+    def names(self) -> list[str]:
+        """Give the names of the stored keys, oldest first."""
+        prefix = f"{self._rack['prefix']}/keys/"
+        stored = self._rack.aws.s3.keys(self._rack.require("bucket"), prefix)
+        return sorted(key.removeprefix(prefix).removesuffix(".json") for key in stored if key.endswith(".json"))
+
+    def delete(self, name: str) -> None:
+        """Delete a key; one that is not there is no error."""
+        self._rack.aws.s3.delete(self._rack.require("bucket"), self._object(name))
+
+    def _document(self, name: str) -> dict[str, Any] | None:
+        stored = self._rack.aws.s3.get(self._rack.require("bucket"), self._object(name))
+        if stored is None:
+            return None
+        try:
+            document = json.loads(stored.body)
+            version = document["version"]
+            if (
+                version == _FORMAT_VERSION
+                and {"key_name", "type", "public_key", "created", "private_key"} <= document.keys()
+            ):
+                return dict(document)
+        except (ValueError, TypeError, KeyError) as error:
+            raise RackctlError(f"{self._url(name)} is not an SSH key that rackctl has stored ({error})") from error
+        raise RackctlError(
+            f"{self._url(name)} has format version {version}; this rackctl reads version {_FORMAT_VERSION}",
+            hint="update rackctl",
+        )
+
+    def _object(self, name: str) -> str:
+        # EC2 allows nearly any character in a key pair's name; S3 keys and our prefix do not mean the same by all.
+        if not re.fullmatch(r"[\w .@+=:,()-]{1,255}", name, re.ASCII) or name.startswith("."):
+            raise UsageError(f'"{name}" cannot be the name of a stored SSH key')
+        return f"{self._rack['prefix']}/keys/{name}.json"
+
+    def _url(self, name: str) -> str:
+        return f"s3://{self._rack.require('bucket')}/{self._object(name)}"
+
+    def _context(self, name: str) -> dict[str, str]:
+        return {"rackctl:rack": self._rack.name, "rackctl:key-name": name}
+
+
+def _no_key(why: str) -> NotFound:
+    return NotFound(
+        "no instance key found. Did you forget to run `rackctl instances keyroll`?",
+        hint=f"{why}; a keyroll replaces the rack's instances by ones with a key of rackctl's own",
+    )
+
+
+def forbid_core_files() -> None:
+    """Keep this process's memory out of core files, and from other processes of the same user."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if sys.platform == "linux":
+        import ctypes
+
+        # A core_pattern that is a pipe ignores the limit; it heeds this. prctl(2), PR_SET_DUMPABLE.
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)

@@ -1,0 +1,225 @@
+"""What AWS tells us, as frozen values in AWS's own terms. Nothing here asks AWS anything.
+
+Times are aware datetimes in UTC. CPU is in ECS units (1,024 a core), memory in MiB. Enumerations keep AWS's
+spelling (``ACTIVE``, ``InService``, ``shutting-down``). A value AWS left out is None, or an empty string
+where AWS uses one itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+# EC2 ids are "i-" and 8 hexadecimal digits (before 2016) or 17.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html
+_EC2_INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+
+
+def is_ec2_instance_id(text: str) -> bool:
+    """Tell whether a text is a whole EC2 instance id."""
+    return _EC2_INSTANCE_ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An EC2 instance, as DescribeInstances reports it."""
+
+    ec2_instance_id: str
+    state: str
+    launch_time: datetime
+    instance_type: str = ""
+    availability_zone: str = ""
+    private_ip: str = ""
+    public_ip: str = ""
+    key_name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_going(self) -> bool:
+        """Whether EC2 has begun to end it, or has ended it."""
+        return self.state in {"shutting-down", "terminated"}
+
+    @property
+    def auto_scaling_group_name(self) -> str:
+        """The group it belongs to, from the tag that Auto Scaling puts on what it launches."""
+        return self.tags.get("aws:autoscaling:groupName", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    cpu: int = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerInstance:
+    """A registration of an EC2 instance with an ECS cluster."""
+
+    container_instance_arn: str
+    ec2_instance_id: str
+    status: str
+    agent_connected: bool
+    running_tasks_count: int = 0
+    pending_tasks_count: int = 0
+    registered: Resources = Resources()
+    remaining: Resources = Resources()
+    registered_at: datetime | None = None
+    agent_version: str = ""
+    status_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RackInstance:
+    """One line of the list: an EC2 instance, its registration with ECS, or both."""
+
+    ec2_instance_id: str
+    instance: Instance | None = None
+    container_instance: ContainerInstance | None = None
+
+    @property
+    def status(self) -> str:
+        """One lower-case word for what it is doing.
+
+        An instance that EC2 is stopping or terminating shows EC2's word, even while ECS has yet to notice.
+        Otherwise the ECS status; ``unregistered`` for one that runs and ECS does not know; ``gone`` for a
+        registration whose instance no longer exists.
+        """
+        state = self.instance.state if self.instance else "terminated"
+        if self.container_instance is None:
+            return "unregistered" if state == "running" else state
+        if state == "terminated":
+            return "gone"
+        return self.container_instance.status.lower() if state in {"pending", "running"} else state
+
+    @property
+    def agent_connected(self) -> bool:
+        return bool(self.container_instance and self.container_instance.agent_connected)
+
+    @property
+    def started(self) -> datetime | None:
+        if self.instance:
+            return self.instance.launch_time
+        return self.container_instance.registered_at if self.container_instance else None
+
+    @property
+    def cpu_percent(self) -> float | None:
+        """Share of registered CPU that tasks reserve, 0 to 100; None when nothing is registered."""
+        ci = self.container_instance
+        return _reserved(ci.registered.cpu, ci.remaining.cpu) if ci else None
+
+    @property
+    def memory_percent(self) -> float | None:
+        """Share of registered memory that tasks reserve, 0 to 100; None when nothing is registered."""
+        ci = self.container_instance
+        return _reserved(ci.registered.memory, ci.remaining.memory) if ci else None
+
+
+def _reserved(registered: int, remaining: int) -> float | None:
+    return (registered - remaining) / registered * 100 if registered else None
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchTemplateRef:
+    """A launch template and a version of it: a number, ``$Latest`` or ``$Default``, as somebody named it."""
+
+    launch_template_id: str
+    launch_template_name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInstance:
+    """A member of an Auto Scaling group."""
+
+    ec2_instance_id: str
+    lifecycle_state: str
+    health_status: str
+    availability_zone: str
+    launch_template: LaunchTemplateRef | None = None
+    protected_from_scale_in: bool = False
+
+    @property
+    def is_going(self) -> bool:
+        return self.lifecycle_state.startswith(("Terminating", "Terminated"))
+
+
+@dataclass(frozen=True, slots=True)
+class AutoScalingGroup:
+    """An Auto Scaling group.
+
+    ``launch_template`` is the group's own or, with a MixedInstancesPolicy, the policy's; ``overrides`` are the
+    templates that entries of the policy name for themselves.
+    """
+
+    auto_scaling_group_name: str
+    min_size: int
+    max_size: int
+    desired_capacity: int
+    instances: tuple[GroupInstance, ...] = ()
+    suspended_processes: frozenset[str] = frozenset()
+    launch_template: LaunchTemplateRef | None = None
+    launch_configuration_name: str = ""
+    mixed_instances_policy: Mapping[str, object] | None = None
+    overrides: tuple[LaunchTemplateRef, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingActivity:
+    activity_id: str
+    description: str
+    status_code: str
+    start_time: datetime
+    status_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An ECS task. ``group`` is ``service:NAME`` for a service's task; ``started_by`` its deployment's id."""
+
+    task_arn: str
+    last_status: str
+    desired_status: str = ""
+    group: str = ""
+    container_instance_arn: str = ""
+    started_by: str = ""
+    stopped_reason: str = ""
+
+    @property
+    def service_name(self) -> str:
+        """The service it belongs to; empty for a task that somebody ran by hand."""
+        return self.group.removeprefix("service:") if self.group.startswith("service:") else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEvent:
+    created_at: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An ECS service. The percents are of ``desired_count``, as its deployment configuration gives them."""
+
+    service_name: str
+    service_arn: str
+    scheduling_strategy: str
+    desired_count: int
+    running_count: int
+    minimum_healthy_percent: int
+    maximum_percent: int
+    events: tuple[ServiceEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One entry of ``failures[]``, by which ECS reports what went wrong with one item of a request."""
+
+    arn: str
+    reason: str
+    detail: str = ""
