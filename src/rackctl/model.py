@@ -136,6 +136,7 @@ class LaunchTemplateRef:
 class GroupInstance:
     """A member of an Auto Scaling group."""
 
+    auto_scaling_group_name: str
     ec2_instance_id: str
     lifecycle_state: str
     health_status: str

@@ -404,6 +404,10 @@ class Rack:
         default = setting.default(self.name)
         return Value(default, "default" if default else "not set")
 
+    def is_given(self, name: str) -> bool:
+        """Tell whether a setting comes from nearer than the cluster's tags."""
+        return name in self._given
+
     def require(self, name: str) -> str:
         """Give a setting that something cannot do without. Raises NotFound, naming the ways to set it."""
         value = self[name]

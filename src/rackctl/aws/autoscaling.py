@@ -40,10 +40,10 @@ class AutoScaling:
             for document in page["AutoScalingGroups"]
         ]
 
-    def groups_of(self, ec2_instance_ids: Sequence[str]) -> dict[str, str]:
-        """Map each of these instances that is in a group to the group's name."""
+    def members(self, ec2_instance_ids: Sequence[str]) -> dict[str, GroupInstance]:
+        """Map those of these instances that are in a group to what their group says of them."""
         return {
-            document["InstanceId"]: document["AutoScalingGroupName"]
+            document["InstanceId"]: _group_instance(document, document["AutoScalingGroupName"])
             for start in range(0, len(ec2_instance_ids), _INSTANCES_PER_DESCRIBE)
             for document in self._call(
                 "describe_auto_scaling_instances",
@@ -91,12 +91,13 @@ def _group(document: dict[str, Any]) -> AutoScalingGroup:
             for override in template.get("Overrides", ())
             if "LaunchTemplateSpecification" in override
         ]
+    name = document["AutoScalingGroupName"]
     return AutoScalingGroup(
-        auto_scaling_group_name=document["AutoScalingGroupName"],
+        auto_scaling_group_name=name,
         min_size=document["MinSize"],
         max_size=document["MaxSize"],
         desired_capacity=document["DesiredCapacity"],
-        instances=tuple(map(_group_instance, document.get("Instances", ()))),
+        instances=tuple(_group_instance(member, name) for member in document.get("Instances", ())),
         suspended_processes=frozenset(p["ProcessName"] for p in document.get("SuspendedProcesses", ())),
         launch_template=launch_template_ref(specification) if specification else None,
         launch_configuration_name=document.get("LaunchConfigurationName", ""),
@@ -106,9 +107,10 @@ def _group(document: dict[str, Any]) -> AutoScalingGroup:
     )
 
 
-def _group_instance(document: dict[str, Any]) -> GroupInstance:
+def _group_instance(document: dict[str, Any], auto_scaling_group_name: str) -> GroupInstance:
     specification = document.get("LaunchTemplate")
     return GroupInstance(
+        auto_scaling_group_name=auto_scaling_group_name,
         ec2_instance_id=document["InstanceId"],
         lifecycle_state=document["LifecycleState"],
         health_status=document.get("HealthStatus", ""),

@@ -82,20 +82,25 @@ class Ecs:
             failures += map(_failure, answer.get("failures", ()))
         return failures
 
-    def tasks_on(self, cluster: str, container_instance_arn: str) -> list[str]:
-        """List the ARNs of the tasks on a container instance that should run, or have yet to stop."""
+    def tasks_on(
+        self, cluster: str, container_instance_arn: str, desired_status: Literal["RUNNING", "STOPPED"]
+    ) -> list[str]:
+        """List the ARNs of the tasks on a container instance that should run, or that should stop or have stopped."""
         return [
             arn
-            for desired in ("RUNNING", "STOPPED")
             for page in self._call.pages(
                 "list_tasks",
                 resource=f"cluster {cluster}",
                 cluster=cluster,
                 containerInstance=container_instance_arn,
-                desiredStatus=desired,
+                desiredStatus=desired_status,
             )
             for arn in page["taskArns"]
         ]
+
+    def stop_task(self, cluster: str, task_arn: str, reason: str) -> None:
+        """Ask a task to stop; it has stopped when its last status says so."""
+        self._call("stop_task", resource=task_arn, cluster=cluster, task=task_arn, reason=reason)
 
     def describe_tasks(self, cluster: str, arns: Sequence[str]) -> list[Task]:
         """Describe tasks. One that ECS has forgotten, as it does about an hour after the end, is left out."""

@@ -1,0 +1,143 @@
+"""`rackctl instances`: the list, and the group of commands on instances."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, draws_on, note, pass_invocation
+from rackctl.errors import AccessDenied, RackctlError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+FORMAT_NAMES = ("table", "wide", "json", "csv", "id")
+_WATCH_SECONDS = "2"
+
+
+def _list_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        (
+            click.option("-o", "--output", type=click.Choice(FORMAT_NAMES), default="table", show_default=True,
+                         help="Format; wide has more columns, id is one a line for xargs."),
+            click.option("--filter", "filters", metavar="KEY=VALUE", multiple=True,
+                         help="Only instances with this in a field of the JSON. Repeat it to ask for more."),
+            click.option("--sort", "sort_by", metavar="[-]KEY", default="id", show_default=True,
+                         help="Order by a field of the JSON; with a minus, downwards."),
+            click.option("-w", "--watch", metavar="[SECONDS]", is_flag=False, flag_value=_WATCH_SECONDS,
+                         help=f"Show it again and again, every {_WATCH_SECONDS} seconds unless told."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    lazy={
+        "terminate": ("rackctl.cli.terminate:terminate", "Terminate an instance; its group replaces it."),
+        "ssh": ("rackctl.cli.ssh:ssh", "Log in to an instance, or run a command on it."),
+    },
+)
+@_list_options
+@click.pass_context
+def instances(ctx: click.Context, /, **options: Any) -> None:
+    """List a rack's instances, or do something to them.
+
+    \b
+    AGENT    whether ECS has a connection to the instance's agent
+    STATUS   what ECS says, or EC2 where ECS knows less: pending, unregistered, stopping,
+             shutting-down; gone: registered, but the instance no longer exists
+    PS       running tasks
+    CPU MEM  the share that tasks reserve, not what they use
+
+    \b
+    Examples:
+      rackctl instances
+      rackctl instances -o id --filter status=draining
+      rackctl instances --watch
+      rackctl instances -o json | jq '.[] | select(.agent_connected | not)'
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_instances, **options)
+    else:
+        given = [p for p in options if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
+        if given:
+            name = given[0].removesuffix("_by").removesuffix("s")
+            ctx.fail(f"--{name} belongs to the list; leave it out, or `{ctx.invoked_subcommand}` out.")
+
+
+@instances.command("list", cls=RackCommand)
+@_list_options
+@pass_invocation
+def list_instances(
+    invocation: Invocation, output: str, filters: Sequence[str], sort_by: str, watch: str | None
+) -> None:
+    """List a rack's instances; the same as `rackctl instances`."""
+    from rackctl.cli.render import FORMATS, filtered, ordered
+
+    # What is wrong with the options is said before AWS is asked anything.
+    ordered(filtered([], filters), sort_by)
+    seconds = _seconds(watch) if watch is not None else None
+
+    def text() -> str:
+        listed = ordered(filtered(invocation.cluster.list(), filters), sort_by)
+        return FORMATS[output](listed, invocation.clock.now())
+
+    if seconds is None:
+        _print(text())
+    else:
+        _watch(invocation, text, seconds)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f'--watch: "{text}" is not a number of seconds', hint="for example --watch 5")
+    return seconds
+
+
+def _print(text: str) -> None:
+    if text:
+        click.echo(text)
+
+
+def _watch(invocation: Invocation, text: Callable[[], str], seconds: float) -> None:
+    """Print a text again and again: in place on a terminal, one after the other elsewhere."""
+    in_place = draws_on(sys.stdout, invocation.environment)
+    shown = False
+    while True:
+        try:
+            latest = text()
+        except AccessDenied:
+            raise
+        except RackctlError as error:
+            if not shown:
+                raise
+            note(str(error))
+        else:
+            if in_place:
+                _redraw(latest)
+            else:
+                _print(("\n" if shown else "") + latest)
+            sys.stdout.flush()
+            shown = True
+        invocation.clock.sleep(seconds)
+
+
+def _redraw(text: str) -> None:
+    """Replace what is on the terminal by a text, cut to its size; no line is ever empty in between."""
+    width, height = shutil.get_terminal_size()
+    lines = text.splitlines()
+    if len(lines) >= height:
+        hidden = len(lines) - height + 2
+        lines = [*lines[: height - 2], f"… and {hidden} more"]
+    drawn = "".join(f"{line[:width]}\x1b[K\n" for line in lines)
+    click.echo(f"\x1b[H{drawn}\x1b[J", nl=False, color=True)

@@ -1,0 +1,87 @@
+"""The `rackctl` command, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from rackctl.cli.invocation import Invocation, LazyGroup, note
+from rackctl.errors import RackctlError
+
+# What a shell reports of a process that an interrupt, or a closed pipe, has ended: 128 and the signal's number.
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+class Root(LazyGroup):
+    """The outermost group: whatever goes wrong further in ends here, inside click, for tests as for the shell."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        invocation = ctx.ensure_object(Invocation)
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except (click.exceptions.Exit, click.ClickException):
+            raise
+        except BrokenPipeError:
+            # Nobody reads on: say nothing, and keep the interpreter from trying once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(PIPE_CLOSED)
+        except (KeyboardInterrupt, click.Abort):
+            ctx.exit(INTERRUPTED)
+        except RackctlError as error:
+            if invocation.debug:
+                raise
+            _tell(error)
+            ctx.exit(error.exit_code)
+        except Exception as error:
+            if invocation.debug:
+                raise
+            _tell(_internal(error))
+            ctx.exit(RackctlError.exit_code)
+        return result
+
+
+def _tell(error: RackctlError) -> None:
+    """Show an error as the user sees it: what happened, and what to do."""
+    note(str(error))
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+
+
+def _internal(error: Exception) -> RackctlError:
+    return RackctlError(
+        f"an error in rackctl itself: {type(error).__name__}: {error}",
+        hint="run the command with --debug and report what it prints",
+    )
+
+
+@click.group(
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    lazy={
+        "completion": ("rackctl.cli.completion:completion", "Print a shell's completion script."),
+        "instances": ("rackctl.cli.instances:instances", "List, reach, replace and re-key instances."),
+        "local": ("rackctl.cli.local:local", "Run a rack on this machine, to try things on."),
+        "racks": ("rackctl.cli.racks:racks", "List the known racks and their settings."),
+    },
+)
+@click.version_option(package_name="rackctl", message="%(prog)s %(version)s")
+def cli() -> None:
+    """See, reach, replace and re-key the EC2 instances of an ECS cluster.
+
+    \b
+      rackctl instances                 what there is
+      rackctl instances ssh ID          get onto one
+      rackctl instances terminate ID    replace one
+      rackctl instances keyroll         replace all, with a new SSH key
+      rackctl local up                  no AWS account? a rack on this machine
+    """
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    cli(prog_name="rackctl")

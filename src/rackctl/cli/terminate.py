@@ -1,0 +1,123 @@
+"""`rackctl instances terminate`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from rackctl.cli.completion import complete_instance
+from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
+from rackctl.errors import NotFound, RackctlError, UsageError
+
+if TYPE_CHECKING:
+    from rackctl.cluster import Cluster
+    from rackctl.model import AutoScalingGroup, Instance
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Duration(click.ParamType[float]):
+    """A length of time such as 90s, 15m or 1h30m, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        text = str(value)
+        if not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", text) or not text:
+            self.fail(f'"{text}" is not a length of time such as 90s, 15m or 1h30m', param, ctx)
+        return float(sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)([hms])", text)))
+
+
+@click.command(cls=RackCommand)
+@click.argument("ec2_instance_id", metavar="ID", shell_complete=complete_instance)
+@click.option("--drain", is_flag=True, help="Move its tasks away first.")
+@click.option(
+    "--drain-timeout",
+    type=Duration(),
+    default="15m",
+    show_default=True,
+    metavar="TIME",
+    help="How long a drain may take before the instance is left as it was.",
+)
+@click.option("--wait", is_flag=True, help="Return when the replacement can take tasks.")
+@click.option(
+    "--wait-timeout",
+    type=Duration(),
+    default="15m",
+    show_default=True,
+    metavar="TIME",
+    help="How long to wait for the replacement.",
+)
+@pass_invocation  # fmt: skip
+def terminate(
+    invocation: Invocation, ec2_instance_id: str, drain: bool, drain_timeout: float, wait: bool, wait_timeout: float
+) -> None:
+    """Terminate the instance ID; its Auto Scaling group replaces it.
+
+    The whole id is needed. The group's desired capacity stays as it is and its lifecycle hooks run.
+    An instance that is being terminated already is no error.
+
+    \b
+    Examples:
+      rackctl instances terminate i-0a321c8b
+      rackctl instances terminate --drain --wait i-0123456789abcdef0
+    """
+    from rackctl.cluster import require_ec2_instance_id
+
+    require_ec2_instance_id(ec2_instance_id)
+    cluster = invocation.cluster
+    instance = cluster.find(ec2_instance_id)
+    if instance.state == "terminated":
+        raise NotFound(f"{ec2_instance_id} has been terminated already")
+    group = _group(cluster, instance) if wait else None
+    if drain and not cluster.is_going(ec2_instance_id):
+        _drain(cluster, instance, drain_timeout)
+    if cluster.terminate(instance):
+        click.echo(f'Successfully sent terminate to instance "{ec2_instance_id}"')
+    else:
+        note(f"{ec2_instance_id} is being terminated already")
+    if group:
+        _wait(cluster, group, wait_timeout)
+
+
+def _group(cluster: Cluster, instance: Instance) -> AutoScalingGroup:
+    member = cluster.member(instance.ec2_instance_id)
+    name = member.auto_scaling_group_name if member else instance.auto_scaling_group_name
+    if not name:
+        raise UsageError(f"--wait: {instance.ec2_instance_id} belongs to no Auto Scaling group, so nothing replaces it")
+    group = cluster.group(name)
+    if "Launch" in group.suspended_processes:
+        raise RackctlError(
+            f"the Launch process of group {name} is suspended: {instance.ec2_instance_id} would not be replaced; "
+            "it was left alone",
+            hint=f"`aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes Launch`",
+        )
+    return group
+
+
+def _drain(cluster: Cluster, instance: Instance, timeout: float) -> None:
+    id_ = instance.ec2_instance_id
+    registered = cluster.registration(id_)
+    if registered is None:
+        note(f"{id_} is not registered with ECS: there is nothing to drain")
+        return
+    if not registered.agent_connected:
+        raise RackctlError(
+            f"the agent of {id_} is off, so ECS cannot move its tasks; it was left alone",
+            hint="leave --drain out to terminate it as it is: its services start their tasks elsewhere",
+        )
+    for progress in cluster.drain(registered, timeout=timeout):
+        left = len(progress.tasks)
+        event = f" ({progress.service_event})" if progress.service_event else ""
+        note(f"{id_}: {left} task{'s' if left != 1 else ''} left{event}" if left else f"{id_}: drained")
+
+
+def _wait(cluster: Cluster, group: AutoScalingGroup, timeout: float) -> None:
+    from rackctl.cluster import describe_replacement
+
+    for progress in cluster.replacement(group, timeout=timeout):
+        note(f"replacement: {describe_replacement(progress)}")

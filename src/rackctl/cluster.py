@@ -1,0 +1,361 @@
+"""The instances of a rack: list, find, drain, terminate, and know when a replacement counts."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rackctl.aws.errors import AwsError
+from rackctl.clock import wait_until
+from rackctl.errors import NotFound, RackctlError, Timeout, UsageError
+from rackctl.model import RackInstance, is_ec2_instance_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rackctl.clock import Clock
+    from rackctl.model import (
+        AutoScalingGroup,
+        ContainerInstance,
+        GroupInstance,
+        Instance,
+        Service,
+        Task,
+    )
+    from rackctl.rack import Rack
+
+# How often to look at what AWS takes its time over, in seconds.
+POLL = 3.0
+
+_SHORTEST_PREFIX = len("i-") + 4
+_DESCRIBES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """Where a drain stands: the tasks it waits for and, of their services, the newest event."""
+
+    ec2_instance_id: str
+    tasks: tuple[Task, ...]
+    service_event: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Where the replacement of a terminated instance stands; ``ec2_instance_id`` is empty before its launch."""
+
+    ec2_instance_id: str = ""
+    lifecycle_state: str = ""
+    ecs_status: str = ""
+    agent_connected: bool = False
+    problem: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it can take over: its group, ECS and the agent all say so."""
+        return self.lifecycle_state == "InService" and self.ecs_status == "ACTIVE" and self.agent_connected
+
+
+class Cluster:
+    """What can be asked of, and done to, the instances of one rack."""
+
+    def __init__(self, rack: Rack, clock: Clock) -> None:
+        self._rack = rack
+        self._aws = rack.aws
+        self._clock = clock
+
+    def list(self) -> list[RackInstance]:
+        """Give every instance of the rack, sorted by id.
+
+        These are the instances that are tagged ``Rack=<name>`` or registered with the cluster, but for those
+        tagged ``Purpose=Build``. Raises NotFound for no such cluster.
+        """
+        with ThreadPoolExecutor(_DESCRIBES_AT_ONCE) as pool:
+            tagged = pool.submit(lambda: list(self._aws.ec2.instances_tagged({"Rack": self._rack.name})))
+            described = [
+                pool.submit(self._aws.ecs.describe_container_instances, self._rack.cluster, arns)
+                for arns in self._aws.ecs.container_instance_arns(self._rack.cluster)
+            ]
+            registered = {ci.ec2_instance_id: ci for page in described for ci in page.result() if ci.ec2_instance_id}
+            instances = {instance.ec2_instance_id: instance for instance in tagged.result()}
+        untagged = sorted(registered.keys() - instances.keys())
+        instances.update((i.ec2_instance_id, i) for i in self._aws.ec2.instances_by_id(untagged))
+        return [
+            RackInstance(id_, instance, registered.get(id_))
+            for id_ in sorted(registered.keys() | instances.keys())
+            if not ((instance := instances.get(id_)) and instance.tags.get("Purpose") == "Build")
+        ]
+
+    def find(self, ec2_instance_id: str) -> Instance:
+        """Give an instance of the rack by its whole id.
+
+        One that is being terminated is still found. Raises UsageError for what is no id, NotFound for an
+        instance that does not exist or is not this rack's.
+        """
+        require_ec2_instance_id(ec2_instance_id)
+        instance = next(self._aws.ec2.instances_by_id([ec2_instance_id]), None)
+        if instance is None:
+            raise NotFound(f"there is no instance {ec2_instance_id}{self._here}", hint=self._see_list)
+        if instance.tags.get("Rack") != self._rack.name and self.registration(ec2_instance_id) is None:
+            tag = instance.tags.get("Rack")
+            raise NotFound(
+                f'{ec2_instance_id} is not an instance of rack "{self._rack.name}"'
+                + (f": it is tagged Rack={tag}" if tag else ""),
+                hint=f"`rackctl instances --rack {tag}` lists that rack's" if tag else self._see_list,
+            )
+        return instance
+
+    def match(self, prefix: str) -> Instance:
+        """Give the instance whose id, or whose id alone, starts so; four characters after ``i-`` at least.
+
+        Raises UsageError for too little or for several, whose ids it names; NotFound for none.
+        """
+        if is_ec2_instance_id(prefix):
+            return self.find(prefix)
+        if not prefix.startswith("i-") or len(prefix) < _SHORTEST_PREFIX:
+            require_ec2_instance_id(prefix)
+        matching = [i for i in self.list() if i.ec2_instance_id.startswith(prefix)]
+        if len(matching) > 1:
+            ids = ", ".join(i.ec2_instance_id for i in matching[:10])
+            raise UsageError(
+                f"{prefix} is the start of {len(matching)} ids: {ids}", hint="give more of the one you mean"
+            )
+        if not matching or matching[0].instance is None:
+            raise NotFound(f"no instance's id starts with {prefix}{self._here}", hint=self._see_list)
+        return matching[0].instance
+
+    def registration(self, ec2_instance_id: str) -> ContainerInstance | None:
+        """Give what ECS knows of an instance; None when it is not registered with the cluster."""
+        filter_ = f"ec2InstanceId == {ec2_instance_id}"
+        for arns in self._aws.ecs.container_instance_arns(self._rack.cluster, filter=filter_):
+            for container_instance in self._aws.ecs.describe_container_instances(self._rack.cluster, arns):
+                return container_instance
+        return None
+
+    def member(self, ec2_instance_id: str) -> GroupInstance | None:
+        """Give what Auto Scaling knows of an instance; None when it is in no group."""
+        return self._aws.autoscaling.members([ec2_instance_id]).get(ec2_instance_id)
+
+    def drain(
+        self,
+        container_instance: ContainerInstance,
+        *,
+        timeout: float,
+        stop_standalone: bool = False,
+        restore: bool = True,
+    ) -> Iterator[Draining]:
+        """Move an instance's tasks away, yielding each change of what is left, until nothing but DAEMON tasks is.
+
+        Tasks of no service are waited for, or stopped with ``stop_standalone``. After ``timeout`` seconds, and
+        when the caller stops listening before the end, the instance becomes ACTIVE again unless ``restore`` is
+        false or it was DRAINING to begin with. Raises Timeout, naming what blocks.
+        """
+        arn, id_ = container_instance.container_instance_arn, container_instance.ec2_instance_id
+        self._set_state(container_instance, "DRAINING")
+        finished = False
+        try:
+            yield from self._until_drained(id_, arn, timeout=timeout, stop_standalone=stop_standalone)
+            finished = True
+        finally:
+            if not finished and restore and container_instance.status == "ACTIVE":
+                self._set_state(container_instance, "ACTIVE")
+
+    def _until_drained(self, id_: str, arn: str, *, timeout: float, stop_standalone: bool) -> Iterator[Draining]:
+        ecs, cluster = self._aws.ecs, self._rack.cluster
+        deadline = self._clock.monotonic() + timeout
+        followed = set(ecs.tasks_on(cluster, arn, "STOPPED"))
+        asked_to_stop: set[str] = set()
+        strategies: dict[str, Service] = {}
+        last: Draining | None = None
+        while True:
+            # A task leaves ListTasks' running ones, and runningTasksCount, before its containers have stopped:
+            # its ARN is followed until it is STOPPED.
+            followed.update(ecs.tasks_on(cluster, arn, "RUNNING"))
+            tasks = [task for task in ecs.describe_tasks(cluster, sorted(followed)) if task.last_status != "STOPPED"]
+            followed = {task.task_arn for task in tasks}
+            if unknown := {t.service_name for t in tasks if t.service_name} - strategies.keys():
+                strategies.update((s.service_name, s) for s in ecs.describe_services(cluster, sorted(unknown)))
+            # A DAEMON task stays to the end of a drain: nothing would ever come of waiting for it.
+            left = tuple(t for t in tasks if not _is_daemon(strategies.get(t.service_name)))
+            for task in left:
+                if stop_standalone and not task.service_name and task.task_arn not in asked_to_stop:
+                    ecs.stop_task(cluster, task.task_arn, "its instance is being drained")
+                    asked_to_stop.add(task.task_arn)
+            progress = Draining(id_, left, self._newest_event(left))
+            if progress != last:
+                yield progress
+                last = progress
+            if not left:
+                return
+            if self._clock.monotonic() >= deadline:
+                raise Timeout(
+                    f"{id_} still has {_count(left)} after {timeout:g} s of draining: {_blocking(left)}"
+                    + (f". The newest event: {progress.service_event}" if progress.service_event else ""),
+                    hint="give it longer, make room for the tasks elsewhere, or stop them",
+                )
+            self._clock.sleep(POLL)
+
+    def _newest_event(self, tasks: tuple[Task, ...]) -> str:
+        names = sorted({task.service_name for task in tasks if task.service_name})
+        if not names:
+            return ""
+        services = self._aws.ecs.describe_services(self._rack.cluster, names)
+        events = [event for service in services for event in service.events[:1]]
+        return max(events, key=lambda event: event.created_at).message if events else ""
+
+    def _set_state(self, container_instance: ContainerInstance, status: Literal["ACTIVE", "DRAINING"]) -> None:
+        failures = self._aws.ecs.set_container_instances_state(
+            self._rack.cluster, [container_instance.container_instance_arn], status
+        )
+        for failure in failures:
+            raise RackctlError(
+                f"ECS would not set {container_instance.ec2_instance_id} to {status}: "
+                f"{failure.reason}{f' ({failure.detail})' if failure.detail else ''}"
+            )
+
+    def terminate(self, instance: Instance) -> bool:
+        """Have an instance's Auto Scaling group terminate and replace it; tell whether that was still to do.
+
+        The desired capacity stays. Raises RackctlError for an instance of no group, which nothing would replace.
+        """
+        id_ = instance.ec2_instance_id
+        member = self.member(id_)
+        if instance.is_going or (member and member.is_going):
+            return False
+        if member is None:
+            raise RackctlError(
+                f"{id_} belongs to no Auto Scaling group, so nothing would replace it; it was left alone",
+                hint=f"if it is to go for good: `aws ec2 terminate-instances --instance-ids {id_}`",
+            )
+
+        def terminated() -> bool | None:
+            try:
+                self._aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=False)
+            except AwsError as error:
+                if error.code == "ScalingActivityInProgress":
+                    return None
+                # An answer can get lost after the deed is done; the call made again then finds nothing to do.
+                if not self.is_going(id_):
+                    raise
+            return True
+
+        return wait_until(
+            terminated,
+            clock=self._clock,
+            timeout=60,
+            interval=5,
+            what=lambda: f"the scaling activity in progress in group {member.auto_scaling_group_name} to end",
+        )
+
+    def is_going(self, ec2_instance_id: str) -> bool:
+        """Tell whether an instance has gone, or is on its way."""
+        instance = next(self._aws.ec2.instances_by_id([ec2_instance_id]), None)
+        if instance is None or instance.is_going:
+            return True
+        member = self.member(ec2_instance_id)
+        return member is not None and member.is_going
+
+    def group(self, name: str) -> AutoScalingGroup:
+        """Describe an Auto Scaling group. Raises NotFound."""
+        for group in self._aws.autoscaling.groups([name]):
+            return group
+        raise NotFound(f"there is no Auto Scaling group {name}")
+
+    def replacement(self, before: AutoScalingGroup, *, timeout: float) -> Iterator[Replacement]:
+        """Wait until a group that has lost an instance has a new one that counts, yielding each change.
+
+        ``before`` is the group as it was. A failed launch is told as ``problem`` and waited out, since Auto
+        Scaling tries again. Raises Timeout, naming the last state.
+        """
+        known = {member.ec2_instance_id for member in before.instances}
+        name = before.auto_scaling_group_name
+        past = {activity.activity_id for activity in self._aws.autoscaling.activities(name)}
+        deadline = self._clock.monotonic() + timeout
+        last: Replacement | None = None
+        while True:
+            progress = self._newcomer(name, known)
+            if not progress.ec2_instance_id:
+                failed = [
+                    activity.status_message
+                    for activity in self._aws.autoscaling.activities(name)
+                    if activity.status_code == "Failed" and activity.activity_id not in past
+                ]
+                progress = Replacement(problem=failed[0]) if failed else progress
+            if progress != last:
+                yield progress
+                last = progress
+            if progress.counts:
+                return
+            if self._clock.monotonic() >= deadline:
+                raise Timeout(
+                    f"gave up after {timeout:g} s waiting for the replacement in group {name}: "
+                    f"{describe_replacement(progress)}",
+                    hint="the instance was terminated; `rackctl instances` shows when its replacement is there",
+                )
+            self._clock.sleep(POLL)
+
+    def _newcomer(self, group_name: str, known: set[str]) -> Replacement:
+        """Give the furthest of a group's new members, or an empty one when there is none."""
+        newcomers = [
+            Replacement(
+                member.ec2_instance_id,
+                member.lifecycle_state,
+                registered.status if registered else "",
+                registered.agent_connected if registered else False,
+                registered.status_reason if registered else "",
+            )
+            for member in self.group(group_name).instances
+            if member.ec2_instance_id not in known and not member.is_going
+            for registered in [self.registration(member.ec2_instance_id)]
+        ]
+        return max(
+            newcomers,
+            key=lambda n: (n.counts, n.agent_connected, bool(n.ecs_status), n.lifecycle_state == "InService"),
+            default=Replacement(),
+        )
+
+    @property
+    def _here(self) -> str:
+        return f' in rack "{self._rack.name}"'
+
+    @property
+    def _see_list(self) -> str:
+        return f"`rackctl instances --rack {self._rack.name}` lists them"
+
+
+def require_ec2_instance_id(text: str) -> None:
+    """Raise UsageError unless a text is a whole EC2 instance id."""
+    if not text.strip():
+        raise UsageError("the instance id is empty", hint="is a variable in your script unset?")
+    if not is_ec2_instance_id(text):
+        raise UsageError(f'"{text}" is not an instance id', hint="an id looks like i-0a321c8b or i-0123456789abcdef0")
+
+
+def describe_replacement(progress: Replacement) -> str:
+    """Say in a few words where a replacement stands."""
+    if not progress.ec2_instance_id:
+        return progress.problem or "not launched yet"
+    if progress.counts:
+        return f"{progress.ec2_instance_id} is in service, registered, its agent connected"
+    if not progress.ecs_status:
+        return f"{progress.ec2_instance_id} is {progress.lifecycle_state}, not registered with ECS yet"
+    agent = "on" if progress.agent_connected else "off"
+    reason = f" ({progress.problem})" if progress.problem else ""
+    return f"{progress.ec2_instance_id} is {progress.lifecycle_state}, {progress.ecs_status}{reason}, its agent {agent}"
+
+
+def _is_daemon(service: Service | None) -> bool:
+    return service is not None and service.scheduling_strategy == "DAEMON"
+
+
+def _count(tasks: tuple[Task, ...]) -> str:
+    return f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}"
+
+
+def _blocking(tasks: tuple[Task, ...]) -> str:
+    named = [
+        f"{task.task_arn.rpartition('/')[2]} of {task.service_name or 'no service'} ({task.last_status})"
+        for task in tasks[:5]
+    ]
+    return ", ".join(named) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
