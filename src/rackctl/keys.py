@@ -7,9 +7,9 @@ import hashlib
 import json
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rackctl.errors import NotFound, RackctlError, UsageError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 KeyType = Literal["ed25519", "rsa"]
 
 _FORMAT_VERSION = 1
-_MEMBERS = {"key_name", "type", "public_key", "created", "private_key"}
 _RSA_BITS = 4096
 
 
@@ -101,30 +100,22 @@ class KeyStore:
         where = self._object(key.key_name)
         if rack.aws.s3.create(rack.require("bucket"), where, json.dumps(document, indent=2).encode()) is not None:
             return
-        stored = self._document(key.key_name)
-        if stored is None or stored["public_key"] != key.public_key:
+        stored = self._read(key.key_name)
+        if stored is None or stored.public_key != key.public_key:
             raise RackctlError(f"another SSH key is stored as {self._url(key.key_name)}; nothing was overwritten")
 
     def fetch(self, name: str) -> SshKey:
         """Give a key, opened by KMS. Raises NotFound, AccessDenied or RackctlError, each with the remedy."""
         if not name:
             raise _no_key("the instance was launched without an SSH key")
-        document = self._document(name)
-        if document is None:
+        sealed = self._read(name)
+        if sealed is None:
             raise _no_key(f"the instance's key pair is {name}, and there is no {self._url(name)}")
-        sealed = base64.b64decode(document["private_key"], validate=True)
         forbid_core_files()
         opened = self._rack.aws.kms.decrypt(
-            sealed, self._context(name), what=f"SSH key {name}", kms_key=self._rack["kms_key"]
+            sealed.private_key, self._context(name), what=f"SSH key {name}", kms_key=self._rack["kms_key"]
         )
-        return SshKey(
-            key_name=name,
-            key_type=document["type"],
-            public_key=document["public_key"],
-            created=datetime.fromisoformat(document["created"]),
-            reason=document.get("reason", ""),
-            private_key=opened,
-        )
+        return replace(sealed, private_key=opened)
 
     def names(self) -> list[str]:
         """Give the names of the stored keys, oldest first."""
@@ -136,18 +127,23 @@ class KeyStore:
         """Delete a key; one that is not there is no error."""
         self._rack.aws.s3.delete(self._rack.require("bucket"), self._object(name))
 
-    def _document(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str) -> SshKey | None:
+        """Read a stored key as it is; its private half is still sealed."""
         stored = self._rack.aws.s3.get(self._rack.require("bucket"), self._object(name))
         if stored is None:
             return None
         try:
             document = json.loads(stored.body)
             version = document["version"]
-            if (
-                version == _FORMAT_VERSION
-                and {"key_name", "type", "public_key", "created", "private_key"} <= document.keys()
-            ):
-                return dict(document)
+            if version == _FORMAT_VERSION:
+                return SshKey(
+                    key_name=name,
+                    key_type=document["type"],
+                    public_key=document["public_key"],
+                    created=datetime.fromisoformat(document["created"]),
+                    reason=document.get("reason", ""),
+                    private_key=base64.b64decode(document["private_key"], validate=True),
+                )
         except (ValueError, TypeError, KeyError) as error:
             raise RackctlError(f"{self._url(name)} is not an SSH key that rackctl has stored ({error})") from error
         raise RackctlError(

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from rackctl.model import RackInstance
 
-# Units as convox counted them, each from that many seconds on.
+# Units as convox counted them (its library has months of 30 days and years of 12 such months).
 _UNITS = (
-    (365 * 86400, "year"),
+    (360 * 86400, "year"),
     (30 * 86400, "month"),
     (7 * 86400, "week"),
     (86400, "day"),
@@ -26,6 +26,7 @@ _UNITS = (
     (60, "minute"),
     (1, "second"),
 )
+_TWO_YEARS_FROM = 540 * 86400
 
 
 def ago(then: datetime | None, now: datetime) -> str:
@@ -35,7 +36,8 @@ def ago(then: datetime | None, now: datetime) -> str:
     seconds = int(abs((now - then).total_seconds()))
     for size, unit in _UNITS:
         if seconds >= size:
-            count = seconds // size
+            # Everything is rounded down, but for the second year, which convox counts from its middle.
+            count = max(seconds // size, 2 if seconds >= _TWO_YEARS_FROM else 1)
             return f"{count} {unit}{'s' if count > 1 else ''} {'ago' if then <= now else 'from now'}"
     return "now"
 
@@ -44,7 +46,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out columns, left-aligned and two spaces apart, with no space at the end of a line."""
     from tabulate import tabulate
 
-    text = tabulate(list(rows), headers=headers, tablefmt="plain", disable_numparse=True, stralign="left")
+    # As headers proper they would get two more spaces each.
+    text = tabulate([headers, *rows], tablefmt="plain", disable_numparse=True, stralign="left")
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
@@ -172,13 +175,13 @@ def filtered(instances: Sequence[RackInstance], expressions: Sequence[str]) -> l
             raise UsageError(f'--filter: "{expression}" is not KEY=VALUE', hint="for example --filter status=active")
         _require_field(key, "--filter")
         wanted.append((key, value))
-    return [i for i in instances if all(_text(fields(i)[key]) == value for key, value in wanted)]
+    return [i for i in instances if all(_text(found[key]) == value for found in [fields(i)] for key, value in wanted)]
 
 
 def ordered(instances: Sequence[RackInstance], by: str) -> list[RackInstance]:
     """Sort by a field, downwards with a ``-`` before it; what has no value comes last. Raises UsageError."""
     name = by.removeprefix("-")
     _require_field(name, "--sort")
-    valued = [i for i in instances if fields(i)[name] is not None]
-    valued.sort(key=lambda i: fields(i)[name], reverse=by.startswith("-"))  # type: ignore[arg-type,return-value]
-    return valued + [i for i in instances if fields(i)[name] is None]
+    keyed = [(value, i) for i in instances if (value := fields(i)[name]) is not None]
+    keyed.sort(key=lambda pair: pair[0], reverse=by.startswith("-"))
+    return [i for _, i in keyed] + [i for i in instances if fields(i)[name] is None]

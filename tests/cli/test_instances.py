@@ -1,0 +1,248 @@
+"""`rackctl instances` and `terminate` as they are typed, on an AWS in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rackctl.cli.invocation import Invocation
+from rackctl.cli.main import cli
+from rackctl.cluster import Cluster
+from rackctl.errors import RackctlError
+from rackctl.rack import Rack, Value
+from tests.fakes.aws import FakeAws
+from tests.fakes.clock import FakeClock
+from tests.test_cluster import A, B, ec2, ecs, group, member, rack_of
+
+
+def run(aws: FakeAws, *args: str, clock: FakeClock | None = None) -> Result:
+    invocation = Invocation(environment={"RACKCTL_CONFIG": "/nowhere", "RACKCTL_STATE_DIR": "/nowhere"})
+    invocation.clock = clock or FakeClock()
+    rack = Rack(Value("prod", "test"), {"cluster": Value("prod", "test")}, aws=aws)  # type: ignore[arg-type]
+    invocation.rack = rack
+    invocation.cluster = Cluster(rack, invocation.clock)
+    return CliRunner().invoke(cli, args, obj=invocation)
+
+
+@pytest.fixture
+def aws() -> FakeAws:
+    return rack_of(ec2(A), ec2(B), registered=(ecs(A), ecs(B, "DRAINING")))
+
+
+def test_instances_and_instances_list_are_the_same(aws: FakeAws) -> None:
+    assert run(aws, "instances").stdout == run(aws, "instances", "list").stdout
+    assert run(aws, "instances", "-o", "id").stdout == f"{A}\n{B}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("-r", "prod", "instances"), ("instances", "-r", "prod"), ("instances", "list", "-r", "prod")]
+)
+def test_the_rack_may_stand_before_and_after_the_command_words(aws: FakeAws, words: tuple[str, ...]) -> None:
+    assert run(aws, *words).exit_code == 0
+
+
+def test_the_rack_named_last_is_the_one_that_counts() -> None:
+    invocation = Invocation(environment={"RACKCTL_CONFIG": "/nowhere", "RACKCTL_STATE_DIR": "/nowhere"})
+
+    CliRunner().invoke(cli, ["-r", "a", "racks", "-r", "b"], obj=invocation)
+
+    assert invocation.options["rack"] == "b"
+
+
+def test_zero_instances_exit_with_zero_and_just_the_header() -> None:
+    result = run(rack_of(), "instances")
+
+    assert (result.exit_code, result.stdout) == (0, "ID  AGENT  STATUS  STARTED  PS  CPU  MEM\n")
+    assert run(rack_of(), "instances", "-o", "id").stdout == ""
+
+
+def test_the_list_filters_and_sorts(aws: FakeAws) -> None:
+    assert run(aws, "instances", "-o", "id", "--filter", "status=draining").stdout == f"{B}\n"
+    assert run(aws, "instances", "-o", "id", "--sort", "-id").stdout == f"{B}\n{A}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--filter", "stauts=active"), 'there is no field "stauts"'),
+        (("--filter", "status"), "is not KEY=VALUE"),
+        (("--sort", "ps"), 'there is no field "ps"'),
+        (("--watch", "soon"), "is not a number of seconds"),
+        (("--watch", "0"), "is not a number of seconds"),
+        (("-o", "yaml"), "yaml"),
+        (("terminte", A), 'Did you mean "terminate"?'),
+        (("-o", "json", "terminate", A), "--output belongs to the list"),
+    ],
+)
+def test_bad_input_exits_with_two_and_asks_aws_nothing(args: tuple[str, ...], says: str) -> None:
+    result = run(FakeAws(cluster="unasked"), "instances", *args)
+
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_error_goes_to_stderr_with_its_remedy_and_its_exit_code() -> None:
+    result = run(FakeAws(cluster="other"), "instances")
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert 'rackctl: there is no ECS cluster "prod"' in result.stderr
+
+
+class Broken(FakeAws):
+    def instances_tagged(self, tags: object) -> None:  # type: ignore[override]
+        raise ZeroDivisionError("oh")
+
+
+def test_an_error_of_our_own_shows_no_traceback_unless_asked() -> None:
+    result = run(Broken(), "instances")
+
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+    assert "--debug" in result.stderr
+    assert isinstance(run(Broken(), "--debug", "instances").exception, ZeroDivisionError)
+
+
+class Stopping(FakeClock):
+    """A clock on which somebody presses Ctrl-C at the third look."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if len(self.slept) == 3:
+            raise KeyboardInterrupt
+
+
+def test_watch_shows_the_list_again_until_interrupted(aws: FakeAws) -> None:
+    clock = Stopping()
+
+    result = run(aws, "instances", "--watch", "7", "-o", "id", clock=clock)
+
+    assert result.stdout == "\n".join([f"{A}\n{B}\n"] * 3)
+    assert clock.slept == [7, 7, 7]
+    assert result.exit_code == 130
+
+
+class Flickering(FakeAws):
+    """AWS that fails the second time."""
+
+    looks = 0
+
+    def container_instance_arns(self, cluster: str, *, filter: str = "") -> object:  # type: ignore[override] # noqa: A002
+        self.looks += 1
+        if self.looks == 2:
+            raise RackctlError("AWS cannot be reached")
+        return super().container_instance_arns(cluster, filter=filter)
+
+
+def test_watch_outlives_a_failure_in_between_and_says_so() -> None:
+    aws = Flickering(instances={A: ec2(A)})
+
+    result = run(aws, "instances", "-o", "id", "--watch", clock=Stopping())
+
+    assert result.stdout == f"{A}\n\n{A}\n"
+    assert "rackctl: AWS cannot be reached" in result.stderr
+
+
+def test_terminate_says_what_the_document_says(aws: FakeAws) -> None:
+    result = run(aws, "instances", "terminate", A)
+
+    assert result.stdout == f'Successfully sent terminate to instance "{A}"\n'
+    assert result.stderr == ""
+    assert aws.calls == [f"terminate {A} decrement=False"]
+
+
+@pytest.mark.parametrize("words", [(), ("",), (" ",), ("i-0a0",), (A[:-1],), (A, B)])
+def test_terminate_without_one_whole_id_terminates_nothing(aws: FakeAws, words: tuple[str, ...]) -> None:
+    result = run(aws, "instances", "terminate", *words)
+
+    assert result.exit_code == 2
+    assert aws.calls == []
+
+
+def test_terminate_of_an_instance_that_is_going_is_no_failure(aws: FakeAws) -> None:
+    run(aws, "instances", "terminate", A)
+    result = run(aws, "instances", "terminate", A)
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "is being terminated already" in result.stderr
+    assert len(aws.calls) == 1
+
+
+def test_terminate_of_one_that_has_gone_is_not_found() -> None:
+    result = run(rack_of(ec2(A, "terminated")), "instances", "terminate", A)
+
+    assert result.exit_code == 3
+    assert "has been terminated already" in result.stderr
+
+
+def test_terminate_with_drain_drains_first(aws: FakeAws) -> None:
+    result = run(aws, "instances", "terminate", "--drain", A)
+
+    assert aws.calls == [f"DRAINING arn:{A}", f"terminate {A} decrement=False"]
+    assert f"rackctl: {A}: drained" in result.stderr
+
+
+def test_terminate_with_drain_refuses_an_instance_whose_agent_is_off() -> None:
+    aws = rack_of(ec2(A), registered=(ecs(A, agent=False),))
+
+    result = run(aws, "instances", "terminate", "--drain", A)
+
+    assert result.exit_code == 1
+    assert "the agent of" in result.stderr
+    assert aws.calls == []
+
+
+def test_terminate_with_wait_refuses_when_nothing_would_come() -> None:
+    aws = rack_of(ec2(A), groups_by_name={"group": group(member(A), suspended_processes=frozenset({"Launch"}))})
+
+    result = run(aws, "instances", "terminate", "--wait", A)
+
+    assert result.exit_code == 1
+    assert "resume-processes --auto-scaling-group-name group" in result.stderr
+    assert aws.calls == []
+
+
+class Replacing(FakeClock):
+    """A clock on which a replacement arrives ten seconds after the instance went."""
+
+    aws: FakeAws
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if sum(self.slept) >= 10:
+            self.aws.groups_by_name["group"] = group(member(B))
+            self.aws.container_instances["new"] = ecs(B)
+
+
+def test_terminate_with_wait_tells_how_the_replacement_gets_on() -> None:
+    clock = Replacing()
+    clock.aws = rack_of(ec2(A))
+
+    result = run(clock.aws, "instances", "terminate", "--wait", A, clock=clock)
+
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "rackctl: replacement: not launched yet",
+        f"rackctl: replacement: {B} is in service, registered, its agent connected",
+    ]
+
+
+def test_terminate_with_wait_that_ends_too_soon_exits_with_five() -> None:
+    clock = FakeClock()
+
+    result = run(rack_of(ec2(A)), "instances", "terminate", "--wait", "--wait-timeout", "1m30s", A, clock=clock)
+
+    assert result.exit_code == 5
+    assert sum(clock.slept) >= 90
+    assert "gave up after 90 s waiting for the replacement in group group: not launched yet" in result.stderr
+
+
+def test_an_id_of_another_rack_terminates_nothing() -> None:
+    aws = rack_of(replace(ec2(A), tags={"Rack": "staging"}))
+
+    result = run(aws, "instances", "terminate", A)
+
+    assert result.exit_code == 3
+    assert aws.calls == []

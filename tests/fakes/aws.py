@@ -1,0 +1,159 @@
+"""An AWS in memory for unit tests: just what the list, terminate and the key store ask of `rackctl.aws`.
+
+It is held to the real thing by tests/local/test_contract.py, which runs the same questions against the local rack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from rackctl.aws.s3 import StoredObject
+from rackctl.errors import AccessDenied, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rackctl.aws.errors import AwsError
+    from rackctl.model import (
+        AutoScalingGroup,
+        ContainerInstance,
+        Failure,
+        GroupInstance,
+        Instance,
+        ScalingActivity,
+        Service,
+        Task,
+    )
+
+
+@dataclass
+class FakeAws:
+    """All services in one object; its attributes are what AWS would know."""
+
+    cluster: str = "prod"
+    instances: dict[str, Instance] = field(default_factory=dict)
+    container_instances: dict[str, ContainerInstance] = field(default_factory=dict)
+    groups_by_name: dict[str, AutoScalingGroup] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    services_by_name: dict[str, Service] = field(default_factory=dict)
+    scaling_activities: list[ScalingActivity] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    objects: dict[tuple[str, str], StoredObject] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    terminate_error: AwsError | None = None
+    terminate_works_all_the_same: bool = False
+    calls: list[str] = field(default_factory=list)
+
+    @property
+    def ec2(self) -> FakeAws:
+        return self
+
+    ecs = autoscaling = s3 = kms = ec2
+
+    # EC2
+
+    def instances_tagged(self, tags: Mapping[str, str]) -> Iterator[Instance]:
+        for instance in self.instances.values():
+            if tags.items() <= instance.tags.items() and instance.state != "terminated":
+                yield instance
+
+    def instances_by_id(self, ec2_instance_ids: Sequence[str]) -> Iterator[Instance]:
+        yield from (self.instances[id_] for id_ in ec2_instance_ids if id_ in self.instances)
+
+    # ECS
+
+    def cluster_tags(self, cluster: str) -> dict[str, str]:
+        if cluster != self.cluster:
+            raise NotFound(cluster)
+        return self.tags
+
+    def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002
+        if cluster != self.cluster:
+            raise NotFound(f'there is no ECS cluster "{cluster}"')
+        arns = [arn for arn, c in self.container_instances.items() if not filter or filter.endswith(c.ec2_instance_id)]
+        for start in range(0, len(arns), 100):
+            yield arns[start : start + 100]
+
+    def describe_container_instances(self, cluster: str, arns: Sequence[str]) -> list[ContainerInstance]:
+        assert len(arns) <= 100
+        return [self.container_instances[arn] for arn in arns]
+
+    def set_container_instances_state(self, cluster: str, arns: Sequence[str], status: str) -> list[Failure]:
+        self.calls.append(f"{status} {' '.join(arns)}")
+        if self.failures:
+            return self.failures
+        for arn in arns:
+            self.container_instances[arn] = replace(self.container_instances[arn], status=status)
+        return []
+
+    def tasks_on(self, cluster: str, container_instance_arn: str, desired_status: str) -> list[str]:
+        return [
+            task.task_arn
+            for task in self.tasks.values()
+            if task.container_instance_arn == container_instance_arn and task.desired_status == desired_status
+        ]
+
+    def describe_tasks(self, cluster: str, arns: Sequence[str]) -> list[Task]:
+        return [self.tasks[arn] for arn in arns if arn in self.tasks]
+
+    def stop_task(self, cluster: str, task_arn: str, reason: str) -> None:
+        self.calls.append(f"stop {task_arn}")
+        self.tasks[task_arn] = replace(self.tasks[task_arn], last_status="STOPPED", desired_status="STOPPED")
+
+    def describe_services(self, cluster: str, services: Sequence[str]) -> list[Service]:
+        return [self.services_by_name[name] for name in services]
+
+    # Auto Scaling
+
+    def groups(self, names: Sequence[str]) -> list[AutoScalingGroup]:
+        return [self.groups_by_name[name] for name in names if name in self.groups_by_name]
+
+    def members(self, ec2_instance_ids: Sequence[str]) -> dict[str, GroupInstance]:
+        return {
+            member.ec2_instance_id: member
+            for group in self.groups_by_name.values()
+            for member in group.instances
+            if member.ec2_instance_id in ec2_instance_ids
+        }
+
+    def terminate_instance(self, ec2_instance_id: str, *, decrement_desired_capacity: bool) -> None:
+        self.calls.append(f"terminate {ec2_instance_id} decrement={decrement_desired_capacity}")
+        error, self.terminate_error = self.terminate_error, None
+        if error is None or self.terminate_works_all_the_same:
+            going = replace(self.instances[ec2_instance_id], state="shutting-down")
+            self.instances[ec2_instance_id] = going
+        if error:
+            raise error
+
+    def activities(self, auto_scaling_group_name: str) -> list[ScalingActivity]:
+        return self.scaling_activities
+
+    # S3
+
+    def get(self, bucket: str, key: str) -> StoredObject | None:
+        return self.objects.get((bucket, key))
+
+    def create(self, bucket: str, key: str, body: bytes) -> str | None:
+        if (bucket, key) in self.objects:
+            return None
+        self.objects[bucket, key] = StoredObject(body, '"1"')
+        return '"1"'
+
+    def delete(self, bucket: str, key: str, *, etag: str = "") -> bool:
+        self.objects.pop((bucket, key), None)
+        return True
+
+    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+        yield from sorted(key for b, key in self.objects if b == bucket and key.startswith(prefix))
+
+    # KMS: a seal that shows what it was made with, and opens for that alone.
+
+    def encrypt(self, kms_key: str, plaintext: bytes, context: Mapping[str, str], *, what: str) -> bytes:
+        return repr((kms_key, sorted(context.items()))).encode() + b"|" + plaintext[::-1]
+
+    def decrypt(self, ciphertext: bytes, context: Mapping[str, str], *, what: str, kms_key: str = "") -> bytes:
+        seal, _, sealed = ciphertext.partition(b"|")
+        if seal != repr((kms_key, sorted(context.items()))).encode():
+            raise AccessDenied(f"cannot open {what}")
+        return sealed[::-1]

@@ -1,0 +1,197 @@
+"""Keys are made here, sealed, stored once, and opened only for the rack and the name they were made for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from rackctl.aws.s3 import StoredObject
+from rackctl.errors import AccessDenied, NotFound, RackctlError, UsageError
+from rackctl.keys import KeyStore, SshKey, generate, key_name
+from rackctl.rack import Rack, Value
+from tests.fakes.aws import FakeAws
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NAME = "prod-keypair-20260102T030405Z"
+OBJECT = ("b", f"rackctl/prod/keys/{NAME}.json")
+
+
+def store(aws: FakeAws, rack: str = "prod", **settings: str) -> KeyStore:
+    given = {"bucket": "b", "kms_key": "alias/k", "prefix": "rackctl/prod", "cluster": "prod", **settings}
+    values = {name: Value(value, "test") for name, value in given.items() if value}
+    return KeyStore(Rack(Value(rack, "test"), values, aws=aws))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def key() -> SshKey:
+    return generate(NAME, created=WHEN)
+
+
+def test_names_of_keys_sort_by_age_whatever_zone_the_time_is_told_in() -> None:
+    tokyo = timezone(timedelta(hours=9))
+
+    assert key_name("prod", WHEN) == NAME
+    assert key_name("prod", WHEN.astimezone(tokyo)) == NAME
+    assert key_name("prod", WHEN + timedelta(seconds=1)) > NAME
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("ed25519", "ssh-ed25519 AAAA"), ("rsa", "ssh-rsa AAAA")])
+def test_openssh_reads_the_private_key_and_finds_the_same_public_half_and_fingerprint(
+    kind: str, begins: str, tmp_path: Path
+) -> None:
+    made = generate(NAME, created=WHEN, key_type=kind)  # type: ignore[arg-type]
+    path = tmp_path / "key"
+    path.touch(0o600)
+    path.write_bytes(made.private_key)
+
+    public = subprocess.run(["ssh-keygen", "-y", "-f", path], check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(["ssh-keygen", "-l", "-f", path], check=True, capture_output=True, text=True).stdout
+
+    assert made.public_key.startswith(begins)
+    assert public.split()[:2] == made.public_key.split()
+    assert made.fingerprint in listed
+    assert (kind != "rsa") or listed.startswith("4096 ")
+
+
+def test_an_rsa_key_fits_into_what_kms_encrypts() -> None:
+    assert len(generate(NAME, created=WHEN, key_type="rsa").private_key) <= 4096
+
+
+def test_the_private_half_shows_in_no_representation(key: SshKey) -> None:
+    assert "PRIVATE" not in repr(key)
+    assert "PRIVATE" not in str(key)
+
+
+def test_a_key_that_was_stored_comes_back_whole(key: SshKey) -> None:
+    aws = FakeAws()
+    store(aws).store(replace(key, reason="yearly"))
+
+    fetched = store(aws).fetch(NAME)
+
+    assert fetched == replace(key, reason="yearly")
+    load_ssh_private_key(fetched.private_key, None)
+
+
+def test_what_is_stored_has_the_documented_shape_and_nothing_of_the_private_half(key: SshKey) -> None:
+    aws = FakeAws()
+    store(aws).store(key)
+
+    body = aws.objects[OBJECT].body
+    document = json.loads(body)
+
+    assert {k: v for k, v in document.items() if k != "private_key"} == {
+        "version": 1,
+        "key_name": NAME,
+        "type": "ed25519",
+        "public_key": key.public_key,
+        "fingerprint": key.fingerprint,
+        "created": "2026-01-02T03:04:05+00:00",
+        "reason": "",
+    }
+    assert b"OPENSSH" not in body
+
+
+def test_storing_the_same_key_again_does_no_harm(key: SshKey) -> None:
+    aws = FakeAws()
+    store(aws).store(key)
+    store(aws).store(key)
+
+    assert store(aws).names() == [NAME]
+
+
+def test_another_key_by_the_same_name_is_refused_and_the_first_stays(key: SshKey) -> None:
+    aws = FakeAws()
+    store(aws).store(key)
+
+    with pytest.raises(RackctlError, match="nothing was overwritten"):
+        store(aws).store(generate(NAME, created=WHEN))
+
+    assert store(aws).fetch(NAME) == key
+
+
+def test_a_key_sealed_for_one_rack_does_not_open_for_another(key: SshKey) -> None:
+    aws = FakeAws()
+    store(aws).store(key)
+
+    with pytest.raises(AccessDenied, match=NAME):
+        store(aws, rack="staging", prefix="rackctl/prod").fetch(NAME)
+
+
+def test_a_key_moved_to_another_name_does_not_open(key: SshKey) -> None:
+    aws = FakeAws()
+    store(aws).store(key)
+    aws.objects["b", "rackctl/prod/keys/other.json"] = aws.objects[OBJECT]
+
+    with pytest.raises(AccessDenied, match="other"):
+        store(aws).fetch("other")
+
+
+@pytest.mark.parametrize(("name", "why"), [("", "launched without an SSH key"), ("mine", "there is no s3://b/rackctl")])
+def test_without_a_key_the_message_is_the_one_convox_had_and_says_why(name: str, why: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        store(FakeAws()).fetch(name)
+
+    assert str(caught.value) == "no instance key found. Did you forget to run `rackctl instances keyroll`?"
+    assert why in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"not json", "is not an SSH key that rackctl has stored"),
+        (b"[]", "is not an SSH key that rackctl has stored"),
+        (b"{}", "is not an SSH key that rackctl has stored"),
+        (b'{"version": 2}', "format version 2; this rackctl reads version 1"),
+        (b'{"version": 1}', "is not an SSH key that rackctl has stored"),
+        (
+            b'{"version":1,"key_name":"x","type":"rsa","public_key":"x","created":"2026-01-02","private_key":"%"}',
+            "is not an SSH",
+        ),
+    ],
+)
+def test_an_object_that_is_no_key_of_ours_is_named(body: bytes, says: str) -> None:
+    aws = FakeAws(objects={OBJECT: StoredObject(body, '"1"')})
+
+    with pytest.raises(RackctlError, match="s3://b/rackctl/prod/keys/") as caught:
+        store(aws).fetch(NAME)
+
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../other/keys/k", "a/b", ".hidden", "new\nline", "x" * 256])
+def test_a_key_pair_whose_name_would_leave_the_prefix_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name"):
+        store(FakeAws()).fetch(name)
+
+
+def test_names_are_listed_oldest_first_and_only_keys_are(key: SshKey) -> None:
+    aws = FakeAws()
+    aws.objects["b", "rackctl/prod/roll.json"] = StoredObject(b"", "")
+    for age in (3, 1, 2):
+        store(aws).store(replace(key, key_name=key_name("prod", WHEN - timedelta(days=age))))
+
+    assert store(aws).names() == sorted(store(aws).names())
+    assert len(store(aws).names()) == 3
+
+
+def test_a_deleted_key_is_gone_and_deleting_it_again_is_no_error(key: SshKey) -> None:
+    aws = FakeAws()
+    store(aws).store(key)
+    store(aws).delete(NAME)
+    store(aws).delete(NAME)
+
+    assert store(aws).names() == []
+
+
+def test_a_rack_without_a_bucket_says_how_to_set_one(key: SshKey) -> None:
+    with pytest.raises(NotFound, match="has no bucket"):
+        store(FakeAws(), bucket="").store(key)
