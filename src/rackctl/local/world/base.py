@@ -1,0 +1,68 @@
+"""What every part of the world is made of: ids, refusals, things that happen later."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+
+class Refused(Exception):
+    """An answer AWS gives in place of what was asked, by its error code."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+def validation_error(message: str) -> Refused:
+    return Refused("ValidationError", message)
+
+
+class Ids:
+    """AWS's forms of ids; the same ones again for the same seed."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - names, not secrets
+
+    def hex(self, digits: int) -> str:
+        return f"{self._random.getrandbits(4 * digits):0{digits}x}"
+
+    def ec2(self, prefix: str) -> str:
+        return f"{prefix}-0{self.hex(16)}"
+
+    def uuid(self) -> str:
+        h = self.hex(32)
+        return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-8{h[17:20]}-{h[20:]}"
+
+
+@dataclass(order=True, frozen=True, slots=True)
+class _Due:
+    at: float
+    number: int
+    part: str
+    method: str
+    arguments: tuple[object, ...]
+
+
+class Schedule:
+    """What is to happen, and when. Entries name what they call, so that a world can be pickled."""
+
+    def __init__(self) -> None:
+        self._due: list[_Due] = []
+        self._number = 0
+
+    def add(self, at: float, part: str, method: str, arguments: tuple[object, ...]) -> None:
+        self._number += 1
+        heappush(self._due, _Due(at, self._number, part, method, arguments))
+
+    def next(self) -> float | None:
+        return self._due[0].at if self._due else None
+
+    def pop(self, until: float) -> _Due | None:
+        return heappop(self._due) if self._due and self._due[0].at <= until else None

@@ -1,0 +1,364 @@
+"""EC2's part of the world: networks, key pairs, launch templates, and instances that come and go."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rackctl.local.world import timing
+from rackctl.local.world.base import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rackctl.local.world.world import World
+
+# vCPUs and MiB; ECS registers 1,024 CPU units a vCPU and keeps some of the memory to itself.
+INSTANCE_TYPES = {
+    "t3.micro": (2, 1024),
+    "t3.small": (2, 2048),
+    "t3.medium": (2, 4096),
+    "t3.large": (2, 8192),
+    "m5.large": (2, 8192),
+    "m5.xlarge": (4, 16384),
+    "c5.large": (2, 4096),
+}
+IMAGE = "ami-0c0ffee0c0ffee000"
+
+
+@dataclass
+class Subnet:
+    subnet_id: str
+    availability_zone: str
+    network: ipaddress.IPv4Network
+    used: set[str] = field(default_factory=set)
+    taken: int = 0
+
+    def take_address(self) -> str:
+        """Give an address that nothing has; one that was given back comes round again last."""
+        # AWS keeps the first four addresses of a subnet and its last one to itself.
+        first, usable = int(self.network.network_address) + 4, self.network.num_addresses - 5
+        for _ in range(usable):
+            address = str(ipaddress.IPv4Address(first + self.taken % usable))
+            self.taken += 1
+            if address not in self.used:
+                self.used.add(address)
+                return address
+        raise Refused("InsufficientFreeAddressesInSubnet", f"There are not enough free addresses in {self.subnet_id}.")
+
+
+@dataclass
+class KeyPair:
+    key_pair_id: str
+    key_name: str
+    key_type: str
+    public_key: str
+    fingerprint: str
+    created: float
+    tags: dict[str, str]
+
+
+@dataclass
+class LaunchTemplate:
+    launch_template_id: str
+    launch_template_name: str
+    created: float
+    tags: dict[str, str]
+    versions: dict[int, LaunchTemplateVersion] = field(default_factory=dict)
+    default_version: int = 1
+    latest_version: int = 0
+
+    def resolve(self, version: str) -> LaunchTemplateVersion:
+        number = {"$Latest": str(self.latest_version), "$Default": str(self.default_version)}.get(version, version)
+        found = self.versions.get(int(number)) if number.isdecimal() else None
+        if found is None:
+            raise Refused(
+                "InvalidLaunchTemplateId.VersionNotFound",
+                f"Could not find launch template version {version} for template {self.launch_template_id}.",
+            )
+        return found
+
+
+@dataclass
+class LaunchTemplateVersion:
+    number: int
+    data: dict[str, Any]
+    created: float
+    description: str = ""
+
+
+@dataclass
+class Instance:
+    instance_id: str
+    instance_type: str
+    image_id: str
+    key_name: str
+    subnet: Subnet
+    private_ip: str
+    launched: float
+    tags: dict[str, str]
+    user_data: str = ""
+    launch_template: tuple[str, str, int] | None = None
+    group: str = ""
+    state: str = "pending"
+    state_reason: str = ""
+    ssh_up: bool = False
+    authorized_key: str = ""
+    termination_protected: bool = False
+    console_ready: bool = False
+    host_keys: tuple[str, ...] = ()
+    version: int = 0
+
+    @property
+    def hostname(self) -> str:
+        return f"ip-{self.private_ip.replace('.', '-')}"
+
+    @property
+    def exists(self) -> bool:
+        return self.state not in {"shutting-down", "terminated"}
+
+
+class Ec2:
+    def __init__(self, world: World, network: str) -> None:
+        self._world = world
+        self.vpc_id = world.ids.ec2("vpc")
+        self.cidr = f"{network}.0.0/16"
+        self.security_group_id = world.ids.ec2("sg")
+        self.subnets = {
+            subnet.subnet_id: subnet
+            for number, zone in enumerate("abc")
+            for subnet in [
+                Subnet(
+                    world.ids.ec2("subnet"),
+                    f"{world.region}{zone}",
+                    ipaddress.IPv4Network(f"{network}.{number * 16}.0/20"),
+                )
+            ]
+        }
+        self.key_pairs: dict[str, KeyPair] = {}
+        self.templates: dict[str, LaunchTemplate] = {}
+        self.instances: dict[str, Instance] = {}
+
+    # Key pairs
+
+    def import_key_pair(self, key_name: str, public_key: bytes, tags: Mapping[str, str]) -> KeyPair:
+        if key_name in self.key_pairs:
+            raise Refused("InvalidKeyPair.Duplicate", f"The keypair '{key_name}' already exists.")
+        key_type, text, fingerprint = _read_public_key(public_key)
+        pair = KeyPair(self._world.ids.ec2("key"), key_name, key_type, text, fingerprint, self._world.now, dict(tags))
+        self.key_pairs[key_name] = pair
+        return pair
+
+    # Launch templates
+
+    def create_template(self, name: str, data: Mapping[str, Any], tags: Mapping[str, str]) -> LaunchTemplate:
+        if any(template.launch_template_name == name for template in self.templates.values()):
+            raise Refused("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use.")
+        template = LaunchTemplate(self._world.ids.ec2("lt"), name, self._world.now, dict(tags))
+        self.templates[template.launch_template_id] = template
+        self.add_version(template, data)
+        return template
+
+    def add_version(
+        self, template: LaunchTemplate, data: Mapping[str, Any], *, source: str = "", description: str = ""
+    ) -> LaunchTemplateVersion:
+        """Add a version: a source's data, if there is one, overridden by what is given."""
+        copied = template.resolve(source).data if source else {}
+        template.latest_version += 1
+        version = LaunchTemplateVersion(template.latest_version, {**copied, **data}, self._world.now, description)
+        template.versions[version.number] = version
+        return version
+
+    def find_template(self, template_id: str | None, name: str | None) -> LaunchTemplate:
+        if template_id:
+            if template_id in self.templates:
+                return self.templates[template_id]
+            raise Refused(
+                "InvalidLaunchTemplateId.NotFound", f"The launch template '{template_id}' could not be found."
+            )
+        for template in self.templates.values():
+            if template.launch_template_name == name:
+                return template
+        raise Refused(
+            "InvalidLaunchTemplateName.NotFoundException",
+            f"At least one of the launch templates specified in the request does not exist: {name}.",
+        )
+
+    # Instances
+
+    def launch(
+        self,
+        data: Mapping[str, Any],
+        *,
+        subnet: Subnet | None = None,
+        tags: Mapping[str, str] | None = None,
+        group: str = "",
+        launch_template: tuple[str, str, int] | None = None,
+        instance_type: str = "",
+        running_since: float | None = None,
+    ) -> Instance:
+        """Start an instance, or place one that has run since a time in the past.
+
+        Raises Refused for a key pair that does not exist, or no room.
+        """
+        key_name = data.get("KeyName", "")
+        if key_name and key_name not in self.key_pairs:
+            raise Refused("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")
+        subnet = subnet or next(iter(self.subnets.values()))
+        chosen_type = instance_type or data.get("InstanceType", "t3.small")
+        lacking = self._world.conditions.get("no-capacity")
+        if lacking is not None and lacking in {"", subnet.availability_zone, chosen_type}:
+            raise Refused(
+                "InsufficientInstanceCapacity",
+                f"We currently do not have sufficient {chosen_type} capacity in the Availability Zone you requested "
+                f"({subnet.availability_zone}). Our system will be working on provisioning additional capacity.",
+                500,
+            )
+        world = self._world
+        instance = Instance(
+            instance_id=world.ids.ec2("i"),
+            instance_type=chosen_type,
+            image_id=data.get("ImageId", IMAGE),
+            key_name=key_name,
+            subnet=subnet,
+            private_ip=subnet.take_address(),
+            launched=world.now,
+            tags=dict(tags or {}),
+            user_data=data.get("UserData", ""),
+            launch_template=launch_template,
+            group=group,
+            termination_protected=bool(data.get("DisableApiTermination")),
+            authorized_key=self.key_pairs[key_name].public_key
+            if key_name and "key-refused" not in world.conditions
+            else "",
+        )
+        self.instances[instance.instance_id] = instance
+        world.changed()
+        if running_since is not None:
+            instance.launched = running_since
+            instance.state, instance.ssh_up, instance.console_ready = "running", True, True
+            return instance
+        slower = float(world.conditions.get("slow-boot") or 1)
+        world.after(timing.INSTANCE_RUNNING * slower, "ec2", "_run", instance.instance_id)
+        world.after(timing.SSH_UP * slower, "ec2", "_open_ssh", instance.instance_id)
+        world.after(timing.CONSOLE_OUTPUT * slower, "ec2", "_show_console", instance.instance_id)
+        world.after(timing.ECS_REGISTERED * slower, "ecs", "register_instance", instance.instance_id)
+        return instance
+
+    def get(self, instance_id: str) -> Instance:
+        if not re.fullmatch(r"i-([0-9a-f]{8}|[0-9a-f]{17})", instance_id):
+            raise Refused("InvalidInstanceID.Malformed", f'Invalid id: "{instance_id}"')
+        if instance_id not in self.instances:
+            raise Refused("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
+        return self.instances[instance_id]
+
+    def terminate(self, instance: Instance, reason: str = "Client.UserInitiatedShutdown") -> None:
+        if not instance.exists:
+            return
+        self._set_state(instance, "shutting-down")
+        instance.state_reason = reason
+        instance.ssh_up = False
+        self._world.after(timing.INSTANCE_TERMINATED, "ec2", "_end", instance.instance_id)
+        self._world.ecs.instance_ending(instance.instance_id)
+
+    def _set_state(self, instance: Instance, state: str) -> None:
+        instance.state = state
+        instance.version += 1
+        self._world.changed()
+
+    def _run(self, instance_id: str) -> None:
+        instance = self.instances[instance_id]
+        if instance.state == "pending":
+            self._set_state(instance, "running")
+            self._world.autoscaling.instance_running(instance_id)
+
+    def _open_ssh(self, instance_id: str) -> None:
+        instance = self.instances[instance_id]
+        if instance.exists:
+            instance.ssh_up = True
+            self._world.changed()
+
+    def _show_console(self, instance_id: str) -> None:
+        instance = self.instances[instance_id]
+        if "console-late" in self._world.conditions:
+            self._world.after(timing.CONSOLE_OUTPUT, "ec2", "_show_console", instance_id)
+        else:
+            instance.console_ready = True
+
+    def _end(self, instance_id: str) -> None:
+        instance = self.instances[instance_id]
+        instance.subnet.used.discard(instance.private_ip)
+        self._set_state(instance, "terminated")
+        self._world.autoscaling.instance_terminated(instance_id)
+        self._world.after(timing.INSTANCE_FORGOTTEN, "ec2", "_forget", instance_id)
+
+    def _forget(self, instance_id: str) -> None:
+        del self.instances[instance_id]
+        self._world.changed()
+
+    # Tags, of whatever here has them
+
+    def tags_of(self, resource_id: str) -> dict[str, str]:
+        if resource_id in self.instances:
+            # The caller may change them: what was serialised of it is stale then.
+            self.instances[resource_id].version += 1
+            return self.instances[resource_id].tags
+        if resource_id in self.templates:
+            return self.templates[resource_id].tags
+        for pair in self.key_pairs.values():
+            if pair.key_pair_id == resource_id:
+                return pair.tags
+        kind = resource_id.partition("-")[0]
+        code = {"i": "InvalidInstanceID.NotFound", "lt": "InvalidLaunchTemplateId.NotFound"}.get(kind, "InvalidID")
+        raise Refused(code, f"The ID '{resource_id}' does not exist")
+
+
+def _read_public_key(material: bytes) -> tuple[str, str, str]:
+    """Give the type, the one-line form and the fingerprint, in AWS's two forms, of an OpenSSH public key."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
+
+    try:
+        key = load_ssh_public_key(material)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Refused("InvalidKey.Format", "Key is not in valid OpenSSH public key format") from error
+    text = b" ".join(material.split()[:2]).decode("ascii")
+    if isinstance(key, Ed25519PublicKey):
+        digest = hashlib.sha256(base64.b64decode(text.split()[1])).digest()
+        return "ed25519", text, base64.b64encode(digest).decode()
+    if isinstance(key, RSAPublicKey) and key.key_size >= 1024:
+        der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        md5 = hashlib.md5(der, usedforsecurity=False).hexdigest()
+        return "rsa", text, ":".join(md5[at : at + 2] for at in range(0, 32, 2))
+    raise Refused("InvalidKey.Format", "Key is not in valid OpenSSH public key format")
+
+
+def match_filters(
+    filters: Sequence[Mapping[str, Any]], values: Mapping[str, Sequence[str]], tags: Mapping[str, str]
+) -> bool:
+    """Tell whether a thing passes EC2-style filters, with ``*`` and ``?`` as wildcards. An unknown one is refused."""
+    from fnmatch import fnmatchcase
+
+    for filter_ in filters:
+        name, wanted = filter_["Name"], filter_.get("Values", [])
+        if len(wanted) > 200:
+            raise Refused(
+                "FilterLimitExceeded", "The maximum number of filter values specified on a single call is 200"
+            )
+        if name.startswith("tag:"):
+            have: Sequence[str] = [tags[name[4:]]] if name[4:] in tags else []
+        elif name == "tag-key":
+            have = list(tags)
+        elif name in values:
+            have = values[name]
+        else:
+            raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
+        if not any(fnmatchcase(one, pattern.replace("[", "[[]")) for one in have for pattern in wanted):
+            return False
+    return True

@@ -1,0 +1,23 @@
+"""How long AWS takes for things, in seconds; the world's speed divides them all."""
+
+INSTANCE_RUNNING = 15.0
+SSH_UP = 20.0
+CONSOLE_OUTPUT = 60.0
+ECS_REGISTERED = 45.0
+AGENT_CONNECTED = 50.0
+INSTANCE_TERMINATED = 30.0
+INSTANCE_FORGOTTEN = 3600.0  # DescribeInstances goes on answering for about an hour
+REGISTRATION_INACTIVE = 90.0  # from the instance's end on
+
+GROUP_RECONCILED = 10.0
+LAUNCH_RETRIED = 30.0
+ACTIVITIES_KEPT = 100
+
+SERVICE_RECONCILED = 5.0
+TASK_PENDING = 1.0
+TASK_RUNNING = 5.0
+TASK_STOPPING = 2.0
+TASK_STOPPED = 5.0
+TASK_FORGOTTEN = 3600.0
+EVENT_REPEATED = 60.0  # a service says the same thing again only after a while
+EVENTS_KEPT = 100
