@@ -1,0 +1,78 @@
+"""Write the parts of docs/ that the code knows best, or with --check say which of them are out of date.
+
+docs/commands.md   the help of every command
+docs/settings.md   the table of settings, between its two marks
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rackctl.cli.main import cli
+from rackctl.rack import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCS = Path(__file__).parent
+BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
+
+
+def commands(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
+    """Yield each command's full name and its help, parents first."""
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
+    yield context.command_path, command.get_help(context)
+    if isinstance(command, click.Group):
+        for word in command.list_commands(context):
+            child = command.get_command(context, word)
+            assert child is not None
+            if not child.hidden:
+                yield from commands(child, word, context)
+
+
+def command_reference() -> str:
+    sections = [f"## {path}\n\n```text\n{text.rstrip()}\n```\n" for path, text in commands(cli, "rackctl")]
+    return "# Commands\n\nWhat `--help` says of each command. `make docs` writes this file.\n\n" + "\n".join(sections)
+
+
+def settings_table() -> str:
+    rows = ["| setting | what | default | variable | tag |", "| --- | --- | --- | --- | --- |"]
+    for setting in SETTINGS.values():
+        default = setting.default("NAME").replace("NAME", "<rack>")
+        cells = (
+            f"`{setting.name}`",
+            setting.help,
+            f"`{default}`" if default else "",
+            f"`{setting.environment_variable}`",
+            f"`{setting.tag}`" if setting.tagged else "",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def generated() -> dict[Path, str]:
+    settings = DOCS / "settings.md"
+    before, _, rest = settings.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return {
+        DOCS / "commands.md": command_reference(),
+        settings: f"{before}{BEGIN}{settings_table()}{END}{after}",
+    }
+
+
+def main() -> None:
+    stale = {p: t for p, t in generated().items() if not p.exists() or p.read_text(encoding="utf-8") != t}
+    if sys.argv[1:] == ["--check"]:
+        for path in stale:
+            click.echo(f"{path.relative_to(DOCS.parent)} is out of date: run `make docs`", err=True)
+        sys.exit(bool(stale))
+    for path, text in stale.items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
