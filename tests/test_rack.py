@@ -109,7 +109,7 @@ def test_each_setting_comes_from_the_nearest_place_that_has_it() -> None:
     config = Config(_NOWHERE, "", {"prod": {"ssh_user": "file", "bucket": "file", "kms_key": "file"}})
     found = sources({"ssh_user": "option"}, {"RACKCTL_SSH_USER": "env", "RACKCTL_BUCKET": "env"}, config).rack()
 
-    assert found.setting("ssh_user") == Value("option", "--ssh-user")
+    assert found.setting("ssh_user") == Value("option", "--user")
     assert found.setting("bucket") == Value("env", "RACKCTL_BUCKET")
     assert found.setting("kms_key") == Value("file", "/home/ann/.config/rackctl/config.toml")
 

@@ -85,8 +85,15 @@ SETTINGS: dict[str, Setting] = {
         Setting("bucket", "S3 bucket for SSH keys and the keyroll's journal", tagged=True),
         Setting("prefix", "prefix of the objects in the bucket", default=lambda rack: f"rackctl/{rack}", tagged=True),
         Setting("kms_key", "KMS key (id, ARN or alias) that seals the SSH keys", tagged=True),
-        Setting("ssh_user", "user to log in as", default=lambda _: "ec2-user", tagged=True),
-        Setting("ssh_port", "port of the instances' SSH server", default=lambda _: "22", check=_port, tagged=True),
+        Setting("ssh_user", "user to log in as", default=lambda _: "ec2-user", tagged=True, option="user"),
+        Setting(
+            "ssh_port",
+            "port of the instances' SSH server",
+            default=lambda _: "22",
+            check=_port,
+            tagged=True,
+            option="port",
+        ),
         Setting(
             "address",
             "address to reach instances at: auto, public or private",
@@ -96,6 +103,11 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting("jump", "[user@]host[:port] to reach instances through"),
         Setting("proxy_command", "command to reach instances through; %h host, %p port, %i instance id"),
+        Setting(
+            "via",
+            "ssm or eice: Session Manager, or EC2 Instance Connect Endpoint",
+            check=_one_of("ssm", "eice", "none"),
+        ),
         Setting(
             "host_key_check",
             "strict, first-use or off",

@@ -1,0 +1,143 @@
+"""`rackctl instances ssh` and `rackctl instances forget-host-key`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rackctl.cli.completion import complete_instance
+from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rackctl.model import Instance
+    from rackctl.ssh.connect import Connection
+
+
+def _into_settings(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        assert parameter.name
+        ctx.ensure_object(Invocation).options[parameter.name] = value
+
+
+def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how instances are reached, each a setting of the rack."""
+    for option in reversed(
+        (
+            ("--user", "ssh_user", "NAME", "Log in as this user."),
+            ("--port", "ssh_port", "PORT", "Port of the SSH server."),
+            ("--address", "address", "WHICH", "auto, public or private; auto is the public one where there is one."),
+            ("--proxy-command", "proxy_command", "COMMAND",
+             "Reach it through a command's stdin and stdout: %h address, %p port, %i instance id, %r user."),
+            ("--jump", "jump", "[USER@]HOST[:PORT]", "Reach it through this host, by `ssh -W` and your ssh config."),
+            ("--via", "via", "ssm|eice", "Reach it through Session Manager or EC2 Instance Connect Endpoint."),
+            ("--host-key-check", "host_key_check", "MODE",
+             "strict, first-use (pin a key that nothing speaks against) or off."),
+        )
+    ):  # fmt: skip
+        flag, setting, metavar, text = option
+        command = click.option(flag, setting, metavar=metavar, help=text, expose_value=False, callback=_into_settings)(
+            command
+        )
+    return command
+
+
+@click.command(cls=RackCommand, context_settings={"allow_interspersed_args": False})
+@click.argument("ec2_instance_id", metavar="ID", shell_complete=complete_instance)
+@click.argument("command", metavar="[COMMAND]...", nargs=-1, type=click.UNPROCESSED)
+@click.option("-n", "no_input", is_flag=True, help="Read no standard input.")
+@reach_options
+@pass_invocation
+def ssh(
+    invocation: Invocation,
+    ec2_instance_id: str,
+    command: tuple[str, ...],
+    no_input: bool,
+) -> None:
+    """Log in to the instance ID, or run COMMAND on it, as ssh does.
+
+    ID may be the start of one, of four characters after i- at least. What follows it is the command's, options
+    too. The exit status is the command's; 128 and the number of the signal that ended it; or 255 when the
+    connection or the login failed.
+
+    \b
+    Examples:
+      rackctl instances ssh i-0a321c8b
+      rackctl instances ssh i-0a321c8b docker ps | grep web
+      rackctl instances ssh --via ssm i-0a32 uptime
+      tar c . | rackctl instances ssh i-0a321c8b 'tar x -C /srv'
+    """
+    _occupy_standard_streams()
+    # A script's `ssh ID -- command` means the command.
+    words = command[1:] if command[:1] == ("--",) else command
+    line = b" ".join(map(os.fsencode, words))
+    connection = open_connection(invocation, ec2_instance_id)
+    with connection:
+        from rackctl.ssh.session import Session, to_descriptor
+
+        session = Session(
+            connection, line or None, stdin=None if no_input else 0, stdout=to_descriptor(1), stderr=to_descriptor(2)
+        )
+        status = session.wait()
+    sys.exit(status)
+
+
+def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
+    """Find an instance, and log in to it with its own key.
+
+    What takes time is done side by side: paramiko is imported while AWS answers, and the connection made while the
+    key is fetched and opened.
+    """
+    from rackctl.ssh.background import in_background
+
+    importing = in_background(_import_paramiko)
+    rack = invocation.rack
+    tags = None if all(map(rack.is_given, _FROM_TAGS)) else in_background(lambda: rack.tags)
+    instance = invocation.cluster.match(ec2_instance_id)
+    if tags:
+        # What went wrong with them is raised where one is needed.
+        tags.exception()
+
+    from rackctl.ssh.reach import reach
+
+    target = reach(rack, instance)
+    importing.result()
+    from rackctl.ssh.connect import connect
+
+    return connect(target, lambda: invocation.keys.fetch(instance.key_name), host_key_check(invocation, instance))
+
+
+# The settings that a login needs, and that tags of the cluster may give.
+_FROM_TAGS = ("address", "bucket", "kms_key", "prefix", "ssh_port", "ssh_user")
+
+
+def _import_paramiko() -> None:
+    pass
+
+
+def host_key_check(invocation: Invocation, instance: Instance) -> Any:
+    """Make the check of an instance's host key that the rack asks for."""
+    from rackctl.rack import state_dir
+    from rackctl.ssh.host_keys import HostKeyCheck, HostKeyFile
+
+    id_ = instance.ec2_instance_id
+    return HostKeyCheck(
+        id_,
+        HostKeyFile(state_dir(invocation.environment)),
+        invocation.rack["host_key_check"],  # type: ignore[arg-type]  # checked where it was read
+        console_output=lambda: invocation.rack.aws.ec2.console_output(id_),
+        notify=note,
+    )
+
+
+def _occupy_standard_streams() -> None:
+    """Open /dev/null where a standard stream is closed, before a socket gets its number."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

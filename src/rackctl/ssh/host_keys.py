@@ -1,0 +1,247 @@
+"""Which host key an instance has: pinned by instance id, or found in what the instance wrote to its console."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import hashlib
+import os
+import re
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rackctl.errors import AccessDenied, RackctlError, SshError
+from rackctl.ssh.background import in_background
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+Mode = Literal["strict", "first-use", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """A public host key: ``ssh-ed25519``, ``ecdsa-sha2-nistp256``, ``ssh-rsa`` …, and its base64."""
+
+    key_type: str
+    encoded: str
+
+    @classmethod
+    def of(cls, blob: bytes) -> HostKey:
+        """Make one of the bytes that go over the wire, which begin with the type (RFC 4253, 6.6)."""
+        length = int.from_bytes(blob[:4], "big")
+        return cls(blob[4 : 4 + length].decode("ascii", "replace"), base64.b64encode(blob).decode("ascii"))
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenSSH's SHA-256 form of it."""
+        digest = hashlib.sha256(base64.b64decode(self.encoded)).digest()
+        return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
+
+
+class HostKeyFile:
+    """The pinned host keys, as lines ``<instance id> <type> <base64>`` of an OpenSSH known_hosts file.
+
+    So OpenSSH can share it, by ``UserKnownHostsFile`` and ``HostKeyAlias``. Lines that are none of ours are kept.
+    Written under a lock and replaced whole: two at once lose nothing, and a reader never sees half of it.
+    """
+
+    def __init__(self, state_directory: Path) -> None:
+        self.path = state_directory / "host_keys"
+
+    def pinned(self, ec2_instance_id: str) -> list[HostKey]:
+        """Give the keys pinned for an instance. Raises RackctlError for a file that cannot be read."""
+        return [HostKey(*words[1:3]) for words in map(str.split, self._lines()) if _is_of(words, ec2_instance_id)]
+
+    def pin(self, ec2_instance_id: str, keys: Iterable[HostKey]) -> None:
+        """Pin keys for an instance, beside those that are pinned. Raises RackctlError for a file it cannot write."""
+        with self._locked():
+            lines = list(self._lines())
+            for key in keys:
+                line = f"{ec2_instance_id} {key.key_type} {key.encoded}"
+                if line not in lines:
+                    lines.append(line)
+            self._write(lines)
+
+    def forget(self, ec2_instance_id: str) -> list[HostKey]:
+        """Remove what is pinned for an instance, and give it. Raises RackctlError for a file it cannot write."""
+        if not (forgotten := self.pinned(ec2_instance_id)):
+            return []
+        with self._locked():
+            self._write([line for line in self._lines() if not _is_of(line.split(), ec2_instance_id)])
+        return forgotten
+
+    def _lines(self) -> list[str]:
+        try:
+            return self.path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._unusable("read", error) from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path.with_name("host_keys.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable("write", error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        except OSError as error:
+            raise self._unusable("write", error) from error
+        finally:
+            os.close(lock)
+
+    def _write(self, lines: Iterable[str]) -> None:
+        # mkstemp makes it 0600.
+        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix="host_keys.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as new:
+                new.writelines(f"{line}\n" for line in lines)
+            Path(name).replace(self.path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def _unusable(self, verb: str, error: Exception) -> RackctlError:
+        return RackctlError(
+            f"cannot {verb} the host keys in {self.path}: {error}",
+            hint="mend or remove the file, or name another state directory with RACKCTL_STATE_DIR",
+        )
+
+
+def _is_of(words: list[str], ec2_instance_id: str) -> bool:
+    return len(words) >= 3 and words[0] == ec2_instance_id
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleHostKeys:
+    """The host keys that an instance announced on its console: whole ones, fingerprints, or both."""
+
+    keys: tuple[HostKey, ...] = ()
+    fingerprints: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.fingerprints)
+
+    def include(self, key: HostKey) -> bool:
+        return key in self.keys or key.fingerprint in self.fingerprints
+
+
+_BLOCK = r"-----BEGIN SSH HOST KEY {0}-----(.*?)-----END SSH HOST KEY {0}-----"
+_KEY_LINE = re.compile(r"((?:ssh|ecdsa|sk)-[\w@.-]+)\s+(AAAA[A-Za-z0-9+/]+={0,2})(?:\s|$)")
+_FINGERPRINT = re.compile(r"\b\d+ (SHA256:[A-Za-z0-9+/]{43})=*\s.*\(\w[\w-]*\)")
+
+
+def read_console(output: str) -> ConsoleHostKeys:
+    """Find the host keys that cloud-init wrote to the console at the first boot.
+
+    Between its BEGIN and END lines stand raw keys, and fingerprints behind ``ec2:`` (Amazon Linux 2) or
+    ``cloud-init[…]:`` (2023), among whatever the kernel said meanwhile. The last complete block of each counts.
+    """
+    keys, fingerprints = (
+        blocks[-1].replace("\r", "").splitlines() if blocks else []
+        for blocks in (re.findall(_BLOCK.format(kind), output, re.DOTALL) for kind in ("KEYS", "FINGERPRINTS"))
+    )
+    found = (match for line in keys if (match := _KEY_LINE.search(line)))
+    return ConsoleHostKeys(
+        tuple(HostKey(*match.groups()) for match in found if _is_whole(*match.groups())),
+        frozenset(match[1] for line in fingerprints if (match := _FINGERPRINT.search(line))),
+    )
+
+
+def _is_whole(key_type: str, encoded: str) -> bool:
+    try:
+        return HostKey.of(base64.b64decode(encoded, validate=True)).key_type == key_type
+    except binascii.Error:
+        return False
+
+
+class HostKeyCheck:
+    """Decides whether a host key that an instance presents is its own.
+
+    A pinned instance must present a pinned key. On first contact the key is compared with the console output, and
+    where that has none: refused by ``strict``, trusted by ``first-use``. What is accepted is pinned. ``off``
+    accepts everything and pins nothing. ``notify`` gets a sentence when a key is trusted without proof.
+    """
+
+    def __init__(
+        self,
+        ec2_instance_id: str,
+        file: HostKeyFile,
+        mode: Mode,
+        *,
+        console_output: Callable[[], str],
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._id = ec2_instance_id
+        self._file = file
+        self._mode = mode
+        self._notify = notify
+        self._pinned = file.pinned(ec2_instance_id) if mode != "off" else []
+        # Asked for at once, to be there when the server has presented its key.
+        self._console: Future[str] | None = None
+        if mode != "off" and not self._pinned:
+            self._console = in_background(console_output)
+
+    @property
+    def preferred_types(self) -> list[str]:
+        """The types of the pinned keys: a server has several keys, and is to present one that is known here."""
+        return [key.key_type for key in self._pinned]
+
+    def accept(self, presented: HostKey) -> None:
+        """Return if the key is the instance's. Raises SshError, with the remedy."""
+        if self._mode == "off" or presented in self._pinned:
+            return
+        if self._pinned:
+            expected = next((k for k in self._pinned if k.key_type == presented.key_type), self._pinned[0])
+            raise self._wrong(presented, f"the key that is pinned for it is {_named(expected)}")
+        announced, unread = self._announced()
+        if announced:
+            if not announced.include(presented):
+                said = next((k.fingerprint for k in announced.keys if k.key_type == presented.key_type), "")
+                others = said or ", ".join(sorted(announced.fingerprints)) or announced.keys[0].fingerprint
+                raise self._wrong(presented, f"its console output says {others}")
+            self._file.pin(self._id, {presented, *announced.keys})
+            return
+        if self._mode == "strict":
+            why = unread or "its console output does not show it (yet)"
+            raise SshError(
+                f"the host key of {self._id} is not known, and {why}; it presents {_named(presented)}",
+                hint="the console output can lag by minutes after a launch: try again, "
+                "or trust the key now with --host-key-check first-use",
+            )
+        self._notify(f"{self._id}: trusting its host key {_named(presented)} from now on{_because(unread)}")
+        self._file.pin(self._id, [presented])
+
+    def _announced(self) -> tuple[ConsoleHostKeys, str]:
+        """Read the console output; give what it says, or why it could not be read."""
+        assert self._console is not None
+        try:
+            return read_console(self._console.result()), ""
+        except AccessDenied as error:
+            return ConsoleHostKeys(), f"its console output cannot be read: {error}"
+        except RackctlError as error:
+            return ConsoleHostKeys(), f"its console output cannot be had: {error}"
+
+    def _wrong(self, presented: HostKey, expected: str) -> SshError:
+        return SshError(
+            f"the host key of {self._id} is not its own: it presents {_named(presented)}, but {expected}. "
+            "Somebody may be in between, or another machine may answer at this address; nothing was sent to it",
+            hint=f"if you know why it has changed: `rackctl instances forget-host-key {self._id}`, and connect again",
+        )
+
+
+def _named(key: HostKey) -> str:
+    return f"{key.fingerprint} ({key.key_type})"
+
+
+def _because(unread: str) -> str:
+    return f" ({unread})" if unread else ", since its console output does not show one"

@@ -1,0 +1,188 @@
+"""How an instance is reached: which address, port and user, straight or through a command."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rackctl.errors import SshError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rackctl.model import Instance
+    from rackctl.rack import Rack
+
+# The settings that lead through a command; the nearest that is set counts. One that says "none" leads straight there.
+_WAYS = ("proxy_command", "jump", "via")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A command whose standard input and output lead to a server; ``shown`` is how a person would type it."""
+
+    argv: tuple[str, ...]
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An instance's SSH server, and the way there."""
+
+    ec2_instance_id: str
+    host: str
+    port: int
+    user: str
+    proxy: Proxy | None = None
+
+    def __str__(self) -> str:
+        way = f"through `{self.proxy.shown}`" if self.proxy else f"{self.host} port {self.port}"
+        return f"{self.ec2_instance_id} ({way})"
+
+
+def reach(rack: Rack, instance: Instance) -> Target:
+    """Work out how to reach an instance, by the rack's settings.
+
+    Raises SshError for one that does not run, has no address, or needs a program that is not installed, and
+    UsageError for settings that contradict each other.
+    """
+    id_ = instance.ec2_instance_id
+    if instance.state != "running":
+        raise SshError(f"{id_} is {instance.state}, so nothing can log in to it", hint=_UNTIL.get(instance.state, ""))
+    name, value = _way(rack)
+    host = _address(instance, rack["address"], through=bool(name))
+    port = int(rack["ssh_port"])
+    target = Target(id_, host, port, rack["ssh_user"])
+    if name == "proxy_command":
+        proxy = _proxy_command(value, target)
+    elif name == "jump":
+        proxy = _jump(value, target)
+    elif name == "via":
+        proxy = _via(value, target, rack)
+    else:
+        proxy = None
+        _require_address(target, instance, rack["address"])
+    return Target(id_, host, port, target.user, proxy)
+
+
+_UNTIL = {
+    "pending": "try again when `rackctl instances` shows it running",
+    "stopped": "start it with `aws ec2 start-instances`",
+}
+
+
+def _way(rack: Rack) -> tuple[str, str]:
+    """Find which setting leads to the instances, and its value: the one that was given nearest."""
+    nearness = {"option": 0, "environment": 1, "config": 2}
+    set_ = sorted((nearness[_origin(rack, name)], name) for name in _WAYS if rack[name])
+    nearest = [name for near, name in set_ if near == set_[0][0]]
+    if len(nearest) > 1:
+        told = " and ".join(f"{rack.setting(name).origin} ({name})" for name in nearest)
+        raise UsageError(f"two ways to reach an instance are set: {told}", hint="leave one of them out")
+    if not nearest or rack[nearest[0]] == "none":
+        return "", ""
+    return nearest[0], rack[nearest[0]]
+
+
+def _origin(rack: Rack, name: str) -> str:
+    origin = rack.setting(name).origin
+    if origin.startswith("--"):
+        return "option"
+    return "environment" if origin.startswith("RACKCTL_") else "config"
+
+
+def _address(instance: Instance, setting: str, *, through: bool) -> str:
+    public, private = instance.public_ip, instance.private_ip
+    if setting == "auto":
+        return (private or public) if through else (public or private)
+    return public if setting == "public" else private
+
+
+def _require_address(target: Target, instance: Instance, setting: str) -> None:
+    if target.host:
+        return
+    other = {"public": instance.private_ip, "private": instance.public_ip}.get(setting, "")
+    kind = "" if setting == "auto" else f"{setting} "
+    raise SshError(
+        f"{target.ec2_instance_id} has no {kind}address",
+        hint=f"reach it at {other} with --address auto, or through Session Manager with --via ssm"
+        if other
+        else "reach it through Session Manager with --via ssm",
+    )
+
+
+def _proxy_command(command: str, target: Target) -> Proxy:
+    """Expand a proxy command as OpenSSH does (ssh_config(5), TOKENS), and have the user's shell run it."""
+    values = {"%h": target.host, "%p": str(target.port), "%i": target.ec2_instance_id, "%r": target.user, "%%": "%"}
+
+    def expand(match: re.Match[str]) -> str:
+        if match[0] not in values:
+            raise UsageError(
+                f'proxy_command is "{command}": {match[0]} means nothing',
+                hint="%h is the address, %p the port, %i the instance id, %r the user, %% a percent sign",
+            )
+        if not values[match[0]]:
+            raise SshError(f"{target.ec2_instance_id} has no address to put for {match[0]} in the proxy command")
+        return values[match[0]]
+
+    # A user name is the only value that might hold what a shell would read as more than a word.
+    if "%r" in command and shlex.quote(target.user) != target.user:
+        raise UsageError(f'"{target.user}" cannot stand for %r in a proxy command')
+    shown = re.sub("%.?", expand, command)
+    return Proxy((os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {shown}"), shown)
+
+
+_JUMP = re.compile(r"(?:(?P<user>[^@\s-][^@\s]*)@)?(?P<host>\[[^\]\s]+\]|[^:@\s\[-][^:@\s]*)(?::(?P<port>\d+))?")
+
+
+def _jump(jump: str, target: Target) -> Proxy:
+    """Have the OpenSSH client, with the user's own configuration and keys, lead through another host."""
+    match = re.fullmatch(
+        r"(?:(?P<user>[^@\s-][^@\s]*)@)?(?P<host>\[[^\]\s]+\]|[^:@\s\[-][^:@\s]*)(?::(?P<port>\d+))?", jump
+    )
+    if match is None:
+        raise UsageError(f'jump is "{jump}": it looks like [user@]host[:port]')
+    if not target.host:
+        raise SshError(f"{target.ec2_instance_id} has no address to reach it at from {jump}")
+    _require_program("ssh", "the OpenSSH client, which leads through a jump host", "install it (openssh-client)")
+    there = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
+    host = match["host"].strip("[]")
+    argv = ["ssh", "-W", there]
+    if match["user"]:
+        argv += ["-l", match["user"]]
+    if match["port"]:
+        argv += ["-p", match["port"]]
+    return _shown([*argv, "--", host])
+
+
+def _via(service: str, target: Target, rack: Rack) -> Proxy:
+    _require_program("aws", f"the AWS CLI, which --via {service} runs", "see https://aws.amazon.com/cli")
+    common = []
+    if rack.aws.region:
+        common += ["--region", rack.aws.region]
+    if rack["profile"]:
+        common += ["--profile", rack["profile"]]
+    if service == "eice":
+        tunnel = ["--instance-id", target.ec2_instance_id, "--remote-port", str(target.port)]
+        return _shown(["aws", "ec2-instance-connect", "open-tunnel", *tunnel, *common])
+    _require_program(
+        "session-manager-plugin",
+        "the AWS CLI's Session Manager plugin, which --via ssm needs",
+        "see https://docs.aws.amazon.com/systems-manager/latest/userguide/"
+        "session-manager-working-with-install-plugin.html",
+    )
+    session = ["--target", target.ec2_instance_id, "--document-name", "AWS-StartSSHSession"]
+    return _shown(["aws", "ssm", "start-session", *session, "--parameters", f"portNumber={target.port}", *common])
+
+
+def _shown(argv: Sequence[str]) -> Proxy:
+    return Proxy(tuple(argv), shlex.join(argv))
+
+
+def _require_program(name: str, what: str, remedy: str, *, which: Callable[[str], str | None] = shutil.which) -> None:
+    if which(name) is None:
+        raise SshError(f"`{name}` is not installed: {what}", hint=remedy)

@@ -1,0 +1,266 @@
+"""One session on a connection: its streams pumped by a thread each, and the exit status they end in."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rackctl.errors import SshError
+from rackctl.ssh.connect import translated
+from rackctl.ssh.paramiko_below import open_session, paramiko, request_pty, send_eow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rackctl.ssh.connect import Connection
+
+    Sink = Callable[[bytes], None]
+
+# A window for each direction of use: one that fills a line of 50 ms round trip, and one that does not keep ^C waiting
+# behind output that is still on its way.
+_WINDOW = 8 * 1024 * 1024
+_PTY_WINDOW = 256 * 1024
+_READ = 1024 * 1024
+# The most that goes into one packet of 32,768 bytes, by paramiko's reckoning.
+_PACKET = 32_704
+
+_NOBODY_READS = b"e"
+
+# What a shell makes of a process that a signal has ended.
+_SIGNALLED = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Pty:
+    """A PTY to ask for: columns, rows, and both in pixels; modes as RFC 4254, section 8, encodes them."""
+
+    term: str
+    size: tuple[int, int, int, int]
+    modes: bytes = b"\0"
+
+
+class Session:
+    """A command, or without one a login shell, that runs on the other side.
+
+    ``stdin`` is a descriptor that is read to its end, or None for no input. ``stdout`` and ``stderr`` are called
+    with what arrives, each by a thread of its own; while one does not return, the other side is held up. One that
+    raises BrokenPipeError has nobody reading on: an OpenSSH server tells the command, which gets a SIGPIPE.
+    When the command stops reading, ``stdin`` is replaced by /dev/null, so that whoever writes to it learns that.
+    ``typed`` may change what is read from ``stdin``.
+
+    ``result`` is the exit status, 128 and the signal's number for a command that a signal has ended, or an SshError.
+    It is there when both streams have ended and not before, as OpenSSH does it.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        command: bytes | None,
+        *,
+        stdin: int | None,
+        stdout: Sink,
+        stderr: Sink,
+        pty: Pty | None = None,
+        typed: Callable[[bytes], bytes] = lambda data: data,
+    ) -> None:
+        self.result: Future[int] = Future()
+        self._connection = connection
+        self._stdin = stdin
+        self._typed = typed
+        self._exit_signal = ""
+        self._failure: OSError | None = None
+        self._abandoned = False
+        self._outputs_left = 2
+        self._lock = threading.Lock()
+        # By what is written to it, and by being closed, the one that waits for input learns not to.
+        self._told, self._teller = os.pipe() if stdin is not None else (-1, -1)
+        try:
+            self._start(command, pty)
+        except BaseException:
+            self._tell_input(b"")
+            if self._told >= 0:
+                os.close(self._told)
+            raise
+        for receive, sink, gone in (
+            (self._channel.recv, stdout, self._reader_gone),
+            (self._channel.recv_stderr, stderr, lambda: None),
+        ):
+            threading.Thread(target=self._pump_out, args=(receive, sink, gone), daemon=True).start()
+        threading.Thread(target=self._pump_in, daemon=True).start()
+
+    def _start(self, command: bytes | None, pty: Pty | None) -> None:
+        connection = self._connection
+        with translated(connection.target):
+            self._channel = open_session(connection.transport, _PTY_WINDOW if pty else _WINDOW, self._hear)
+            if pty:
+                self._ask_for(pty)
+            if command:
+                self._channel.exec_command(command)
+            else:
+                self._channel.invoke_shell()
+        connection.transport.packetizer.stop_hurrying()
+
+    def _ask_for(self, pty: Pty) -> None:
+        try:
+            request_pty(self._channel, pty.term, pty.size, pty.modes)
+        except paramiko.SSHException as error:
+            if not self._connection.transport.is_active():
+                raise
+            raise SshError(f"{self._connection.target} refused a terminal", hint="-T does without one") from error
+
+    def resize(self, size: tuple[int, int, int, int]) -> None:
+        """Tell the other side the terminal's new size. On a session that has ended it does nothing."""
+        try:
+            self._channel.resize_pty(*size)
+        except (paramiko.SSHException, EOFError, OSError):
+            return
+
+    def wait(self) -> int:
+        """Give the result when it is there, or raise it."""
+        return self.result.result()
+
+    def _hear(self, request: str, argument: str) -> None:
+        if request == "exit-signal":
+            self._exit_signal = argument
+            self._channel.status_event.set()
+        else:
+            self._tell_input(_NOBODY_READS)
+
+    def _tell_input(self, news: bytes) -> None:
+        """Tell the thread that reads the input something, or with nothing that all is over."""
+        with self._lock:
+            if self._teller < 0:
+                return
+            if news:
+                os.write(self._teller, news)
+            else:
+                os.close(self._teller)
+                self._teller = -1
+
+    def _pump_out(self, receive: Callable[[int], bytes], sink: Sink, gone: Callable[[], None]) -> None:
+        unread = False
+        try:
+            while data := receive(_READ):
+                if unread:
+                    continue
+                try:
+                    sink(data)
+                except OSError as error:
+                    unread = True
+                    if not isinstance(error, BrokenPipeError):
+                        self._failure = error
+                    gone()
+        except (paramiko.SSHException, EOFError, OSError):
+            self._channel.close()
+        with self._lock:
+            self._outputs_left -= 1
+            last = self._outputs_left == 0
+        if last:
+            self._end()
+
+    def _reader_gone(self) -> None:
+        if self._connection.is_openssh:
+            send_eow(self._channel)
+        else:
+            # No other server would tell the command; it would fill a pipe that nobody reads, for ever.
+            self._abandoned = True
+            self._channel.close()
+
+    def _pump_in(self) -> None:
+        try:
+            if self._stdin is not None:
+                self._pump_from(self._stdin)
+            self._channel.shutdown_write()
+        except (paramiko.SSHException, EOFError, OSError):
+            return
+
+    def _pump_from(self, descriptor: int) -> None:
+        """Send what is read until its end, or until it is of no more use: then raise EOFError."""
+        poll = select.poll()
+        poll.register(self._told, select.POLLIN)
+        poll.register(descriptor, select.POLLIN)
+        try:
+            while True:
+                if self._told in dict(poll.poll()):
+                    if os.read(self._told, 1) == _NOBODY_READS:
+                        _replace_by_null(descriptor)
+                    raise EOFError
+                try:
+                    data = os.read(descriptor, _PACKET)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    # Closed, or a terminal that has hung up: nothing more will come.
+                    return
+                if not data:
+                    return
+                self._send(self._typed(data))
+        finally:
+            os.close(self._told)
+
+    def _send(self, data: bytes) -> None:
+        while data:
+            sent = self._channel.send(data)
+            if not sent:
+                raise EOFError
+            data = data[sent:]
+
+    def _end(self) -> None:
+        self._channel.status_event.wait()
+        self._tell_input(b"")
+        try:
+            status = self._status()
+        except SshError as error:
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(status)
+
+    def _status(self) -> int:
+        if self._failure:
+            raise SshError(
+                f"cannot write what {self._connection.target.ec2_instance_id} sends: {self._failure.strerror}"
+            )
+        if self._exit_signal:
+            number = getattr(signal, f"SIG{self._exit_signal}", None)
+            if number is None:
+                raise SshError(f"the command was ended by signal {self._exit_signal}, which this system does not have")
+            return _SIGNALLED + int(number)
+        status = self._channel.exit_status
+        if status != -1:
+            return status & 0xFF
+        if self._abandoned:
+            return _SIGNALLED + signal.SIGPIPE
+        raise self._connection.loss
+
+
+def to_descriptor(descriptor: int) -> Sink:
+    """Make a sink of a descriptor, which may be a non-blocking one."""
+
+    def write(data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[os.write(descriptor, left) :]
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(descriptor, select.POLLOUT)
+                poll.poll()
+            except OSError as error:
+                # A terminal that has hung up.
+                if error.errno == errno.EIO:
+                    raise BrokenPipeError from error
+                raise
+
+    return write
+
+
+def _replace_by_null(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, descriptor)
+    os.close(null)
