@@ -84,6 +84,8 @@ class Group:
     warm_pool: dict[str, Any] | None = None
     deleting: bool = False
     no_launch_before: float = 0.0
+    # What is only kept to be told again: cooldown, kind of health check, and the like.
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def capacity(self) -> int:
@@ -146,36 +148,52 @@ class AutoScaling:
                 "ScalingActivityInProgress", f"The Terminate process of {group.name} is suspended; cannot terminate."
             )
         if decrement:
-            if group.desired - 1 < group.min_size:
-                raise validation_error(
-                    f"Currently, desiredSize equals minSize ({group.min_size}). Terminating instance without "
-                    "replacement will violate group's min size constraint. Either set shouldDecrementDesiredCapacity "
-                    "flag to false or lower group's min size."
-                )
-            group.desired -= 1
+            self._decrement(group)
         return self._terminate(group, member, "At a user's request an instance was taken out of service.")
 
-    def detach(self, group: Group, instance_id: str, *, decrement: bool) -> None:
+    @staticmethod
+    def _decrement(group: Group) -> None:
+        if group.desired - 1 < group.min_size:
+            raise validation_error(
+                f"Currently, desiredSize equals minSize ({group.min_size}). Terminating instance without "
+                "replacement will violate group's min size constraint. Either set shouldDecrementDesiredCapacity "
+                "flag to false or lower group's min size."
+            )
+        group.desired -= 1
+
+    def detach(self, group: Group, instance_id: str, *, decrement: bool) -> Activity:
         if instance_id not in group.members:
             raise validation_error(f"The instance {instance_id} is not part of Auto Scaling group {group.name}.")
         if decrement:
-            group.desired -= 1
+            self._decrement(group)
         del group.members[instance_id]
         self._world.ec2.instances[instance_id].tags.pop("aws:autoscaling:groupName", None)
         self._world.ec2.instances[instance_id].version += 1
         self._world.ec2.instances[instance_id].group = ""
         self._soon(group)
+        activity = self._record(group, f"Detaching EC2 instance: {instance_id}", "A user asked for it.")
+        self._finish(activity)
+        return activity
 
-    def set_standby(self, group: Group, instance_id: str, *, standby: bool, decrement: bool = False) -> None:
+    def set_standby(self, group: Group, instance_id: str, *, standby: bool, decrement: bool = False) -> Activity:
         member = group.members.get(instance_id)
         if member is None:
             raise validation_error(f"The instance {instance_id} is not part of Auto Scaling group {group.name}.")
         wanted = "InService" if standby else "Standby"
         if member.lifecycle_state != wanted:
             raise validation_error(f"The instance {instance_id} is not in {wanted}.")
+        if standby and decrement:
+            self._decrement(group)
+        elif not standby:
+            if group.desired + 1 > group.max_size:
+                raise validation_error(f"Moving {instance_id} out of Standby would exceed the group's max size.")
+            group.desired += 1
         member.lifecycle_state = "Standby" if standby else "InService"
-        group.desired += (-1 if decrement else 0) if standby else 1
         self._soon(group)
+        way = "to Standby" if standby else "out of Standby"
+        activity = self._record(group, f"Moving EC2 instance {way}: {instance_id}", "A user asked for it.")
+        self._finish(activity)
+        return activity
 
     def complete_hook(self, group: Group, instance_id: str, result: str) -> None:
         member = group.members.get(instance_id)

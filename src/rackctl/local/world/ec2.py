@@ -73,7 +73,7 @@ class LaunchTemplate:
     latest_version: int = 0
 
     def resolve(self, version: str) -> LaunchTemplateVersion:
-        number = {"$Latest": str(self.latest_version), "$Default": str(self.default_version)}.get(version, version)
+        number = {"$Latest": str(max(self.versions)), "$Default": str(self.default_version)}.get(version, version)
         found = self.versions.get(int(number)) if number.isdecimal() else None
         if found is None:
             raise Refused(
@@ -142,6 +142,16 @@ class Ec2:
         self.key_pairs: dict[str, KeyPair] = {}
         self.templates: dict[str, LaunchTemplate] = {}
         self.instances: dict[str, Instance] = {}
+
+    def move(self, before: str, after: str) -> None:
+        """Give subnets and instances the same addresses in another network."""
+        self.cidr = f"{after}.0.0/16"
+        for subnet in self.subnets.values():
+            subnet.network = ipaddress.IPv4Network(f"{after}{str(subnet.network).removeprefix(before)}")
+            subnet.used = {f"{after}{address.removeprefix(before)}" for address in subnet.used}
+        for instance in self.instances.values():
+            instance.private_ip = f"{after}{instance.private_ip.removeprefix(before)}"
+            instance.version += 1
 
     # Key pairs
 

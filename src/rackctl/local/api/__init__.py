@@ -1,0 +1,66 @@
+"""The APIs of EC2, Auto Scaling and ECS in front of a world: their protocols, their rules, their words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rackctl.local.api.autoscaling import AutoScalingOperations
+from rackctl.local.api.ec2 import Ec2Operations
+from rackctl.local.api.ecs import EcsOperations
+from rackctl.local.api.wire import Answer
+from rackctl.local.world.base import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rackctl.local.api.operations import Operations
+    from rackctl.local.world import World
+
+__all__ = ["Answer", "Api"]
+
+# Operations by these names change nothing.
+_READS = ("Describe", "Get", "List")
+
+
+class Api:
+    """Answers the requests of AWS clients from a world. The caller lets its time pass and shares it between threads."""
+
+    SERVICES: Final = frozenset({"ec2", "autoscaling", "ecs"})
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._services: dict[str, Operations] = {
+            "ec2": Ec2Operations(world),
+            "autoscaling": AutoScalingOperations(world),
+            "ecs": EcsOperations(world),
+        }
+
+    def operations(self, service: str) -> frozenset[str]:
+        """Name the operations of a service that there are."""
+        return frozenset(self._services[service].protocol.model.operation_names)
+
+    def action_of(self, service: str, headers: Mapping[str, str], body: bytes) -> str:
+        """Give the operation that a request asks for; empty if it cannot be told."""
+        return self._services[service].protocol.action(_lower(headers), body)
+
+    def respond(self, service: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Carry out a request. What AWS would refuse is an answer as well."""
+        operations = self._services[service]
+        protocol = operations.protocol
+        action = protocol.action(_lower(headers), body)
+        try:
+            operation, parameters = protocol.read(action, body)
+            result = operations.call(action, parameters)
+        except Refused as refused:
+            return protocol.refuse(refused)
+        if not action.startswith(_READS):
+            self._world.changed()
+        return protocol.answer(operation, result)
+
+    def refuse(self, service: str, refused: Refused) -> Answer:
+        """Give an error as the service writes it."""
+        return self._services[service].protocol.refuse(refused)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

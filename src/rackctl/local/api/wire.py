@@ -1,0 +1,503 @@
+"""AWS's protocols: requests read and answers written after botocore's own models of the services."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import json
+import re
+import uuid
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import parse_qsl
+
+from botocore import xform_name
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+from botocore.utils import parse_timestamp
+from botocore.validate import ParamValidator
+
+from rackctl.local.world.base import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+# botocore brings no types; these are its OperationModel and Shape.
+Operation: TypeAlias = Any
+Shape: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Raw(str):
+    """A part of an answer that is serialised already."""
+
+    __slots__ = ()
+
+
+class Fragments:
+    """Serialised parts, each kept for as long as the version of what it was made from is the same."""
+
+    _MOST: Final = 50_000
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[object, Raw]] = {}
+
+    def get(self, key: str, version: object, make: Callable[[], Raw]) -> Raw:
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        if len(self._kept) >= self._MOST:  # mostly of things that are no more
+            self._kept.clear()
+        made = make()
+        self._kept[key] = (version, made)
+        return made
+
+
+class Protocol(ABC):
+    """How one service is spoken to: operations by name, parameters and results by their model."""
+
+    content_type: str
+
+    def __init__(self, service: str, methods: frozenset[str]) -> None:
+        """Read a service's model, of which the operations are kept that have one of these methods (snake case)."""
+        document = Loader().load_service_model(service, "service-2")
+        names = {xform_name(name): name for name in document["operations"]}
+        self.model = ServiceModel(_reduced(document, [names[method] for method in sorted(methods)]), service)
+
+    @abstractmethod
+    def action(self, headers: Mapping[str, str], body: bytes) -> str:
+        """Give the operation a request names; empty if it names none. Header names are in lower case."""
+
+    def read(self, action: str, body: bytes) -> tuple[Operation, dict[str, Any]]:
+        """Give the operation and its parameters by their names in the model. Raises Refused for a bad request."""
+        if not action:
+            raise self.no_action()
+        if action not in self.model.operation_names:
+            raise self.unknown_action(action)
+        operation = self.model.operation_model(action)
+        parameters = self._parameters(operation, body)
+        if operation.input_shape is not None:
+            self._check(operation.input_shape, parameters, "")
+            problems = ParamValidator().validate(parameters, operation.input_shape)
+            if problems.has_errors():
+                raise self.mistaken(problems.generate_report().replace("\n", "; "))
+        return operation, parameters
+
+    @abstractmethod
+    def _parameters(self, operation: Operation, body: bytes) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def answer(self, operation: Operation, result: Mapping[str, Any]) -> Answer: ...
+
+    @abstractmethod
+    def refuse(self, refused: Refused) -> Answer: ...
+
+    @abstractmethod
+    def no_action(self) -> Refused: ...
+
+    @abstractmethod
+    def unknown_action(self, action: str) -> Refused: ...
+
+    @abstractmethod
+    def missing(self, path: str) -> Refused: ...
+
+    @abstractmethod
+    def invalid(self, path: str, value: object, reason: str) -> Refused: ...
+
+    @abstractmethod
+    def mistaken(self, report: str) -> Refused: ...
+
+    def _check(self, shape: Shape, value: Any, path: str) -> None:
+        """Hold parameters to what the model says is required and allowed."""
+        match shape.type_name:
+            case "structure" if isinstance(value, dict):
+                for name in shape.required_members:
+                    if name not in value:
+                        raise self.missing(f"{path}.{name}".lstrip("."))
+                for name, part in value.items():
+                    if name in shape.members:
+                        self._check(shape.members[name], part, f"{path}.{name}".lstrip("."))
+            case "list" if isinstance(value, list):
+                self._check_size(shape, len(value), value, path)
+                for number, part in enumerate(value, 1):
+                    self._check(shape.member, part, f"{path}.{number}")
+            case "string" if isinstance(value, str):
+                self._check_size(shape, len(value), value, path)
+                if shape.enum and value not in shape.enum:
+                    raise self.invalid(path, value, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
+            case "integer" | "long" if isinstance(value, int):
+                self._check_size(shape, value, value, path)
+
+    def _check_size(self, shape: Shape, size: int, value: object, path: str) -> None:
+        what = "value" if isinstance(value, int) else "length"
+        if size < shape.metadata.get("min", size):
+            least = shape.metadata["min"]
+            raise self.invalid(path, value, f"Member must have {what} greater than or equal to {least}")
+        if size > shape.metadata.get("max", size):
+            most = shape.metadata["max"]
+            raise self.invalid(path, value, f"Member must have {what} less than or equal to {most}")
+
+
+# What a query may carry beside the operation's own parameters.
+_NOT_PARAMETERS = re.compile(
+    r"Action|Version|AWSAccessKeyId|Signature(Method|Version)?|SecurityToken|Timestamp|Expires|X-Amz-[\w-]+"
+)
+
+
+class _Query(Protocol):
+    content_type = "text/xml;charset=UTF-8"
+
+    def __init__(self, service: str, methods: frozenset[str]) -> None:
+        super().__init__(service, methods)
+        self.namespace = self.model.metadata["xmlNamespace"]
+        self._wire_names: dict[str, dict[str, str]] = {}
+
+    def action(self, headers: Mapping[str, str], body: bytes) -> str:  # noqa: ARG002 - other protocols read them
+        return dict(_fields(body)).get("Action", "")
+
+    # Requests: Filter.1.Value.2=x is a tree of names and numbers with a text at each leaf.
+
+    def _parameters(self, operation: Operation, body: bytes) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        for key, text in _fields(body):
+            if _NOT_PARAMETERS.fullmatch(key):
+                continue
+            *branches, leaf = key.split(".")
+            node = tree
+            for branch in branches:
+                node = node.setdefault(branch, {})
+                if not isinstance(node, dict):
+                    raise self.unknown(key)
+            if leaf in node:
+                raise self.unknown(key)
+            node[leaf] = text
+        if operation.input_shape is None:
+            if tree:
+                raise self.unknown(next(iter(tree)))
+            return {}
+        parameters: dict[str, Any] = self._read(operation.input_shape, tree, "")
+        return parameters
+
+    @abstractmethod
+    def unknown(self, path: str) -> Refused: ...
+
+    @abstractmethod
+    def _wire_name(self, member: Shape, name: str) -> str: ...
+
+    @abstractmethod
+    def _list_node(self, shape: Shape, node: dict[str, Any], path: str) -> dict[str, Any]: ...
+
+    def _read(self, shape: Shape, node: Any, path: str) -> Any:
+        if shape.type_name == "structure":
+            return self._read_structure(shape, node, path)
+        if shape.type_name == "list":
+            return self._read_list(shape, node, path)
+        if not isinstance(node, str):
+            raise self.unknown(f"{path}.{next(iter(node))}")
+        return self._read_scalar(shape.type_name, node, path)
+
+    def _read_structure(self, shape: Shape, node: Any, path: str) -> dict[str, Any]:
+        if not isinstance(node, dict):
+            raise self.invalid(path, node, "it is a structure")
+        names = self._wire_names.get(shape.name)
+        if names is None:
+            names = {self._wire_name(member, name): name for name, member in shape.members.items()}
+            self._wire_names[shape.name] = names
+        found = {}
+        for wire_name, part in node.items():
+            here = f"{path}.{wire_name}".lstrip(".")
+            if wire_name not in names:
+                raise self.unknown(here)
+            found[names[wire_name]] = self._read(shape.members[names[wire_name]], part, here)
+        return found
+
+    def _read_list(self, shape: Shape, node: Any, path: str) -> list[Any]:
+        if node == "":
+            return []  # how botocore writes an empty list
+        if not isinstance(node, dict):
+            raise self.invalid(path, node, "it is a list")
+        node = self._list_node(shape, node, path)
+        for number in node:
+            if not number.isdecimal():
+                raise self.unknown(f"{path}.{number}")
+        return [self._read(shape.member, node[number], f"{path}.{number}") for number in sorted(node, key=int)]
+
+    def _read_scalar(self, kind: str, text: str, path: str) -> Any:
+        try:
+            match kind:
+                case "integer" | "long":
+                    return int(text)
+                case "float" | "double":
+                    return float(text)
+                case "boolean":
+                    return {"true": True, "false": False}[text.lower()]
+                case "blob":
+                    return base64.b64decode(text, validate=True)
+                case "timestamp":
+                    return parse_timestamp(text).timestamp()
+                case _:
+                    return text
+        except (ValueError, KeyError, binascii.Error):
+            raise self.invalid(path, text, f"it is no {kind}") from None
+
+    # Answers
+
+    def answer(self, operation: Operation, result: Mapping[str, Any]) -> Answer:
+        request_id = str(uuid.uuid4())
+        parts = [f'<?xml version="1.0" encoding="UTF-8"?>\n<{operation.name}Response xmlns="{self.namespace}">']
+        self._envelope(operation, result, request_id, parts)
+        parts.append(f"</{operation.name}Response>")
+        return self._http(200, "".join(parts), request_id)
+
+    @abstractmethod
+    def _envelope(self, operation: Operation, result: Mapping[str, Any], request_id: str, parts: list[str]) -> None: ...
+
+    def fragment(self, shape_name: str, value: Mapping[str, Any]) -> Raw:
+        """Serialise a structure, to stand in later results."""
+        parts: list[str] = []
+        self._write(self.model.shape_for(shape_name), value, parts)
+        return Raw("".join(parts))
+
+    def _write(self, shape: Shape, value: Any, parts: list[str]) -> None:
+        if isinstance(value, Raw):
+            parts.append(value)
+            return
+        match shape.type_name:
+            case "structure":
+                for name, part in value.items():
+                    if part is None:
+                        continue
+                    member = shape.members[name]
+                    tag = member.serialization.get("name", name)
+                    parts.append(f"<{tag}>")
+                    self._write(member, part, parts)
+                    parts.append(f"</{tag}>")
+            case "list":
+                tag = shape.member.serialization.get("name", "member")
+                for part in value:
+                    parts.append(f"<{tag}>")
+                    self._write(shape.member, part, parts)
+                    parts.append(f"</{tag}>")
+            case "boolean":
+                parts.append("true" if value else "false")
+            case "timestamp":
+                parts.append(self.time(value))
+            case _:
+                parts.append(_xml_text(str(value)))
+
+    @abstractmethod
+    def time(self, at: float) -> str: ...
+
+    def _http(self, status: int, body: str, request_id: str) -> Answer:
+        return Answer(status, {"Content-Type": self.content_type, "x-amzn-RequestId": request_id}, body.encode())
+
+
+class Ec2Protocol(_Query):
+    """EC2's query protocol: https://smithy.io/2.0/aws/protocols/aws-ec2-query-protocol.html."""
+
+    def _wire_name(self, member: Shape, name: str) -> str:
+        if "queryName" in member.serialization:
+            wire_name: str = member.serialization["queryName"]
+            return wire_name
+        written: str = member.serialization.get("name", name)
+        return written[0].upper() + written[1:]
+
+    def _list_node(self, shape: Shape, node: dict[str, Any], path: str) -> dict[str, Any]:  # noqa: ARG002
+        return node
+
+    def _envelope(self, operation: Operation, result: Mapping[str, Any], request_id: str, parts: list[str]) -> None:
+        parts.append(f"<requestId>{request_id}</requestId>")
+        if operation.output_shape is None:
+            parts.append("<return>true</return>")
+        else:
+            self._write(operation.output_shape, result, parts)
+
+    def time(self, at: float) -> str:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+    def refuse(self, refused: Refused) -> Answer:
+        request_id = str(uuid.uuid4())
+        body = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error>'
+            f"<Code>{_xml_text(refused.code)}</Code><Message>{_xml_text(refused.message)}</Message>"
+            f"</Error></Errors><RequestID>{request_id}</RequestID></Response>"
+        )
+        return self._http(refused.status, body, request_id)
+
+    def no_action(self) -> Refused:
+        return Refused("MissingAction", "The request must contain the parameter Action")
+
+    def unknown_action(self, action: str) -> Refused:
+        return Refused(
+            "InvalidAction", f"The action {action} is not valid for this web service: the local rack has no such one."
+        )
+
+    def unknown(self, path: str) -> Refused:
+        return Refused("UnknownParameter", f"The parameter {path} is not recognized")
+
+    def missing(self, path: str) -> Refused:
+        return Refused("MissingParameter", f"The request must contain the parameter {path}")
+
+    def invalid(self, path: str, value: object, reason: str) -> Refused:
+        return Refused("InvalidParameterValue", f"Value ({value}) for parameter {path} is invalid. {reason}.")
+
+    def mistaken(self, report: str) -> Refused:
+        return Refused("InvalidParameterValue", report)
+
+
+class AutoScalingProtocol(_Query):
+    """The query protocol: https://smithy.io/2.0/aws/protocols/aws-query-protocol.html."""
+
+    content_type = "text/xml"
+
+    def _wire_name(self, member: Shape, name: str) -> str:
+        wire_name: str = member.serialization.get("name", name)
+        return wire_name
+
+    def _list_node(self, shape: Shape, node: dict[str, Any], path: str) -> dict[str, Any]:
+        name = shape.member.serialization.get("name", "member")
+        items = node.get(name)
+        if not isinstance(items, dict) or len(node) > 1:
+            raise self.unknown(f"{path}.{next(key for key in node if key != name or len(node) == 1)}")
+        return items
+
+    def _envelope(self, operation: Operation, result: Mapping[str, Any], request_id: str, parts: list[str]) -> None:
+        if operation.output_shape is not None:
+            parts.append(f"<{operation.name}Result>")
+            self._write(operation.output_shape, result, parts)
+            parts.append(f"</{operation.name}Result>")
+        parts.append(f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>")
+
+    def time(self, at: float) -> str:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def refuse(self, refused: Refused) -> Answer:
+        request_id = str(uuid.uuid4())
+        blamed = "Sender" if refused.status < 500 else "Receiver"
+        body = (
+            f'<ErrorResponse xmlns="{self.namespace}"><Error><Type>{blamed}</Type>'
+            f"<Code>{_xml_text(refused.code)}</Code><Message>{_xml_text(refused.message)}</Message>"
+            f"</Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+        )
+        return self._http(refused.status, body, request_id)
+
+    def no_action(self) -> Refused:
+        return Refused("MissingAction", "The request must contain the parameter Action")
+
+    def unknown_action(self, action: str) -> Refused:
+        version = self.model.metadata["apiVersion"]
+        return Refused(
+            "InvalidAction", f"Could not find operation {action} for version {version}: the local rack has no such one."
+        )
+
+    def unknown(self, path: str) -> Refused:
+        return Refused("ValidationError", f"The parameter {path} is not recognized")
+
+    def missing(self, path: str) -> Refused:
+        return self.invalid(path, None, "Member must not be null")
+
+    def invalid(self, path: str, value: object, reason: str) -> Refused:
+        quoted = "null" if value is None else f"'{value}'"
+        where = path[:1].lower() + path[1:]
+        return Refused(
+            "ValidationError",
+            f"1 validation error detected: Value {quoted} at '{where}' failed to satisfy constraint: {reason}",
+        )
+
+    def mistaken(self, report: str) -> Refused:
+        return Refused("ValidationError", report)
+
+
+class EcsProtocol(Protocol):
+    """JSON 1.1: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html."""
+
+    content_type = "application/x-amz-json-1.1"
+
+    def action(self, headers: Mapping[str, str], body: bytes) -> str:  # noqa: ARG002 - other protocols read it
+        target, _, action = headers.get("x-amz-target", "").partition(".")
+        return action if target == self.model.metadata["targetPrefix"] else ""
+
+    def _parameters(self, operation: Operation, body: bytes) -> dict[str, Any]:  # noqa: ARG002 - others need it
+        try:
+            given = json.loads(body or b"{}")
+        except ValueError:
+            raise Refused("SerializationException", "The request body is not JSON") from None
+        if not isinstance(given, dict):
+            raise Refused("SerializationException", "The request body is not a JSON object")
+        # null and absent are the same in this protocol.
+        return {name: value for name, value in given.items() if value is not None}
+
+    def answer(self, operation: Operation, result: Mapping[str, Any]) -> Answer:  # noqa: ARG002 - others need it
+        members = ",".join(f"{json.dumps(name)}:{_json_member(value)}" for name, value in result.items())
+        return self._http(200, f"{{{members}}}", str(uuid.uuid4()))
+
+    def fragment(self, value: Mapping[str, Any]) -> Raw:
+        """Serialise a structure, to stand in a list of later results."""
+        return Raw(json.dumps(value, separators=(",", ":")))
+
+    def refuse(self, refused: Refused) -> Answer:
+        body = json.dumps({"__type": refused.code, "message": refused.message})
+        answer = self._http(refused.status, body, str(uuid.uuid4()))
+        return Answer(answer.status, {**answer.headers, "x-amzn-ErrorType": refused.code}, answer.body)
+
+    def _http(self, status: int, body: str, request_id: str) -> Answer:
+        return Answer(status, {"Content-Type": self.content_type, "x-amzn-RequestId": request_id}, body.encode())
+
+    def no_action(self) -> Refused:
+        return Refused("MissingAuthenticationTokenException", "The request names no operation of this service.", 403)
+
+    def unknown_action(self, action: str) -> Refused:
+        return Refused("UnknownOperationException", f"The local rack has no operation {action}.")
+
+    def missing(self, path: str) -> Refused:
+        return Refused("InvalidParameterException", f"{path} cannot be null or empty.")
+
+    def invalid(self, path: str, value: object, reason: str) -> Refused:
+        return Refused("InvalidParameterException", f"{path} is invalid: {reason} (given: {value}).")
+
+    def mistaken(self, report: str) -> Refused:
+        return Refused("InvalidParameterException", report)
+
+
+def _fields(body: bytes) -> list[tuple[str, str]]:
+    return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+
+
+# XML 1.0 has no way to write these, not even escaped.
+_NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _xml_text(text: str) -> str:
+    return _NOT_IN_XML.sub("\ufffd", html.escape(text, quote=False))
+
+
+def _json_member(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], Raw):
+        return f"[{','.join(value)}]"
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _reduced(document: Mapping[str, Any], operations: Iterable[str]) -> dict[str, Any]:
+    """Cut a service's model down to some operations and the shapes they reach: EC2's whole one takes 60 MB."""
+    kept = {name: document["operations"][name] for name in operations}
+    shapes: dict[str, Any] = {}
+    ahead = [model[part]["shape"] for model in kept.values() for part in ("input", "output") if part in model]
+    while ahead:
+        name = ahead.pop()
+        if name in shapes:
+            continue
+        shape = shapes[name] = document["shapes"][name]
+        ahead += [member["shape"] for member in shape.get("members", {}).values()]
+        ahead += [shape[part]["shape"] for part in ("member", "key", "value") if part in shape]
+    return {"metadata": document["metadata"], "operations": kept, "shapes": shapes}
