@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from typing import TYPE_CHECKING
@@ -268,8 +269,10 @@ def test_a_local_rack_is_found_while_its_daemon_lives(tmp_path: Path) -> None:
         "pid": os.getpid(),
     }
     (tmp_path / "local" / "rack.json").write_text(json.dumps(described))
+    with (tmp_path / "local" / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
-    found = find_local_rack(tmp_path)
+        found = find_local_rack(tmp_path)
 
     assert found == LocalRack("local", "http://127.0.0.1:1", "us-east-1", Credentials("A", "secret"))
     assert "secret" not in repr(found)
@@ -278,7 +281,10 @@ def test_a_local_rack_is_found_while_its_daemon_lives(tmp_path: Path) -> None:
 def test_a_local_rack_whose_daemon_is_dead_is_not_found(tmp_path: Path) -> None:
     assert find_local_rack(tmp_path) is None
     (tmp_path / "local").mkdir()
-    (tmp_path / "local" / "rack.json").write_text(json.dumps({"pid": 2**22 + 1}))
+    (tmp_path / "local" / "rack.json").write_text(json.dumps({"pid": os.getpid()}))
+    assert find_local_rack(tmp_path) is None
+
+    (tmp_path / "local" / "lock").touch()
 
     assert find_local_rack(tmp_path) is None
 

@@ -155,9 +155,10 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
 def find_local_rack(directory: Path) -> LocalRack | None:
     """Give the local rack whose state is kept under a state directory, if it is up."""
     try:
+        if not _is_locked(directory / "local" / "lock"):
+            return None
         described = json.loads((directory / "local" / "rack.json").read_bytes())
-        os.kill(described["pid"], 0)
-    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise UsageError(
@@ -171,6 +172,18 @@ def find_local_rack(directory: Path) -> LocalRack | None:
         credentials=Credentials(described["access_key_id"], described["secret_access_key"]),
         proxy_command=described.get("proxy_command") or "",
     )
+
+
+def _is_locked(path: Path) -> bool:
+    """Tell whether a process holds a lock: one that is no more holds none, and its id may be another's by now."""
+    import fcntl
+
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

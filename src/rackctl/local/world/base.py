@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 
@@ -63,6 +63,10 @@ class Schedule:
 
     def next(self) -> float | None:
         return self._due[0].at if self._due else None
+
+    def put_off(self, seconds: float) -> None:
+        """Have everything happen later."""
+        self._due = [replace(due, at=due.at + seconds) for due in self._due]
 
     def pop(self, until: float) -> _Due | None:
         return heappop(self._due) if self._due and self._due[0].at <= until else None

@@ -101,6 +101,17 @@ class World:
             getattr(getattr(self, due.part), due.method)(*due.arguments)
         self.now = max(self.now, now)
 
+    def resume(self, now: float) -> None:
+        """Go on after a time in which nothing happened: what is to come comes as much later."""
+        self._schedule.put_off(max(0.0, now - self.now))
+        self.now = max(self.now, now)
+
+    def move(self, network: str) -> None:
+        """Give everything an address in another network, for one that has been taken meanwhile."""
+        before, self.network = self.network, network
+        self.ec2.move(before, network)
+        self.changed()
+
     def next_due(self) -> float | None:
         return self._schedule.next()
 

@@ -1,0 +1,371 @@
+"""`rackctl local`: a rack on this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rackctl.cli.invocation import Invocation, draws_on, note, pass_invocation
+from rackctl.errors import NotFound, RackctlError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rackctl.local.control import Control
+    from rackctl.local.state import RackDescription
+
+# What `systemctl status` exits with for something that is not running.
+DOWN = 3
+_PACKAGES = ("asyncssh", "flask", "flask_cors", "moto", "werkzeug")
+
+_output = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format."
+)
+
+
+@click.group()
+def local() -> None:
+    """Run a rack on this machine, to try things on: the AWS APIs that rackctl uses, and instances that accept SSH.
+
+    It needs neither root nor an AWS account, and costs nothing. All other commands work on it unchanged.
+
+    \b
+    Examples:
+      rackctl local up                       start it
+      rackctl instances                      use it
+      eval "$(rackctl local env)"            have other AWS clients use it, in this shell
+      aws ecs list-clusters                  (for example)
+      rackctl local faults add throttle 'ecs:*' --count 5
+      rackctl local down                     remove it
+    """
+
+
+def _name(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", value):
+        raise click.BadParameter("a rack's name is up to 31 lower-case letters, digits and dashes")
+    return value
+
+
+@local.command()
+@click.option(
+    "--instances", type=click.IntRange(0, 5000), default=3, show_default=True, metavar="N", help="How many instances."
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0.1, 1000),
+    default=10,
+    show_default=True,
+    metavar="X",
+    help="Time runs so many times faster than AWS's.",
+)
+@click.option("--no-key", is_flag=True, help="Without an SSH key in the store; `keyroll` makes the first.")
+@click.option("--name", default="local", show_default=True, metavar="NAME", callback=_name, help="The rack's name.")
+@pass_invocation
+def up(invocation: Invocation, instances: int, speed: float, no_key: bool, name: str) -> None:  # fmt: skip
+    """Start the local rack, and say what to type next. One that is up stays as it is.
+
+    Where the last one was not taken down but ended with the machine, or was killed, it goes on from where it was.
+    """
+    from rackctl.local import control
+    from rackctl.local.state import Options
+
+    _require_packages()
+    asked = Options(name=name, instances=instances, speed=float(speed), key=not no_key)
+    with _Progress(invocation) as progress:
+        found = control.start(_directory(invocation), asked, progress=progress.say)
+    for text in found.notes:
+        note(text)
+    differing = [
+        option
+        for option, wanted in (("name", name), ("instances", instances), ("speed", float(speed)), ("key", not no_key))
+        if found.rack.options[option] != wanted and _was_given("no_key" if option == "key" else option)
+    ]
+    if differing:
+        options = ", ".join("--no-key" if option == "key" else f"--{option}" for option in differing)
+        note(f"{options} not applied: the rack is there already; `rackctl local down` removes it")
+    _introduce(invocation, found.rack, started=found.started)
+
+
+def _was_given(parameter: str) -> bool:
+    return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
+
+
+def _require_packages() -> None:
+    from importlib.util import find_spec
+
+    if missing := [package for package in _PACKAGES if find_spec(package) is None]:
+        raise RackctlError(
+            f"the local rack needs packages that are not installed: {', '.join(missing)}",
+            hint="install them with `pip install 'rackctl[local]'`",
+        )
+
+
+class _Progress:
+    """Says on stderr how far the start is: on a terminal in one line that is gone at the end."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._in_place = draws_on(sys.stderr, invocation.environment)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def say(self, words: str) -> None:
+        if self._in_place:
+            click.echo(f"\r\x1b[Krackctl: starting the local rack: {words} ...", nl=False, err=True)
+        else:
+            note(f"starting the local rack: {words}")
+
+    def __exit__(self, *_: object) -> None:
+        if self._in_place:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _introduce(invocation: Invocation, rack: RackDescription, *, started: bool) -> None:
+    ids = _ids(rack)
+    some = ids[0] if ids else "ID"
+    rackctl = "rackctl" if _is_current(invocation, rack) else f"rackctl -r {rack.name}"
+    state = "is up" if started else "is up already"
+    many = f"{len(ids)} instance{'' if len(ids) == 1 else 's'}"
+    speed = "as fast as" if rack.options["speed"] == 1 else f"{rack.options['speed']:g} times as fast as"
+    click.echo(f'The local rack "{rack.name}" {state}: {many}; time runs {speed} AWS\'s. What to type next:\n')
+    commands = {
+        f"{rackctl} instances": "see them",
+        f"{rackctl} instances ssh {some}": "get onto one",
+        f"{rackctl} instances terminate {some}": "replace one",
+        f"{rackctl} instances keyroll": "replace all, with a new SSH key",
+        'eval "$(rackctl local env)"': "let any AWS client use it",
+        "rackctl local down": "remove it",
+    }
+    width = max(map(len, commands)) + 3
+    for command, what in commands.items():
+        click.echo(f"  {command:<{width}}# {what}")
+
+
+def _ids(rack: RackDescription) -> list[str]:
+    return list(_control(rack)("status")["instance_ids"])
+
+
+def _is_current(invocation: Invocation, rack: RackDescription) -> bool:
+    invocation.__dict__.pop("sources", None)  # it was up to now without this rack
+    try:
+        return invocation.sources.current().value == rack.name
+    except UsageError:
+        return False
+
+
+@local.command()
+@pass_invocation
+def down(invocation: Invocation) -> None:
+    """Stop the local rack and remove all of it: instances, what runs on them, keys, state."""
+    from rackctl.local import control
+
+    if control.down(_directory(invocation)):
+        click.echo("The local rack is down; nothing of it is left.")
+    else:
+        note("there is no local rack")
+
+
+@local.command()
+@_output
+@click.pass_context
+def status(ctx: click.Context, output: str) -> None:
+    """Tell whether the local rack is up, and how it is. Exits with 3 when it is not."""
+    from rackctl.local import control
+
+    invocation = ctx.ensure_object(Invocation)
+    directory = _directory(invocation)
+    rack = control.describe(directory)
+    if rack is None:
+        click.echo(json.dumps({"up": False}) if output == "json" else "The local rack is down.")
+        ctx.exit(DOWN)
+    found = _control(rack)("status")
+    described = {
+        "up": True,
+        "name": rack.name,
+        "endpoint_url": rack.endpoint_url,
+        "region": rack.region,
+        "pid": rack.pid,
+        "state_directory": str(directory / "local"),
+        **found,
+    }
+    if output == "json":
+        click.echo(json.dumps(described, indent=2))
+        return
+    from datetime import UTC, datetime
+
+    since = datetime.fromtimestamp(found["up_since"], UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    states = ", ".join(f"{count} {state}" for state, count in sorted(found["instances"].items())) or "none"
+    conditions = [f"{name} {argument}".strip() for name, argument in found["conditions"].items()]
+    lines = {
+        "Rack": rack.name,
+        "Up since": f"{since} (pid {rack.pid}, {found['peak_memory_bytes'] / 2**20:.0f} MB)",
+        "Endpoint": f"{rack.endpoint_url} ({rack.region})",
+        "Instances": f"{states}; {found['network']}, SSH on port {found['ssh_port']}",
+        "Speed": f"{found['speed']:g} times AWS's",
+        "Faults": ", ".join([*conditions, *([f"{found['faults']} of the API"] if found["faults"] else [])]) or "none",
+        "State": described["state_directory"],
+    }
+    for name, text in lines.items():
+        click.echo(f"{name + ':':<11}{text}")
+
+
+@local.command()
+@pass_invocation
+def env(invocation: Invocation) -> None:
+    """Print what a shell needs to have any AWS client use the local rack: eval "$(rackctl local env)"."""
+    rack = _rack(invocation)
+    variables = {
+        "AWS_ENDPOINT_URL": rack.endpoint_url,
+        "AWS_ACCESS_KEY_ID": rack.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": rack.secret_access_key,
+        "AWS_REGION": rack.region,
+        "AWS_DEFAULT_REGION": rack.region,
+        "RACKCTL_RACK": rack.name,
+    }
+    for name, value in variables.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+    click.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")
+
+
+# Faults
+
+
+@local.group()
+def faults() -> None:
+    """Make things go wrong on purpose: calls that are throttled or lost, instances that never come."""
+
+
+class _Add(click.Command):
+    """The command whose help lists every fault there is."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's name
+        from rackctl.local.faults import known
+
+        for title, entries in known().items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name} {argument}".strip(), text) for name, (argument, text) in entries.items()])
+
+
+@faults.command(cls=_Add)
+@click.argument("fault", metavar="FAULT")
+@click.argument("target", default="")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Only N times; for ever unless told.")
+@click.option("--skip", type=click.IntRange(0), metavar="N", help="Let N calls pass first.")
+@click.option("--probability", type=click.FloatRange(0, 1), metavar="P", help="Each time with this probability.")
+@click.option("--mutating", is_flag=True, default=None, help="Only calls that change something.")
+@click.option("--code", help="Of `error`: the error code.  [default: InternalFailure]")
+@click.option("--status", type=click.IntRange(400, 599), help="Of `error`: the HTTP status.  [default: 500]")
+@click.option("--seconds", type=click.FloatRange(0), help="Of `delay`: how late.  [default: 1]")
+@pass_invocation
+def add(invocation: Invocation, /, fault: str, target: str, **details: Any) -> None:
+    """Make something go wrong from now on.
+
+    \b
+    Examples:
+      rackctl local faults add throttle 'ecs:*' --count 5
+      rackctl local faults add error ec2:DescribeInstances --code InternalError --status 503
+      rackctl local faults add drop-after autoscaling:TerminateInstanceInAutoScalingGroup
+      rackctl local faults add no-capacity us-east-1b
+      rackctl local faults add vanish i-0123456789abcdef0
+    """
+    from rackctl.local.faults import known
+
+    calls, conditions, incidents = known().values()
+    given = {name: value for name, value in details.items() if value is not None}
+    if fault not in calls and given:
+        raise UsageError(f"--{next(iter(given))} is for faults of the API; {fault} has no options")
+    if fault in calls:
+        if not target:
+            raise UsageError(f"{fault} needs a target", hint=f"for example `rackctl local faults add {fault} 'ecs:*'`")
+        number = _control(_rack(invocation))("add_fault", kind=fault, pattern=target, **given)
+        note(f"fault {number}: {fault} {target}; `rackctl local faults clear {number}` ends it")
+    elif fault in conditions:
+        if target and not conditions[fault][0]:
+            raise UsageError(f"{fault} takes no target")
+        _control(_rack(invocation))("set_condition", name=fault, argument=target)
+        note(f"{fault} {target}".strip() + f"; `rackctl local faults clear {fault}` ends it")
+    elif fault in incidents:
+        if not target:
+            raise UsageError(f"{fault} needs an instance's id")
+        _control(_rack(invocation))("befall", incident=fault, instance=target)
+    else:
+        names = [*calls, *conditions, *incidents]
+        raise UsageError(f'there is no fault "{fault}"', hint=f"there are {', '.join(names)}")
+
+
+@faults.command("list")
+@_output
+@pass_invocation
+def list_faults(invocation: Invocation, output: str) -> None:
+    """List what goes wrong at the moment."""
+    from rackctl.cli.render import table
+
+    ask = _control(_rack(invocation))
+    found, conditions = ask("faults"), ask("status")["conditions"]
+    if output == "json":
+        click.echo(json.dumps({"api": found, "conditions": conditions}, indent=2))
+        return
+    rows = [[str(f["number"]), f["kind"], f["pattern"], ", ".join(_details(f))] for f in found]
+    rows += [[name, name, argument, ""] for name, argument in conditions.items()]
+    click.echo(table(["CLEAR BY", "FAULT", "TARGET", "DETAILS"], rows))
+
+
+def _details(fault: Mapping[str, Any]) -> Iterator[str]:
+    match fault["kind"]:
+        case "error":
+            yield f"{fault['code']} ({fault['status']})"
+        case "delay":
+            yield f"{fault['seconds']:g} s"
+    if fault["skip"]:
+        yield f"after {fault['skip']} more calls"
+    if fault["count"] is not None:
+        yield f"{fault['count']} more times"
+    if fault["probability"] < 1:
+        yield f"with probability {fault['probability']:g}"
+    if fault["mutating"]:
+        yield "only calls that change something"
+
+
+@faults.command()
+@click.argument("which", nargs=-1, metavar="[NUMBER|CONDITION]...")
+@pass_invocation
+def clear(invocation: Invocation, which: Sequence[str]) -> None:
+    """End faults: those named, or all of them."""
+    ask = _control(_rack(invocation))
+    conditions = ask("status")["conditions"]
+    for name in which or [*conditions]:
+        if name in conditions:
+            ask("clear_condition", name=name)
+        elif not name.isdecimal() or not ask("clear_faults", number=int(name)):
+            raise NotFound(f'there is no fault "{name}"', hint="`rackctl local faults list` shows those there are")
+    if not which:
+        ask("clear_faults")
+
+
+# What the commands have in common
+
+
+def _directory(invocation: Invocation) -> Any:
+    from rackctl.rack import state_dir
+
+    return state_dir(invocation.environment)
+
+
+def _rack(invocation: Invocation) -> RackDescription:
+    from rackctl.local import control
+
+    rack = control.describe(_directory(invocation))
+    if rack is None:
+        raise NotFound("the local rack is down", hint="start it with `rackctl local up`")
+    return rack
+
+
+def _control(rack: RackDescription) -> Control:
+    from rackctl.local.control import Control
+
+    return Control(rack)

@@ -1,0 +1,193 @@
+"""The local rack from outside: start it, stop it, ask it about itself."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rackctl.errors import RackctlError, Timeout, UsageError
+from rackctl.local.state import TAKEN, Options, RackDescription, StateDir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# The daemon's environment: nothing of the user's AWS settings, credentials least of all, has any business there.
+_INHERITED: Final = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "PYTHONWARNINGS", "TMPDIR", "TZ", "USER")
+_STOPS_WITHIN: Final = 10.0
+_STARTS_WITHIN: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A rack that is up: whether this start began it, and what there is to say about that."""
+
+    rack: RackDescription
+    started: bool
+    notes: tuple[str, ...] = ()
+
+
+def start(directory: Path, options: Options, *, progress: Callable[[str], None] = lambda _: None) -> Up:
+    """Start the local rack of a state directory, unless it is up; return when it is.
+
+    ``progress`` gets a few words now and then. Raises UsageError, Timeout, and RackctlError with the end of the
+    log for a daemon that died.
+    """
+    state = StateDir(directory)
+    state.make()
+    if state.holder() is not None:
+        return Up(_wait_until_described(state), started=False)
+    daemon = _spawn(directory, state, options)
+    notes = []
+    assert daemon.stdout is not None
+    with daemon.stdout as lines:
+        for line in lines:
+            kind, _, words = line.rstrip("\n").partition(" ")
+            if kind == "ready":
+                break
+            if kind == "note":
+                notes.append(words)
+            else:
+                progress(words)
+    rack = state.described()
+    if rack is not None and rack.pid == daemon.pid:
+        daemon.returncode = 0  # it outlives this process; Popen need not mind
+        return Up(rack, started=True, notes=tuple(notes))
+    if daemon.wait() == TAKEN:  # another start was quicker
+        return Up(_wait_until_described(state), started=False)
+    raise RackctlError(
+        f"the local rack did not start (its daemon ended with status {daemon.returncode})",
+        hint=f"the end of its log, {state.log}:\n{_tail(state.log)}",
+    )
+
+
+def _spawn(directory: Path, state: StateDir, options: Options) -> subprocess.Popen[str]:
+    command = [
+        sys.executable, "-m", "rackctl.local.daemon", str(directory),
+        "--name", options.name, "--instances", str(options.instances), "--speed", repr(options.speed),
+        *([] if options.key else ["--no-key"]),
+        *(["--gateway"] if options.gateway else []),
+    ]  # fmt: skip
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    # botocore would read the user's settings, and ask where there is no file.
+    environment |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    environment["AWS_EC2_METADATA_DISABLED"] = "true"
+    log = os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+
+
+def _wait_until_described(state: StateDir) -> RackDescription:
+    """Wait for a daemon that somebody else has started."""
+    deadline = time.monotonic() + _STARTS_WITHIN
+    while time.monotonic() < deadline:
+        if (described := state.described()) is not None:
+            return described
+        if state.holder() is None:
+            raise RackctlError(
+                "the local rack was starting, and has stopped",
+                hint=f"the end of its log, {state.log}:\n{_tail(state.log)}",
+            )
+        time.sleep(0.05)
+    raise Timeout("gave up waiting for the local rack, which is starting", hint=f"its log is {state.log}")
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+    except FileNotFoundError:
+        lines = []
+    return "\n".join(f"    {line}" for line in lines) or "    (it is empty)"
+
+
+def down(directory: Path) -> bool:
+    """Stop the local rack of a state directory and remove all that it has left; tell whether there was anything."""
+    state = StateDir(directory)
+    if not state.root.exists():
+        return False
+    state.make()  # raises UsageError for a directory that is not ours
+    holder = state.holder()
+    if holder:
+        _stop(state, holder)
+    lock = state.acquire(patience=1.0)
+    if lock is None:
+        raise RackctlError("another command is starting the local rack at this moment", hint="run this again")
+    try:
+        from rackctl.local import processes
+
+        if state.hosts.is_dir():
+            processes.end([path / "home" for path in state.hosts.iterdir()])
+        state.remove()
+    finally:
+        lock.release()
+    return True
+
+
+def _stop(state: StateDir, pid: int) -> None:
+    for number, seconds in ((signal.SIGTERM, _STOPS_WITHIN), (signal.SIGKILL, 2.0)):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + seconds
+        while state.holder() == pid:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        else:
+            return
+
+
+def describe(directory: Path) -> RackDescription | None:
+    """Give the local rack of a state directory, if it is up."""
+    return StateDir(directory).described()
+
+
+class Control:
+    """Calls to a rack itself: its faults, its conditions, its log of calls."""
+
+    def __init__(self, rack: RackDescription) -> None:
+        self._rack = rack
+
+    def __call__(self, call: str, **arguments: Any) -> Any:
+        """Make a call and give what it answers. Raises UsageError for what the rack refuses, RackctlError."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        rack, body = self._rack, json.dumps({"call": call, "arguments": arguments})
+        request = AWSRequest("POST", rack.endpoint_url + "/", {"Content-Type": "application/json"}, body)
+        # What is signed is no service of AWS, so that no other call can be passed off as one of these.
+        SigV4Auth(Credentials(rack.access_key_id, rack.secret_access_key), "rackctl-local", rack.region).add_auth(
+            request
+        )
+        connection = http.client.HTTPConnection(rack.endpoint_url.removeprefix("http://"), timeout=30)
+        try:
+            connection.request("POST", "/", body.encode(), dict(request.headers.items()))
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise RackctlError(f"the local rack does not answer: {error}", hint="see `rackctl local status`") from error
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise UsageError(f"the local rack refused this: {answer.get('message', answer)}")
+        return answer

@@ -1,0 +1,276 @@
+"""S3, KMS and STS: moto's, with what it is lax about checked in front of it.
+
+moto keeps one state for the whole process and has no locks: whoever shares this between threads locks it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import os
+import pickle
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, unquote_to_bytes
+from uuid import uuid4
+from xml.sax.saxutils import escape
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from rackctl.local.api import Answer
+from rackctl.local.world.base import Refused
+
+if TYPE_CHECKING:
+    from rackctl.local.signature import Request
+
+# Its servers would answer browsers otherwise; it reads this when it is imported.
+os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "1"
+
+ACCOUNT_ID: Final = "123456789012"
+
+# What a key has to be enabled for. https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html
+_CRYPTOGRAPHIC: Final = re.compile(r"Encrypt|Decrypt|ReEncrypt|GenerateDataKey\w*|GenerateMac|VerifyMac|Sign|Verify")
+_READS: Final = re.compile(r"(Describe|List|Get|Head)\w*|Encrypt|Decrypt|ReEncrypt|Generate\w+|Sign|Verify\w*")
+
+
+class MotoServices:
+    """moto's services of one region."""
+
+    SERVICES: Final = frozenset({"s3", "kms", "sts"})
+
+    def __init__(self, region: str) -> None:
+        from moto.backends import get_backend
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._kms = get_backend("kms")[ACCOUNT_ID][region]
+        self._s3 = get_backend("s3")[ACCOUNT_ID]["aws"]
+        self._region = region
+        self.version = 0
+
+    @staticmethod
+    def action_of(service: str, request: Request) -> str:
+        """Give the operation that a request asks for; empty if it cannot be told."""
+        if service == "kms":
+            return (request.header("x-amz-target") or "").removeprefix("TrentService.")
+        if service == "sts":
+            form = dict(parse_qsl(request.body.decode("latin-1")) + parse_qsl(request.query))
+            return form.get("Action", "")
+        return _s3_action(request)
+
+    @staticmethod
+    def is_read(action: str) -> bool:
+        return _READS.fullmatch(action) is not None
+
+    def respond(self, service: str, request: Request) -> Answer:
+        """Carry out a request. What AWS would refuse is an answer as well."""
+        action = self.action_of(service, request)
+        try:
+            if service == "kms" and _CRYPTOGRAPHIC.fullmatch(action):
+                self._check_key(action, request)
+            if service == "s3" and action == "DeleteObject":
+                self._check_delete_condition(request)
+        except Refused as refused:
+            return self.refuse(service, refused)
+        answer = self._ask_moto(request)
+        if answer.status < 300 and not self.is_read(action):
+            self.version += 1
+        return answer
+
+    def refuse(self, service: str, refused: Refused) -> Answer:
+        """Give an error as the service writes it."""
+        return refusal(service, refused)
+
+    def create_bucket_and_key(self, bucket: str, alias: str) -> None:
+        """Make a bucket, and a KMS key with an alias: what a rack keeps its SSH keys with."""
+        self._s3.create_bucket(bucket, self._region)
+        key = self._kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "SSH keys of a local rack", [])
+        self._kms.create_alias(key.id, alias)
+        self.version += 1
+
+    def dumped(self) -> bytes:
+        """Give everything that is to be kept."""
+        file = io.BytesIO()
+        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump({"kms": vars(self._kms), "s3": vars(self._s3)})
+        return file.getvalue()
+
+    def restore(self, dumped: bytes) -> None:
+        state = pickle.loads(dumped)  # noqa: S301 - from our own snapshot
+        vars(self._kms).update(state["kms"])
+        vars(self._s3).update(state["s3"])
+
+    def _ask_moto(self, request: Request) -> Answer:
+        from werkzeug.test import run_wsgi_app
+
+        chunks, status, headers = run_wsgi_app(self._app, _environ(request), buffered=True)
+        return Answer(int(status.partition(" ")[0]), dict(headers), b"".join(chunks))
+
+    # KMS: a key's state, and that it is the right one
+
+    def _check_key(self, action: str, request: Request) -> None:
+        asked = json.loads(request.body or b"{}")
+        named = self._find_key(asked.get("SourceKeyId") or asked.get("KeyId")) if action != "ReEncrypt" else None
+        used = self._key_of_ciphertext(asked.get("CiphertextBlob")) if action in {"Decrypt", "ReEncrypt"} else named
+        if action == "ReEncrypt":
+            named = self._find_key(asked.get("SourceKeyId"))
+            self._check_state(self._find_key(asked.get("DestinationKeyId")))
+        if used is not None and named is not None and used is not named:
+            raise Refused(
+                "IncorrectKeyException",
+                "The key ID in the request does not identify a CMK that can perform this operation.",
+            )
+        self._check_state(used)
+
+    @staticmethod
+    def _check_state(key: Any) -> None:
+        if key is None:
+            return  # moto says what is wrong
+        if key.key_state == "Disabled":
+            raise Refused("DisabledException", f"{key.arn} is disabled.")
+        if key.key_state != "Enabled":
+            words = re.sub(r"(?<!^)(?=[A-Z])", " ", key.key_state).lower()
+            raise Refused("KMSInvalidStateException", f"{key.arn} is {words}.")
+
+    def _find_key(self, key_id: str | None) -> Any:
+        return self._kms.keys.get(self._kms.any_id_to_key_id(key_id)) if key_id else None
+
+    def _key_of_ciphertext(self, text: str | None) -> Any:
+        # moto's ciphertexts begin with the id of their key.
+        try:
+            return self._kms.keys.get(base64.b64decode(text or "")[:36].decode("ascii"))
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+
+    # S3: conditional deletes, which moto does unconditionally
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+
+    def _check_delete_condition(self, request: Request) -> None:
+        wanted = request.header("if-match")
+        if wanted is None:
+            return
+        bucket, _, key = unquote_to_bytes(request.path).decode("utf-8", "replace").lstrip("/").partition("/")
+        found = self._s3.buckets.get(bucket)
+        stored = found.keys.get(key) if found is not None else None
+        if stored is None or (wanted != "*" and wanted.strip('"') != stored.etag.strip('"')):
+            raise Refused("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles cryptography's private keys too, which moto's KMS holds as they are."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if not hasattr(value, "private_bytes"):
+            return NotImplemented
+        return _load_key, (value.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),)
+
+
+def _load_key(der: bytes) -> Any:
+    return load_der_private_key(der, None)
+
+
+_S3_OBJECT: Final = {
+    "GET": "GetObject", "HEAD": "HeadObject", "PUT": "PutObject", "DELETE": "DeleteObject", "POST": "PostObject",
+}  # fmt: skip
+_S3_BUCKET: Final = {"GET": "ListObjects", "HEAD": "HeadBucket", "PUT": "CreateBucket", "DELETE": "DeleteBucket"}
+
+
+def _s3_action(request: Request) -> str:
+    """Tell an S3 operation by its method, its path, and the words in its query."""
+    bucket, _, key = request.path.lstrip("/").partition("/")
+    words = {part.partition("=")[0] for part in request.query.split("&")}
+    if not bucket:
+        return "ListBuckets"
+    verb = {"GET": "Get", "PUT": "Put", "DELETE": "Delete", "POST": "Post", "HEAD": "Head"}.get(request.method, "")
+    if key:
+        special = {
+            ("POST", "uploads"): "CreateMultipartUpload",
+            ("POST", "uploadId"): "CompleteMultipartUpload",
+            ("PUT", "uploadId"): "UploadPart",
+            ("DELETE", "uploadId"): "AbortMultipartUpload",
+            ("GET", "uploadId"): "ListParts",
+        }
+        of_object = ("acl", "tagging", "attributes", "retention", "legal-hold")
+        named = next(
+            (name for (method, word), name in special.items() if method == request.method and word in words), ""
+        )
+        named = named or next((f"{verb}Object{_camel(word)}" for word in of_object if word in words), "")
+        if not named and request.method == "PUT" and request.header("x-amz-copy-source"):
+            return "CopyObject"
+        return named or _S3_OBJECT.get(request.method, "")
+    if request.method == "POST":
+        return "DeleteObjects" if "delete" in words else ""
+    if "list-type" in words:
+        return "ListObjectsV2"
+    of_bucket = (
+        "versioning", "location", "tagging", "policy", "acl", "encryption", "lifecycle", "cors", "publicAccessBlock",
+    )  # fmt: skip
+    if special_word := next((word for word in of_bucket if word in words), ""):
+        return f"{verb}Bucket{_camel(special_word)}"
+    if "versions" in words:
+        return "ListObjectVersions"
+    return "ListMultipartUploads" if "uploads" in words else _S3_BUCKET.get(request.method, "")
+
+
+def _camel(word: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in word.split("-"))
+
+
+def refusal(service: str, refused: Refused) -> Answer:
+    """Write an error in the protocol of S3, of STS, or, for every other name, of JSON services."""
+    request_id = str(uuid4())
+    code, message = escape(refused.code), escape(refused.message)
+    if service == "s3":
+        body = (
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message>'
+            f"<RequestId>{request_id}</RequestId></Error>"
+        )
+        return Answer(refused.status, {"Content-Type": "application/xml"}, body.encode())
+    if service in {"sts", "query"}:
+        body = (
+            f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+            f"<RequestId>{request_id}</RequestId></ErrorResponse>"
+        )
+        return Answer(refused.status, {"Content-Type": "text/xml"}, body.encode())
+    headers = {
+        "Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": request_id, "x-amzn-ErrorType": refused.code,
+    }  # fmt: skip
+    return Answer(refused.status, headers, json.dumps({"__type": refused.code, "message": refused.message}).encode())
+
+
+def _environ(request: Request) -> dict[str, Any]:
+    """Put a request as WSGI has it (PEP 3333)."""
+    host = request.header("host") or "127.0.0.1"
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
+        "QUERY_STRING": request.query,
+        "REQUEST_URI": request.target,
+        "RAW_URI": request.target,
+        "SERVER_NAME": host.partition(":")[0],
+        "SERVER_PORT": host.partition(":")[2] or "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in request.header_map().items():
+        if "_" not in name and name not in {"content-length", "transfer-encoding", "expect"}:
+            key = name.upper().replace("-", "_")
+            environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
+    environ["CONTENT_LENGTH"] = str(len(request.body))
+    return environ

@@ -1,0 +1,66 @@
+"""A loopback network of the rack's own, that no other rack on this machine has."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FIRST: Final = "127.77"
+SSH_PORT: Final = 2222
+
+
+class NoNetworkError(OSError):
+    """No network is free: which should not happen before dozens of racks are up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The first half of the addresses, as in ``127.77``; the port of SSH; the socket that holds the claim.
+
+    The claim is a listening socket on an address that no instance gets. It holds against every user of the
+    machine, and ends with the process. Without one, only 127.0.0.1 can be had here.
+    """
+
+    prefix: str
+    ssh_port: int
+    claim: socket.socket | None
+
+
+def claim(wished: str = FIRST, wished_port: int = SSH_PORT, *, gateway: bool | None = None) -> Network:
+    """Claim the wished-for network, or else another. ``gateway`` settles whether addresses but 127.0.0.1 can be had."""
+    if gateway is None:
+        gateway = not _can_be_bound()
+    if gateway:
+        return Network(wished, wished_port, None)
+    for port in (wished_port, *(SSH_PORT + 100 * n for n in range(10))):
+        for prefix in _prefixes(wished):
+            claim = socket.socket()
+            try:
+                claim.bind((f"{prefix}.255.254", port))
+                claim.listen()
+            except OSError as error:
+                claim.close()
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return Network(prefix, port, claim)
+    raise NoNetworkError("no network in 127.0.0.0/8 is free: are there a hundred local racks up?")
+
+
+def _prefixes(wished: str) -> Iterator[str]:
+    yield wished
+    yield from (prefix for n in (*range(77, 127), *range(64, 77)) if (prefix := f"127.{n}") != wished)
+
+
+def _can_be_bound() -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((f"{FIRST}.255.254", 0))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,231 @@
+"""What the local rack keeps on disk: a directory of its own, the lock that says it is up, its snapshot."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import stat
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rackctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from rackctl.local.world import World
+
+_FORMAT = 1
+# The exit status of a daemon that found another one holding the lock.
+TAKEN = 75
+
+
+@dataclass(frozen=True, slots=True)
+class RackDescription:
+    """What a client must know of a rack that is up. The secret is in no repr."""
+
+    name: str
+    endpoint_url: str
+    region: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    proxy_command: str
+    pid: int
+    options: dict[str, Any]
+    version: int = _FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `rackctl local up` was asked for. ``gateway``: None finds out whether it is needed."""
+
+    name: str = "local"
+    instances: int = 3
+    speed: float = 10.0
+    key: bool = True
+    gateway: bool | None = None
+
+
+@dataclass
+class Kept:
+    """What a snapshot holds. ``moto`` is what moto's services are restored from."""
+
+    options: Options
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    host_secret: bytes = field(repr=False)
+    world: World
+    moto: bytes
+    network: str
+    ssh_port: int
+    port: int
+
+
+class Lock:
+    """A lock that is held until it is released, or its process is no more."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+class StateDir:
+    """``local/`` in rackctl's state directory: 0700, and its files 0600."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "local"
+        self.log = self.root / "daemon.log"
+        self.snapshot = self.root / "snapshot"
+        self.hosts = self.root / "hosts"
+        self.docker_socket = self.root / "docker.sock"
+        self._description = self.root / "rack.json"
+        self._lock = self.root / "lock"
+
+    def make(self) -> None:
+        """Make the directory. Raises UsageError when it cannot be made, or is somebody else's."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self.root.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                raise UsageError(
+                    f"{self.root} is not a directory of yours",
+                    hint="name a state directory of your own with RACKCTL_STATE_DIR",
+                )
+            self.root.chmod(0o700)
+        except OSError as error:
+            raise UsageError(
+                f"cannot keep the local rack's state in {self.root}: {error.strerror}",
+                hint="name a directory that can be written with RACKCTL_STATE_DIR",
+            ) from error
+
+    # The lock. The daemon holds it for as long as it runs, so it needs no trust in process ids.
+
+    def acquire(self, *, patience: float = 0.3) -> Lock | None:
+        """Take the lock, or give None when somebody else holds it.
+
+        ``patience`` (seconds) outlasts those who only look whether it is held.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                if time.monotonic() > deadline:
+                    return None
+                time.sleep(0.01)
+                continue
+            # `down` removes the directory, lock and all: what was locked may be no longer what the path leads to.
+            if self._is_still(descriptor):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                return Lock(descriptor)
+            os.close(descriptor)
+            self.make()
+
+    def _is_still(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._lock.stat())
+        except FileNotFoundError:
+            return False
+
+    def holder(self) -> int | None:
+        """Give the process id of the daemon that holds the lock; None when there is none."""
+        try:
+            descriptor = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.pread(descriptor, 20, 0)
+            return int(text) if text.isdigit() else 0
+        finally:
+            os.close(descriptor)
+        return None
+
+    # The description
+
+    def describe(self, description: RackDescription) -> None:
+        write_private(self._description, json.dumps(asdict(description), indent=2).encode())
+
+    def described(self) -> RackDescription | None:
+        """Give the description of the rack that is up, if one is and has got so far."""
+        pid = self.holder()
+        if pid is None:
+            return None
+        try:
+            description = RackDescription(**json.loads(self._description.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        # A daemon that has just begun may find what a killed one left.
+        return description if description.pid == pid else None
+
+    def undescribe(self) -> None:
+        self._description.unlink(missing_ok=True)
+
+    # The snapshot
+
+    @staticmethod
+    def sealed(kept: Kept) -> bytes:
+        """Make a snapshot, for `save`."""
+        return pickle.dumps({"made_by": _maker(), "kept": kept}, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def save(self, snapshot: bytes) -> None:
+        write_private(self.snapshot, snapshot)
+
+    def load(self) -> tuple[Kept | None, str]:
+        """Give what the snapshot holds, or None; and what there is to say about it.
+
+        A snapshot that cannot be read is set aside, as ``snapshot.unreadable``.
+        """
+        try:
+            with self.snapshot.open("rb") as file:
+                found = pickle.load(file)  # noqa: S301 - our own file, 0600 in a directory of ours
+            if found["made_by"] != _maker():
+                raise ValueError("another version of rackctl wrote it")
+        except FileNotFoundError:
+            return None, ""
+        except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
+            aside = self.snapshot.with_name("snapshot.unreadable")
+            self.snapshot.replace(aside)
+            return None, f"the state of the last local rack cannot be read ({error}); it is kept as {aside}"
+        kept: Kept = found["kept"]
+        return kept, ""
+
+    def remove(self) -> None:
+        """Remove everything, the lock at last."""
+        for path in self.root.iterdir():
+            if path != self._lock:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        shutil.rmtree(self.root)
+
+
+@cache
+def _maker() -> str:
+    """Name the code that can read a snapshot: pickles hold what classes looked like when they were made."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, that only its owner may read."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
