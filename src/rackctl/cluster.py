@@ -12,7 +12,7 @@ from rackctl.errors import NotFound, RackctlError, Timeout, UsageError
 from rackctl.model import RackInstance, is_ec2_instance_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rackctl.clock import Clock
     from rackctl.model import (
@@ -151,66 +151,39 @@ class Cluster:
         when the caller stops listening before the end, the instance becomes ACTIVE again unless ``restore`` is
         false or it was DRAINING to begin with. Raises Timeout, naming what blocks.
         """
-        arn, id_ = container_instance.container_instance_arn, container_instance.ec2_instance_id
-        self._set_state(container_instance, "DRAINING")
+        drains = self.drains(stop_standalone=stop_standalone)
+        id_ = container_instance.ec2_instance_id
+        deadline = self._clock.monotonic() + timeout
+        drains.start(container_instance)
         finished = False
+        last: Draining | None = None
         try:
-            yield from self._until_drained(id_, arn, timeout=timeout, stop_standalone=stop_standalone)
-            finished = True
+            while not finished:
+                progress = drains.poll()[id_]
+                if progress != last:
+                    yield progress
+                    last = progress
+                finished = not progress.tasks
+                if not finished and self._clock.monotonic() >= deadline:
+                    raise drain_timeout(progress, timeout)
+                if not finished:
+                    self._clock.sleep(POLL)
         finally:
             if not finished and restore and container_instance.status == "ACTIVE":
-                self._set_state(container_instance, "ACTIVE")
+                self.set_status([container_instance], "ACTIVE")
 
-    def _until_drained(self, id_: str, arn: str, *, timeout: float, stop_standalone: bool) -> Iterator[Draining]:
-        ecs, cluster = self._aws.ecs, self._rack.cluster
-        deadline = self._clock.monotonic() + timeout
-        followed = set(ecs.tasks_on(cluster, arn, "STOPPED"))
-        asked_to_stop: set[str] = set()
-        strategies: dict[str, Service] = {}
-        last: Draining | None = None
-        while True:
-            # A task leaves ListTasks' running ones, and runningTasksCount, before its containers have stopped:
-            # its ARN is followed until it is STOPPED.
-            followed.update(ecs.tasks_on(cluster, arn, "RUNNING"))
-            tasks = [task for task in ecs.describe_tasks(cluster, sorted(followed)) if task.last_status != "STOPPED"]
-            followed = {task.task_arn for task in tasks}
-            if unknown := {t.service_name for t in tasks if t.service_name} - strategies.keys():
-                strategies.update((s.service_name, s) for s in ecs.describe_services(cluster, sorted(unknown)))
-            # A DAEMON task stays to the end of a drain: nothing would ever come of waiting for it.
-            left = tuple(t for t in tasks if not _is_daemon(strategies.get(t.service_name)))
-            for task in left:
-                if stop_standalone and not task.service_name and task.task_arn not in asked_to_stop:
-                    ecs.stop_task(cluster, task.task_arn, "its instance is being drained")
-                    asked_to_stop.add(task.task_arn)
-            progress = Draining(id_, left, self._newest_event(left))
-            if progress != last:
-                yield progress
-                last = progress
-            if not left:
-                return
-            if self._clock.monotonic() >= deadline:
-                raise Timeout(
-                    f"{id_} still has {_count(left)} after {timeout:g} s of draining: {_blocking(left)}"
-                    + (f". The newest event: {progress.service_event}" if progress.service_event else ""),
-                    hint="give it longer, make room for the tasks elsewhere, or stop them",
-                )
-            self._clock.sleep(POLL)
+    def drains(self, *, stop_standalone: bool = False, patience: float = 0) -> Drains:
+        """Begin to watch drains; see `Drains`."""
+        return Drains(self, self._rack, self._clock, stop_standalone=stop_standalone, patience=patience)
 
-    def _newest_event(self, tasks: tuple[Task, ...]) -> str:
-        names = sorted({task.service_name for task in tasks if task.service_name})
-        if not names:
-            return ""
-        services = self._aws.ecs.describe_services(self._rack.cluster, names)
-        events = [event for service in services for event in service.events[:1]]
-        return max(events, key=lambda event: event.created_at).message if events else ""
-
-    def _set_state(self, container_instance: ContainerInstance, status: Literal["ACTIVE", "DRAINING"]) -> None:
-        failures = self._aws.ecs.set_container_instances_state(
-            self._rack.cluster, [container_instance.container_instance_arn], status
-        )
-        for failure in failures:
+    def set_status(
+        self, container_instances: Sequence[ContainerInstance], status: Literal["ACTIVE", "DRAINING"]
+    ) -> None:
+        """Set the status of registered instances. Raises RackctlError, naming the first that ECS would not set."""
+        by_arn = {c.container_instance_arn: c.ec2_instance_id for c in container_instances}
+        for failure in self._aws.ecs.set_container_instances_state(self._rack.cluster, list(by_arn), status):
             raise RackctlError(
-                f"ECS would not set {container_instance.ec2_instance_id} to {status}: "
+                f"ECS would not set {by_arn.get(failure.arn, failure.arn)} to {status}: "
                 f"{failure.reason}{f' ({failure.detail})' if failure.detail else ''}"
             )
 
@@ -322,6 +295,119 @@ class Cluster:
     @property
     def _see_list(self) -> str:
         return f"`rackctl instances --rack {self._rack.name}` lists them"
+
+
+@dataclass(slots=True)
+class _Drain:
+    container_instance: ContainerInstance
+    followed: set[str]
+    tasks: tuple[Task, ...] = ()
+    progressed: float = 0.0
+    service_event: str = ""
+    asked_for_event: float = float("-inf")
+
+
+class Drains:
+    """Instances whose tasks are being moved away, watched together.
+
+    It asks for the tasks of all of them at once, a hundred a call, so that many drains cost little more than one.
+    ``patience`` is how many seconds a drain may stand still before the newest event of its services is asked for.
+    """
+
+    def __init__(self, cluster: Cluster, rack: Rack, clock: Clock, *, stop_standalone: bool, patience: float) -> None:
+        self._of = cluster
+        self._ecs = rack.aws.ecs
+        self._cluster = rack.cluster
+        self._clock = clock
+        self._stop_standalone = stop_standalone
+        self._patience = patience
+        self._drains: dict[str, _Drain] = {}
+        self._stopped_by_us: set[str] = set()
+        self._strategies: dict[str, Service] = {}
+
+    def __contains__(self, ec2_instance_id: str) -> bool:
+        return ec2_instance_id in self._drains
+
+    def __len__(self) -> int:
+        return len(self._drains)
+
+    @property
+    def ec2_instance_ids(self) -> tuple[str, ...]:
+        return tuple(self._drains)
+
+    def start(self, container_instance: ContainerInstance) -> None:
+        """Set an instance to DRAINING, unless it is, and follow its tasks from now on."""
+        if container_instance.status != "DRAINING":
+            self._of.set_status([container_instance], "DRAINING")
+        # A task leaves ListTasks' running ones, and runningTasksCount, before its containers have stopped: its ARN
+        # is followed until it is STOPPED. Those that were stopping already are among the stopped ones.
+        arn = container_instance.container_instance_arn
+        followed = set(self._ecs.tasks_on(self._cluster, arn, "STOPPED"))
+        followed.update(self._ecs.tasks_on(self._cluster, arn, "RUNNING"))
+        self._drains[container_instance.ec2_instance_id] = _Drain(
+            container_instance, followed, progressed=self._clock.monotonic()
+        )
+
+    def forget(self, ec2_instance_id: str) -> None:
+        """Watch an instance no more; its status stays as it is."""
+        self._drains.pop(ec2_instance_id, None)
+
+    def poll(self) -> dict[str, Draining]:
+        """Look once, and say of each instance what it waits for. One without tasks is drained."""
+        self._look()
+        for drain in self._drains.values():
+            if not drain.tasks:
+                # Nothing is placed on a DRAINING instance, but what was being placed when it became one may show late.
+                late = self._ecs.tasks_on(self._cluster, drain.container_instance.container_instance_arn, "RUNNING")
+                drain.followed.update(late)
+        if any(drain.followed and not drain.tasks for drain in self._drains.values()):
+            self._look()
+        return {id_: Draining(id_, drain.tasks, self._event(drain)) for id_, drain in self._drains.items()}
+
+    def _look(self) -> None:
+        followed = sorted({arn for drain in self._drains.values() for arn in drain.followed})
+        described = [t for t in self._ecs.describe_tasks(self._cluster, followed) if t.last_status != "STOPPED"]
+        if unknown := {t.service_name for t in described if t.service_name} - self._strategies.keys():
+            services = self._ecs.describe_services(self._cluster, sorted(unknown))
+            self._strategies.update((s.service_name, s) for s in services)
+        now = self._clock.monotonic()
+        for drain in self._drains.values():
+            tasks = [t for t in described if t.task_arn in drain.followed]
+            drain.followed = {t.task_arn for t in tasks}
+            # A DAEMON task stays to the end of a drain: nothing would ever come of waiting for it.
+            left = tuple(t for t in tasks if not _is_daemon(self._strategies.get(t.service_name)))
+            if left != drain.tasks:
+                drain.tasks, drain.progressed, drain.service_event = left, now, ""
+        if self._stop_standalone:
+            self._stop_tasks_of_no_service()
+
+    def _stop_tasks_of_no_service(self) -> None:
+        for drain in self._drains.values():
+            for task in drain.tasks:
+                if not task.service_name and task.task_arn not in self._stopped_by_us:
+                    self._ecs.stop_task(self._cluster, task.task_arn, "its instance is being drained")
+                    self._stopped_by_us.add(task.task_arn)
+
+    def _event(self, drain: _Drain) -> str:
+        now = self._clock.monotonic()
+        names = sorted({task.service_name for task in drain.tasks if task.service_name})
+        still = now - drain.progressed
+        if names and still >= self._patience and now - drain.asked_for_event >= self._patience:
+            drain.asked_for_event = now
+            services = self._ecs.describe_services(self._cluster, names)
+            events = [event for service in services for event in service.events[:1]]
+            drain.service_event = max(events, key=lambda event: event.created_at).message if events else ""
+        return drain.service_event
+
+
+def drain_timeout(progress: Draining, timeout: float) -> Timeout:
+    """Say of a drain that has taken too long what blocks it."""
+    return Timeout(
+        f"{progress.ec2_instance_id} still has {_count(progress.tasks)} after {timeout:g} s of draining: "
+        f"{_blocking(progress.tasks)}"
+        + (f". The newest event: {progress.service_event}" if progress.service_event else ""),
+        hint="give it longer, make room for the tasks elsewhere, or stop them",
+    )
 
 
 def require_ec2_instance_id(text: str) -> None:

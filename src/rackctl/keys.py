@@ -117,6 +117,11 @@ class KeyStore:
         )
         return replace(sealed, private_key=opened)
 
+    def public_key(self, name: str) -> str | None:
+        """Give the public half of a stored key, for which KMS is not asked; None when there is no such key."""
+        stored = self._read(name)
+        return stored.public_key if stored else None
+
     def names(self) -> list[str]:
         """Give the names of the stored keys, oldest first."""
         prefix = f"{self._rack['prefix']}/keys/"

@@ -167,6 +167,41 @@ class AutoScalingGroup:
     launch_configuration_name: str = ""
     mixed_instances_policy: Mapping[str, object] | None = None
     overrides: tuple[LaunchTemplateRef, ...] = ()
+    warm_pool_size: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def launch_templates(self) -> tuple[LaunchTemplateRef, ...]:
+        """Every launch template and version that the group names, each once."""
+        named = (self.launch_template, *self.overrides) if self.launch_template else self.overrides
+        return tuple(dict.fromkeys(named))
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchTemplate:
+    """A launch template. ``$Default`` and ``$Latest`` are the two numbers."""
+
+    launch_template_id: str
+    launch_template_name: str
+    default_version_number: int
+    latest_version_number: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchTemplateVersion:
+    launch_template_id: str
+    version_number: int
+    key_name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """An EC2 key pair. ``public_key`` is ``TYPE BASE64``, without a comment."""
+
+    key_name: str
+    public_key: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -25,6 +25,14 @@ class AutoScaling:
         for page in self._call.pages("describe_auto_scaling_groups", Filters=filters, MaxRecords=100):
             yield from map(_group, page["AutoScalingGroups"])
 
+    def all_groups(self) -> list[AutoScalingGroup]:
+        """Describe every group of the account and region."""
+        return [
+            _group(document)
+            for page in self._call.pages("describe_auto_scaling_groups", MaxRecords=100)
+            for document in page["AutoScalingGroups"]
+        ]
+
     def groups(self, names: Sequence[str]) -> list[AutoScalingGroup]:
         """Describe groups by name. One that does not exist is left out."""
         if not names:
@@ -59,6 +67,50 @@ class AutoScaling:
             InstanceId=ec2_instance_id,
             ShouldDecrementDesiredCapacity=decrement_desired_capacity,
         )
+
+    def set_desired_capacity(self, auto_scaling_group_name: str, desired_capacity: int) -> None:
+        """Set what a group strives for, without waiting for its cooldown."""
+        self._call(
+            "set_desired_capacity",
+            resource=auto_scaling_group_name,
+            AutoScalingGroupName=auto_scaling_group_name,
+            DesiredCapacity=desired_capacity,
+            HonorCooldown=False,
+        )
+
+    def suspend_processes(self, auto_scaling_group_name: str, processes: Sequence[str]) -> None:
+        """Suspend some of a group's processes; one that is suspended already stays so."""
+        self._call(
+            "suspend_processes",
+            resource=auto_scaling_group_name,
+            AutoScalingGroupName=auto_scaling_group_name,
+            ScalingProcesses=list(processes),
+        )
+
+    def resume_processes(self, auto_scaling_group_name: str, processes: Sequence[str]) -> None:
+        """Resume some of a group's processes."""
+        if not processes:
+            return  # to AWS, no processes are all processes
+        self._call(
+            "resume_processes",
+            resource=auto_scaling_group_name,
+            AutoScalingGroupName=auto_scaling_group_name,
+            ScalingProcesses=list(processes),
+        )
+
+    def set_launch_template_versions(self, group: AutoScalingGroup, versions: Mapping[LaunchTemplateRef, str]) -> None:
+        """Have a group name other versions of the templates it names, in every place that names one of these.
+
+        What is not named stays: the rest of a MixedInstancesPolicy is kept by AWS, its overrides are sent along.
+        """
+        if group.mixed_instances_policy:
+            change: dict[str, Any] = {"MixedInstancesPolicy": _with_versions(group.mixed_instances_policy, versions)}
+        else:
+            assert group.launch_template is not None
+            specification = _specification(group.launch_template, versions)
+            change = {"LaunchTemplate": specification}
+        name = group.auto_scaling_group_name
+        self._call("update_auto_scaling_group", resource=name, AutoScalingGroupName=name, **change)
 
     def activities(self, auto_scaling_group_name: str) -> list[ScalingActivity]:
         """Give a group's newest scaling activities, up to 100, newest first."""
@@ -103,6 +155,7 @@ def _group(document: dict[str, Any]) -> AutoScalingGroup:
         launch_configuration_name=document.get("LaunchConfigurationName", ""),
         mixed_instances_policy=policy,
         overrides=tuple(overrides),
+        warm_pool_size=document.get("WarmPoolSize", 0),
         tags=tags_of(document),
     )
 
@@ -120,10 +173,39 @@ def _group_instance(document: dict[str, Any], auto_scaling_group_name: str) -> G
     )
 
 
-def launch_template_ref(document: dict[str, Any]) -> LaunchTemplateRef:
+def launch_template_ref(document: Mapping[str, Any]) -> LaunchTemplateRef:
     """Read a LaunchTemplateSpecification; a missing version means ``$Default``, as AWS takes it."""
     return LaunchTemplateRef(
         launch_template_id=document.get("LaunchTemplateId", ""),
         launch_template_name=document.get("LaunchTemplateName", ""),
         version=document.get("Version", "$Default"),
     )
+
+
+def _specification(named: LaunchTemplateRef, versions: Mapping[LaunchTemplateRef, str]) -> dict[str, str]:
+    """Write a LaunchTemplateSpecification, which takes a template's id or its name, and not both."""
+    which = (
+        {"LaunchTemplateId": named.launch_template_id}
+        if named.launch_template_id
+        else {"LaunchTemplateName": named.launch_template_name}
+    )
+    return {**which, "Version": versions.get(named, named.version)}
+
+
+def _with_versions(policy: Mapping[str, Any], versions: Mapping[LaunchTemplateRef, str]) -> dict[str, Any]:
+    def changed(document: Mapping[str, Any]) -> dict[str, str]:
+        return _specification(launch_template_ref(document), versions)
+
+    template = policy["LaunchTemplate"]
+    overrides = [
+        {**override, "LaunchTemplateSpecification": changed(override["LaunchTemplateSpecification"])}
+        if "LaunchTemplateSpecification" in override
+        else override
+        for override in template.get("Overrides", ())
+    ]
+    return {
+        "LaunchTemplate": {
+            "LaunchTemplateSpecification": changed(template["LaunchTemplateSpecification"]),
+            **({"Overrides": overrides} if overrides else {}),
+        }
+    }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import uuid
 from typing import TYPE_CHECKING, Any
 
-from rackctl.model import Instance
+from rackctl.aws.errors import AwsError
+from rackctl.model import Instance, KeyPair, LaunchTemplate, LaunchTemplateRef, LaunchTemplateVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,6 +51,151 @@ class Ec2:
         answer = self._call("get_console_output", resource=ec2_instance_id, InstanceId=ec2_instance_id)
         return base64.b64decode(answer.get("Output", "")).decode("utf-8", "replace")
 
+    def instances_with_key(self, key_names: Sequence[str]) -> Iterator[Instance]:
+        """Yield the instances, of whatever rack, that were launched with one of these key pairs and still exist."""
+        for start in range(0, len(key_names), _FILTER_VALUES):
+            yield from self._instances(
+                {"key-name": key_names[start : start + _FILTER_VALUES], "instance-state-name": _EXISTING}
+            )
+
+    # Key pairs
+
+    def key_pair(self, key_name: str) -> KeyPair | None:
+        """Describe a key pair, its public key with it; None when there is none of this name."""
+        try:
+            answer = self._call(
+                "describe_key_pairs", resource=f"key pair {key_name}", KeyNames=[key_name], IncludePublicKey=True
+            )
+        except AwsError as error:
+            if error.code == "InvalidKeyPair.NotFound":
+                return None
+            raise
+        return next(map(_key_pair, answer["KeyPairs"]), None)
+
+    def key_pairs_tagged(self, tags: Mapping[str, str]) -> list[KeyPair]:
+        """Describe the key pairs that carry all these tags, without their public keys."""
+        filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
+        return list(map(_key_pair, self._call("describe_key_pairs", Filters=filters)["KeyPairs"]))
+
+    def import_key_pair(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
+        """Make a public key known to EC2 as a key pair. One of this name that has the same key is no error."""
+        specification = {
+            "ResourceType": "key-pair",
+            "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+        }
+        try:
+            self._call(
+                "import_key_pair",
+                resource=f"key pair {key_name}",
+                KeyName=key_name,
+                PublicKeyMaterial=public_key.encode("ascii"),
+                TagSpecifications=[specification],
+            )
+        except AwsError as error:
+            # A lost answer makes the call a second one.
+            there = self.key_pair(key_name) if error.code == "InvalidKeyPair.Duplicate" else None
+            if there is None or there.public_key != public_key:
+                raise
+
+    def delete_key_pair(self, key_name: str) -> None:
+        """Delete a key pair; one that is not there is no error."""
+        try:
+            self._call("delete_key_pair", resource=f"key pair {key_name}", KeyName=key_name)
+        except AwsError as error:
+            if error.code != "InvalidKeyPair.NotFound":
+                raise
+
+    # Launch templates
+
+    def launch_templates(self, launch_template_ids: Sequence[str]) -> list[LaunchTemplate]:
+        """Describe launch templates by id."""
+        if not launch_template_ids:
+            return []  # to EC2, no ids are all ids
+        return [
+            LaunchTemplate(
+                launch_template_id=document["LaunchTemplateId"],
+                launch_template_name=document["LaunchTemplateName"],
+                default_version_number=document["DefaultVersionNumber"],
+                latest_version_number=document["LatestVersionNumber"],
+                tags=tags_of(document),
+            )
+            for page in self._call.pages(
+                "describe_launch_templates",
+                resource=", ".join(launch_template_ids),
+                LaunchTemplateIds=list(launch_template_ids),
+            )
+            for document in page["LaunchTemplates"]
+        ]
+
+    def launch_template_version(self, named: LaunchTemplateRef) -> LaunchTemplateVersion:
+        """Resolve what a group names, be it a number, ``$Latest`` or ``$Default``, to the version it is now."""
+        which = (
+            {"LaunchTemplateId": named.launch_template_id}
+            if named.launch_template_id
+            else {"LaunchTemplateName": named.launch_template_name}
+        )
+        answer = self._call(
+            "describe_launch_template_versions",
+            resource=f"launch template {named.launch_template_name or named.launch_template_id}",
+            Versions=[named.version],
+            **which,
+        )
+        return _version(answer["LaunchTemplateVersions"][0])
+
+    def launch_template_versions_from(self, launch_template_id: str, lowest: int) -> list[LaunchTemplateVersion]:
+        """Describe the versions of a launch template from a number on."""
+        return [
+            _version(document)
+            for page in self._call.pages(
+                "describe_launch_template_versions",
+                resource=f"launch template {launch_template_id}",
+                LaunchTemplateId=launch_template_id,
+                MinVersion=str(lowest),
+            )
+            for document in page["LaunchTemplateVersions"]
+        ]
+
+    def create_launch_template_version(
+        self, launch_template_id: str, source: int, *, key_name: str, description: str
+    ) -> int:
+        """Make a version that differs from its source in KeyName alone, and give its number."""
+        answer = self._call(
+            "create_launch_template_version",
+            resource=f"launch template {launch_template_id}",
+            LaunchTemplateId=launch_template_id,
+            SourceVersion=str(source),
+            VersionDescription=description,
+            LaunchTemplateData={"KeyName": key_name},
+            ClientToken=uuid.uuid4().hex,  # one for the call and its retries: a lost answer makes no second version
+        )
+        return int(answer["LaunchTemplateVersion"]["VersionNumber"])
+
+    def set_default_version(self, launch_template_id: str, version_number: int) -> None:
+        """Say which version of a launch template ``$Default`` is."""
+        self._call(
+            "modify_launch_template",
+            resource=f"launch template {launch_template_id}",
+            LaunchTemplateId=launch_template_id,
+            DefaultVersion=str(version_number),
+        )
+
+    def delete_launch_template_versions(self, launch_template_id: str, version_numbers: Sequence[int]) -> None:
+        """Delete up to 200 versions of a launch template; those that are not there are no error."""
+        answer = self._call(
+            "delete_launch_template_versions",
+            resource=f"launch template {launch_template_id}",
+            LaunchTemplateId=launch_template_id,
+            Versions=[str(number) for number in version_numbers],
+        )
+        for failed in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", ()):
+            error = failed.get("ResponseError", {})
+            if error.get("Code") != "launchTemplateVersionDoesNotExist":
+                raise AwsError(
+                    f"EC2 would not delete version {failed.get('VersionNumber')} of launch template "
+                    f"{launch_template_id}: {error.get('Message') or error.get('Code')}",
+                    code=error.get("Code", ""),
+                )
+
 
 def _instance(document: dict[str, Any]) -> Instance:
     return Instance(
@@ -61,6 +208,23 @@ def _instance(document: dict[str, Any]) -> Instance:
         public_ip=document.get("PublicIpAddress", ""),
         key_name=document.get("KeyName", ""),
         tags=tags_of(document),
+    )
+
+
+def _key_pair(document: dict[str, Any]) -> KeyPair:
+    return KeyPair(
+        key_name=document["KeyName"],
+        public_key=" ".join(document.get("PublicKey", "").split()[:2]),
+        tags=tags_of(document),
+    )
+
+
+def _version(document: dict[str, Any]) -> LaunchTemplateVersion:
+    return LaunchTemplateVersion(
+        launch_template_id=document["LaunchTemplateId"],
+        version_number=document["VersionNumber"],
+        key_name=document.get("LaunchTemplateData", {}).get("KeyName", ""),
+        description=document.get("VersionDescription", ""),
     )
 
 

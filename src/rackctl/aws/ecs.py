@@ -98,6 +98,14 @@ class Ecs:
             for arn in page["taskArns"]
         ]
 
+    def running_tasks(self, cluster: str) -> list[Task]:
+        """Describe every task of a cluster that should run."""
+        return [
+            task
+            for page in self._call.pages("list_tasks", resource=f"cluster {cluster}", cluster=cluster)
+            for task in self.describe_tasks(cluster, page["taskArns"])
+        ]
+
     def stop_task(self, cluster: str, task_arn: str, reason: str) -> None:
         """Ask a task to stop; it has stopped when its last status says so."""
         self._call("stop_task", resource=task_arn, cluster=cluster, task=task_arn, reason=reason)

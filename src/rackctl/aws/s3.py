@@ -47,11 +47,16 @@ class S3:
         return self._put(bucket, key, body, IfMatch=etag)
 
     def delete(self, bucket: str, key: str, *, etag: str = "") -> bool:
-        """Delete an object, with ``etag`` only while it is that version; tell whether it was."""
+        """Delete an object, with ``etag`` only while it is that version; tell whether it was.
+
+        One that is not there is deleted.
+        """
         condition = {"IfMatch": etag} if etag else {}
         try:
             self._call("delete_object", resource=_url(bucket, key), Bucket=bucket, Key=key, **condition)
         except AwsError as error:
+            if error.code in {"NoSuchKey", "404"}:
+                return True
             if error.code in _CONDITION_FAILED:
                 return False
             raise
@@ -74,7 +79,8 @@ class S3:
                 **condition,
             )
         except AwsError as error:
-            if error.code in _CONDITION_FAILED:
+            # Of an object that is gone, S3 says so rather than that the condition has failed.
+            if error.code in _CONDITION_FAILED or ("IfMatch" in condition and error.code in {"NoSuchKey", "404"}):
                 return None
             raise
         return str(answer["ETag"])

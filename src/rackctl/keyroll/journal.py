@@ -1,0 +1,322 @@
+"""The journal of a roll: what it is doing, what was before it, and who holds it. Also the lock.
+
+One S3 object, ``<prefix>/roll.json``, written by conditional writes alone: `If-None-Match` creates it, so that one
+of two rolls begins; `If-Match` changes it, so that a holder who has lost it finds out before its next step.
+It says what AWS cannot be asked: what was there before, and what is the roll's own doing. Which instances are
+still to replace is read from the instances.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import secrets
+import socket
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rackctl.errors import RackctlError, RollIncomplete
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rackctl.clock import Clock
+    from rackctl.keys import KeyType
+    from rackctl.rack import Rack
+
+_FORMAT_VERSION = 1
+# A holder writes at least every HEARTBEAT seconds; one that has not for STALE_AFTER seconds is taken for dead. AWS
+# calls that are being retried may keep it from writing for two minutes.
+HEARTBEAT = 30.0
+STALE_AFTER = 300.0
+
+Phase = Literal["preparing", "replacing", "finishing", "aborting"]
+
+
+@dataclass(frozen=True, slots=True)
+class RollOptions:
+    """How to roll. Times are seconds; ``batch`` is how many instances may be on their way out at once."""
+
+    batch: int = 1
+    surge: bool = True
+    drain_timeout: float = 900.0
+    boot_timeout: float = 900.0
+    key_type: KeyType = "ed25519"
+    force: bool = False
+    stop_standalone: bool = False
+    require_ssh: bool = False
+    out_of_band: bool = False
+    keep_old_keys: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process that holds the journal. ``machine`` tells apart what shares process numbers; empty where unknown."""
+
+    who: str
+    pid: int
+    token: str
+    machine: str = ""
+
+    @classmethod
+    def this_process(cls) -> Owner:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # a user without a name, as in many containers
+            user = str(os.getuid())
+        return cls(f"{user}@{socket.gethostname()}", os.getpid(), secrets.token_hex(8), _machine())
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is known to have ended, as only its own machine can tell."""
+        if not self.machine or self.machine != _machine():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+    def __str__(self) -> str:
+        return f"{self.who} (process {self.pid})"
+
+
+def _machine() -> str:
+    """Give what two processes share exactly when they share process numbers: this boot and this pid namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+@dataclass(slots=True)
+class TemplateRecord:
+    """One launch template as a group named it before: ``version`` is what it named, ``source`` what that was.
+
+    ``made`` is the version with the new key that stands in its place, 0 before there is one.
+    """
+
+    launch_template_id: str
+    launch_template_name: str
+    version: str
+    source: int
+    made: int = 0
+
+
+@dataclass(slots=True)
+class PendingChange:
+    """A change of a desired capacity that is about to be made, so that it can be told whether it has been.
+
+    Without an instance it sets the desired capacity from ``before`` to ``after``; with one it terminates that
+    instance and decrements ``before``.
+    """
+
+    before: int
+    after: int
+    ec2_instance_id: str = ""
+
+
+@dataclass(slots=True)
+class GroupRecord:
+    """A group as it was, and what of its present state is the roll's doing.
+
+    ``surge`` is the roll's share of the desired capacity, ``suspended`` the processes that it suspended.
+    """
+
+    auto_scaling_group_name: str
+    desired_capacity: int
+    suspended_before: list[str] = field(default_factory=list)
+    templates: list[TemplateRecord] = field(default_factory=list)
+    suspended: list[str] = field(default_factory=list)
+    surge: int = 0
+    pending: PendingChange | None = None
+    proof: str = ""
+
+
+@dataclass(slots=True)
+class InstanceRecord:
+    """How far an instance is; ``drained_by_roll`` is set before it is drained, and only if it was ACTIVE."""
+
+    auto_scaling_group_name: str
+    phase: str
+    since: str
+    drained_by_roll: bool = False
+
+
+@dataclass(slots=True)
+class Journal:
+    rack: str
+    key_name: str
+    started: str
+    options: RollOptions
+    phase: Phase = "preparing"
+    owner: Owner | None = None
+    heartbeat: str = ""
+    revision: int = 0
+    total: int = 0
+    anything_drained: bool = False
+    problem: str = ""
+    groups: dict[str, GroupRecord] = field(default_factory=dict)
+    instances: dict[str, InstanceRecord] = field(default_factory=dict)
+
+    def silent_for(self, now: datetime) -> timedelta:
+        return now - datetime.fromisoformat(self.heartbeat)
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether somebody holds it who may well be at work."""
+        if self.owner is None or self.owner.is_dead:
+            return False
+        return self.silent_for(now).total_seconds() < STALE_AFTER
+
+    def dumps(self) -> bytes:
+        return json.dumps({"version": _FORMAT_VERSION, **asdict(self)}, indent=2).encode()
+
+    @classmethod
+    def loads(cls, body: bytes) -> Journal:
+        """Read a journal. Raises ValueError, KeyError or TypeError for what is none."""
+        document: dict[str, Any] = json.loads(body)
+        version = document.pop("version")
+        if version != _FORMAT_VERSION:
+            raise ValueError(f"it has format version {version}; this rackctl reads version {_FORMAT_VERSION}")
+        owner = document["owner"]
+        return cls(
+            **{
+                **document,
+                "options": RollOptions(**document["options"]),
+                "owner": Owner(**owner) if owner else None,
+                "groups": {name: _group(record) for name, record in document["groups"].items()},
+                "instances": {id_: InstanceRecord(**record) for id_, record in document["instances"].items()},
+            }
+        )
+
+
+def _group(record: Mapping[str, Any]) -> GroupRecord:
+    pending = record["pending"]
+    return GroupRecord(
+        **{
+            **record,
+            "templates": [TemplateRecord(**template) for template in record["templates"]],
+            "pending": PendingChange(**pending) if pending else None,
+        }
+    )
+
+
+class JournalLost(RollIncomplete):
+    """Somebody else holds the journal now: this roll must not do anything more."""
+
+
+class JournalStore:
+    """The place of a rack's journal, and this process's hold on it.
+
+    After `create` or `take` the holder changes the journal it was given and calls `save`, before anything that
+    relies on it; `beat` does so when it is time to show that the holder lives.
+    """
+
+    def __init__(self, rack: Rack, clock: Clock) -> None:
+        self._s3 = rack.aws.s3
+        self._bucket = rack.require("bucket")
+        self._key = f"{rack['prefix']}/roll.json"
+        self._clock = clock
+        self._etag = ""
+        self._saved = b""
+        self._last_write = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self._bucket}/{self._key}"
+
+    def read(self) -> Journal | None:
+        """Read the journal, held by whomever; None when no roll is under way."""
+        found = self._read()
+        return found[0] if found else None
+
+    def _read(self) -> tuple[Journal, str] | None:
+        stored = self._s3.get(self._bucket, self._key)
+        if stored is None:
+            return None
+        try:
+            return Journal.loads(stored.body), stored.etag
+        except (ValueError, KeyError, TypeError) as error:
+            raise RackctlError(
+                f"{self.url} is not the journal of a keyroll that this rackctl can read ({error})",
+                hint="update rackctl; or, if nothing is to be saved from it, delete that object",
+            ) from error
+
+    def create(self, journal: Journal, owner: Owner) -> bool:
+        """Begin a journal and hold it; tell whether nobody else had begun one."""
+        return self._write(journal, owner, etag=None)
+
+    def take(self, journal: Journal, owner: Owner) -> bool:
+        """Hold a journal that was read before; tell whether it was still as it was read."""
+        found = self._read()
+        if found is None or found[0] != journal:
+            return False
+        return self._write(journal, owner, etag=found[1])
+
+    def save(self, journal: Journal) -> None:
+        """Write the journal down, if it has changed. Raises JournalLost when it is no longer this process's."""
+        if _substance(journal) != self._saved and not self._write(journal, journal.owner, etag=self._etag):
+            raise self._lost()
+
+    def beat(self, journal: Journal) -> None:
+        """Write the journal down when it has changed or when it is time. Raises JournalLost."""
+        if self._clock.monotonic() - self._last_write >= HEARTBEAT:
+            self._saved = b""
+        self.save(journal)
+
+    def release(self, journal: Journal) -> None:
+        """Let go of the journal, which stays for `resume` or `abort`. Raises JournalLost."""
+        if not self._write(journal, None, etag=self._etag):
+            raise self._lost()
+
+    def delete(self) -> None:
+        """Remove the journal: the roll is over. Raises JournalLost."""
+        if not self._s3.delete(self._bucket, self._key, etag=self._etag) and self._read() is not None:
+            raise self._lost()
+
+    def _write(self, journal: Journal, owner: Owner | None, *, etag: str | None) -> bool:
+        journal.owner = owner
+        journal.heartbeat = timestamp(self._clock.now())
+        journal.revision += 1
+        body = journal.dumps()
+        written = (
+            self._s3.create(self._bucket, self._key, body)
+            if etag is None
+            else self._s3.replace(self._bucket, self._key, body, etag=etag)
+        )
+        if written is None:
+            # The write may have been done and its answer lost, and then the write made again has met itself.
+            stored = self._s3.get(self._bucket, self._key)
+            if stored is None or stored.body != body:
+                return False
+            written = stored.etag
+        self._etag, self._saved = written, _substance(journal)
+        self._last_write = self._clock.monotonic()
+        return True
+
+    def _lost(self) -> JournalLost:
+        journal = self.read()
+        if journal is None:
+            return JournalLost(f"{self.url} was removed by somebody while this roll went on; it did nothing more")
+        holder = f"{journal.owner} holds it now" if journal.owner else "somebody has unlocked it"
+        return JournalLost(
+            f"the roll was taken from this process ({holder}); it did nothing more",
+            hint="`rackctl instances keyroll status` shows where it stands",
+        )
+
+
+def _substance(journal: Journal) -> bytes:
+    """Give all of a journal but what changes with each write."""
+    document = asdict(journal)
+    return json.dumps({k: v for k, v in document.items() if k not in {"heartbeat", "revision"}}).encode()
+
+
+def timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,554 @@
+"""Replace the instances of one group, never with less capacity than it had; and take back what the roll added.
+
+Every step begins with a look at the group and does what is to be done next, so that it is the same whether the roll
+has just begun, has been interrupted anywhere, or has found that somebody else changed the group meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from rackctl.aws.errors import AwsError
+from rackctl.cluster import drain_timeout
+from rackctl.errors import RackctlError, Timeout
+from rackctl.keyroll.journal import PendingChange
+from rackctl.keyroll.plan import replacing_order, surge_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Iterator
+
+    from rackctl.cluster import Cluster, Draining
+    from rackctl.keyroll.groups import GroupState, Member
+    from rackctl.keyroll.journal import GroupRecord
+    from rackctl.keyroll.run import Event, Run
+    from rackctl.model import ContainerInstance, Instance
+
+# How long a drain may stand still before its services are asked what the matter is, in seconds.
+_STUCK = 30.0
+_ACTIVITIES_EVERY = 15.0
+# Auto Scaling tries a launch again and again. What has failed so often in a row is not about to work.
+_LAUNCHES_FAILED = 3
+# An agent reconnects by itself every now and then, which takes seconds.
+_AGENT_OFF_FOR = 120.0
+_BUSY_FOR = 120.0  # how long another scaling activity may be in progress
+_BUSY = {"ScalingActivityInProgress", "ResourceContention"}
+_PROOFS = 6
+_PROVE_AGAIN = 10.0
+
+
+class Proof(Protocol):
+    """How a login with the new key went; ``detail`` says why it did not work."""
+
+    @property
+    def outcome(self) -> Literal["accepted", "refused", "unreachable"]: ...
+    @property
+    def detail(self) -> str: ...
+
+
+class KeyNotProven(RackctlError):
+    """The first new instance refused the new key, or could not be asked although it had to be."""
+
+
+class Replacer:
+    """Works on one group at a time. ``prove`` logs in to an instance with the key that EC2 says it has."""
+
+    def __init__(self, run: Run, cluster: Cluster, prove: Callable[[Instance], Proof]) -> None:
+        self._run = run
+        self._options = run.journal.options
+        self._clock = run.clock
+        self._cluster = cluster
+        self._prove = prove
+        self._drains = cluster.drains(stop_standalone=self._options.stop_standalone, patience=_STUCK)
+        self._drain_began: dict[str, float] = {}
+        self._drained: set[str] = set()
+        self._said: dict[str, str] = {}
+        self._since: dict[str, float] = {}
+        self._past: set[str] = set()
+        self._failures: dict[str, str] = {}
+        self._asked_activities = float("-inf")
+
+    # Forwards
+
+    def replace_all(self, record: GroupRecord) -> Iterator[Event]:
+        """Replace every instance of a group that carries another key, and wait until what is new counts."""
+        name = record.auto_scaling_group_name
+        self._past = {a.activity_id for a in self._run.aws.autoscaling.activities(name)}
+        self._failures = {}
+        while True:
+            self._run.checkpoint()
+            state = self._run.looked(lambda: self._run.look(name))
+            if state is None:
+                self._run.pause()
+                continue
+            self._settle(record, state)
+            yield from self._tell(state)
+            stale = state.stale(self._run.key_name)
+            if not stale and self._is_whole(state):
+                return
+            self._check_processes(state)
+            yield from self._check_launches(state)
+            self._check_agents(state)
+            if (yield from self._surge(record, state, len(stale))):
+                continue
+            yield from self._prove_key(record, state)
+            self._drain_more(record, state)
+            yield from self._advance(record, state)
+            self._run.pause(len(state.members))
+
+    def _is_whole(self, state: GroupState) -> bool:
+        return len(state.alive) >= state.desired_capacity and all(m.counts for m in state.alive)
+
+    def _share(self, record: GroupRecord, state: GroupState) -> int:
+        """Give the roll's share of the desired capacity.
+
+        Somebody else may have set it lower meanwhile: then that much of the surge is gone, and nothing more is
+        to be taken away.
+        """
+        record.surge = min(record.surge, max(state.desired_capacity - record.desired_capacity, 0))
+        return record.surge
+
+    def _settle(self, record: GroupRecord, state: GroupState) -> None:
+        """Find out whether the last change of the desired capacity has been made, and count the surge by it.
+
+        When somebody else has changed it at the same time, that cannot be told; then the larger capacity stays.
+        """
+        pending = record.pending
+        if pending is None:
+            return
+        if pending.ec2_instance_id:
+            member = state.member(pending.ec2_instance_id)
+            gone = member is None or member.is_going
+            if gone and state.desired_capacity < pending.before:
+                record.surge = max(record.surge - 1, 0)
+        elif state.desired_capacity == pending.after:
+            record.surge += pending.after - pending.before
+        record.pending = None
+
+    def _surge(self, record: GroupRecord, state: GroupState, stale: int) -> Generator[Event, None, bool]:
+        """Raise the desired capacity, if that is still to do; the return value tells whether."""
+        share = self._share(record, state)
+        wanted, _ = surge_of(state.group, max(stale - share, 0), self._options)
+        wanted = min(wanted, self._options.batch - share)
+        if wanted <= 0:
+            return False
+        name, before = state.name, state.desired_capacity
+        if not share:
+            record.desired_capacity = before
+        record.pending = PendingChange(before, before + wanted)
+        self._run.save()
+        self._insist(lambda: self._run.aws.autoscaling.set_desired_capacity(name, before + wanted))
+        yield self._run.event("surge", f"group {name}: desired capacity {before} → {before + wanted}", group=name)
+        return True
+
+    def _prove_key(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
+        """Log in to the first new instance of the group. Raises KeyNotProven."""
+        ready = [m for m in state.fresh(self._run.key_name) if m.counts and m.instance]
+        if record.proof or not ready:
+            return
+        instance = ready[0].instance
+        assert instance is not None
+        # A login may come before the instance is done with its first boot.
+        for attempt in range(_PROOFS):
+            proof = self._prove(instance)
+            if proof.outcome == "accepted" or attempt + 1 == _PROOFS:
+                break
+            until = self._clock.monotonic() + _PROVE_AGAIN
+            while self._clock.monotonic() < until:
+                self._run.pause()
+        id_, name = instance.ec2_instance_id, state.name
+        if proof.outcome == "refused":
+            raise KeyNotProven(
+                f"{id_}, the first new instance of group {name}, refuses the new key: {proof.detail}",
+                hint="its image may not take this type of key (try --key-type rsa), or not take EC2's key at all",
+            )
+        if proof.outcome == "unreachable" and self._options.require_ssh:
+            raise KeyNotProven(
+                f"{id_}, the first new instance of group {name}, cannot be reached: {proof.detail}",
+                hint="--require-ssh asks for that; check the way to the instances with `rackctl instances ssh`",
+            )
+        record.proof = proof.outcome
+        self._run.save()
+        if proof.outcome == "accepted":
+            yield self._run.event("proof", f"{id_} accepts the new key", group=name, ec2_instance_id=id_)
+        else:
+            yield self._run.event(
+                "proof",
+                f"{id_} cannot be reached from here ({proof.detail}): whether it accepts the new key is not known; "
+                "going on",
+                group=name,
+                ec2_instance_id=id_,
+            )
+
+    def _drain_more(self, record: GroupRecord, state: GroupState) -> None:
+        """Begin to drain as many instances as may be on their way out now."""
+        key, share = self._run.key_name, self._share(record, state)
+        on_their_way = {*self._drains.ec2_instance_ids, *self._drained}
+        stale = state.stale(key)
+        counting = sum(m.counts for m in state.alive if m.ec2_instance_id not in on_their_way)
+        enough = state.desired_capacity - share - (0 if share else self._options.batch)
+        candidates = [m for m in stale if m.in_service and m.ec2_instance_id not in on_their_way]
+        for member in replacing_order(candidates, state.alive):
+            # Until the key is proven, nothing goes that could be kept: without a surge one has to.
+            unproven = not record.proof and (share or on_their_way or state.fresh(key))
+            if unproven or len(on_their_way) >= self._options.batch:
+                return
+            if member.counts and counting - 1 < enough:
+                return
+            if not self._may_go(member):
+                continue
+            self._start_drain(member, state.name)
+            on_their_way.add(member.ec2_instance_id)
+            counting -= member.counts
+
+    def _may_go(self, member: Member) -> bool:
+        """Whether an old instance can be taken on: not while it is still booting, or its agent is away."""
+        if member.container_instance is None:
+            launched = member.instance.launch_time if member.instance else self._clock.now()
+            age = (self._clock.now() - launched).total_seconds()
+            return max(age, self._lasting(f"unregistered {member.ec2_instance_id}")) > self._options.boot_timeout
+        return not member.agent_is_off or self._options.force
+
+    def _start_drain(self, member: Member, group: str) -> None:
+        id_, registered = member.ec2_instance_id, member.container_instance
+        record = self._run.note(group, id_, "draining")
+        self._run.journal.anything_drained = True
+        if registered is None or member.registration_failed or member.agent_is_off:
+            # There is nothing to wait for: no tasks, or nobody who could move them.
+            if registered and registered.status == "ACTIVE":
+                record.drained_by_roll = True
+                self._run.save()
+                self._cluster.set_status([registered], "DRAINING")
+            self._drained.add(id_)
+            return
+        if registered.status == "ACTIVE":
+            record.drained_by_roll = True
+            self._run.save()
+        self._drains.start(registered)
+        self._drain_began[id_] = self._clock.monotonic()
+
+    def _advance(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
+        """Go on with what is draining, and terminate what is drained."""
+        for id_ in [*self._drains.ec2_instance_ids, *self._drained]:
+            member = state.member(id_)
+            if member is None or member.is_going:
+                # It has vanished by itself, as spot instances do. Its group replaces it.
+                self._drains.forget(id_)
+                self._drained.discard(id_)
+        for id_, progress in self._drains.poll().items():
+            yield from self._tell_drain(progress, state.name)
+            if not progress.tasks:
+                self._drains.forget(id_)
+                self._drained.add(id_)
+            elif self._clock.monotonic() - self._drain_began[id_] >= self._options.drain_timeout:
+                if not self._options.force:
+                    raise drain_timeout(progress, self._options.drain_timeout)
+                count = len(progress.tasks)
+                yield self._run.event(
+                    "problem",
+                    f"{id_} still has {count} task{'s' * (count > 1)} after {self._options.drain_timeout:g} s; "
+                    "going on, as --force says",
+                    group=state.name,
+                    ec2_instance_id=id_,
+                )
+                self._drains.forget(id_)
+                self._drained.add(id_)
+        for id_ in sorted(self._drained):
+            latest = self._run.look(state.name)
+            self._settle(record, latest)
+            yield from self._terminate(record, latest, id_)
+
+    def _terminate(self, record: GroupRecord, state: GroupState, id_: str) -> Iterator[Event]:
+        """Terminate a drained instance, taking the surge back with the last ones."""
+        member = state.member(id_)
+        if member is not None and not member.is_going:
+            # As many old ones as the surge has new ones need no replacement: it is there already. But a zone that
+            # were then left with too few would make Auto Scaling move instances, undrained, once it may again.
+            last = len(state.stale(self._run.key_name)) <= self._share(record, state)
+            decrement = last and member.availability_zone in _fullest_zones(state)
+            if not (yield from self._terminate_one(record, state, id_, decrement=decrement)):
+                return
+        self._drained.discard(id_)
+
+    def _terminate_one(
+        self, record: GroupRecord, state: GroupState, id_: str, *, decrement: bool
+    ) -> Generator[Event, None, bool]:
+        """Terminate a member of the group; the return value tells whether it is going now."""
+        name, before = state.name, state.desired_capacity
+        self._run.note(name, id_, "terminating")
+        if decrement:
+            record.pending = PendingChange(before, before - 1, id_)
+        self._run.save()
+        try:
+            self._run.aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=decrement)
+        except AwsError as error:
+            # A lost answer makes it a second call, which then fails; and the instance may vanish by itself.
+            latest = self._run.look(name)
+            self._settle(record, latest)
+            member = latest.member(id_)
+            if member is not None and not member.is_going:
+                if error.code not in _BUSY or self._lasting(f"busy {id_}") > _BUSY_FOR:
+                    raise
+                return False
+        else:
+            if decrement:
+                record.pending = None
+                record.surge = max(record.surge - 1, 0)
+        self._run.look(name)
+        what = f"; desired capacity {before} → {before - 1}" if decrement else ""
+        yield self._run.event(
+            "instance", f"{id_}: terminating{what}", group=name, ec2_instance_id=id_, phase="terminating"
+        )
+        return True
+
+    def _insist(self, call: Callable[[], None]) -> None:
+        """Change a group, waiting while another scaling activity is in progress."""
+        began = self._clock.monotonic()
+        while True:
+            try:
+                return call()
+            except AwsError as error:
+                if error.code not in _BUSY or self._clock.monotonic() - began > _BUSY_FOR:
+                    raise
+            self._run.pause()
+
+    # Backwards
+
+    def reactivate(self) -> list[str]:
+        """Set what the roll has drained, and has not terminated, to ACTIVE again; give the ids."""
+        ours = [id_ for id_, record in self._run.journal.instances.items() if record.drained_by_roll]
+        if not ours:
+            return []
+        restored: list[ContainerInstance] = []
+        for state in self._run.look_at_all().values():
+            for member in state.members:
+                registered = member.container_instance
+                if member.ec2_instance_id in ours and registered and not member.is_going:
+                    if registered.status == "DRAINING":
+                        restored.append(registered)
+                    self._run.note(state.name, member.ec2_instance_id, "waiting")
+        self._cluster.set_status(restored, "ACTIVE")
+        for id_ in ours:
+            self._run.journal.instances[id_].drained_by_roll = False
+            self._drains.forget(id_)
+            self._drained.discard(id_)
+        return [registered.ec2_instance_id for registered in restored]
+
+    def give_surge_back(self, record: GroupRecord) -> Iterator[Event]:
+        """Lower the desired capacity by what is left of the roll's share, without ending an instance that has tasks."""
+        name = record.auto_scaling_group_name
+        while True:
+            self._run.checkpoint()
+            state = self._run.looked(lambda: self._run.look(name))
+            if state is None:
+                self._run.pause()
+                continue
+            self._settle(record, state)
+            yield from self._tell(state)
+            if not self._share(record, state) and not self._drains and not self._drained:
+                return
+            if len(state.alive) < state.desired_capacity:
+                yield from self._lower_desired(record)
+                continue
+            if self._share(record, state) > len(self._drains) + len(self._drained):
+                self._drain_surplus(state)
+            for id_ in [*self._drains.ec2_instance_ids, *self._drained]:
+                member = state.member(id_)
+                if member is None or member.is_going:
+                    self._drains.forget(id_)
+                    self._drained.discard(id_)
+            yield from self._advance_surplus(record, state)
+            if self._drains or self._drained:
+                self._run.pause(len(state.members))
+
+    def _drain_surplus(self, state: GroupState) -> None:
+        """Choose what the group can best do without, in the zone that has most.
+
+        A new one rather than an old one, what has no tasks rather than what has, and the fewer the better.
+        """
+        key, on_their_way = self._run.key_name, {*self._drains.ec2_instance_ids, *self._drained}
+
+        def cost(member: Member) -> tuple[bool, bool, bool, int, str]:
+            idle = not member.counts and not _tasks(member)
+            return member.key_name != key, not idle, member.agent_is_off, _tasks(member), member.ec2_instance_id
+
+        left = [m for m in state.alive if m.ec2_instance_id not in on_their_way]
+        fullest = _fullest_zones(state, without=on_their_way)
+        member = min((m for m in left if m.availability_zone in fullest), key=cost)
+        registered = member.container_instance
+        record = self._run.note(state.name, member.ec2_instance_id, "draining")
+        cannot_drain = member.agent_is_off and (self._options.force or not _tasks(member))
+        if registered is None or member.registration_failed or cannot_drain:
+            self._drained.add(member.ec2_instance_id)
+            return
+        if registered.status == "ACTIVE":
+            record.drained_by_roll = True
+            self._run.save()
+        self._drains.start(registered)
+        self._drain_began[member.ec2_instance_id] = self._clock.monotonic()
+
+    def _advance_surplus(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
+        for id_, progress in self._drains.poll().items():
+            yield from self._tell_drain(progress, state.name)
+            timed_out = self._clock.monotonic() - self._drain_began[id_] >= self._options.drain_timeout
+            if timed_out and progress.tasks and not self._options.force:
+                raise drain_timeout(progress, self._options.drain_timeout)
+            if timed_out or not progress.tasks:
+                self._drains.forget(id_)
+                self._drained.add(id_)
+        for id_ in sorted(self._drained):
+            latest = self._run.look(state.name)
+            self._settle(record, latest)
+            member = latest.member(id_)
+            done = member is None or member.is_going or not self._share(record, latest)
+            if done or (yield from self._terminate_one(record, latest, id_, decrement=True)):
+                self._drained.discard(id_)
+
+    def _lower_desired(self, record: GroupRecord) -> Iterator[Event]:
+        """Lower the desired capacity by instances that were never launched.
+
+        With Launch suspended meanwhile: if one came in between, Auto Scaling would choose itself which one to end.
+        """
+        name = record.auto_scaling_group_name
+        autoscaling = self._run.aws.autoscaling
+        if "Launch" not in record.suspended:
+            record.suspended.append("Launch")
+            self._run.save()
+        autoscaling.suspend_processes(name, ["Launch"])
+        state = self._run.look(name)
+        surplus = min(self._share(record, state), state.desired_capacity - len(state.alive))
+        if surplus > 0:
+            after = state.desired_capacity - surplus
+            self._insist(lambda: autoscaling.set_desired_capacity(name, after))
+            record.surge -= surplus
+            yield self._run.event(
+                "surge", f"group {name}: desired capacity {state.desired_capacity} → {after}", group=name
+            )
+        autoscaling.resume_processes(name, ["Launch"])
+        record.suspended.remove("Launch")
+        self._run.save()
+
+    # What can be told, and what must not last
+
+    def _tell(self, state: GroupState) -> Iterator[Event]:
+        """Yield what is new about new instances, and about old ones that are gone."""
+        members = {m.ec2_instance_id: m for m in state.members}
+        for member in state.fresh(self._run.key_name):
+            id_ = member.ec2_instance_id
+            said = member.describe()
+            if self._said.get(id_) == said or id_ in self._drains or id_ in self._drained:
+                continue
+            known = self._run.journal.instances.get(id_)
+            self._said[id_] = said
+            if known and known.phase == "ready" and member.counts:
+                continue
+            yield self._run.event(
+                "instance",
+                f"{id_}: new, {said}",
+                group=state.name,
+                ec2_instance_id=id_,
+                phase="ready" if member.counts else "booting" if member.in_service else "launching",
+            )
+        for id_, record in list(self._run.journal.instances.items()):
+            if record.auto_scaling_group_name != state.name or record.phase == "gone":
+                continue
+            if id_ not in members or (members[id_].is_going and record.phase != "terminating"):
+                gone = "gone" if record.phase == "terminating" else "vanished"
+                yield self._run.event("instance", f"{id_}: {gone}", group=state.name, ec2_instance_id=id_, phase="gone")
+
+    def _tell_drain(self, progress: Draining, group: str) -> Iterator[Event]:
+        id_, left = progress.ec2_instance_id, len(progress.tasks)
+        event = f" ({progress.service_event})" if progress.service_event and left else ""
+        said = f"{id_}: draining, {left} task{'s' * (left != 1)} left{event}" if left else f"{id_}: drained"
+        if self._said.get(id_) != said:
+            self._said[id_] = said
+            yield self._run.event(
+                "instance", said, group=group, ec2_instance_id=id_,
+                phase="draining" if left else "drained", tasks_left=left, service_event=progress.service_event,
+            )  # fmt: skip
+
+    def _lasting(self, what: str) -> float:
+        """Give for how many seconds this has been so; the first time it is asked, none."""
+        return self._clock.monotonic() - self._since.setdefault(what, self._clock.monotonic())
+
+    def _check_processes(self, state: GroupState) -> None:
+        for process in ("Launch", "Terminate"):
+            if process in state.group.suspended_processes:
+                raise RackctlError(
+                    f"somebody has suspended the {process} process of group {state.name}",
+                    hint=f"`aws autoscaling resume-processes --auto-scaling-group-name {state.name} "
+                    f"--scaling-processes {process}`",
+                )
+
+    def _check_agents(self, state: GroupState) -> None:
+        """Raise RackctlError for an old instance whose agent has been away for long: its drain would not end."""
+        for member in state.stale(self._run.key_name):
+            what = f"agent off {member.ec2_instance_id}"
+            if not member.agent_is_off:
+                self._since.pop(what, None)
+            elif not self._options.force and self._lasting(what) > _AGENT_OFF_FOR:
+                raise RackctlError(
+                    f"the agent of {member.ec2_instance_id} is off: ECS cannot move its tasks",
+                    hint="restart the agent (`sudo systemctl restart ecs` on the instance), or go on with --force: its "
+                    "tasks are then ended with it",
+                )
+
+    def _check_launches(self, state: GroupState) -> Iterator[Event]:
+        """Raise Timeout or RackctlError for a new instance that does not come."""
+        limit, stale = self._options.boot_timeout, state.stale(self._run.key_name)
+        for member in state.alive:
+            if member in stale and member.in_service:
+                continue
+            what = f"booting {member.ec2_instance_id}"
+            if member.registration_failed:
+                registered = member.container_instance
+                reason = registered.status_reason if registered else ""
+                raise RackctlError(
+                    f"{member.ec2_instance_id} could not register with ECS (REGISTRATION_FAILED): "
+                    f"{reason or 'ECS gives no reason'}"
+                )
+            if member.counts or member.ec2_instance_id in self._drains:
+                self._since.pop(what, None)
+            elif self._lasting(what) > limit:
+                raise Timeout(
+                    f"gave up after {limit:g} s waiting for {member.ec2_instance_id}, which is {member.describe()}",
+                    hint=f"look at it with `rackctl instances ssh {member.ec2_instance_id}`",
+                )
+        if len(state.alive) >= state.desired_capacity:
+            self._since.pop("missing", None)
+            self._failures = {}
+            return
+        waited = self._lasting("missing")
+        yield from self._failed_launches(state.name)
+        reason = next(reversed(self._failures.values()), "")
+        if waited > limit or len(self._failures) >= _LAUNCHES_FAILED:
+            raise Timeout(
+                f"group {state.name} has {len(state.alive)} instances and wants {state.desired_capacity}, and no more "
+                f"have been launched for {waited:.0f} s" + (f": {reason}" if reason else "")
+            )
+
+    def _failed_launches(self, group: str) -> Iterator[Event]:
+        """Find launches that have failed: the call that asked for them never says so."""
+        now = self._clock.monotonic()
+        if now - self._asked_activities < _ACTIVITIES_EVERY:
+            return
+        self._asked_activities = now
+        for activity in reversed(self._run.aws.autoscaling.activities(group)):
+            if activity.activity_id in self._past or activity.status_code != "Failed":
+                continue
+            self._past.add(activity.activity_id)
+            new = activity.status_message not in self._failures.values()
+            self._failures[activity.activity_id] = activity.status_message
+            if new:
+                yield self._run.event("problem", f"group {group}: {activity.status_message}", group=group)
+
+
+def _tasks(member: Member) -> int:
+    registered = member.container_instance
+    return registered.running_tasks_count + registered.pending_tasks_count if registered else 0
+
+
+def _fullest_zones(state: GroupState, *, without: Collection[str] = ()) -> set[str]:
+    filled = Counter(m.availability_zone for m in state.alive if m.ec2_instance_id not in without)
+    most = max(filled.values(), default=0)
+    return {zone for zone, count in filled.items() if count == most}

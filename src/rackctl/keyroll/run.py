@@ -1,0 +1,194 @@
+"""One run of a roll: its events, its safe points, and its hold on the journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rackctl.cluster import POLL
+from rackctl.errors import AccessDenied, NotFound, RackctlError, RollIncomplete
+from rackctl.keyroll.groups import Groups
+from rackctl.keyroll.journal import InstanceRecord, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from rackctl.clock import Clock
+    from rackctl.keyroll.groups import GroupState
+    from rackctl.keyroll.journal import Journal, JournalStore
+    from rackctl.rack import Rack
+
+EventKind = Literal[
+    "lock", "key", "template", "processes", "surge", "instance", "proof", "problem", "restored", "retired", "finished"
+]  # fmt: skip
+# Old instances wait, drain, terminate and are gone; new ones launch, boot and are ready.
+InstancePhase = Literal["waiting", "draining", "drained", "terminating", "gone", "launching", "booting", "ready"]
+
+# A cluster of thousands is looked at less often, so that the calls stay clear of AWS's rate limits.
+_INSTANCES_PER_SECOND = 100
+_SLICE = 0.5  # how long a request to stop may wait while the roll does
+# How long AWS may fail to answer what a roll looks at, as after a laptop's sleep, before the roll stops.
+_PATIENCE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that has happened. ``seconds_left`` is an estimate, None before there is one."""
+
+    at: datetime
+    kind: EventKind
+    message: str
+    auto_scaling_group_name: str = ""
+    ec2_instance_id: str = ""
+    phase: InstancePhase | None = None
+    tasks_left: int | None = None
+    service_event: str = ""
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+
+
+class StopRequest:
+    """A wish to stop at the next safe point, as a signal handler leaves it: ``signal`` is its number."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __bool__(self) -> bool:
+        return self.signal != 0
+
+
+class RollStopped(RollIncomplete):
+    """A roll that was asked to stop, and did. Its exit code is a shell's: 128 and the signal's number."""
+
+    def __init__(self, message: str, *, signal: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = 128 + signal
+
+
+class StopNow(Exception):
+    """The way from a safe point out of the roll."""
+
+
+class Run:
+    """What every step of a roll works with."""
+
+    def __init__(self, rack: Rack, clock: Clock, store: JournalStore, journal: Journal, stop: StopRequest) -> None:
+        self.rack = rack
+        self.aws = rack.aws
+        self.clock = clock
+        self.store = store
+        self.journal = journal
+        self._stop = stop
+        self._groups = Groups(rack)
+        self._began = clock.monotonic()
+        self._left: dict[str, int] | None = None
+        self._done_before = self._last_done = 0
+        self._last_done_at = self._began
+        self._failing_since: float | None = None
+
+    @property
+    def key_name(self) -> str:
+        return self.journal.key_name
+
+    # Events
+
+    def event(
+        self,
+        kind: EventKind,
+        message: str,
+        *,
+        group: str = "",
+        ec2_instance_id: str = "",
+        phase: InstancePhase | None = None,
+        tasks_left: int | None = None,
+        service_event: str = "",
+    ) -> Event:
+        """Make an event. An instance's phase is noted in the journal as well, to be written at the next save."""
+        if ec2_instance_id and phase:
+            self.note(group, ec2_instance_id, phase)
+        return Event(
+            self.clock.now(), kind, message, group, ec2_instance_id, phase, tasks_left, service_event,
+            self.done, self.journal.total, self._seconds_left(),
+        )  # fmt: skip
+
+    def note(self, group: str, ec2_instance_id: str, phase: InstancePhase) -> InstanceRecord:
+        record = self.journal.instances.get(ec2_instance_id)
+        if record is None:
+            record = self.journal.instances[ec2_instance_id] = InstanceRecord(group, "", "")
+        if record.phase != phase:
+            record.phase, record.since = phase, timestamp(self.clock.now())
+        return record
+
+    @property
+    def done(self) -> int:
+        """How many instances have been replaced."""
+        return 0 if self._left is None else max(self.journal.total - sum(self._left.values()), 0)
+
+    def _seconds_left(self) -> float | None:
+        if self.done != self._last_done:
+            self._last_done, self._last_done_at = self.done, self.clock.monotonic()
+        here = self.done - self._done_before
+        if here <= 0 or self.journal.phase != "replacing":
+            return None
+        each = (self._last_done_at - self._began) / here
+        return max(each * (self.journal.total - self.done) - (self.clock.monotonic() - self._last_done_at), 0.0)
+
+    # Looking
+
+    def look(self, name: str) -> GroupState:
+        """Look at a group. Raises RackctlError when it has been deleted."""
+        state = self._groups.look([name]).get(name)
+        if state is None:
+            raise RackctlError(f"the Auto Scaling group {name} has been deleted")
+        self._left = {**(self._left or {}), name: len(state.stale(self.key_name))}
+        return state
+
+    def look_at_all(self) -> dict[str, GroupState]:
+        """Look at every group of the journal, those that have been deleted apart."""
+        states = self._groups.look(list(self.journal.groups))
+        first = self._left is None
+        self._left = {name: len(state.stale(self.key_name)) for name, state in states.items()}
+        if first:
+            self._done_before = self._last_done = self.done
+        return states
+
+    def looked(self, look: Callable[[], GroupState]) -> GroupState | None:
+        """Look, and give None when AWS gives no answer for once. Raises what lasts, or is no matter of waiting."""
+        try:
+            state = look()
+        except (AccessDenied, NotFound, RollIncomplete):
+            raise
+        except RackctlError:
+            now = self.clock.monotonic()
+            self._failing_since = self._failing_since or now
+            if now - self._failing_since > _PATIENCE:
+                raise
+            return None
+        self._failing_since = None
+        return state
+
+    # Safe points
+
+    def save(self) -> None:
+        """Write down what is about to be relied on. Nothing is changed in AWS that this has not preceded."""
+        self.store.save(self.journal)
+
+    def checkpoint(self) -> None:
+        """Be at a point where the roll may stop. Raises what ends it here."""
+        if self._stop:
+            raise StopNow
+        self.store.beat(self.journal)
+
+    def pause(self, instances: int = 0) -> None:
+        """Wait until it is time to look again; a request to stop is heard at once."""
+        self.store.beat(self.journal)
+        until = self.clock.monotonic() + max(POLL, instances / _INSTANCES_PER_SECOND)
+        while not self._stop and (left := until - self.clock.monotonic()) > 0:
+            self.clock.sleep(min(_SLICE, left))
+        self.checkpoint()
+
+    @property
+    def stop_signal(self) -> int:
+        return self._stop.signal

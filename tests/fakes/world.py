@@ -1,0 +1,505 @@
+"""The local rack's model of AWS behind the faces of `rackctl.aws`, with a clock that passes only when somebody sleeps.
+
+Nothing here goes over a network, so that a roll of hours takes a moment, and can be cut off at any of its calls.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from rackctl.aws.autoscaling import _group
+from rackctl.aws.errors import AwsError
+from rackctl.aws.s3 import StoredObject
+from rackctl.cluster import Cluster
+from rackctl.keyroll.roll import Keyroll
+from rackctl.keyroll.run import StopRequest
+from rackctl.keys import KeyStore, generate
+from rackctl.local.world.base import Refused
+from rackctl.local.world.world import World
+from rackctl.model import (
+    AutoScalingGroup,
+    ContainerInstance,
+    Failure,
+    GroupInstance,
+    Instance,
+    KeyPair,
+    LaunchTemplate,
+    LaunchTemplateRef,
+    LaunchTemplateVersion,
+    Resources,
+    ScalingActivity,
+    Service,
+    ServiceEvent,
+    Task,
+)
+from rackctl.rack import Rack, Value
+from tests.fakes.aws import FakeAws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rackctl.keyroll.replace import Proof
+
+RACK = "prod"
+OLD_KEY = "prod-keypair-20250101T000000Z"
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """The process has been killed: nothing may catch it."""
+
+
+@contextmanager
+def _as_aws() -> Iterator[None]:
+    try:
+        yield
+    except Refused as refused:
+        raise AwsError(f"AWS refused: {refused.message}", code=refused.code) from refused
+
+
+def mutating(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a call that changes something: it is counted, and can be cut off before or after it takes effect."""
+
+    @wraps(method)
+    def call(self: WorldAws, *args: Any, **kwargs: Any) -> Any:
+        number = len(self.mutations)
+        self.mutations.append(method.__name__)
+        for interfere in self.interfering:
+            interfere(number, method.__name__, "before")
+        with _as_aws():
+            result = method(self, *args, **kwargs)
+        for interfere in self.interfering:
+            interfere(number, method.__name__, "after")
+        return result
+
+    return call
+
+
+def reading(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(self: WorldAws, *args: Any, **kwargs: Any) -> Any:
+        self.reads.append(method.__name__)
+        for interfere in self.interfering:
+            interfere(-1, method.__name__, "before")
+        with _as_aws():
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+class WorldAws(FakeAws):
+    """FakeAws's S3 and KMS; everything else from a world. ``interfering`` are called round each call."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(cluster=RACK)
+        self.world = world
+        self.mutations: list[str] = []
+        self.reads: list[str] = []
+        self.interfering: list[Callable[[int, str, str], None]] = []
+        self._etags = 0
+
+    # EC2
+
+    def _instance(self, i: Any) -> Instance:
+        return Instance(
+            i.instance_id, i.state, datetime.fromtimestamp(i.launched, UTC), i.instance_type,
+            i.subnet.availability_zone, i.private_ip, "", i.key_name, dict(i.tags),
+        )  # fmt: skip
+
+    @reading
+    def instances_tagged(self, tags: Mapping[str, str]) -> list[Instance]:  # type: ignore[override]
+        found = map(self._instance, self.world.ec2.instances.values())
+        return [i for i in found if tags.items() <= i.tags.items() and i.state != "terminated"]
+
+    @reading
+    def instances_by_id(self, ec2_instance_ids: Sequence[str]) -> Iterator[Instance]:
+        known = self.world.ec2.instances
+        return iter([self._instance(known[id_]) for id_ in ec2_instance_ids if id_ in known])
+
+    @reading
+    def instances_with_key(self, key_names: Sequence[str]) -> list[Instance]:
+        found = map(self._instance, self.world.ec2.instances.values())
+        return [i for i in found if i.key_name in key_names and i.state != "terminated"]
+
+    @reading
+    def key_pair(self, key_name: str) -> KeyPair | None:
+        pair = self.world.ec2.key_pairs.get(key_name)
+        return KeyPair(pair.key_name, pair.public_key, pair.tags) if pair else None
+
+    @reading
+    def key_pairs_tagged(self, tags: Mapping[str, str]) -> list[KeyPair]:
+        pairs = self.world.ec2.key_pairs.values()
+        return [KeyPair(p.key_name, tags=p.tags) for p in pairs if tags.items() <= p.tags.items()]
+
+    @mutating
+    def import_key_pair(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
+        self.world.ec2.import_key_pair(key_name, public_key.encode(), tags)
+
+    @mutating
+    def delete_key_pair(self, key_name: str) -> None:
+        self.world.ec2.key_pairs.pop(key_name, None)
+
+    @reading
+    def launch_templates(self, launch_template_ids: Sequence[str]) -> list[LaunchTemplate]:
+        return [
+            LaunchTemplate(id_, t.launch_template_name, t.default_version, max(t.versions), t.tags)
+            for id_ in launch_template_ids
+            for t in [self.world.ec2.templates[id_]]
+        ]
+
+    def _version(self, id_: str, v: Any) -> LaunchTemplateVersion:
+        return LaunchTemplateVersion(id_, v.number, v.data.get("KeyName", ""), v.description)
+
+    @reading
+    def launch_template_version(self, named: LaunchTemplateRef) -> LaunchTemplateVersion:
+        template = self.world.ec2.find_template(named.launch_template_id, named.launch_template_name)
+        return self._version(template.launch_template_id, template.resolve(named.version))
+
+    @reading
+    def launch_template_versions_from(self, launch_template_id: str, lowest: int) -> list[LaunchTemplateVersion]:
+        versions = self.world.ec2.templates[launch_template_id].versions
+        return [self._version(launch_template_id, v) for n, v in versions.items() if n >= lowest]
+
+    @mutating
+    def create_launch_template_version(
+        self, launch_template_id: str, source: int, *, key_name: str, description: str
+    ) -> int:
+        template = self.world.ec2.templates[launch_template_id]
+        return self.world.ec2.add_version(
+            template, {"KeyName": key_name}, source=str(source), description=description
+        ).number
+
+    @mutating
+    def set_default_version(self, launch_template_id: str, version_number: int) -> None:
+        self.world.ec2.templates[launch_template_id].default_version = version_number
+
+    @mutating
+    def delete_launch_template_versions(self, launch_template_id: str, version_numbers: Sequence[int]) -> None:
+        template = self.world.ec2.templates[launch_template_id]
+        for number in version_numbers:
+            template.versions.pop(number, None)
+        template.latest_version = max(template.versions)
+
+    # ECS
+
+    @property
+    def _cluster(self) -> Any:
+        return self.world.ecs.clusters[RACK]
+
+    @reading
+    def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002
+        arns = list(self._cluster.registrations)
+        return iter([arns[start : start + 100] for start in range(0, len(arns), 100)])
+
+    @reading
+    def describe_container_instances(self, cluster: str, arns: Sequence[str]) -> list[ContainerInstance]:
+        assert len(arns) <= 100
+        return [
+            ContainerInstance(
+                r.arn, r.instance_id, r.status, r.agent_connected,
+                sum(t.last_status == "RUNNING" for t in r.live()), sum(t.last_status == "PENDING" for t in r.live()),
+                Resources(r.cpu, r.memory), Resources(r.remaining_cpu, r.remaining_memory), None, "", r.status_reason,
+            )
+            for r in map(self._cluster.registrations.get, arns) if r
+        ]  # fmt: skip
+
+    @mutating
+    def set_container_instances_state(self, cluster: str, arns: Sequence[str], status: str) -> list[Failure]:
+        for arn in arns:
+            self.world.ecs.set_status(self._cluster.registrations[arn], status)
+        return []
+
+    @reading
+    def tasks_on(self, cluster: str, container_instance_arn: str, desired_status: str) -> list[str]:
+        registration = self._cluster.registrations.get(container_instance_arn)
+        tasks = registration.tasks.values() if registration else ()
+        return [t.arn for t in tasks if t.desired_status == desired_status]
+
+    def _task(self, t: Any) -> Task:
+        return Task(t.arn, t.last_status, t.desired_status, t.group, t.registration.arn, t.started_by)
+
+    @reading
+    def describe_tasks(self, cluster: str, arns: Sequence[str]) -> list[Task]:
+        return [self._task(t) for t in map(self._cluster.tasks.get, arns) if t]
+
+    @reading
+    def running_tasks(self, cluster: str) -> list[Task]:
+        return [self._task(t) for t in self._cluster.tasks.values() if t.desired_status == "RUNNING"]
+
+    @mutating
+    def stop_task(self, cluster: str, task_arn: str, reason: str) -> None:
+        self.world.ecs.stop_task(self._cluster, self._cluster.tasks[task_arn], reason)
+
+    @reading
+    def services(self, cluster: str) -> list[Service]:
+        return [self._service(s) for s in self._cluster.services.values()]
+
+    @reading
+    def describe_services(self, cluster: str, services: Sequence[str]) -> list[Service]:
+        return [self._service(self._cluster.services[name]) for name in services]
+
+    def _service(self, s: Any) -> Service:
+        running = sum(t.last_status == "RUNNING" for t in self._cluster.tasks_of(s))
+        events = tuple(ServiceEvent(datetime.fromtimestamp(at, UTC), text) for _, at, text in s.events)
+        return Service(
+            s.name, s.arn, s.strategy, s.desired, running, s.minimum_percent, s.maximum_percent, events
+        )  # fmt: skip
+
+    # Auto Scaling
+
+    def _described(self, g: Any) -> AutoScalingGroup:
+        def specification(origin: tuple[str, str, int] | None) -> dict[str, Any]:
+            if origin is None:
+                return {}
+            id_, name, version = origin
+            return {"LaunchTemplate": {"LaunchTemplateId": id_, "LaunchTemplateName": name, "Version": str(version)}}
+
+        return _group(
+            {
+                "AutoScalingGroupName": g.name,
+                "MinSize": g.min_size,
+                "MaxSize": g.max_size,
+                "DesiredCapacity": g.desired,
+                "Instances": [
+                    {
+                        "InstanceId": m.instance_id,
+                        "LifecycleState": m.lifecycle_state,
+                        "HealthStatus": "Healthy" if m.healthy else "Unhealthy",
+                        "AvailabilityZone": m.availability_zone,
+                        "ProtectedFromScaleIn": m.protected,
+                        **specification(m.launch_template),
+                    }
+                    for m in g.members.values()
+                ],
+                "SuspendedProcesses": [{"ProcessName": name} for name in g.suspended],
+                "LaunchConfigurationName": g.launch_configuration,
+                "MixedInstancesPolicy": g.mixed_instances_policy,
+                "LaunchTemplate": g.launch_template,
+                "Tags": g.tags,
+            }
+        )
+
+    @reading
+    def all_groups(self) -> list[AutoScalingGroup]:
+        return [self._described(g) for g in self.world.autoscaling.groups.values()]
+
+    @reading
+    def groups(self, names: Sequence[str]) -> list[AutoScalingGroup]:
+        known = self.world.autoscaling.groups
+        return [self._described(known[name]) for name in names if name in known]
+
+    @reading
+    def members(self, ec2_instance_ids: Sequence[str]) -> dict[str, GroupInstance]:
+        return {
+            member.ec2_instance_id: member
+            for group in map(self._described, self.world.autoscaling.groups.values())
+            for member in group.instances
+            if member.ec2_instance_id in ec2_instance_ids
+        }
+
+    @mutating
+    def set_desired_capacity(self, auto_scaling_group_name: str, desired_capacity: int) -> None:
+        self.world.autoscaling.set_desired(self.world.autoscaling.get(auto_scaling_group_name), desired_capacity)
+
+    @mutating
+    def suspend_processes(self, auto_scaling_group_name: str, processes: Sequence[str]) -> None:
+        self.world.autoscaling.get(auto_scaling_group_name).suspended.update(dict.fromkeys(processes, "User"))
+
+    @mutating
+    def resume_processes(self, auto_scaling_group_name: str, processes: Sequence[str]) -> None:
+        for process in processes:
+            self.world.autoscaling.get(auto_scaling_group_name).suspended.pop(process, None)
+
+    @mutating
+    def set_launch_template_versions(self, group: AutoScalingGroup, versions: Mapping[LaunchTemplateRef, str]) -> None:
+        from rackctl.aws.autoscaling import AutoScaling
+
+        def call(operation: str, *, resource: str, AutoScalingGroupName: str, **changes: Any) -> None:  # noqa: N803
+            autoscaling = self.world.autoscaling
+            for specification in _specifications(changes):
+                template = self.world.ec2.find_template(
+                    specification.get("LaunchTemplateId"), specification.get("LaunchTemplateName")
+                )
+                specification["LaunchTemplateName"] = template.launch_template_name
+            autoscaling.update(autoscaling.get(AutoScalingGroupName), changes)
+
+        AutoScaling(call).set_launch_template_versions(group, versions)  # type: ignore[arg-type]
+
+    @mutating
+    def terminate_instance(self, ec2_instance_id: str, *, decrement_desired_capacity: bool) -> None:
+        self.world.autoscaling.terminate(ec2_instance_id, decrement=decrement_desired_capacity)
+
+    @reading
+    def activities(self, auto_scaling_group_name: str) -> list[ScalingActivity]:
+        return [
+            ScalingActivity(
+                a.activity_id, a.description, a.status, datetime.fromtimestamp(a.start, UTC), a.status_message
+            )
+            for a in self.world.autoscaling.get(auto_scaling_group_name).activities
+        ]
+
+    # S3
+
+    @mutating
+    def create(self, bucket: str, key: str, body: bytes) -> str | None:
+        return None if (bucket, key) in self.objects else self._put(bucket, key, body)
+
+    @mutating
+    def replace(self, bucket: str, key: str, body: bytes, *, etag: str) -> str | None:
+        there = self.objects.get((bucket, key))
+        return self._put(bucket, key, body) if there and there.etag == etag else None
+
+    def _put(self, bucket: str, key: str, body: bytes) -> str:
+        self._etags += 1
+        self.objects[bucket, key] = StoredObject(body, f'"{self._etags}"')
+        return f'"{self._etags}"'
+
+    @mutating
+    def delete(self, bucket: str, key: str, *, etag: str = "") -> bool:
+        there = self.objects.get((bucket, key))
+        if there and etag and there.etag != etag:
+            return False
+        self.objects.pop((bucket, key), None)
+        return True
+
+
+def _specifications(document: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(document, dict):
+        if "LaunchTemplateId" in document or "LaunchTemplateName" in document:
+            yield document
+        for value in document.values():
+            yield from _specifications(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _specifications(value)
+
+
+@dataclass
+class WorldClock:
+    """Sleeping is what lets the world go on, a tenth of a second at a time; ``watching`` is called at each."""
+
+    world: World
+    watching: list[Callable[[], None]] = field(default_factory=list)
+    at: float = START.timestamp()
+    step: float = 0.5
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.at, UTC)
+
+    def monotonic(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        end = self.at + seconds
+        while self.at < end:
+            self.at = min(self.at + self.step, end)
+            self.world.advance(self.at)
+            for watch in self.watching:
+                watch()
+
+
+@dataclass(frozen=True)
+class Login:
+    outcome: Any = "accepted"
+    detail: str = ""
+
+
+class Scene:
+    """A rack in a world, the rolls of it, and somebody who watches its services."""
+
+    def __init__(self, instances: int = 3, *, max_size: int | None = None, services: bool = True) -> None:
+        self.world = World(region="us-east-1", account_id="123456789012", now=START.timestamp(), seed=instances)
+        self.aws = WorldAws(self.world)
+        self.clock = WorldClock(self.world)
+        given = {"bucket": "b", "kms_key": "alias/k", "prefix": "rackctl/prod", "cluster": RACK}
+        values = {name: Value(value, "test") for name, value in given.items()}
+        self.rack = Rack(Value(RACK, "test"), values, aws=self.aws)  # type: ignore[arg-type]
+        self.keys = KeyStore(self.rack)
+        old = generate(OLD_KEY, created=START - timedelta(days=366))
+        self.keys.store(old)
+        self.world.ec2.import_key_pair(OLD_KEY, old.public_key.encode(), {})
+        self.seeded = self.world.seed(RACK, instances, key_name=OLD_KEY)
+        self.group = next(iter(self.world.autoscaling.groups.values()))
+        if max_size is not None:
+            self.group.max_size = max_size
+        self.template = next(iter(self.world.ec2.templates.values()))
+        self.broken_promises: list[str] = []
+        self.clock.watching.append(self._watch)
+        self.stop = StopRequest()
+        self.logins: list[str] = []
+        self.login: Callable[[Instance], Proof] = lambda _: Login()
+        self.clock.sleep(30)
+        self.aws.mutations.clear()
+        self.aws.reads.clear()
+
+    @property
+    def roll(self) -> Keyroll:
+        """Give a roll as another process would begin it."""
+
+        def prove(instance: Instance) -> Proof:
+            self.logins.append(instance.ec2_instance_id)
+            return self.login(instance)
+
+        return Keyroll(self.rack, Cluster(self.rack, self.clock), self.keys, self.clock, prove=prove, stop=self.stop)
+
+    def later(self, seconds: float, do: Callable[[], object]) -> None:
+        """Have something done when so much time has passed."""
+        due = self.clock.at + seconds
+
+        def watch() -> None:
+            if self.clock.at >= due and watch in self.clock.watching:
+                self.clock.watching.remove(watch)
+                do()
+
+        self.clock.watching.append(watch)
+
+    def when(self, condition: Callable[[], bool], do: Callable[[], object]) -> None:
+        """Have something done once when a condition first holds."""
+
+        def watch() -> None:
+            if condition() and watch in self.clock.watching:
+                self.clock.watching.remove(watch)
+                do()
+
+        self.clock.watching.append(watch)
+
+    def _watch(self) -> None:
+        for service in self.seeded.services.values():
+            promised = math.ceil(service.desired * service.minimum_percent / 100)
+            running = self.world.running_tasks(RACK, service.name)
+            if running < promised:
+                self.broken_promises.append(f"{service.name} had {running} of {promised} at {self.clock.now()}")
+
+    # What there is
+
+    @property
+    def key_names(self) -> list[str]:
+        """The keys of the instances that exist, as often as there are instances."""
+        return [i.key_name for i in self.world.ec2.instances.values() if i.exists]
+
+    @property
+    def key_pairs(self) -> set[str]:
+        return set(self.world.ec2.key_pairs)
+
+    @property
+    def draining(self) -> list[str]:
+        return [r.instance_id for r in self.seeded.registrations.values() if r.status == "DRAINING"]
+
+    @property
+    def old(self) -> list[str]:
+        return [i.instance_id for i in self.world.ec2.instances.values() if i.exists and i.key_name == OLD_KEY]
+
+    @property
+    def new(self) -> list[str]:
+        return [i.instance_id for i in self.world.ec2.instances.values() if i.exists and i.key_name != OLD_KEY]
+
+    @property
+    def template_in_use(self) -> Any:
+        specification = self.world.autoscaling.specification_in_use(self.group)
+        assert specification
+        return self.template.resolve(specification["Version"])
