@@ -6,13 +6,13 @@ import fcntl
 import os
 import re
 import select
-import signal
 import struct
 import subprocess
 import termios
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Mapping, Sequence
 
 PATIENCE = 30
@@ -48,7 +48,7 @@ class Person:
             stdout=inner if stdout is None else stdout,
             stderr=inner,
             start_new_session=True,
-            preexec_fn=take_terminal,
+            preexec_fn=take_terminal,  # noqa: PLW1509 - one ioctl, and no lock that a thread might hold
             pass_fds=[inner],
         )
 

@@ -7,13 +7,13 @@ import os
 import signal
 import struct
 import termios
-from contextlib import contextmanager
-from queue import Empty, SimpleQueue
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
+    from typing import Self
 
 Size = tuple[int, int, int, int]
 
@@ -39,6 +39,9 @@ _INPUT_SPEED, _OUTPUT_SPEED, _END = 128, 129, 0
 _NO_CHARACTER = 255
 
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
+
+# Beyond every signal's number.
+_ENDED, QUIT = 200, 201
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -96,21 +99,20 @@ class Terminal:
         For the main thread. Resizes are passed on, however many, as the latest size. A stop restores the
         terminal and going on makes it raw again. SIGTERM, SIGHUP and SIGINT raise Terminated.
         """
-        news: SimpleQueue[str] = SimpleQueue()
-        result.add_done_callback(lambda _: news.put("ended"))
-        escapes.listen(news.put)
         told = self.size
-        with _handling(news.put), self._raw():
-            news.put("resized")
+        with _News() as news, self._raw():
+            result.add_done_callback(lambda _: news.tell(_ENDED))
+            escapes.listen(news.tell)
+            news.tell(signal.SIGWINCH)
             while True:
-                heard = _all_of(news)
-                if "ended" in heard:
+                heard = news.wait()
+                if result.done():
                     return result.result()
-                if "quit" in heard:
+                if QUIT in heard:
                     return None
-                if "stop" in heard:
+                if signal.SIGTSTP in heard:
                     self._stop()
-                if "continued" in heard:
+                if signal.SIGCONT in heard:
                     self.make_raw()
                 if (size := self.size) != told:
                     resize(size)
@@ -143,12 +145,12 @@ class Escapes:
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
-        self._tell: Callable[[str], None] = lambda _: None
+        self._tell: Callable[[int], None] = lambda _: None
         self._at_start = True
         self._escaping = False
 
-    def listen(self, tell: Callable[[str], None]) -> None:
-        """Have ``quit`` and ``stop`` told."""
+    def listen(self, tell: Callable[[int], None]) -> None:
+        """Have QUIT and SIGTSTP told."""
         self._tell = tell
 
     def __call__(self, typed: bytes) -> bytes:
@@ -172,9 +174,9 @@ class Escapes:
 
     def _obey(self, byte: int) -> bool:
         if byte == ord("."):
-            self._tell("quit")
+            self._tell(QUIT)
         elif byte == 0x1A:
-            self._tell("stop")
+            self._tell(signal.SIGTSTP)
         elif byte == ord("?"):
             self._show(self.HELP)
         else:
@@ -237,39 +239,43 @@ def _raw(cooked: list[Any]) -> list[Any]:
     return raw
 
 
-@contextmanager
-def _handling(tell: Callable[[str], None]) -> Iterator[None]:
-    """Handle the signals that matter to a raw terminal; a SIGHUP that nohup has ignored stays so.
+class _News:
+    """What the main thread waits for: signals, and what other threads tell it, each a number in a pipe.
 
-    A handler does no more than to put a word into a queue, which may be done anywhere.
+    A signal may be handed to any thread, so the main one cannot count on being interrupted by it; Python writes its
+    number into the pipe in whichever thread that is. A SIGHUP that nohup has ignored stays so.
     """
 
-    def end(signum: int, _: object) -> None:
-        raise Terminated(signum)
+    def __enter__(self) -> Self:
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        handlers: dict[signal.Signals, Any] = {
+            **dict.fromkeys((signal.SIGWINCH, signal.SIGCONT, signal.SIGTSTP), lambda *_: None),
+            **dict.fromkeys(_ENDING, _end),
+        }
+        self._wake_up = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        self._before = {
+            signum: signal.signal(signum, handler)
+            for signum, handler in handlers.items()
+            if signal.getsignal(signum) is not signal.SIG_IGN
+        }
+        return self
 
-    handlers: dict[signal.Signals, Any] = {
-        signal.SIGWINCH: lambda *_: tell("resized"),
-        signal.SIGCONT: lambda *_: tell("continued"),
-        signal.SIGTSTP: lambda *_: tell("stop"),
-        **dict.fromkeys(_ENDING, end),
-    }
-    before = {
-        signum: signal.signal(signum, handler)
-        for signum, handler in handlers.items()
-        if signal.getsignal(signum) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
             signal.signal(signum, handler)
+        signal.set_wakeup_fd(self._wake_up)
+        # The pipe stays open as long as the process: a thread may have something to tell yet.
+
+    def tell(self, number: int) -> None:
+        # In a full pipe there is enough to wake the one who reads it.
+        with suppress(BlockingIOError):
+            os.write(self._writing, bytes([number]))
+
+    def wait(self) -> bytes:
+        """Wait for a number, and give it with those that have come since."""
+        return os.read(self._reading, 65536)
 
 
-def _all_of(news: SimpleQueue[str]) -> set[str]:
-    """Wait for a word, and give it with all that have come since."""
-    heard = {news.get()}
-    while True:
-        try:
-            heard.add(news.get_nowait())
-        except Empty:
-            return heard
+def _end(signum: int, _: object) -> None:
+    raise Terminated(signum)
