@@ -139,14 +139,14 @@ class Ec2Operations(Operations):
     def run_instances(self, asked: Asked) -> Result:
         if not 1 <= asked["MinCount"] <= asked["MaxCount"]:
             raise Refused("InvalidParameterCombination", "MinCount must be at least 1 and not above MaxCount")
-        data: dict[str, Any] = {}
+        data: Mapping[str, Any] = {}
         origin = None
         if specification := asked.get("LaunchTemplate"):
             template = self._template(specification)
             version = template.resolve(specification.get("Version", "$Default"))
             data = version.data
             origin = (template.launch_template_id, template.launch_template_name, version.number)
-        data = {**data, **asked}
+        data = _checked_data({**data, **asked})
         if "ImageId" not in data:
             raise Refused("MissingParameter", "The request must contain the parameter ImageId")
         tags = _specified_tags(data, "instance")
@@ -275,7 +275,8 @@ class Ec2Operations(Operations):
                 "the characters ( ) . - / _",
             )
         tags = _specified_tags(asked, "launch-template")
-        template = self._ec2.create_template(asked["LaunchTemplateName"], asked["LaunchTemplateData"], tags)
+        data = _checked_data(asked["LaunchTemplateData"])
+        template = self._ec2.create_template(asked["LaunchTemplateName"], data, tags)
         template.versions[1].description = asked.get("VersionDescription", "")
         return {"LaunchTemplate": documents.launch_template(template, self.world)}
 
@@ -283,7 +284,7 @@ class Ec2Operations(Operations):
         template = self._template(asked)
         version = self._ec2.add_version(
             template,
-            asked["LaunchTemplateData"],
+            _checked_data(asked["LaunchTemplateData"]),
             source=asked.get("SourceVersion", ""),
             description=asked.get("VersionDescription", ""),
         )
@@ -515,6 +516,14 @@ def _specified_tags(asked: Mapping[str, Any], resource_type: str) -> dict[str, s
 def _refuse_reserved(keys: Iterable[str]) -> None:
     if any(key.lower().startswith("aws:") for key in keys):
         raise Refused("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
+
+
+def _checked_data(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        base64.b64decode(data.get("UserData", ""), validate=True)
+    except ValueError:
+        raise Refused("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data") from None
+    return data
 
 
 def _undeletable(template: LaunchTemplate, version: str) -> tuple[str, str] | None:

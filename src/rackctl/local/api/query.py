@@ -28,6 +28,7 @@ _OPERATORS = {
     "matches": "=~", "!~": "!~", "not_matches": "!~", "in": "in", "not_in": "!in", "exists": "exists",
     "not_exists": "!exists",
 }  # fmt: skip
+_NUMBERS = frozenset({"registeredAt", "runningTasksCount"})
 _ORDER = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 
 
@@ -104,9 +105,9 @@ class _Reader:
         if sign in {"exists", "!exists"}:
             return lambda values: (subject in values) == (sign == "exists")
         if sign in {"in", "!in"}:
-            wanted = [_text(one) for one in self.list()]
+            wanted = [_value(subject, one) for one in self.list()]
             return lambda values: any(_equal(values, subject, one) for one in wanted) == (sign == "in")
-        return _comparison(subject, sign, _text(self.take()))
+        return _comparison(subject, sign, _value(subject, self.take()))
 
     def list(self) -> list[str]:
         self.take("[")
@@ -126,10 +127,13 @@ def _both(left: Predicate, right: Predicate) -> Predicate:
     return lambda values: left(values) and right(values)
 
 
-def _text(token: str) -> str:
-    if token in {"(", ")", "[", "]", ",", "!", "&&", "||", *_ORDER, "==", "!=", "=~", "!~"}:
+def _value(subject: str, token: str) -> str:
+    if token in {"(", ")", "[", "]", ",", "!", "&&", "||", *_ORDER, "==", "!=", "=~", "!~", "and", "or", "not"}:
         raise ValueError(f"a value expected in place of {token!r}")
-    return token[1:-1] if token[0] in "\"'" else token
+    text = token[1:-1] if token[0] in "\"'" else token
+    if subject in _NUMBERS:
+        _number(text)
+    return text
 
 
 def _comparison(subject: str, sign: str, wanted: str) -> Predicate:

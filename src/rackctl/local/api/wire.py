@@ -11,6 +11,7 @@ import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # botocore brings no types; these are its OperationModel and Shape.
 Operation: TypeAlias = Any
 Shape: TypeAlias = Any
+# Appends a value's serialised parts to a list.
+_Writer: TypeAlias = "Callable[[Any, list[str]], None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,7 @@ class Protocol(ABC):
 
     def __init__(self, service: str, methods: frozenset[str]) -> None:
         """Read a service's model, of which the operations are kept that have one of these methods (snake case)."""
-        document = Loader().load_service_model(service, "service-2")
-        names = {xform_name(name): name for name in document["operations"]}
-        self.model = ServiceModel(_reduced(document, [names[method] for method in sorted(methods)]), service)
+        self.model = _model(service, methods)
 
     @abstractmethod
     def action(self, headers: Mapping[str, str], body: bytes) -> str:
@@ -162,6 +163,7 @@ class _Query(Protocol):
         super().__init__(service, methods)
         self.namespace = self.model.metadata["xmlNamespace"]
         self._wire_names: dict[str, dict[str, str]] = {}
+        self._writers: dict[str, _Writer] = {}
 
     def action(self, headers: Mapping[str, str], body: bytes) -> str:  # noqa: ARG002 - other protocols read them
         return dict(_fields(body)).get("Action", "")
@@ -266,35 +268,62 @@ class _Query(Protocol):
     def fragment(self, shape_name: str, value: Mapping[str, Any]) -> Raw:
         """Serialise a structure, to stand in later results."""
         parts: list[str] = []
-        self._write(self.model.shape_for(shape_name), value, parts)
+        self._writer(self.model.shape_for(shape_name))(value, parts)
         return Raw("".join(parts))
 
-    def _write(self, shape: Shape, value: Any, parts: list[str]) -> None:
-        if isinstance(value, Raw):
-            parts.append(value)
-            return
-        match shape.type_name:
-            case "structure":
-                for name, part in value.items():
-                    if part is None:
-                        continue
-                    member = shape.members[name]
-                    tag = member.serialization.get("name", name)
-                    parts.append(f"<{tag}>")
-                    self._write(member, part, parts)
-                    parts.append(f"</{tag}>")
-            case "list":
-                tag = shape.member.serialization.get("name", "member")
-                for part in value:
-                    parts.append(f"<{tag}>")
-                    self._write(shape.member, part, parts)
-                    parts.append(f"</{tag}>")
-            case "boolean":
-                parts.append("true" if value else "false")
-            case "timestamp":
-                parts.append(self.time(value))
-            case _:
-                parts.append(_xml_text(str(value)))
+    def _writer(self, shape: Shape) -> _Writer:
+        """Give what serialises values of a shape. It is made once, since walking botocore's models takes long."""
+        writer = self._writers.get(shape.name)
+        if writer is None:
+            match shape.type_name:
+                case "structure":
+                    writer = self._structure_writer(shape)
+                case "list":
+                    writer = self._list_writer(shape)
+                case "boolean":
+                    writer = _write_boolean
+                case "timestamp":
+                    writer = self._write_time
+                case _:
+                    writer = _write_text
+            self._writers[shape.name] = writer
+        return writer
+
+    def _structure_writer(self, shape: Shape) -> _Writer:
+        members: dict[str, tuple[str, _Writer, str]] = {}
+
+        def write(value: Any, parts: list[str]) -> None:
+            if isinstance(value, Raw):
+                parts.append(value)
+                return
+            for name, part in value.items():
+                if part is None:
+                    continue
+                member = members.get(name)
+                if member is None:
+                    tag = shape.members[name].serialization.get("name", name)
+                    member = members[name] = (f"<{tag}>", self._writer(shape.members[name]), f"</{tag}>")
+                parts.append(member[0])
+                member[1](part, parts)
+                parts.append(member[2])
+
+        return write
+
+    def _list_writer(self, shape: Shape) -> _Writer:
+        tag = shape.member.serialization.get("name", "member")
+        before, after = f"<{tag}>", f"</{tag}>"
+        write_item = self._writer(shape.member)
+
+        def write(value: Iterable[Any], parts: list[str]) -> None:
+            for part in value:
+                parts.append(before)
+                write_item(part, parts)
+                parts.append(after)
+
+        return write
+
+    def _write_time(self, value: float, parts: list[str]) -> None:
+        parts.append(self.time(value))
 
     @abstractmethod
     def time(self, at: float) -> str: ...
@@ -321,7 +350,7 @@ class Ec2Protocol(_Query):
         if operation.output_shape is None:
             parts.append("<return>true</return>")
         else:
-            self._write(operation.output_shape, result, parts)
+            self._writer(operation.output_shape)(result, parts)
 
     def time(self, at: float) -> str:
         return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
@@ -375,7 +404,7 @@ class AutoScalingProtocol(_Query):
     def _envelope(self, operation: Operation, result: Mapping[str, Any], request_id: str, parts: list[str]) -> None:
         if operation.output_shape is not None:
             parts.append(f"<{operation.name}Result>")
-            self._write(operation.output_shape, result, parts)
+            self._writer(operation.output_shape)(result, parts)
             parts.append(f"</{operation.name}Result>")
         parts.append(f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>")
 
@@ -474,12 +503,21 @@ def _fields(body: bytes) -> list[tuple[str, str]]:
     return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
 
 
-# XML 1.0 has no way to write these, not even escaped.
-_NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What must be escaped, and what XML 1.0 has no way to write, not even escaped.
+_NOT_IN_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+_NOT_PLAIN = re.compile(f"[&<>]|{_NOT_IN_XML}")
 
 
 def _xml_text(text: str) -> str:
-    return _NOT_IN_XML.sub("\ufffd", html.escape(text, quote=False))
+    return re.sub(_NOT_IN_XML, "\ufffd", html.escape(text, quote=False)) if _NOT_PLAIN.search(text) else text
+
+
+def _write_text(value: object, parts: list[str]) -> None:
+    parts.append(_xml_text(str(value)))
+
+
+def _write_boolean(value: object, parts: list[str]) -> None:
+    parts.append("true" if value else "false")
 
 
 def _json_member(value: Any) -> str:
@@ -488,9 +526,12 @@ def _json_member(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _reduced(document: Mapping[str, Any], operations: Iterable[str]) -> dict[str, Any]:
-    """Cut a service's model down to some operations and the shapes they reach: EC2's whole one takes 60 MB."""
-    kept = {name: document["operations"][name] for name in operations}
+@cache
+def _model(service: str, methods: frozenset[str]) -> Any:
+    """Read a service's model, cut down to some operations and the shapes they reach: EC2's whole one takes 60 MB."""
+    document = Loader().load_service_model(service, "service-2")
+    names = {xform_name(name): name for name in document["operations"]}
+    kept = {names[method]: document["operations"][names[method]] for method in sorted(methods)}
     shapes: dict[str, Any] = {}
     ahead = [model[part]["shape"] for model in kept.values() for part in ("input", "output") if part in model]
     while ahead:
@@ -500,4 +541,4 @@ def _reduced(document: Mapping[str, Any], operations: Iterable[str]) -> dict[str
         shape = shapes[name] = document["shapes"][name]
         ahead += [member["shape"] for member in shape.get("members", {}).values()]
         ahead += [shape[part]["shape"] for part in ("member", "key", "value") if part in shape]
-    return {"metadata": document["metadata"], "operations": kept, "shapes": shapes}
+    return ServiceModel({"metadata": document["metadata"], "operations": kept, "shapes": shapes}, service)
