@@ -28,7 +28,7 @@ from tests.fakes.aws import FakeAws
 from tests.fakes.clock import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
 A, B, C, NEW = ("i-0a0000000000000aa", "i-0b0000000000000bb", "i-0c0000000000000cc", "i-0d0000000000000dd")
@@ -174,6 +174,43 @@ def test_the_start_of_one_id_is_enough_and_of_several_is_not() -> None:
         cluster(aws).match("i-0ccc")
     with pytest.raises(UsageError, match="not an instance id"):
         cluster(aws).match("i-0bb")
+
+
+class Counting(FakeAws):
+    def instances_by_id(self, ec2_instance_ids: Sequence[str]) -> Iterator[Instance]:
+        self.calls.append("by id")
+        return super().instances_by_id(ec2_instance_ids)
+
+    def instances_tagged(self, tags: Mapping[str, str]) -> Iterator[Instance]:
+        self.calls.append("tagged")
+        return super().instances_tagged(tags)
+
+
+def test_several_ids_are_matched_by_one_question_and_each_once() -> None:
+    aws = Counting(instances={i: ec2(i) for i in (A, B, C)})
+
+    assert [i.ec2_instance_id for i in cluster(aws).match_all([C, A, C])] == [C, A]
+    assert aws.calls == ["by id"]
+
+
+def test_ids_and_starts_of_ids_are_matched_in_the_order_they_were_given() -> None:
+    aws = rack_of(ec2(A), ec2(B), ec2(C))
+
+    assert [i.ec2_instance_id for i in cluster(aws).match_all(["i-0c00", A, "i-0a00", "i-0b00"])] == [C, A, B]
+
+
+def test_eight_digits_are_the_start_of_an_id_where_they_are_no_id() -> None:
+    assert cluster(rack_of(ec2(A))).match(A[:10]).ec2_instance_id == A
+    assert cluster(rack_of(ec2(A), ec2(A[:10]))).match(A[:10]).ec2_instance_id == A[:10]
+
+
+@pytest.mark.parametrize("wrong", ["", "i-0a", "web-1"])
+def test_one_id_that_is_none_is_refused_before_aws_is_asked(wrong: str) -> None:
+    aws = Counting(instances={A: ec2(A)})
+
+    with pytest.raises(UsageError):
+        cluster(aws).match_all([A, wrong])
+    assert aws.calls == []
 
 
 def test_terminate_asks_the_group_and_keeps_the_desired_capacity() -> None:

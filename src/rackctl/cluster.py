@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 POLL = 3.0
 
 _SHORTEST_PREFIX = len("i-") + 4
+_OLD_ID = len("i-") + 8
 _DESCRIBES_AT_ONCE = 8
 
 
@@ -94,7 +95,9 @@ class Cluster:
         instance that does not exist or is not this rack's.
         """
         require_ec2_instance_id(ec2_instance_id)
-        instance = next(self._aws.ec2.instances_by_id([ec2_instance_id]), None)
+        return self._own(ec2_instance_id, next(self._aws.ec2.instances_by_id([ec2_instance_id]), None))
+
+    def _own(self, ec2_instance_id: str, instance: Instance | None) -> Instance:
         if instance is None:
             raise NotFound(f"there is no instance {ec2_instance_id}{self._here}", hint=self._see_list)
         if instance.tags.get("Rack") != self._rack.name and self.registration(ec2_instance_id) is None:
@@ -111,11 +114,29 @@ class Cluster:
 
         Raises UsageError for too little or for several, whose ids it names; NotFound for none.
         """
-        if is_ec2_instance_id(prefix):
-            return self.find(prefix)
-        if not prefix.startswith("i-") or len(prefix) < _SHORTEST_PREFIX:
-            require_ec2_instance_id(prefix)
-        matching = [i for i in self.list() if i.ec2_instance_id.startswith(prefix)]
+        return self.match_all([prefix])[0]
+
+    def match_all(self, prefixes: Sequence[str]) -> Sequence[Instance]:
+        """Give the instances that ids, or starts of ids, mean, each once; `match` says how.
+
+        However many there are, AWS is asked for them, or for the list, once. Raises as `match` does, for the first.
+        """
+        for prefix in prefixes:
+            if not prefix.startswith("i-") or len(prefix) < _SHORTEST_PREFIX:
+                require_ec2_instance_id(prefix)
+        whole = [prefix for prefix in prefixes if is_ec2_instance_id(prefix)]
+        known = {i.ec2_instance_id: i for i in self._aws.ec2.instances_by_id(whole)} if whole else {}
+        # Eight digits are a whole id of the old kind, or the start of one of the new.
+        starts = [p for p in prefixes if p not in known and (p not in whole or len(p) == _OLD_ID)]
+        listed = self.list() if starts else []
+        matched = [
+            self._starting(prefix, listed) if prefix in starts else self._own(prefix, known.get(prefix))
+            for prefix in prefixes
+        ]
+        return list({instance.ec2_instance_id: instance for instance in matched}.values())
+
+    def _starting(self, prefix: str, listed: Sequence[RackInstance]) -> Instance:
+        matching = [i for i in listed if i.ec2_instance_id.startswith(prefix)]
         if len(matching) > 1:
             ids = ", ".join(i.ec2_instance_id for i in matching[:10])
             raise UsageError(

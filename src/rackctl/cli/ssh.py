@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rackctl.model import Instance
     from rackctl.ssh.connect import Connection
+    from rackctl.ssh.host_keys import HostKeyCheck
 
 
 def _into_settings(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -76,7 +77,7 @@ def ssh(
       rackctl instances ssh --via ssm i-0a32 uptime
       tar c . | rackctl instances ssh i-0a321c8b 'tar x -C /srv'
     """
-    _occupy_standard_streams()
+    occupy_standard_streams()
     # A script's `ssh ID -- command` means the command.
     words = command[1:] if command[:1] == ("--",) else command
     line = b" ".join(map(os.fsencode, words))
@@ -178,7 +179,7 @@ def _import_paramiko() -> None:
     pass
 
 
-def host_key_check(invocation: Invocation, instance: Instance) -> Any:
+def host_key_check(invocation: Invocation, instance: Instance, notify: Callable[[str], None] = note) -> HostKeyCheck:
     """Make the check of an instance's host key that the rack asks for."""
     from rackctl.rack import state_dir
     from rackctl.ssh.host_keys import HostKeyCheck, HostKeyFile
@@ -189,7 +190,7 @@ def host_key_check(invocation: Invocation, instance: Instance) -> Any:
         HostKeyFile(state_dir(invocation.environment)),
         invocation.rack["host_key_check"],  # type: ignore[arg-type]  # checked where it was read
         console_output=lambda: invocation.rack.aws.ec2.console_output(id_),
-        notify=note,
+        notify=notify,
     )
 
 
@@ -213,7 +214,7 @@ def forget_host_key(invocation: Invocation, ec2_instance_id: str) -> None:
         note(f"forgot {key.fingerprint} ({key.key_type})")
 
 
-def _occupy_standard_streams() -> None:
+def occupy_standard_streams() -> None:
     """Open /dev/null where a standard stream is closed, before a socket gets its number."""
     for descriptor in range(3):
         try:

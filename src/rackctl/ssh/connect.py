@@ -134,6 +134,11 @@ def connect(
     return connection
 
 
+def introduce(target: Target, check: HostKeyCheck) -> None:
+    """Have an instance's host key checked, and pinned, without logging in. Raises SshError."""
+    _open(target, check).close()
+
+
 def _open(target: Target, check: HostKeyCheck) -> Connection:
     sock, proxy = _start_proxy(target) if target.proxy else (_dial(target), None)
     transport = Transport(sock)

@@ -45,7 +45,7 @@ with _without("invoke"):
         cMSG_GLOBAL_REQUEST,
     )
 
-__all__ = ["Transport", "load_private_key", "open_session", "paramiko", "request_pty", "send_eow"]
+__all__ = ["Transport", "load_private_key", "open_session", "paramiko", "request_pty", "send_eow", "send_signal"]
 
 # paramiko logs tracebacks of what it also raises, and a logger without a handler prints them on stderr.
 _LOGGER = logging.getLogger("paramiko")
@@ -323,6 +323,13 @@ def request_pty(channel: paramiko.Channel, term: str, size: tuple[int, int, int,
 def send_eow(channel: paramiko.Channel) -> None:
     """Tell an OpenSSH server that nobody reads the session's output any more."""
     message = _channel_request(channel, "eow@openssh.com", reply=False)
+    _inside(channel).transport._send_user_message(message)
+
+
+def send_signal(channel: paramiko.Channel, name: str) -> None:
+    """Have the server send a signal to the session's processes, by its name without SIG (RFC 4254, 6.9)."""
+    message = _channel_request(channel, "signal", reply=False)
+    message.add_string(name)
     _inside(channel).transport._send_user_message(message)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rackctl.errors import SshError
 from rackctl.ssh.connect import translated
-from rackctl.ssh.paramiko_below import open_session, paramiko, request_pty, send_eow
+from rackctl.ssh.paramiko_below import open_session, paramiko, request_pty, send_eow, send_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +118,13 @@ class Session:
         """Tell the other side the terminal's new size. On a session that has ended it does nothing."""
         try:
             self._channel.resize_pty(*size)
+        except (paramiko.SSHException, EOFError, OSError):
+            return
+
+    def signal(self, signum: signal.Signals) -> None:
+        """Have the server signal the command and what it has started. On a session that has ended it does nothing."""
+        try:
+            send_signal(self._channel, signum.name.removeprefix("SIG"))
         except (paramiko.SSHException, EOFError, OSError):
             return
 
