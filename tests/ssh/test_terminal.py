@@ -107,7 +107,7 @@ def test_pty_modes_and_term_are_sent(cli: CommandLine) -> None:
         prepare=odd,
     ) as person:
         assert person.wait() == 0
-        for expected in (b" iutf8", b"erase = ^H", b"quit = <undef>", b"-echoe ", b" isig", b"TERM=screen-256color"):
+        for expected in (b" iutf8", b"erase = ^H", b"quit = <undef>", b"-echoe ", b"\nisig ", b"TERM=screen-256color"):
             assert expected in person.seen
 
 
