@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -104,6 +105,7 @@ def test_a_group_launches_what_it_lacks(rack: Rack) -> None:
             },
         },
         {"TargetGroupARNs": ["arn:x"]},
+        {"MixedInstancesPolicy": {"InstancesDistribution": {"OnDemandBaseCapacity": 1}}},
     ],
     ids=str,
 )
@@ -260,6 +262,7 @@ def test_a_terminated_member_is_replaced(seeded: Rack) -> None:
     activity = terminate(InstanceId=first, ShouldDecrementDesiredCapacity=False)["Activity"]
     assert activity["StatusCode"] == "InProgress"
     assert first in activity["Description"]
+    assert json.loads(activity["Details"])["Availability Zone"] == "us-east-1a"
     states = {m["InstanceId"]: m["LifecycleState"] for m in group_of(seeded)["Instances"]}
     assert states[first] == "Terminating"
     seeded.pass_time(120)

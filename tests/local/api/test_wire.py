@@ -123,6 +123,7 @@ def test_a_request_to_auto_scaling_that_is_not_as_its_model_has_it_is_refused(
         ("StopTask", b"{}", "InvalidParameterException"),
         ("StopTask", b'{"task": null}', "InvalidParameterException"),
         ("DescribeTasks", b'{"tasks": "one"}', "InvalidParameterException"),
+        ("DescribeTasks", b'{"tasks": []}', "InvalidParameterException"),
         ("ListTasks", b"", "ClusterNotFoundException"),
     ],
     ids=str,
@@ -155,6 +156,25 @@ def test_answers_carry_a_request_id_and_their_type(seeded: Rack) -> None:
         "text/xml",
         "application/x-amz-json-1.1",
     ]
+
+
+def test_a_request_that_is_sent_again_is_carried_out_once(seeded: Rack) -> None:
+    """As botocore does when it has had no answer: the same client token, the same parameters."""
+    template = seeded.ec2.describe_launch_templates()["LaunchTemplates"][0]["LaunchTemplateId"]
+    asked = {"LaunchTemplateId": template, "ClientToken": "one", "LaunchTemplateData": {"ImageId": "ami-1"}}
+    create = seeded.ec2.create_launch_template_version
+    assert [create(**asked)["LaunchTemplateVersion"]["VersionNumber"] for _ in range(2)] == [2, 2]
+    assert create(**{**asked, "ClientToken": "two"})["LaunchTemplateVersion"]["VersionNumber"] == 3
+    assert refusal(create, **{**asked, "SourceVersion": "1"})[0] == "IdempotentParameterMismatch"
+    run = {"cluster": "rack", "taskDefinition": "worker", "clientToken": "one"}
+    assert seeded.ecs.run_task(**run)["tasks"] == seeded.ecs.run_task(**run)["tasks"]
+    assert refusal(seeded.ecs.run_task, **run, count=2)[0] == "ConflictException"
+
+
+def test_a_request_that_was_refused_can_be_sent_again(rack: Rack) -> None:
+    asked = {"LaunchTemplateName": "one", "ClientToken": "one", "LaunchTemplateData": {"UserData": "***"}}
+    for _ in range(2):
+        assert refusal(rack.ec2.create_launch_template, **asked)[0] == "InvalidUserData.Malformed"
 
 
 def test_only_what_changes_something_marks_the_world_as_changed(seeded: Rack) -> None:

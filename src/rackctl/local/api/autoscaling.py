@@ -126,7 +126,7 @@ class AutoScalingOperations(Operations):
                 "AlreadyExists",
                 f"AutoScalingGroup by this name already exists - A group with the name {name} already exists",
             )
-        given = self._changes(asked)
+        given = self._changes(asked, None)
         if sum(source in given for source in _SOURCES) != 1:
             raise validation_error(
                 "Valid requests must contain either LaunchTemplate, LaunchConfigurationName, InstanceId or "
@@ -158,14 +158,14 @@ class AutoScalingOperations(Operations):
 
     def update_auto_scaling_group(self, asked: Asked) -> Result:
         group = self._scaling.get(asked["AutoScalingGroupName"])
-        given = self._changes(asked)
+        given = self._changes(asked, group)
         if sum(source in given for source in _SOURCES) > 1:
             raise validation_error("Only one of LaunchTemplate, MixedInstancesPolicy and LaunchConfigurationName.")
         self._scaling.update(group, given)
         group.settings |= _settings(asked)
         return {}
 
-    def _changes(self, asked: Asked) -> dict[str, Any]:
+    def _changes(self, asked: Asked, group: Group | None) -> dict[str, Any]:
         """Give what a request sets of a group, its templates found and named in full."""
         known = {"AutoScalingGroupName", "Tags", "LifecycleHookSpecificationList", *_SOURCES, *_CAPACITY, *_SETTINGS}
         unknown = sorted(asked.keys() - known - {"AvailabilityZones"})
@@ -175,7 +175,10 @@ class AutoScalingOperations(Operations):
         if "LaunchTemplate" in changes:
             changes["LaunchTemplate"] = self._specification(changes["LaunchTemplate"])
         if "MixedInstancesPolicy" in changes:
-            changes["MixedInstancesPolicy"] = self._policy(changes["MixedInstancesPolicy"])
+            policy = changes["MixedInstancesPolicy"] = self._policy(changes["MixedInstancesPolicy"])
+            whole = "LaunchTemplateSpecification" in policy.get("LaunchTemplate", {})
+            if not whole and not (group and group.mixed_instances_policy):
+                raise validation_error("A new MixedInstancesPolicy needs a LaunchTemplateSpecification.")
         configuration = changes.get("LaunchConfigurationName")
         if configuration is not None and configuration not in self._scaling.launch_configurations:
             raise validation_error(
@@ -266,7 +269,7 @@ class AutoScalingOperations(Operations):
         group = self._scaling.group_of(instance_id)
         activity = self._scaling.terminate(instance_id, decrement=asked["ShouldDecrementDesiredCapacity"])
         assert group is not None  # or terminate had refused
-        return {"Activity": _activity(activity, group)}
+        return {"Activity": self._activity(activity, group)}
 
     def detach_instances(self, asked: Asked) -> Result:
         decrement = asked["ShouldDecrementDesiredCapacity"]
@@ -284,7 +287,7 @@ class AutoScalingOperations(Operations):
     def _on_each(self, asked: Asked, do: Callable[[Group, str], Activity]) -> Result:
         group = self._scaling.get(asked["AutoScalingGroupName"])
         members = self._members(asked, group)
-        return {"Activities": [_activity(do(group, member.instance_id), group) for member in members]}
+        return {"Activities": [self._activity(do(group, member.instance_id), group) for member in members]}
 
     def set_instance_protection(self, asked: Asked) -> Result:
         group = self._scaling.get(asked["AutoScalingGroupName"])
@@ -342,7 +345,28 @@ class AutoScalingOperations(Operations):
             invalid_token=_INVALID_TOKEN,
             matches=Filters(asked.get("Filters", []), {"Status": lambda one: [one[0].status]}, wildcards=False),
         )
-        return {"Activities": [_activity(activity, group) for activity, group in found], "NextToken": token}
+        return {"Activities": [self._activity(activity, group) for activity, group in found], "NextToken": token}
+
+    def _activity(self, activity: Activity, group: Group) -> Result:
+        instance = self.world.ec2.instances.get(activity.description.rpartition(" ")[2])
+        place = (
+            {"Subnet ID": instance.subnet.subnet_id, "Availability Zone": instance.subnet.availability_zone}
+            if instance
+            else {}
+        )
+        return {
+            "ActivityId": activity.activity_id,
+            "AutoScalingGroupName": group.name,
+            "AutoScalingGroupARN": group.arn,
+            "Description": activity.description,
+            "Cause": activity.cause,
+            "StartTime": activity.start,
+            "EndTime": activity.end,
+            "StatusCode": activity.status,
+            "StatusMessage": activity.status_message or None,
+            "Progress": activity.progress,
+            "Details": json.dumps(place),
+        }
 
     # Lifecycle hooks
 
@@ -542,22 +566,6 @@ def _member(member: Member, group: Group, *, short: bool = False) -> Result:
         "LaunchTemplate": template
         and {"LaunchTemplateId": template[0], "LaunchTemplateName": template[1], "Version": str(template[2])},
         "ProtectedFromScaleIn": member.protected,
-    }
-
-
-def _activity(activity: Activity, group: Group) -> Result:
-    return {
-        "ActivityId": activity.activity_id,
-        "AutoScalingGroupName": group.name,
-        "AutoScalingGroupARN": group.arn,
-        "Description": activity.description,
-        "Cause": activity.cause,
-        "StartTime": activity.start,
-        "EndTime": activity.end,
-        "StatusCode": activity.status,
-        "StatusMessage": activity.status_message or None,
-        "Progress": activity.progress,
-        "Details": json.dumps({"Subnets": group.subnets}),
     }
 
 

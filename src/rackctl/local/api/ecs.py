@@ -120,7 +120,7 @@ class EcsOperations(Operations):
         }
 
     def describe_container_instances(self, asked: Asked) -> Result:
-        _at_most(asked, "containerInstances", 100)
+        _some(asked, "containerInstances", 100)
         cluster = self._ecs.cluster(asked.get("cluster", ""))
         include = frozenset(asked.get("include", ()))
         found: list[Raw] = []
@@ -165,7 +165,7 @@ class EcsOperations(Operations):
         return {"arn": arn, "reason": _MISSING}
 
     def update_container_instances_state(self, asked: Asked) -> Result:
-        _at_most(asked, "containerInstances", 10)
+        _some(asked, "containerInstances", 10)
         if asked["status"] not in {"ACTIVE", "DRAINING"}:
             raise _invalid("Container instance status should be one of [ACTIVE, DRAINING].")
         cluster = self._ecs.cluster(asked.get("cluster", ""))
@@ -248,7 +248,7 @@ class EcsOperations(Operations):
         return _listed("taskArns", found, asked)
 
     def describe_tasks(self, asked: Asked) -> Result:
-        _at_most(asked, "tasks", 100)
+        _some(asked, "tasks", 100)
         cluster = self._ecs.cluster(asked.get("cluster", ""))
         found, failures = [], []
         for name in asked["tasks"]:
@@ -295,7 +295,7 @@ class EcsOperations(Operations):
 
     def start_task(self, asked: Asked) -> Result:
         _supported(asked, "cluster", "containerInstances", "group", "startedBy", "taskDefinition", *_HARMLESS)
-        _at_most(asked, "containerInstances", 10)
+        _some(asked, "containerInstances", 10)
         cluster = self._ecs.cluster(asked.get("cluster", ""))
         definition = self._definition(asked["taskDefinition"])
         started, failures = [], []
@@ -331,7 +331,7 @@ class EcsOperations(Operations):
         return _listed("serviceArns", found, asked, default=10)
 
     def describe_services(self, asked: Asked) -> Result:
-        _at_most(asked, "services", 10)
+        _some(asked, "services", 10)
         cluster = self._ecs.cluster(asked.get("cluster", ""))
         include = frozenset(asked.get("include", ()))
         found, failures = [], []
@@ -471,6 +471,13 @@ def _listed(
         descending=descending,
     )
     return {member: [item for item, _ in some], **({"nextToken": token} if token else {})}
+
+
+def _some(asked: Asked, name: str, most: int) -> None:
+    """Refuse a list of nothing, and one of too much."""
+    if not asked[name]:
+        raise _invalid(f"{name} cannot be empty.")
+    _at_most(asked, name, most)
 
 
 def _at_most(asked: Asked, name: str, most: int) -> None:

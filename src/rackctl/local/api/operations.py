@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Asked: TypeAlias = Mapping[str, Any]
 Result: TypeAlias = dict[str, Any]
 
+# How many client tokens a service remembers; AWS does so for a day at least.
+_TOKENS = 10_000
+
 
 class Operations:
     """A service's operations: a subclass's public methods, each named after the operation it carries out.
@@ -27,8 +30,29 @@ class Operations:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self._done: dict[tuple[str, str], tuple[Asked, Result]] = {}
 
     def call(self, name: str, asked: Asked) -> Result:
+        """Carry out an operation; one whose client token has been seen before only gives its result again.
+
+        So a client can send again what it has had no answer to.
+        https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
+        """
+        token = asked.get("ClientToken") or asked.get("clientToken")
+        if token is None:
+            return self._carry_out(name, asked)
+        if (name, token) in self._done:
+            before, result = self._done[name, token]
+            if before != asked:
+                raise self.protocol.token_reused()
+            return result
+        result = self._carry_out(name, asked)
+        if len(self._done) >= _TOKENS:
+            del self._done[next(iter(self._done))]
+        self._done[name, token] = (asked, result)
+        return result
+
+    def _carry_out(self, name: str, asked: Asked) -> Result:
         result: Result = getattr(self, xform_name(name))(asked)
         return result
 

@@ -119,6 +119,9 @@ class Protocol(ABC):
     @abstractmethod
     def mistaken(self, report: str) -> Refused: ...
 
+    @abstractmethod
+    def token_reused(self) -> Refused: ...
+
     def _check(self, shape: Shape, value: Any, path: str) -> None:
         """Hold parameters to what the model says is required and allowed."""
         match shape.type_name:
@@ -384,6 +387,9 @@ class Ec2Protocol(_Query):
     def mistaken(self, report: str) -> Refused:
         return Refused("InvalidParameterValue", report)
 
+    def token_reused(self) -> Refused:
+        return Refused("IdempotentParameterMismatch", "The client token was given with other parameters before.")
+
 
 class AutoScalingProtocol(_Query):
     """The query protocol: https://smithy.io/2.0/aws/protocols/aws-query-protocol.html."""
@@ -447,6 +453,9 @@ class AutoScalingProtocol(_Query):
     def mistaken(self, report: str) -> Refused:
         return Refused("ValidationError", report)
 
+    def token_reused(self) -> Refused:
+        return Refused("IdempotentParameterMismatch", "The client token was given with other parameters before.")
+
 
 class EcsProtocol(Protocol):
     """JSON 1.1: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html."""
@@ -497,6 +506,9 @@ class EcsProtocol(Protocol):
 
     def mistaken(self, report: str) -> Refused:
         return Refused("InvalidParameterException", report)
+
+    def token_reused(self) -> Refused:
+        return Refused("ConflictException", "The client token was given with other parameters before.")
 
 
 def _fields(body: bytes) -> list[tuple[str, str]]:
