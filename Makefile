@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 
-.PHONY: demo test check bench chaos docs format clean help
+.PHONY: demo test check bench chaos models docs format clean help
 
 help:
 	@echo "make demo    set up, and run the main commands on a rack of this machine"
@@ -13,6 +13,7 @@ help:
 	@echo "make check   ruff, mypy, the import contract, the generated docs"
 	@echo "make bench   measure what docs/performance.md claims"
 	@echo "make chaos   kill a keyroll at each of its AWS calls, and resume or abort it"
+	@echo "make models  cut the slices of botocore's models again: after a change in src/rackctl/aws, or of botocore"
 	@echo "make docs    write the generated docs"
 	@echo "make clean   remove what the others made"
 
@@ -42,6 +43,9 @@ bench: $(VENV)/.dev $(VENV)/.bench
 
 chaos: $(VENV)/.dev
 	RACKCTL_CHAOS=all $(BIN)/python -m pytest tests/local -k chaos $(ARGS)
+
+models: $(VENV)/.dev
+	$(BIN)/python -m rackctl.aws.models
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

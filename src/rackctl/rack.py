@@ -200,14 +200,14 @@ def read_config(path: Path) -> Config:
 
     Raises UsageError, naming the file, the line and the key, for what it cannot have meant.
     """
-    import tomllib
-
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return Config(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the config file {path}: {error}") from error
+    import tomllib
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -182,6 +182,10 @@ def ordered(instances: Sequence[RackInstance], by: str) -> list[RackInstance]:
     """Sort by a field, downwards with a ``-`` before it; what has no value comes last. Raises UsageError."""
     name = by.removeprefix("-")
     _require_field(name, "--sort")
-    keyed = [(value, i) for i in instances if (value := fields(i)[name]) is not None]
-    keyed.sort(key=lambda pair: pair[0], reverse=by.startswith("-"))
-    return [i for _, i in keyed] + [i for i in instances if fields(i)[name] is None]
+    keyed = [(fields(i)[name], i) for i in instances]
+    present = sorted(
+        ((value, i) for value, i in keyed if value is not None),
+        key=lambda pair: pair[0],
+        reverse=by.startswith("-"),
+    )
+    return [i for _, i in present] + [i for value, i in keyed if value is None]

@@ -1,0 +1,197 @@
+"""What rackctl needs to know of AWS's APIs, cut out of the models that botocore brings.
+
+A botocore model describes a whole service: EC2's has 760 operations, of which rackctl calls a dozen, and
+DescribeInstances alone answers some 300 members for each instance, of which it reads ten. Reading the one and
+building the other is most of what a boto3 program does. So the directory beside this file holds slices of the
+models, in the layout of botocore's own data: the operations of `KEPT` with everything that can be asked of them and
+the part of their answers that is named there. `python -m rackctl.aws.models` (or ``make models``) cuts them again.
+
+The directory is named for the minor version of botocore that it was cut from. With another one installed there is no
+such directory, and botocore finds its own whole models: slower, and otherwise the same. (Newer models of the same minor
+version only add to what the slices have: AWS changes an API version in no other way.)
+
+What is not here is read from botocore as ever: the rules by which endpoints are found, and STS whole, since botocore's
+own providers of credentials call it too.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import botocore
+from botocore.loaders import Loader
+
+# For each service and operation, the members of the answer that are kept, as paths: a list or a map is stepped
+# through to what it holds, and a path's end keeps everything below it.
+KEPT: dict[str, dict[str, tuple[str, ...]]] = {
+    "autoscaling": {
+        "DescribeAutoScalingGroups": (
+            "NextToken",
+            "AutoScalingGroups.AutoScalingGroupName",
+            "AutoScalingGroups.MinSize",
+            "AutoScalingGroups.MaxSize",
+            "AutoScalingGroups.DesiredCapacity",
+            "AutoScalingGroups.Instances",
+            "AutoScalingGroups.SuspendedProcesses.ProcessName",
+            "AutoScalingGroups.LaunchTemplate",
+            "AutoScalingGroups.LaunchConfigurationName",
+            # Handed back whole by UpdateAutoScalingGroup.
+            "AutoScalingGroups.MixedInstancesPolicy",
+            "AutoScalingGroups.WarmPoolSize",
+            "AutoScalingGroups.Tags",
+        ),
+        "DescribeAutoScalingInstances": (
+            "NextToken",
+            "AutoScalingInstances.InstanceId",
+            "AutoScalingInstances.AutoScalingGroupName",
+            "AutoScalingInstances.AvailabilityZone",
+            "AutoScalingInstances.LifecycleState",
+            "AutoScalingInstances.HealthStatus",
+            "AutoScalingInstances.LaunchTemplate",
+            "AutoScalingInstances.ProtectedFromScaleIn",
+        ),
+        "DescribeScalingActivities": (
+            "NextToken",
+            "Activities.ActivityId",
+            "Activities.Description",
+            "Activities.StatusCode",
+            "Activities.StatusMessage",
+            "Activities.StartTime",
+        ),
+        "ResumeProcesses": (),
+        "SetDesiredCapacity": (),
+        "SuspendProcesses": (),
+        "TerminateInstanceInAutoScalingGroup": (),
+        "UpdateAutoScalingGroup": (),
+    },
+    "ec2": {
+        "CreateLaunchTemplateVersion": ("LaunchTemplateVersion.VersionNumber",),
+        "DeleteKeyPair": (),
+        "DeleteLaunchTemplateVersions": ("UnsuccessfullyDeletedLaunchTemplateVersions",),
+        "DescribeInstances": (
+            "NextToken",
+            "Reservations.Instances.InstanceId",
+            "Reservations.Instances.InstanceType",
+            "Reservations.Instances.KeyName",
+            "Reservations.Instances.LaunchTime",
+            "Reservations.Instances.Placement.AvailabilityZone",
+            "Reservations.Instances.PrivateIpAddress",
+            "Reservations.Instances.PublicIpAddress",
+            "Reservations.Instances.State.Name",
+            "Reservations.Instances.Tags",
+        ),
+        "DescribeKeyPairs": ("KeyPairs.KeyName", "KeyPairs.PublicKey", "KeyPairs.Tags"),
+        "DescribeLaunchTemplateVersions": (
+            "NextToken",
+            "LaunchTemplateVersions.LaunchTemplateId",
+            "LaunchTemplateVersions.VersionNumber",
+            "LaunchTemplateVersions.VersionDescription",
+            "LaunchTemplateVersions.LaunchTemplateData.KeyName",
+        ),
+        "DescribeLaunchTemplates": (
+            "NextToken",
+            "LaunchTemplates.LaunchTemplateId",
+            "LaunchTemplates.LaunchTemplateName",
+            "LaunchTemplates.DefaultVersionNumber",
+            "LaunchTemplates.LatestVersionNumber",
+            "LaunchTemplates.Tags",
+        ),
+        "GetConsoleOutput": ("Output",),
+        "ImportKeyPair": (),
+        "ModifyLaunchTemplate": (),
+    },
+    "ecs": {
+        "DescribeClusters": ("clusters.status", "clusters.tags"),
+        "DescribeContainerInstances": (
+            "containerInstances.containerInstanceArn",
+            "containerInstances.ec2InstanceId",
+            "containerInstances.status",
+            "containerInstances.statusReason",
+            "containerInstances.agentConnected",
+            "containerInstances.runningTasksCount",
+            "containerInstances.pendingTasksCount",
+            "containerInstances.registeredResources.name",
+            "containerInstances.registeredResources.integerValue",
+            "containerInstances.remainingResources.name",
+            "containerInstances.remainingResources.integerValue",
+            "containerInstances.registeredAt",
+            "containerInstances.versionInfo.agentVersion",
+        ),
+        "DescribeServices": (
+            "services.serviceName",
+            "services.serviceArn",
+            "services.schedulingStrategy",
+            "services.desiredCount",
+            "services.runningCount",
+            "services.deploymentConfiguration.minimumHealthyPercent",
+            "services.deploymentConfiguration.maximumPercent",
+            "services.events.createdAt",
+            "services.events.message",
+        ),
+        "DescribeTasks": (
+            "tasks.taskArn",
+            "tasks.lastStatus",
+            "tasks.desiredStatus",
+            "tasks.group",
+            "tasks.containerInstanceArn",
+            "tasks.startedBy",
+            "tasks.stoppedReason",
+        ),
+        "ListClusters": ("nextToken", "clusterArns"),
+        "ListContainerInstances": ("nextToken", "containerInstanceArns"),
+        "ListServices": ("nextToken", "serviceArns"),
+        "ListTasks": ("nextToken", "taskArns"),
+        "StopTask": (),
+        "UpdateContainerInstancesState": ("failures",),
+    },
+    "kms": {
+        "Decrypt": ("Plaintext",),
+        "Encrypt": ("CiphertextBlob",),
+    },
+    "s3": {
+        # botocore itself calls this one to find a bucket of another region,
+        "HeadBucket": ("BucketRegion",),
+        # and this one for a directory bucket.
+        "CreateSession": ("Credentials",),
+        "DeleteObject": (),
+        "GetObject": ("Body", "ETag"),
+        "ListObjectsV2": ("NextContinuationToken", "Contents.Key"),
+        "PutObject": ("ETag",),
+    },
+}
+
+# Services by the names of their endpoints: ours, and those that botocore's providers of credentials call.
+ENDPOINTS = (*KEPT, "oidc", "portal.sso", "signin", "sts")
+
+SLICES = Path(__file__).with_name("botocore-" + ".".join(botocore.__version__.split(".")[:2]))
+
+
+class SlicedLoader(Loader):  # type: ignore[misc]  # botocore has no types
+    """botocore's loader, with the slices in front of its own data and behind the user's.
+
+    ``data_path`` is the user's, as botocore is configured with it (AWS_DATA_PATH).
+    """
+
+    def __init__(self, data_path: str | None) -> None:
+        users = [
+            str(Path(os.path.expandvars(path)).expanduser()) for path in (data_path or "").split(os.pathsep) if path
+        ]
+        super().__init__(users)
+        self.search_paths.insert(self.search_paths.index(self.BUILTIN_DATA_PATH), str(SLICES))
+        self._services: list[str] = []
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's signature
+        """Name whatever has a directory.
+
+        botocore looks into each of its 440 for the type, only to refuse a name that is not there.
+        """
+        if not self._services:
+            self._services = sorted(
+                {path.name for place in self._potential_locations() for path in Path(place).iterdir()}
+            )
+        return self._services
+
+    def is_builtin_path(self, path: str) -> bool:
+        """Tell whether data is botocore's own, as the slices are; for others' it would find endpoints the old way."""
+        return bool(super().is_builtin_path(path)) or path.startswith(str(SLICES))
