@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import ast
+import inspect
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import botocore
+import botocore.loaders
+import botocore.session
+import pytest
+from botocore import xform_name
+from botocore.config import Config
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+
+import rackctl.aws
+from rackctl.aws.models import KEPT, SLICES, SlicedLoader
+from rackctl.aws.models.__main__ import endpoints_slice, paginators_slice, service_slice
+from rackctl.model import AutoScalingGroup, LaunchTemplateRef
+
+REMEDY = "name it in KEPT of rackctl/aws/models and run `make models`"
+SERVICES = {
+    "autoscaling": "AutoScaling",
+    "ec2": "Ec2",
+    "ecs": "Ecs",
+    "kms": "Kms",
+    "s3": "S3",
+}
+# Called by botocore itself on a client of ours.
+BOTOCORES_OWN = {("s3", "HeadBucket"), ("s3", "CreateSession")}
+
+
+@cache
+def whole(service: str) -> ServiceModel:
+    return ServiceModel(Loader().load_service_model(service, "service-2"), service)
+
+
+@cache
+def sliced(service: str) -> ServiceModel:
+    return ServiceModel(SlicedLoader(None).load_service_model(service, "service-2"), service)
+
+
+def source(service: str) -> ast.Module:
+    return ast.parse(Path(rackctl.aws.__file__).with_name(f"{service}.py").read_text(encoding="utf-8"))
+
+
+def called(service: str) -> set[str]:
+    """The operations that a service's module calls, by their Python names: ``self._call("x")``, ``….pages("x")``."""
+    return {
+        node.args[0].value
+        for node in ast.walk(source(service))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith(("._call", "._call.pages"))
+        and isinstance(node.args[0], ast.Constant)
+    }
+
+
+def kept(service: str) -> set[str]:
+    return {xform_name(name) for name in KEPT[service] if (service, name) not in BOTOCORES_OWN}
+
+
+def test_every_service_module_is_looked_at() -> None:
+    modules = {path.stem for path in Path(rackctl.aws.__file__).parent.glob("*.py") if called(path.stem)}
+
+    # STS stays whole: botocore's providers of credentials call it as well.
+    assert modules == {*KEPT, "sts"} == {*SERVICES, "sts"}
+
+
+@pytest.mark.parametrize("service", KEPT)
+def test_each_operation_that_is_called_is_in_the_slice_and_no_other(service: str) -> None:
+    assert called(service), "no call was found: have they another form?"
+    assert called(service) - kept(service) == set(), REMEDY
+    assert kept(service) - called(service) == set(), "no longer called: take it out of KEPT and run `make models`"
+
+
+class Answering:
+    """Stands for a `Client`: answers each call with every member filled that a model has."""
+
+    def __init__(self, model: ServiceModel) -> None:
+        self._model = model
+        self._names = {xform_name(name): name for name in model.operation_names}
+
+    def __call__(self, operation: str, /, *, resource: str = "", **parameters: Any) -> dict[str, Any]:
+        if operation not in self._names:
+            pytest.fail(f"{operation} is not in the slice: {REMEDY}")
+        shape = self._model.operation_model(self._names[operation]).output_shape
+        return filled(shape, operation) if shape else {}
+
+    def pages(self, operation: str, /, *, resource: str = "", **parameters: Any) -> Any:
+        yield self(operation, **parameters)
+
+
+def filled(shape: Any, path: str) -> Any:
+    """Give a value of a shape, with all of its members, that depends on nothing but where it stands."""
+    match shape.type_name:
+        case "structure":
+            return {name: filled(member, f"{path}.{name}") for name, member in shape.members.items()}
+        case "list":
+            return [filled(shape.member, f"{path}[]")]
+        case "map":
+            return {"key": filled(shape.value, f"{path}{{}}")}
+        case "string" | "character":
+            return path
+        case "boolean":
+            return True
+        case "timestamp":
+            return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=len(path))
+        case "blob":
+            return BytesIO(path.encode()) if shape.serialization.get("streaming") else path.encode()
+        case _:
+            return len(path) + 1
+
+
+REF = LaunchTemplateRef("lt-0", "", "1")
+ARGUMENTS: dict[str, Any] = {
+    "str": "i-0",
+    "int": 1,
+    "bool": True,
+    "bytes": b"x",
+    "Sequence[str]": ["x"],
+    "Sequence[int]": [1],
+    "Mapping[str, str]": {"k": "v"},
+    "LaunchTemplateRef": REF,
+    "AutoScalingGroup": AutoScalingGroup("g", 0, 1, 1, launch_template=REF),
+    "Mapping[LaunchTemplateRef, str]": {REF: "2"},
+    "Literal['ACTIVE', 'DRAINING']": "ACTIVE",
+    "Literal['RUNNING', 'STOPPED']": "RUNNING",
+}
+
+
+def methods() -> list[tuple[str, str]]:
+    return [
+        (service, name)
+        for service, class_ in SERVICES.items()
+        for name, _ in inspect.getmembers(getattr(import_module(f"rackctl.aws.{service}"), class_), inspect.isfunction)
+        if not name.startswith("_")
+    ]
+
+
+def outcome(service: str, method: str, model: ServiceModel) -> Any:
+    """What a method makes of a full answer: its value, or the error that it raises, in words."""
+    bound = getattr(getattr(import_module(f"rackctl.aws.{service}"), SERVICES[service])(Answering(model)), method)
+    parameters = inspect.signature(bound).parameters.values()
+    by_position = [ARGUMENTS[p.annotation] for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    by_name = {p.name: ARGUMENTS[p.annotation] for p in parameters if p.kind is p.KEYWORD_ONLY}
+    try:
+        result = bound(*by_position, **by_name)
+        return list(result) if inspect.isgenerator(result) else result
+    except Exception as error:  # noqa: BLE001 - compared with the other's
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize(("service", "method"), methods())
+def test_each_method_makes_the_same_of_a_slice_as_of_the_whole_model(service: str, method: str) -> None:
+    expected = outcome(service, method, whole(service))
+
+    assert not str(expected).startswith(("KeyError", "TypeError", "AttributeError")), expected
+    assert outcome(service, method, sliced(service)) == expected, REMEDY
+
+
+@pytest.mark.parametrize("service", KEPT)
+def test_each_part_of_an_answer_that_is_kept_is_one_that_the_source_names(service: str) -> None:
+    # Some are read by a function of another service's module.
+    named = {node.value for name in KEPT for node in ast.walk(source(name)) if isinstance(node, ast.Constant)}
+    paging = Loader().load_service_model(service, "paginators-1")["pagination"]
+
+    for operation, paths in KEPT[service].items():
+        tokens = {paging[operation]["output_token"]} if operation in paging else set()
+        for path in paths:
+            if (service, operation) not in BOTOCORES_OWN:
+                assert set(path.split(".")) <= named | tokens, f"{operation}: {path} is used by nothing"
+
+
+def is_subset(part: Any, of: Any) -> bool:
+    if isinstance(part, dict):
+        return isinstance(of, dict) and all(key in of and is_subset(value, of[key]) for key, value in part.items())
+    if isinstance(part, list) and part and isinstance(part[0], dict):
+        return len(part) == len(of) and all(map(is_subset, part, of))
+    return bool(part == of)
+
+
+@pytest.mark.parametrize("name", ["service-2", "paginators-1"])
+@pytest.mark.parametrize("service", KEPT)
+def test_a_slice_is_a_subset_of_the_model_it_was_cut_from(service: str, name: str) -> None:
+    loader = SlicedLoader(None)
+    version = Loader().determine_latest_version(service, name)
+    slice_, path = loader.load_data_with_path(f"{service}/{version}/{name}")
+
+    assert path.startswith(str(SLICES))
+    assert is_subset(slice_, Loader().load_service_model(service, name))
+
+
+def test_the_endpoints_are_a_subset_and_count_as_botocores_own() -> None:
+    loader = SlicedLoader(None)
+    slice_, path = loader.load_data_with_path("endpoints")
+
+    assert loader.is_builtin_path(path)
+    for part, of in zip(slice_["partitions"], Loader().load_data("endpoints")["partitions"], strict=True):
+        assert is_subset(part, of)
+
+
+def test_the_slices_are_what_the_generator_makes_of_the_installed_botocore() -> None:
+    assert SLICES.is_dir(), f"there are no slices for botocore {botocore.__version__}: run `make models`"
+    full = Loader()
+    # A slice is read by itself here: to what it loads, botocore adds the "extras" of its own directory.
+    loader = Loader([str(SLICES)], include_default_search_paths=False, include_default_extras=False)
+    assert loader.load_data("endpoints") == endpoints_slice(full.load_data("endpoints"))
+    for service, operations in KEPT.items():
+        for name, cut in (
+            ("service-2", service_slice(full.load_service_model(service, "service-2"), operations)),
+            ("paginators-1", paginators_slice(full.load_service_model(service, "paginators-1"), operations)),
+        ):
+            assert loader.load_service_model(service, name) == cut, "stale: run `make models`"
+
+
+def test_a_path_that_the_model_does_not_have_is_refused() -> None:
+    model = Loader().load_service_model("kms", "service-2")
+
+    with pytest.raises(KeyError):
+        service_slice(model, {"Decrypt": ("Plaintxt",)})
+
+
+def client(service: str, loader: Loader) -> Any:
+    session = botocore.session.Session()
+    session.register_component("data_loader", loader)
+    return session.create_client(
+        service, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x", config=Config()
+    )
+
+
+def test_without_slices_for_the_installed_botocore_its_whole_models_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rackctl.aws.models.SLICES", SLICES.with_name("botocore-0.0"))
+    made = client("ecs", SlicedLoader(None))
+
+    assert made.meta.service_model.operation_names == whole("ecs").operation_names
+
+
+def test_a_users_own_models_come_before_the_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "models" / "ecs" / "2014-11-13"
+    directory.mkdir(parents=True)
+    (directory / "service-2.json").write_text('{"metadata": {"serviceId": "mine"}}', encoding="utf-8")
+    monkeypatch.setenv("MODELS", str(tmp_path / "models"))
+
+    loader = SlicedLoader("$MODELS")
+
+    assert loader.load_service_model("ecs", "service-2") == {"metadata": {"serviceId": "mine"}}
+    assert loader.load_service_model("kms", "service-2")["operations"].keys() == KEPT["kms"].keys()
+
+
+@pytest.mark.parametrize("service", [*KEPT, "sts"])
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])
+def test_a_client_finds_the_endpoint_that_it_finds_with_whole_models(service: str, region: str) -> None:
+    def endpoint(loader: Loader) -> tuple[str, str, str]:
+        session = botocore.session.Session()
+        session.register_component("data_loader", loader)
+        made = session.create_client(service, region_name=region, aws_access_key_id="x", aws_secret_access_key="x")
+        return made.meta.endpoint_url, made.meta.region_name, made._request_signer.region_name
+
+    assert endpoint(SlicedLoader(None)) == endpoint(Loader())
+
+
+def test_sts_keeps_what_botocore_needs_to_assume_a_role() -> None:
+    assert hasattr(client("sts", SlicedLoader(None)), "assume_role_with_web_identity")
