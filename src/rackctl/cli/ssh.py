@@ -154,7 +154,7 @@ def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
     """
     from rackctl.ssh.background import in_background
 
-    importing = in_background(_import_paramiko)
+    importing = in_background(import_paramiko)
     rack = invocation.rack
     tags = None if all(map(rack.is_given, _FROM_TAGS)) else in_background(lambda: rack.tags)
     instance = invocation.cluster.match(ec2_instance_id)
@@ -162,21 +162,25 @@ def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
         # What went wrong with them is raised where one is needed.
         tags.exception()
 
+    from rackctl.ssh.dial import dial
     from rackctl.ssh.reach import reach
 
     target = reach(rack, instance)
+    link = in_background(lambda: dial(target))
+    check = host_key_check(invocation, instance)
     importing.result()
     from rackctl.ssh.connect import connect
 
-    return connect(target, lambda: invocation.keys.fetch(instance.key_name), host_key_check(invocation, instance))
+    return connect(target, lambda: invocation.keys.fetch(instance.key_name), check, link=link)
 
 
 # The settings that a login needs, and that tags of the cluster may give.
 _FROM_TAGS = ("address", "bucket", "kms_key", "prefix", "ssh_port", "ssh_user")
 
 
-def _import_paramiko() -> None:
-    pass
+def import_paramiko() -> None:
+    """Import what a session needs, which takes as long as an answer of AWS."""
+    import rackctl.ssh.session  # noqa: F401 - what the import leaves behind is the point
 
 
 def host_key_check(invocation: Invocation, instance: Instance, notify: Callable[[str], None] = note) -> HostKeyCheck:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,18 +10,23 @@ from typing import TYPE_CHECKING, Protocol
 
 from rackctl.errors import SshError
 from rackctl.ssh.background import in_background
+from rackctl.ssh.dial import Link, dial
 from rackctl.ssh.host_keys import HostKey
 from rackctl.ssh.paramiko_below import Transport, load_private_key, paramiko
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from rackctl.ssh.host_keys import HostKeyCheck
     from rackctl.ssh.reach import Target
 
-CONNECT_TIMEOUT = 15.0
 # A proxy may ask its user for a password, or start a session with AWS, before the server is heard.
 _PROXY_TIMEOUT = 120.0
+
+
+class LoginRefused(SshError):
+    """The server was reached, and does not take the key."""
 
 
 class Identity(Protocol):
@@ -47,10 +50,10 @@ class Keepalive:
 class Connection:
     """An authenticated connection to an instance. Close it, or use it as a context manager."""
 
-    def __init__(self, target: Target, transport: Transport, proxy: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, target: Target, transport: Transport, link: Link) -> None:
         self.target = target
         self.transport = transport
-        self._proxy = proxy
+        self._link = link
         self._closed = threading.Event()
         self._given_up = False
 
@@ -82,7 +85,7 @@ class Connection:
             return
         self._closed.set()
         self.transport.close()
-        _end(self._proxy)
+        self._link.close()
 
     def keep_alive(self, keepalive: Keepalive) -> None:
         """Watch the server from now on, and close the connection when it has gone."""
@@ -107,14 +110,16 @@ def connect(
     identity: Callable[[], Identity],
     check: HostKeyCheck,
     *,
+    link: Future[Link] | None = None,
     keepalive: Keepalive = Keepalive(),
 ) -> Connection:
     """Connect and log in, offering nothing but the one key.
 
-    ``identity`` is asked for the key while the connection is being made; what it raises is raised here. The host
-    key is accepted or refused before anything is sent that the user has. Raises SshError.
+    ``link`` is what `dial` gives, where that was begun before. ``identity`` is asked for the key while the connection
+    is being made; what it raises is raised here. The host key is accepted or refused before anything is sent that the
+    user has. Raises SshError.
     """
-    opening = in_background(lambda: _open(target, check))
+    opening = in_background(lambda: _open(target, check, link.result() if link else dial(target)))
     try:
         key = identity()
         try:
@@ -136,13 +141,12 @@ def connect(
 
 def introduce(target: Target, check: HostKeyCheck) -> None:
     """Have an instance's host key checked, and pinned, without logging in. Raises SshError."""
-    _open(target, check).close()
+    _open(target, check, dial(target)).close()
 
 
-def _open(target: Target, check: HostKeyCheck) -> Connection:
-    sock, proxy = _start_proxy(target) if target.proxy else (_dial(target), None)
-    transport = Transport(sock)
-    if proxy:
+def _open(target: Target, check: HostKeyCheck, link: Link) -> Connection:
+    transport = Transport(link.sock)
+    if link.proxy:
         transport.banner_timeout = _PROXY_TIMEOUT
     try:
         options = transport.get_security_options()
@@ -151,71 +155,19 @@ def _open(target: Target, check: HostKeyCheck) -> Connection:
             *(name for name in first if name in options.key_types),
             *(name for name in options.key_types if name not in first),
         )
-        with translated(target, proxy):
+        with translated(target, link):
             transport.start_client()
             presented = transport.get_remote_server_key().asbytes()
         check.accept(HostKey.of(presented))
     except BaseException:
         transport.close()
-        sock.close()
-        _end(proxy)
+        link.close()
         raise
-    return Connection(target, transport, proxy)
+    return Connection(target, transport, link)
 
 
 # One RSA key serves several signature algorithms (RFC 8332).
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
-
-
-def _dial(target: Target) -> socket.socket:
-    where = (target.host, target.port)
-    try:
-        sock = socket.create_connection(where, timeout=CONNECT_TIMEOUT)
-    except ConnectionRefusedError as error:
-        raise SshError(
-            f"{target} refused the connection",
-            hint="its SSH server is not up (yet), or listens on another port: see --port",
-        ) from error
-    except TimeoutError as error:
-        raise SshError(
-            f"{target} did not answer within {CONNECT_TIMEOUT:g} s",
-            hint="does its security group let you in? Otherwise try --address, --jump or --via ssm",
-        ) from error
-    except OSError as error:
-        raise SshError(
-            f"{target} cannot be reached: {error.strerror or error}", hint="try --address, --jump or --via ssm"
-        ) from error
-    # A keystroke is to go out at once; paramiko leaves that to whoever makes the socket.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return sock
-
-
-def _start_proxy(target: Target) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """Start the proxy command on one end of a socket pair; its stderr is ours.
-
-    paramiko.ProxyCommand spins when its process has died, never reads its stderr, and leaves it a zombie.
-    """
-    assert target.proxy
-    ours, theirs = socket.socketpair()
-    with theirs:
-        try:
-            return ours, subprocess.Popen(target.proxy.argv, stdin=theirs.fileno(), stdout=theirs.fileno())
-        except OSError as error:
-            ours.close()
-            raise SshError(f"cannot run `{target.proxy.shown}`: {error.strerror}") from error
-
-
-def _end(proxy: subprocess.Popen[bytes] | None) -> None:
-    """End a proxy as OpenSSH does, by a SIGHUP, and wait for it."""
-    if proxy is None:
-        return
-    proxy.send_signal(signal.SIGHUP)
-    try:
-        proxy.wait(timeout=2)
-    except subprocess.TimeoutExpired:
-        proxy.kill()
-        proxy.wait()
 
 
 def _log_in(connection: Connection, key_name: str, private: paramiko.PKey) -> None:
@@ -226,41 +178,36 @@ def _log_in(connection: Connection, key_name: str, private: paramiko.PKey) -> No
         except paramiko.BadAuthenticationType as error:
             further = error.allowed_types
         except paramiko.AuthenticationException as error:
-            raise SshError(
+            raise LoginRefused(
                 f"{target} did not let {target.user} in with the key {key_name}",
                 hint="does its image have another user? See --user; "
                 "`rackctl instances -o wide` shows which key each instance was launched with",
             ) from error
     if further:
-        raise SshError(
+        raise LoginRefused(
             f"{target} wants more of {target.user} than a key: {', '.join(further)}",
             hint="its sshd_config must allow a login by public key alone",
         )
 
 
 @contextmanager
-def translated(target: Target, proxy: subprocess.Popen[bytes] | None = None) -> Iterator[None]:
+def translated(target: Target, link: Link | None = None) -> Iterator[None]:
     """Turn whatever paramiko raises inside, EOFError and OSError among it, into an SshError."""
     try:
         yield
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise SshError(f"{target} and rackctl have no algorithm in common: {error}") from error
     except (paramiko.SSHException, EOFError, OSError) as error:
-        raise SshError(*_what_went_wrong(target, proxy, error)) from error
+        raise SshError(_what_went_wrong(target, link, error)) from error
 
 
-def _what_went_wrong(target: Target, proxy: subprocess.Popen[bytes] | None, error: Exception) -> tuple[str]:
-    if proxy:
-        try:
-            status = proxy.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            pass
-        else:
-            ended = f"with status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"
-            return (f"{target} cannot be reached: the command ended {ended}",)
+def _what_went_wrong(target: Target, link: Link | None, error: Exception) -> str:
+    if link and (status := link.proxy_status(patience=1)) is not None:
+        ended = f"with status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"
+        return f"{target} cannot be reached: the command ended {ended}"
     text = " ".join(str(error).split())
     if "protocol banner" in text or "protocol version" in text:
-        return (f"{target} does not answer as an SSH server does",)
+        return f"{target} does not answer as an SSH server does"
     if not text or isinstance(error, EOFError | OSError):
-        return (f"{target} closed the connection before the login",)
-    return (f"{target}: {text}",)
+        return f"{target} closed the connection before the login"
+    return f"{target}: {text}"

@@ -8,10 +8,8 @@ import fcntl
 import hashlib
 import os
 import re
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rackctl.errors import AccessDenied, RackctlError, SshError
@@ -20,6 +18,7 @@ from rackctl.ssh.background import in_background
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
+    from pathlib import Path
 
 Mode = Literal["strict", "first-use", "off"]
 
@@ -100,15 +99,12 @@ class HostKeyFile:
             os.close(lock)
 
     def _write(self, lines: Iterable[str]) -> None:
-        # mkstemp makes it 0600.
-        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix="host_keys.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as new:
-                new.writelines(f"{line}\n" for line in lines)
-            Path(name).replace(self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        # Nobody else writes one, under the lock; what a killed process may have left is overwritten.
+        new = self.path.with_name("host_keys.new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        new.replace(self.path)
 
     def _unusable(self, verb: str, error: Exception) -> RackctlError:
         return RackctlError(

@@ -1,0 +1,95 @@
+"""The bytes' way to an instance's SSH server: a TCP connection, or a command that leads there.
+
+Apart from `connect`, so that a server can get ready while paramiko is still being imported.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from rackctl.errors import SshError
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from rackctl.ssh.reach import Target
+
+CONNECT_TIMEOUT = 15.0
+
+
+class Link:
+    """A socket that leads to a server, and the proxy command behind it, if any. Close it."""
+
+    def __init__(self, sock: socket.socket, proxy: subprocess.Popen[bytes] | None = None) -> None:
+        self.sock = sock
+        self.proxy = proxy
+
+    def close(self) -> None:
+        """Close the socket; end the proxy as OpenSSH does, by a SIGHUP, and wait for it."""
+        self.sock.close()
+        if self.proxy is None or self.proxy.poll() is not None:
+            return
+        self.proxy.send_signal(signal.SIGHUP)
+        if self.proxy_status(patience=2) is None:
+            self.proxy.kill()
+            self.proxy.wait()
+
+    def proxy_status(self, *, patience: float) -> int | None:
+        """Give how the proxy has ended, waiting so many seconds for it; None while it runs, or where there is none."""
+        if self.proxy is None:
+            return None
+        from subprocess import TimeoutExpired
+
+        try:
+            return self.proxy.wait(patience)
+        except TimeoutExpired:
+            return None
+
+
+def dial(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Link:
+    """Connect to a server, or start what leads to it. Raises SshError, with the remedy."""
+    return _start_proxy(target) if target.proxy else Link(_connect(target, timeout))
+
+
+def _connect(target: Target, timeout: float) -> socket.socket:
+    # As bytes, the name of a host is not taken for one that might need IDNA, whose codec is slow to import.
+    host = target.host.encode() if target.host.isascii() else target.host
+    try:
+        sock = socket.create_connection((host, target.port), timeout=timeout)  # type: ignore[arg-type]
+    except ConnectionRefusedError as error:
+        raise SshError(
+            f"{target} refused the connection",
+            hint="its SSH server is not up (yet), or listens on another port: see --port",
+        ) from error
+    except TimeoutError as error:
+        raise SshError(
+            f"{target} did not answer within {timeout:g} s",
+            hint="does its security group let you in? Otherwise try --address, --jump or --via ssm",
+        ) from error
+    except OSError as error:
+        raise SshError(
+            f"{target} cannot be reached: {error.strerror or error}", hint="try --address, --jump or --via ssm"
+        ) from error
+    # A keystroke is to go out at once; paramiko leaves that to whoever makes the socket.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return sock
+
+
+def _start_proxy(target: Target) -> Link:
+    """Start the proxy command on one end of a socket pair; its stderr is ours.
+
+    paramiko.ProxyCommand spins when its process has died, never reads its stderr, and leaves it a zombie.
+    """
+    import subprocess
+
+    assert target.proxy
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            return Link(ours, subprocess.Popen(target.proxy.argv, stdin=theirs.fileno(), stdout=theirs.fileno()))
+        except OSError as error:
+            ours.close()
+            raise SshError(f"cannot run `{target.proxy.shown}`: {error.strerror}") from error
