@@ -40,6 +40,7 @@ def _list_options(command: Callable[..., Any]) -> Callable[..., Any]:
     invoke_without_command=True,
     lazy={
         "forget-host-key": ("rackctl.cli.ssh:forget_host_key", "Forget the host keys pinned for an instance."),
+        "keyroll": ("rackctl.cli.keyroll:keyroll", "Replace all instances, with a new SSH key."),
         "terminate": ("rackctl.cli.terminate:terminate", "Terminate an instance; its group replaces it."),
         "ssh": ("rackctl.cli.ssh:ssh", "Log in to an instance, or run a command on it."),
     },

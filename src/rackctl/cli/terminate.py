@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import click
 
 from rackctl.cli.completion import complete_instance
+from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:
     from rackctl.cluster import Cluster
     from rackctl.model import AutoScalingGroup, Instance
-
-_UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-class Duration(click.ParamType[float]):
-    """A length of time such as 90s, 15m or 1h30m, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        text = str(value)
-        if not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", text) or not text:
-            self.fail(f'"{text}" is not a length of time such as 90s, 15m or 1h30m', param, ctx)
-        return float(sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)([hms])", text)))
 
 
 @click.command(cls=RackCommand)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from rackctl import keys as ssh_keys
@@ -97,7 +98,7 @@ class Keyroll:
         self._keys = keys
         self._clock = clock
         self._prove = prove
-        self._stop = stop or StopRequest()
+        self._stop = StopRequest() if stop is None else stop
 
     # What is, and what would be
 
@@ -258,9 +259,9 @@ class Keyroll:
             yield from steps(run, replacer)
         except StopNow:
             self._leave(run, replacer, "it was asked to stop")
-            name = "SIGTERM" if run.stop_signal == 15 else "an interrupt"
+            name = Signals(run.stop_signal).name
             raise RollStopped(
-                f"stopped by {name}: {self._so_far(run)}", signal=run.stop_signal, hint=self._way_on(run)
+                f"stopped by {name}. {self._so_far(run)}", signal=run.stop_signal, hint=self._way_on(run)
             ) from None
         except JournalLost:
             raise
@@ -271,6 +272,9 @@ class Keyroll:
             self._leave(run, replacer, str(error))
             hint = f"{error.hint}\n  {self._way_on(run)}" if error.hint else self._way_on(run)
             raise RollIncomplete(f"{error}. {self._so_far(run)}", hint=hint) from error
+        except Exception as error:
+            self._leave(run, replacer, f"an error in rackctl itself: {error}")
+            raise
 
     def _undo(self, run: Run, replacer: Replacer, error: RackctlError) -> Iterator[Event]:
         """Give the rack back because of an error before any instance was drained, and raise that error."""

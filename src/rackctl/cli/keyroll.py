@@ -1,0 +1,272 @@
+"""`rackctl instances keyroll`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from rackctl.cli.duration import Duration
+from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, draws_on, note, pass_invocation
+from rackctl.errors import RackctlError, SshError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rackctl.cli.keyroll_view import View
+    from rackctl.keyroll.replace import Proof
+    from rackctl.keyroll.roll import Keyroll
+    from rackctl.keyroll.run import Event, StopRequest
+    from rackctl.model import Instance
+
+_REFUSED = 1
+
+# Options that may be changed in the middle of a roll, and those that only its beginning takes.
+_ALONG_THE_WAY = (
+    click.option("--batch", type=click.IntRange(1), metavar="N",
+                 help="How many instances may be on their way out at once.  [default: 1]"),
+    click.option("--surge/--no-surge", default=None,
+                 help="Launch new instances before old ones go, as far as the group's maximum size allows, or after.  "
+                 "[default: surge]"),
+    click.option("--drain-timeout", type=Duration(), metavar="TIME",
+                 help="How long the tasks of an instance may take to move before the roll stops.  [default: 15m]"),
+    click.option("--boot-timeout", type=Duration(), metavar="TIME",
+                 help="How long a new instance may take until it can take tasks.  [default: 15m]"),
+    click.option("--force", is_flag=True, default=None,
+                 help="Go on past a drain that times out or an agent that is off: what still runs there is ended."),
+    click.option("--stop-standalone", is_flag=True, default=None,
+                 help="Stop tasks that belong to no service, rather than wait for their end."),
+    click.option("--require-ssh", is_flag=True, default=None,
+                 help="Stop if the first new instance cannot be reached to prove the new key."),
+    click.option("--keep-old-keys", is_flag=True, default=None,
+                 help="Keep keys that nothing has any more."),
+)  # fmt: skip
+_AT_THE_BEGINNING = (
+    click.option("--key-type", type=click.Choice(["ed25519", "rsa"]), help="Type of the new key.  [default: ed25519]"),
+    click.option("--out-of-band", is_flag=True, default=None,
+                 help="Go around CloudFormation for a launch template that belongs to a stack."),
+    click.option("--reason", metavar="TEXT", help="Why; kept in the journal and with the key."),
+)  # fmt: skip
+_events = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    help="Format; json is one event a line on stdout.",
+)  # fmt: skip
+_document = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format."
+)
+
+
+def _with(*options: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True)
+@_with(*_ALONG_THE_WAY, *_AT_THE_BEGINNING, _events)
+@click.pass_context
+def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
+    """Replace every instance by one with a new SSH key, without anybody noticing.
+
+    The new key is made here, sealed by KMS and stored before anything else. New instances come before old ones
+    go, where the group's maximum size allows; the first one must accept the new key; old ones are drained, one at a
+    time, before they are terminated. Whatever ends it, `status` says where it stands, `resume` goes on from any
+    machine and `abort` gives the rack back.
+
+    \b
+    Examples:
+      rackctl instances keyroll plan
+      rackctl instances keyroll --reason 'a laptop was lost'
+      rackctl instances keyroll --batch 5 --drain-timeout 30m
+    """
+    if ctx.invoked_subcommand is not None:
+        given = [p for p in ctx.params if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
+        if given:
+            option = f"--{given[0].replace('_', '-')}"
+            ctx.fail(f"{option} stands before `{ctx.invoked_subcommand}`; put it after, if that takes it.")
+        return
+    invocation = ctx.ensure_object(Invocation)
+    _roll(invocation, output, lambda roll: roll.start(_options(options)), begin="Rebooting instances...")
+
+
+@keyroll.command(cls=RackCommand)
+@_with(*_ALONG_THE_WAY, *_AT_THE_BEGINNING, _document)
+@pass_invocation
+def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
+    """Say what a keyroll with these options would do, and change nothing.
+
+    The exit status is 1 if it would be refused.
+    """
+    from rackctl.cli.keyroll_view import plan_fields, plan_text
+
+    made = _keyroll(invocation).plan(_options(options))
+    click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else plan_text(made))
+    if made.refusals:
+        click.get_current_context().exit(_REFUSED)
+
+
+@keyroll.command(cls=RackCommand)
+@_document
+@pass_invocation
+def status(invocation: Invocation, output: str) -> None:
+    """Say whether a keyroll is under way, who is at work on it, and how far it is."""
+    from rackctl.cli.keyroll_view import status_fields, status_text
+
+    found = _keyroll(invocation).status()
+    if output == "json":
+        click.echo(json.dumps(status_fields(found), indent=2))
+    else:
+        click.echo(status_text(found, invocation.rack.name))
+
+
+@keyroll.command(cls=RackCommand)
+@_with(*_ALONG_THE_WAY, _events)
+@pass_invocation
+def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
+    """Go on with a keyroll that has stopped or died, from this machine.
+
+    It goes on with the options that it was begun with, but for those given here.
+    """
+    _roll(invocation, output, lambda roll: roll.resume(**_given(options)), begin="Rebooting instances...")
+
+
+@keyroll.command(cls=RackCommand)
+@_with(*(option for option in _ALONG_THE_WAY[2:6]), _events)
+@pass_invocation
+def abort(invocation: Invocation, /, output: str, **options: Any) -> None:
+    """End a keyroll that has stopped or died, and give the rack back.
+
+    The groups launch with the old key again and have their old capacity and processes; what is being drained is
+    active again. Instances that have been replaced keep the new key, which is kept for them.
+    """
+    _roll(invocation, output, lambda roll: roll.abort(**_given(options)), begin="")
+
+
+@keyroll.command(cls=RackCommand)
+@click.option("--force", is_flag=True, help="Even from one that seems to be at work.")
+@pass_invocation
+def unlock(invocation: Invocation, force: bool) -> None:
+    """Take a keyroll from the process that holds it, so that `resume` or `abort` can have it.
+
+    One that has died needs no unlocking once nothing has been heard of it for five minutes.
+    """
+    journal = _keyroll(invocation).unlock(force=force)
+    note(f"unlocked the keyroll begun at {journal.started}; go on with `resume` or `abort`")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _options(options: dict[str, Any]) -> Any:
+    from rackctl.keyroll.journal import RollOptions
+
+    return RollOptions(**_given(options))
+
+
+def _keyroll(invocation: Invocation, stop: StopRequest | None = None) -> Keyroll:
+    from rackctl.keyroll.roll import Keyroll
+
+    return Keyroll(
+        invocation.rack,
+        invocation.cluster,
+        invocation.keys,
+        invocation.clock,
+        prove=lambda instance: prove(invocation, instance),
+        stop=stop,
+    )
+
+
+class _Login:
+    def __init__(self, outcome: Literal["accepted", "refused", "unreachable"], detail: str = "") -> None:
+        self.outcome = outcome
+        self.detail = detail
+
+
+def prove(invocation: Invocation, instance: Instance) -> Proof:
+    """Log in to an instance with its own key, as `rackctl instances ssh` does."""
+    from rackctl.cli.ssh import host_key_check
+    from rackctl.ssh.connect import LoginRefused, connect
+    from rackctl.ssh.reach import reach
+
+    # What the group saw of it first may have been before it had an address.
+    current = next(invocation.rack.aws.ec2.instances_by_id([instance.ec2_instance_id]), instance)
+    try:
+        target = reach(invocation.rack, current)
+        with connect(target, lambda: invocation.keys.fetch(current.key_name), host_key_check(invocation, current)):
+            return _Login("accepted")
+    except LoginRefused as error:
+        return _Login("refused", str(error))
+    except SshError as error:
+        return _Login("unreachable", str(error))
+
+
+def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Keyroll], Iterator[Event]], *, begin: str) -> None:
+    """Do what yields events, and show them, until the end or a signal."""
+    from rackctl.keyroll.run import StopRequest
+
+    stop = StopRequest()
+    live = output != "json" and draws_on(sys.stderr, invocation.environment)
+    with _signals(stop, say=not live), _view(invocation, output, begin, stop, live=live) as view:
+        watched = True
+        try:
+            for event in begin_roll(_keyroll(invocation, stop)):
+                try:
+                    if watched:
+                        view.show(event)
+                except OSError:
+                    # Nobody reads on, or the terminal has gone: the roll is to stop where it safely can.
+                    watched, stop.signal = False, stop.signal or signal.SIGPIPE
+        except RackctlError as error:
+            if watched:
+                view.fail(error)
+            raise
+
+
+def _view(invocation: Invocation, output: str, begin: str, stop: StopRequest, *, live: bool) -> View:
+    from rackctl.cli.keyroll_view import JsonView, LineView, LiveView
+
+    if output == "json":
+        return JsonView(invocation.clock)
+    begun: list[bool] = []
+
+    def say_begin() -> None:
+        if begin and not begun:
+            begun.append(True)
+            click.echo(begin)
+            sys.stdout.flush()
+
+    if not live:
+        return LineView(say_begin)
+    from rich.console import Console
+
+    return LiveView(Console(stderr=True), invocation.clock, say_begin, lambda: bool(stop))
+
+
+@contextmanager
+def _signals(stop: StopRequest, *, say: bool) -> Iterator[None]:
+    """Have the first signal ask for a stop at a safe point, and the second end the process at once."""
+
+    def handle(number: int, _: object) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.signal = number
+        if say:
+            # Nothing buffered may be written to from a signal handler.
+            os.write(2, b"\nrackctl: stopping at the next safe point; once more to stop at once\n")
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
