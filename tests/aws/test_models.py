@@ -52,7 +52,7 @@ def source(service: str) -> ast.Module:
 def called(service: str) -> set[str]:
     """The operations that a service's module calls, by their Python names: ``self._call("x")``, ``….pages("x")``."""
     return {
-        node.args[0].value
+        str(node.args[0].value)
         for node in ast.walk(source(service))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).endswith(("._call", "._call.pages"))
@@ -133,6 +133,12 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
+def argument(annotation: str) -> Any:
+    if annotation not in ARGUMENTS:
+        pytest.fail(f"give ARGUMENTS a value for {annotation}")
+    return ARGUMENTS[annotation]
+
+
 def methods() -> list[tuple[str, str]]:
     return [
         (service, name)
@@ -146,8 +152,8 @@ def outcome(service: str, method: str, model: ServiceModel) -> Any:
     """What a method makes of a full answer: its value, or the error that it raises, in words."""
     bound = getattr(getattr(import_module(f"rackctl.aws.{service}"), SERVICES[service])(Answering(model)), method)
     parameters = inspect.signature(bound).parameters.values()
-    by_position = [ARGUMENTS[p.annotation] for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    by_name = {p.name: ARGUMENTS[p.annotation] for p in parameters if p.kind is p.KEYWORD_ONLY}
+    by_position = [argument(p.annotation) for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    by_name = {p.name: argument(p.annotation) for p in parameters if p.kind is p.KEYWORD_ONLY}
     try:
         result = bound(*by_position, **by_name)
         return list(result) if inspect.isgenerator(result) else result
