@@ -413,6 +413,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         self._terminal: Terminal | None = None
         self._pid = 0
         self._ended: int | None = None
+        self._over = False
         self._stdin: asyncio.WriteTransport | None = None
         self._outputs: dict[_Output, asyncio.ReadTransport] = {}
         self._paused = False
@@ -424,6 +425,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's name
         """Close our ends, of which a process hears as it does from OpenSSH: SIGHUP from a terminal, else SIGPIPE."""
+        self._over = True
         if self._stdin is not None:
             self._stdin.abort()
         for transport in self._outputs.values():
@@ -569,8 +571,10 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             self._channel.resume_reading()
 
     def _finish(self) -> None:
-        if self._ended is None or self._outputs or self._channel.is_closing():
+        # A channel whose outputs have ended calls itself closing; its exit status is still to be sent.
+        if self._ended is None or self._outputs or self._over:
             return
+        self._over = True
         if self._ended < 0:
             name = signals.Signals(-self._ended).name.removeprefix("SIG")
             self._channel.exit_with_signal(name)
