@@ -419,6 +419,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         self._paused = False
         self._early: list[bytes] = []
         self._early_eof = False
+        self._told_end = False
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         self._channel = cast("_Channel", chan)
@@ -426,7 +427,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's name
         """Close our ends, of which a process hears as it does from OpenSSH: SIGHUP from a terminal, else SIGPIPE."""
         self._over = True
-        if self._stdin is not None:
+        if self._stdin is not None and not self._stdin.is_closing():
             self._stdin.abort()
         for transport in self._outputs.values():
             transport.close()
@@ -465,6 +466,9 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             self._early.append(data)
         elif not self._stdin.is_closing():
             self._stdin.write(data)
+        elif not self._told_end and not self._channel.is_closing():
+            self._told_end = True
+            self._channel.tell_end_of_write()
 
     def eof_received(self) -> bool:
         if self._stdin is None:
@@ -563,10 +567,8 @@ class _Session(asyncssh.SSHServerSession[bytes]):
     def input_paused(self, *, paused: bool) -> None:
         self._channel.pause_reading() if paused else self._channel.resume_reading()
 
-    def input_ended(self, error: Exception | None) -> None:
-        """Hear that the process reads no more, while the client may still be sending."""
-        if error is not None and self._ended is None and not self._channel.is_closing() and self._terminal is None:
-            self._channel.tell_end_of_write()
+    def input_ended(self) -> None:
+        """Hear that the process reads no more: what still comes is for nobody."""
         if not self._channel.is_closing():
             self._channel.resume_reading()
 
@@ -581,7 +583,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         else:
             self._channel.exit(self._ended)
         if self._stdin is not None:
-            self._stdin.abort()
+            self._stdin.close()
 
 
 class _Output(asyncio.Protocol):
@@ -606,8 +608,8 @@ class _Input(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._session.input_paused(paused=False)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._session.input_ended(exc)
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
+        self._session.input_ended()
 
 
 class _Files(asyncssh.SFTPServer):
