@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +48,7 @@ class Ec2:
     def console_output(self, ec2_instance_id: str) -> str:
         """Give what the instance has written to its console; empty while EC2 has nothing yet."""
         answer = self._call("get_console_output", resource=ec2_instance_id, InstanceId=ec2_instance_id)
-        return base64.b64decode(answer.get("Output", "")).decode("utf-8", "replace")
+        return str(answer.get("Output", ""))  # botocore has decoded its base64 already
 
     def instances_with_key(self, key_names: Sequence[str]) -> Iterator[Instance]:
         """Yield the instances, of whatever rack, that were launched with one of these key pairs and still exist."""
