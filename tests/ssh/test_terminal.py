@@ -156,6 +156,7 @@ def test_suspend_inside(shell: Person) -> None:
     shell.expect("asleep\r\n")
     shell.type(b"\x1a")
     shell.expect("Stopped")
+    shell.expect("READY ")
     shell.type("kill %1; echo here\r")
     shell.expect("\nhere\r\n")
 
@@ -266,7 +267,6 @@ def test_continued_in_the_background_leaves_the_terminal_alone(local_shell: Pers
     os.kill(pid, signal.SIGSTOP)
     local_shell.expect("Stopped")
     local_shell.expect("LOCAL ")
-
     local_shell.type("bg; stty icanon echo; sleep 0.3; stty -a | grep -o ' icanon'\n")
     local_shell.expect("\n icanon\r\n")
 
@@ -276,11 +276,14 @@ def test_escapes_end_and_stop_it(local_shell: Person) -> None:
     local_shell.expect("end the session")
     local_shell.type("\r~\x1a")
     local_shell.expect("Stopped")
+    local_shell.expect("LOCAL ")
     local_shell.type("fg\n")
+    local_shell.until(lambda: local_shell.is_raw)
     local_shell.type("\r")
     local_shell.expect("READY ")
     local_shell.type("\r~.")
     local_shell.expect("was closed by ~.\r\n")
+    local_shell.expect("LOCAL ")
     local_shell.type("echo $?\n")
     local_shell.expect("255\r\n")
 

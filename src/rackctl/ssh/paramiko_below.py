@@ -94,6 +94,8 @@ class Packetizer(packet.Packetizer):
         self._sock = sock
         self._received = memoryview(b"")
         self._acknowledge_at_once = sys.platform == "linux" and sock.family in {socket.AF_INET, socket.AF_INET6}
+        # Streams that have been fed since their readers were last told.
+        self.fed: list[Stream] = []
         # How often the peer was seen to be there: it sent something, or took something after it had not for a while.
         self.signs_of_life = 0
 
@@ -123,6 +125,9 @@ class Packetizer(packet.Packetizer):
         return left
 
     def _receive(self, *, check_rekey: bool) -> bytes:
+        # A reader that is told of each packet takes the interpreter from the thread that decrypts the next.
+        while self.fed:
+            self.fed.pop().tell_reader()
         while True:
             if self.handshake_timed_out():
                 raise EOFError
@@ -255,17 +260,23 @@ class Transport(paramiko.Transport):
 class Stream:
     """One stream's received data; stands in for paramiko's BufferedPipe.
 
-    That one keeps an array, from whose front each read moves all the rest down.
+    That one keeps an array, from whose front each read moves all the rest down. This one's reader is told what is
+    there when nothing more can be had without waiting for the network.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fed: list[Stream]) -> None:
         self._ready = threading.Condition()
         self._pieces: deque[bytes] = deque()
         self._closed = False
+        self._fed = fed
 
     def feed(self, data: bytes) -> None:
+        self._pieces.append(data)
+        if self not in self._fed:
+            self._fed.append(self)
+
+    def tell_reader(self) -> None:
         with self._ready:
-            self._pieces.append(data)
             self._ready.notify()
 
     def read(self, nbytes: int, timeout: float | None = None) -> bytes:
@@ -302,8 +313,8 @@ def open_session(transport: Transport, window: int, listener: Callable[[str, str
     """Open a session's channel with a window of so many bytes. Raises what paramiko raises."""
     channel = transport.open_session(window_size=window)
     # Nothing is received on a session before its command or shell is asked for.
-    channel.in_buffer = Stream()  # type: ignore[assignment]
-    channel.in_stderr_buffer = Stream()  # type: ignore[assignment]
+    channel.in_buffer = Stream(transport.packetizer.fed)  # type: ignore[assignment]
+    channel.in_stderr_buffer = Stream(transport.packetizer.fed)  # type: ignore[assignment]
     transport.listen(channel, listener)
     return channel
 
