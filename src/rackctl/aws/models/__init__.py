@@ -29,6 +29,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "DescribeAutoScalingGroups": (
             "NextToken",
             "AutoScalingGroups.AutoScalingGroupName",
+            "AutoScalingGroups.AvailabilityZones",
             "AutoScalingGroups.MinSize",
             "AutoScalingGroups.MaxSize",
             "AutoScalingGroups.DesiredCapacity",
