@@ -168,6 +168,7 @@ class AutoScalingGroup:
     mixed_instances_policy: Mapping[str, object] | None = None
     overrides: tuple[LaunchTemplateRef, ...] = ()
     warm_pool_size: int = 0
+    availability_zones: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -112,7 +112,7 @@ class WorldAws(FakeAws):
         )  # fmt: skip
 
     @reading
-    def instances_tagged(self, tags: Mapping[str, str]) -> list[Instance]:  # type: ignore[override]
+    def instances_tagged(self, tags: Mapping[str, str]) -> list[Instance]:
         found = map(self._instance, self.world.ec2.instances.values())
         return [i for i in found if tags.items() <= i.tags.items() and i.state != "terminated"]
 
@@ -281,6 +281,7 @@ class WorldAws(FakeAws):
                 "MixedInstancesPolicy": g.mixed_instances_policy,
                 "LaunchTemplate": g.launch_template,
                 "Tags": g.tags,
+                "AvailabilityZones": sorted({self.world.ec2.subnets[id_].availability_zone for id_ in g.subnets}),
             }
         )
 

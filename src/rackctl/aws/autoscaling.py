@@ -156,6 +156,7 @@ def _group(document: dict[str, Any]) -> AutoScalingGroup:
         mixed_instances_policy=policy,
         overrides=tuple(overrides),
         warm_pool_size=document.get("WarmPoolSize", 0),
+        availability_zones=tuple(document.get("AvailabilityZones", ())),
         tags=tags_of(document),
     )
 

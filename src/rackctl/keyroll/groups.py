@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rackctl.model import AutoScalingGroup, ContainerInstance, GroupInstance, Instance
     from rackctl.rack import Rack
 
@@ -103,6 +106,18 @@ class GroupState:
     def fresh(self, key_name: str) -> list[Member]:
         """The members that carry this key, or of which EC2 does not say yet."""
         return [m for m in self.alive if m.instance is None or m.key_name == key_name]
+
+    def zones(self, *, without: Collection[str] = ()) -> Counter[str]:
+        """Count its capacity by Availability Zone, some instances left out."""
+        zones = Counter(dict.fromkeys(self.group.availability_zones, 0))
+        zones.update(m.availability_zone for m in self.alive if m.ec2_instance_id not in without)
+        return zones
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether its zones are as even as they can be: else Auto Scaling moves instances between them."""
+        zones = self.zones().values()
+        return not zones or max(zones) - min(zones) <= 1
 
     def member(self, ec2_instance_id: str) -> Member | None:
         return next((m for m in self.members if m.ec2_instance_id == ec2_instance_id), None)

@@ -6,7 +6,6 @@ has just begun, has been interrupted anywhere, or has found that somebody else c
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rackctl.aws.errors import AwsError
@@ -64,7 +63,7 @@ class Replacer:
         self._drained: set[str] = set()
         self._said: dict[str, str] = {}
         self._since: dict[str, float] = {}
-        self._past: set[str] = set()
+        self._past: dict[str, set[str]] = {}
         self._failures: dict[str, str] = {}
         self._asked_activities = float("-inf")
 
@@ -73,7 +72,7 @@ class Replacer:
     def replace_all(self, record: GroupRecord) -> Iterator[Event]:
         """Replace every instance of a group that carries another key, and wait until what is new counts."""
         name = record.auto_scaling_group_name
-        self._past = {a.activity_id for a in self._run.aws.autoscaling.activities(name)}
+        self._past[name] = {a.activity_id for a in self._run.aws.autoscaling.activities(name)}
         self._failures = {}
         while True:
             self._run.checkpoint()
@@ -348,8 +347,13 @@ class Replacer:
             if not self._share(record, state) and not self._drains and not self._drained:
                 return
             if len(state.alive) < state.desired_capacity:
-                yield from self._lower_desired(record)
+                if not self._needs_what_is_missing(state):
+                    yield from self._lower_desired(record)
+                    continue
+                yield from self._failed_launches(name)
+                self._run.pause(len(state.members))
                 continue
+            self._since.pop("missing surplus", None)
             if self._share(record, state) > len(self._drains) + len(self._drained):
                 self._drain_surplus(state)
             for id_ in [*self._drains.ec2_instance_ids, *self._drained]:
@@ -360,6 +364,16 @@ class Replacer:
             yield from self._advance_surplus(record, state)
             if self._drains or self._drained:
                 self._run.pause(len(state.members))
+
+    def _needs_what_is_missing(self, state: GroupState) -> bool:
+        """Whether a zone waits for an instance that is still to be launched, which then makes another one surplus.
+
+        Without it the zones would be uneven, and Auto Scaling would even them, undrained, once it may again. What
+        cannot be launched is not waited for: then Auto Scaling cannot do that either.
+        """
+        lasting = self._lasting("missing surplus")
+        hopeless = lasting > self._options.boot_timeout or len(self._failures) >= _LAUNCHES_FAILED
+        return not state.is_balanced and not hopeless
 
     def _drain_surplus(self, state: GroupState) -> None:
         """Choose what the group can best do without, in the zone that has most.
@@ -533,10 +547,12 @@ class Replacer:
         if now - self._asked_activities < _ACTIVITIES_EVERY:
             return
         self._asked_activities = now
-        for activity in reversed(self._run.aws.autoscaling.activities(group)):
-            if activity.activity_id in self._past or activity.status_code != "Failed":
+        activities = self._run.aws.autoscaling.activities(group)
+        past = self._past.setdefault(group, {activity.activity_id for activity in activities})
+        for activity in reversed(activities):
+            if activity.activity_id in past or activity.status_code != "Failed":
                 continue
-            self._past.add(activity.activity_id)
+            past.add(activity.activity_id)
             new = activity.status_message not in self._failures.values()
             self._failures[activity.activity_id] = activity.status_message
             if new:
@@ -549,6 +565,6 @@ def _tasks(member: Member) -> int:
 
 
 def _fullest_zones(state: GroupState, *, without: Collection[str] = ()) -> set[str]:
-    filled = Counter(m.availability_zone for m in state.alive if m.ec2_instance_id not in without)
-    most = max(filled.values(), default=0)
-    return {zone for zone, count in filled.items() if count == most}
+    zones = state.zones(without=without)
+    most = max(zones.values(), default=0)
+    return {zone for zone, count in zones.items() if count == most}

@@ -1,0 +1,145 @@
+"""A roll is cut off at each call that changes something, before and after it takes effect; then resumed, or aborted.
+
+The calls are those that a whole roll made, so that a new one is covered without anybody remembering it. Here AWS is a
+model in memory; tests/local/test_keyroll_chaos.py does the same to a process and a server.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rackctl.keyroll.journal import RollOptions
+from tests.fakes.world import OLD_KEY, Killed, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+JOURNAL = ("b", "rackctl/prod/roll.json")
+SCENES: dict[str, tuple[Callable[[], Scene], RollOptions]] = {
+    "surge": (lambda: Scene(3), RollOptions()),
+    "batch": (lambda: Scene(5), RollOptions(batch=2)),
+    "full": (lambda: Scene(3, max_size=3), RollOptions()),
+}
+
+
+def whole_roll(name: str) -> list[str]:
+    make, options = SCENES[name]
+    scene = make()
+    list(scene.roll.start(options))
+    return scene.aws.mutations
+
+
+def points() -> list[tuple[str, int, str, str]]:
+    return [
+        (name, number, call, moment)
+        for name in SCENES
+        for number, call in enumerate(whole_roll(name))
+        for moment in ("before", "after")
+    ]
+
+
+def killer(at: int, moment: str) -> Callable[[int, str, str], None]:
+    def interfere(number: int, name: str, when: str) -> None:
+        if (number, when) == (at, moment):
+            raise Killed(name)
+
+    return interfere
+
+
+def run_until_killed(scene: Scene, act: Callable[[], object], at: int, moment: str) -> bool:
+    """Do something, and tell whether it was cut off at its call of this number."""
+    kill = killer(len(scene.aws.mutations) + at, moment)
+    scene.aws.interfering.append(kill)
+    try:
+        act()
+    except Killed:
+        return True
+    finally:
+        scene.aws.interfering.remove(kill)
+    return False
+
+
+def assert_given_back(scene: Scene, capacity: int) -> None:
+    scene.clock.sleep(120)
+    assert scene.broken_promises == []
+    assert scene.group.desired == capacity
+    assert len(scene.key_names) == capacity
+    assert scene.group.suspended == {}
+    assert scene.draining == []
+    assert JOURNAL not in scene.aws.objects
+    named = {*scene.key_names, scene.template_in_use.data.get("KeyName")}
+    assert scene.key_pairs == named
+    assert set(scene.keys.names()) == named
+
+
+@pytest.mark.parametrize(("name", "number", "call", "moment"), points())
+def test_resume_finishes_a_roll_that_was_killed(name: str, number: int, call: str, moment: str) -> None:
+    make, options = SCENES[name]
+    scene = make()
+    capacity = scene.group.desired
+    assert run_until_killed(scene, lambda: list(scene.roll.start(options)), number, moment)
+    begun = JOURNAL in scene.aws.objects
+    scene.clock.sleep(400)
+
+    status = scene.roll.status()
+    assert (status is not None) == begun
+    if begun:
+        list(scene.roll.resume())
+        assert scene.old == []
+
+    assert_given_back(scene, capacity)
+
+
+@pytest.mark.parametrize(("name", "number", "call", "moment"), points())
+def test_abort_gives_back_a_rack_whose_roll_was_killed(name: str, number: int, call: str, moment: str) -> None:
+    make, options = SCENES[name]
+    scene = make()
+    capacity, version = scene.group.desired, scene.template_in_use.number
+    run_until_killed(scene, lambda: list(scene.roll.start(options)), number, moment)
+    scene.clock.sleep(400)
+
+    if JOURNAL in scene.aws.objects:
+        some_old = bool(scene.old)
+        list(scene.roll.abort())
+        if some_old:
+            assert scene.template_in_use.number == version
+
+    assert_given_back(scene, capacity)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_roll_that_is_killed_again_and_again_is_finished_or_given_back_all_the_same(seed: int) -> None:
+    chance = random.Random(seed)
+    make, options = SCENES[chance.choice(sorted(SCENES))]
+    scene = make()
+    capacity = scene.group.desired
+    run_until_killed(scene, lambda: list(scene.roll.start(options)), chance.randrange(2, 50), "after")
+    for _ in range(chance.randrange(1, 5)):
+        scene.clock.sleep(400)
+        if JOURNAL not in scene.aws.objects:
+            break
+        aborting = scene.roll.status().journal.phase == "aborting"  # type: ignore[union-attr]
+        way = scene.roll.abort if aborting or chance.random() < 0.3 else scene.roll.resume
+        run_until_killed(scene, lambda way=way: list(way()), chance.randrange(30), chance.choice(["before", "after"]))  # type: ignore[misc]
+    scene.clock.sleep(400)
+    if (status := scene.roll.status()) is not None:
+        list((scene.roll.abort if status.journal.phase == "aborting" else scene.roll.resume)())
+
+    assert_given_back(scene, capacity)
+
+
+def test_the_observer_sees_a_broken_promise() -> None:
+    # Without this, nothing above could fail for a service that dips.
+    scene = Scene(3)
+    victim = next(i for i in scene.old)
+    scene.world.autoscaling.terminate(victim, decrement=False)
+    other = next(i for i in scene.old if i != victim)
+    scene.world.autoscaling.terminate(other, decrement=False)
+
+    scene.clock.sleep(5)
+
+    assert scene.broken_promises
+    assert OLD_KEY in scene.key_names
