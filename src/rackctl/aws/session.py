@@ -50,7 +50,8 @@ class Aws:
         credentials: Credentials | None = None,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._region = region
+        # botocore reads AWS_DEFAULT_REGION alone; AWS's other SDKs read this one, and before that.
+        self._region = region or os.environ.get("AWS_REGION") or None
         self._profile = profile
         self._endpoint_url = endpoint_url
         self._credentials = credentials

@@ -154,7 +154,7 @@ def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
     """
     from rackctl.ssh.background import in_background
 
-    importing = in_background(import_paramiko)
+    importing = in_background(import_paramiko, finish=True)
     rack = invocation.rack
     tags = None if all(map(rack.is_given, _FROM_TAGS)) else in_background(lambda: rack.tags)
     instance = invocation.cluster.match(ec2_instance_id)

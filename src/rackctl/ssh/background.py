@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def in_background(work: Callable[[], T]) -> Future[T]:
-    """Do a piece of work in a daemon thread; ``result()`` waits for it and raises what it raised.
+def in_background(work: Callable[[], T], *, finish: bool = False) -> Future[T]:
+    """Do a piece of work in a thread; ``result()`` waits for it and raises what it raised.
 
-    An executor's threads are joined at exit, however long AWS or a server takes to answer; these are not.
+    An executor's threads are joined at exit, however long AWS or a server takes to answer; these are not, unless
+    they are to ``finish``: an interpreter that ends in the middle of importing a compiled module can crash.
     """
     future: Future[T] = Future()
 
@@ -25,5 +26,5 @@ def in_background(work: Callable[[], T]) -> Future[T]:
         except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
             future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=run, daemon=not finish).start()
     return future

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from tests.e2e.conftest import eventually, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.e2e.conftest import Shell
+
+HEADER = "ID AGENT STATUS STARTED PS CPU MEM"
+ROW = re.compile(r"i-[0-9a-f]{17}  on     active  (1 hour|\d+ minutes) ago +\d+ +\d+\.\d\d% +\d+\.\d\d%")
+
+
+def test_the_list_is_the_mirrored_documents_table(shell: Shell) -> None:
+    ran = shell("rackctl instances -r local")
+    header, *rows = ran.stdout.splitlines()
+    assert header.split() == HEADER.split()
+    assert len(rows) >= 3
+    assert any(ROW.fullmatch(row) for row in rows), rows
+    assert ran.stderr == ""
+
+
+def test_falling_back_on_the_local_rack_is_said_on_stderr(shell: Shell) -> None:
+    ran = shell("rackctl instances -o id")
+    assert "local rack" in ran.stderr
+    assert "local rack" not in ran.stdout
+
+
+def test_a_rack_without_instances_is_a_header_alone(shell: Shell) -> None:
+    _aws(shell)[1].create_cluster(clusterName="empty")
+    script = 'eval "$(rackctl local env)"; rackctl instances -r empty'
+    ran = shell(script)
+    assert ran.status == 0
+    assert ran.stdout.split() == HEADER.split()
+    assert shell.json(f"{script} -o json") == []
+
+
+def test_the_list_goes_through_awk(shell: Shell) -> None:
+    ran = shell("rackctl instances -r local | awk 'NR > 1 { print $1 }'")
+    assert ran.stdout.split() == shell.ids()
+
+
+def test_the_ids_go_through_xargs(shell: Shell) -> None:
+    ran = shell("rackctl instances -o id -r local | xargs -n1 echo id")
+    assert ran.stdout.splitlines() == [f"id {id_}" for id_ in shell.ids()]
+
+
+def test_a_pipe_that_closes_early_is_no_error(shell: Shell) -> None:
+    ran = shell("rackctl instances -r local | head -1; exit ${PIPESTATUS[1]}")
+    assert ran.status == 0
+    assert ran.stdout.split() == HEADER.split()
+    assert ran.stderr == ""
+
+
+@pytest.mark.parametrize("columns", [20, 80])
+def test_a_terminal_shows_the_same_table_at_any_width(shell: Shell, columns: int) -> None:
+    status, drawn = shell.on_terminal("rackctl instances -r local", columns=columns)
+    assert status == 0
+    assert drawn.replace("\r\n", "\n").splitlines()[0].split() == HEADER.split()
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+def test_no_colour_is_drawn_where_none_is_wanted(shell: Shell, term: str) -> None:
+    _, drawn = shell.on_terminal("NO_COLOR=1 rackctl instances -r local", term=term)
+    assert "\x1b" not in drawn
+
+
+def test_watching_redraws_in_place_on_a_terminal_and_ends_on_interrupt(shell: Shell) -> None:
+    script = "timeout --foreground -s INT 2 rackctl instances -r local --watch 0.2; echo status=$?"
+    _, drawn = shell.on_terminal(script)
+    assert drawn.count("\x1b[H") > 1
+    assert "status=124" in drawn or "status=130" in drawn
+    assert "Traceback" not in drawn
+
+
+def _aws(shell: Shell) -> tuple[Any, Any]:
+    given: Mapping[str, str] = settings(shell)
+    session = boto3.session.Session(
+        given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], region_name=given["AWS_REGION"]
+    )
+    url = given["AWS_ENDPOINT_URL"]
+    return session.client("ec2", endpoint_url=url), session.client("ecs", endpoint_url=url)
+
+
+def _seen_by_boto3(ec2: Any, ecs: Any) -> dict[str, tuple[Any, ...]]:
+    """Put together from boto3's own answers what the list says of each instance."""
+    arns = ecs.list_container_instances(cluster="local")["containerInstanceArns"]
+    described = ecs.describe_container_instances(cluster="local", containerInstances=arns)["containerInstances"]
+    registered = {c["ec2InstanceId"]: (c["status"], c["agentConnected"], c["runningTasksCount"]) for c in described}
+    filters = [
+        {"Name": "tag:Rack", "Values": ["local"]},
+        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped", "shutting-down"]},
+    ]
+    seen = {}
+    for reservation in ec2.describe_instances(Filters=filters)["Reservations"]:
+        for i in reservation["Instances"]:
+            ours = registered.get(i["InstanceId"], (None, False, None))
+            seen[i["InstanceId"]] = (i["State"]["Name"], i["PrivateIpAddress"], *ours)
+    return seen
+
+
+def _seen_by_rackctl(shell: Shell) -> dict[str, tuple[Any, ...]]:
+    keys = ("ec2_state", "private_ip", "ecs_status", "agent_connected", "running_tasks")
+    return {
+        i["id"]: tuple(i[key] for key in keys)
+        for i in shell.json("rackctl instances -o json")
+        if i["ec2_state"] != "terminated"
+    }
+
+
+# Over two seconds: an instance ends and another boots, sixty times faster than on AWS.
+def test_boto3_and_rackctl_agree_before_during_and_after_a_terminate(changing: Shell) -> None:
+    ec2, ecs = _aws(changing)
+
+    def agree() -> bool:
+        # The world moves between the two looks: what differs at one moment is the same at another.
+        before = _seen_by_boto3(ec2, ecs)
+        ours = _seen_by_rackctl(changing)
+        return ours == before or ours == _seen_by_boto3(ec2, ecs)
+
+    eventually(agree, "agreement before")
+    gone = changing.ids()[0]
+    ran = changing(f"rackctl instances terminate -r local {gone}")
+    assert (ran.status, ran.stdout) == (0, f'Successfully sent terminate to instance "{gone}"\n'), ran.stderr
+    eventually(agree, "agreement during")
+    again = changing(f"rackctl instances terminate -r local {gone}")
+    assert again.status in {0, 3}
+    assert "already" in again.stderr
+
+    def replaced() -> bool:
+        listed = changing.json("rackctl instances -o json --filter status=active --filter agent_connected=true")
+        return len(listed) == 3 and gone not in {i["id"] for i in listed}
+
+    eventually(replaced, "the replacement")
+    eventually(agree, "agreement after")
+
+
+# Over two seconds, for the same reason.
+def test_terminate_waits_until_the_replacement_can_take_tasks(changing: Shell) -> None:
+    gone = changing.ids()[0]
+    ran = changing(f"rackctl instances terminate -r local --drain --wait {gone}")
+    assert ran.status == 0, ran.stderr
+    assert ran.stdout == f'Successfully sent terminate to instance "{gone}"\n'
+    assert "drained" in ran.stderr
+    new = re.search(r"(i-[0-9a-f]{17}) is in service", ran.stderr)
+    assert new is not None, ran.stderr
+    listed = {i["id"]: i for i in changing.json("rackctl instances -o json")}
+    assert listed[new[1]]["status"] == "active"
+    assert listed[new[1]]["agent_connected"] is True
+
+
+def test_ssh_runs_a_command_and_passes_its_status_and_streams(shell: Shell) -> None:
+    command = "docker ps; wc -c; echo apart >&2; exit 7"
+    ran = shell(f"rackctl instances ssh -r local {shell.ids()[0]} '{command}'", stdin="12345")
+    assert ran.status == 7, ran
+    assert "CONTAINER ID" in ran.stdout
+    assert "amazon-ecs-agent" in ran.stdout
+    assert ran.stdout.split()[-1] == "5"
+    assert ran.stderr.splitlines()[-1] == "apart"
