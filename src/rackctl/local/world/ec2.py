@@ -13,7 +13,7 @@ from rackctl.local.world import timing
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rackctl.local.world.world import World
 
@@ -347,28 +347,3 @@ def _read_public_key(material: bytes) -> tuple[str, str, str]:
         md5 = hashlib.md5(der, usedforsecurity=False).hexdigest()
         return "rsa", text, ":".join(md5[at : at + 2] for at in range(0, 32, 2))
     raise Refused("InvalidKey.Format", "Key is not in valid OpenSSH public key format")
-
-
-def match_filters(
-    filters: Sequence[Mapping[str, Any]], values: Mapping[str, Sequence[str]], tags: Mapping[str, str]
-) -> bool:
-    """Tell whether a thing passes EC2-style filters, with ``*`` and ``?`` as wildcards. An unknown one is refused."""
-    from fnmatch import fnmatchcase
-
-    for filter_ in filters:
-        name, wanted = filter_["Name"], filter_.get("Values", [])
-        if len(wanted) > 200:
-            raise Refused(
-                "FilterLimitExceeded", "The maximum number of filter values specified on a single call is 200"
-            )
-        if name.startswith("tag:"):
-            have: Sequence[str] = [tags[name[4:]]] if name[4:] in tags else []
-        elif name == "tag-key":
-            have = list(tags)
-        elif name in values:
-            have = values[name]
-        else:
-            raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
-        if not any(fnmatchcase(one, pattern.replace("[", "[[]")) for one in have for pattern in wanted):
-            return False
-    return True

@@ -158,9 +158,10 @@ class World:
         instance = self.ec2.get(instance_id)
         found = self.ecs.registration_of(instance_id)
         tasks = [t for t in found[1].live() if t.started is not None] if found else []
+        agent_started = instance.launched + timing.SSH_UP / self.speed
         agent = Container(
             f"{int(instance_id[-12:], 16):012x}", "amazon/amazon-ecs-agent:latest", '"/agent"',
-            instance.launched + 20, instance.launched + 21, "", "ecs-agent",
+            agent_started, agent_started, "", "ecs-agent",
         )  # fmt: skip
         return [*(c for t in sorted(tasks, key=_age) for c in _containers_of(t)), agent]
 
