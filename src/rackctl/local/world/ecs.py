@@ -422,7 +422,8 @@ class Ecs:
             self._say(
                 service,
                 f"(service {service.name}) was unable to stop or start tasks during a deployment because of the "
-                "service deployment configuration. Update the minimumHealthyPercent or maximumPercent value and try again.",
+                "service deployment configuration. Update the minimumHealthyPercent or maximumPercent value and try "
+                "again.",
             )
 
     def _start_missing(self, cluster: Cluster, service: Service, missing: int, allowed: int) -> bool:
