@@ -53,7 +53,7 @@ class Connection:
     def __init__(self, target: Target, transport: Transport, link: Link) -> None:
         self.target = target
         self.transport = transport
-        self._link = link
+        self.link = link
         self._closed = threading.Event()
         self._given_up = False
 
@@ -84,8 +84,9 @@ class Connection:
         if self._closed.is_set():
             return
         self._closed.set()
+        self.transport.say_goodbye()
         self.transport.close()
-        self._link.close()
+        self.link.close()
 
     def keep_alive(self, keepalive: Keepalive) -> None:
         """Watch the server from now on, and close the connection when it has gone."""

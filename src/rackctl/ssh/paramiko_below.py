@@ -42,6 +42,7 @@ with _without("invoke"):
     from paramiko.common import (
         MSG_CHANNEL_REQUEST,
         cMSG_CHANNEL_REQUEST,
+        cMSG_DISCONNECT,
         cMSG_GLOBAL_REQUEST,
     )
 
@@ -245,6 +246,18 @@ class Transport(paramiko.Transport):
         message.add_byte(cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
         message.add_boolean(True)
+        self._send_if_it_can(message)
+
+    def say_goodbye(self) -> None:
+        """Tell the peer that this connection ends on purpose (RFC 4253, 11.1), where that would not mean waiting."""
+        message = paramiko.Message()
+        message.add_byte(cMSG_DISCONNECT)
+        message.add_int(_BY_APPLICATION)
+        message.add_string("disconnected by user")
+        message.add_string("")
+        self._send_if_it_can(message)
+
+    def _send_if_it_can(self, message: paramiko.Message) -> None:
         # Somebody who is held up in sending has this lock.
         if not self.clear_to_send_lock.acquire(blocking=False):
             return
@@ -255,6 +268,9 @@ class Transport(paramiko.Transport):
             return
         finally:
             self.clear_to_send_lock.release()
+
+
+_BY_APPLICATION = 11
 
 
 class Stream:

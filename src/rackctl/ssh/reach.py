@@ -79,13 +79,11 @@ def _way(rack: Rack) -> tuple[str, str]:
     """Find which setting leads to the instances, and its value: the one that was given nearest."""
     nearness = {"option": 0, "environment": 1, "config": 2}
     set_ = sorted((nearness[_origin(rack, name)], name) for name in _WAYS if rack[name])
-    nearest = [name for near, name in set_ if near == set_[0][0]]
+    nearest = [name for near, name in set_ if near == set_[0][0] and rack[name] != "none"]
     if len(nearest) > 1:
         told = " and ".join(f"{rack.setting(name).origin} ({name})" for name in nearest)
         raise UsageError(f"two ways to reach an instance are set: {told}", hint="leave one of them out")
-    if not nearest or rack[nearest[0]] == "none":
-        return "", ""
-    return nearest[0], rack[nearest[0]]
+    return (nearest[0], rack[nearest[0]]) if nearest else ("", "")
 
 
 def _origin(rack: Rack, name: str) -> str:

@@ -1,0 +1,195 @@
+"""Which address, port and user lead to an instance, and through what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rackctl.errors import SshError, UsageError
+from rackctl.rack import Rack, Value
+from rackctl.ssh.reach import reach
+from tests.ssh.entry import OneInstance
+from tests.test_cluster import A, ec2
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rackctl.ssh.reach import Target
+
+BOTH = replace(ec2(A), public_ip="203.0.113.9", private_ip="10.0.0.9")
+PRIVATE = replace(BOTH, public_ip="")
+
+
+def rack(origin: str = "config", **settings: str) -> Rack:
+    given = {name: Value(value, origin) for name, value in {"cluster": "prod", **settings}.items()}
+    return Rack(Value("prod", "test"), given, aws=OneInstance())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only directory of PATH, empty."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def install(directory: Path, *names: str) -> None:
+    for name in names:
+        (directory / name).touch(0o755)
+
+
+@pytest.mark.parametrize(
+    ("setting", "instance", "host"),
+    [
+        ("auto", BOTH, "203.0.113.9"),
+        ("auto", PRIVATE, "10.0.0.9"),
+        ("public", BOTH, "203.0.113.9"),
+        ("private", BOTH, "10.0.0.9"),
+    ],
+)
+def test_the_address(setting: str, instance: object, host: str) -> None:
+    target = reach(rack(address=setting), instance)  # type: ignore[arg-type]
+
+    assert (target.host, target.port, target.user, target.proxy) == (host, 22, "ec2-user", None)
+
+
+def test_auto_is_private_where_something_leads_there() -> None:
+    assert reach(rack(proxy_command="nc %h %p"), BOTH).host == "10.0.0.9"
+
+
+def test_user_and_port() -> None:
+    target = reach(rack(ssh_user="core", ssh_port="2222"), BOTH)
+
+    assert (target.user, target.port) == ("core", 2222)
+
+
+def test_no_address_names_the_one_there_is() -> None:
+    with pytest.raises(SshError, match="has no public address") as caught:
+        reach(rack(address="public"), PRIVATE)
+
+    assert "10.0.0.9" in caught.value.hint
+    with pytest.raises(SshError, match="has no address"):
+        reach(rack(), replace(PRIVATE, private_ip=""))
+
+
+@pytest.mark.parametrize("state", ["pending", "stopping", "stopped", "shutting-down", "terminated"])
+def test_an_instance_that_does_not_run_says_its_state(state: str) -> None:
+    with pytest.raises(SshError, match=f"{A} is {state}"):
+        reach(rack(), replace(BOTH, state=state))
+
+
+def proxy_of(target: Target) -> tuple[str, ...]:
+    assert target.proxy
+    return target.proxy.argv
+
+
+def test_the_proxy_command_is_expanded_and_given_to_the_users_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/bin/zsh")
+
+    target = reach(rack(proxy_command="lead %h %p %i %r 100%% %%h"), BOTH)
+
+    assert proxy_of(target) == ("/bin/zsh", "-c", f"exec lead 10.0.0.9 22 {A} ec2-user 100% %h")
+
+
+@pytest.mark.parametrize("command", ["nc %x", "nc %"])
+def test_an_unknown_token_of_the_proxy_command_is_refused(command: str) -> None:
+    with pytest.raises(UsageError, match="means nothing"):
+        reach(rack(proxy_command=command), BOTH)
+
+
+def test_a_user_that_a_shell_would_read_as_more_than_a_word_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot stand for %r"):
+        reach(rack(proxy_command="nc %r", ssh_user="a; rm -rf ~"), BOTH)
+
+
+@pytest.mark.parametrize(
+    ("jump", "argv"),
+    [
+        ("bastion", ("ssh", "-W", "10.0.0.9:22", "--", "bastion")),
+        ("ann@b.example:2200", ("ssh", "-W", "10.0.0.9:22", "-l", "ann", "-p", "2200", "--", "b.example")),
+        ("[2001:db8::1]:22", ("ssh", "-W", "10.0.0.9:22", "-p", "22", "--", "2001:db8::1")),
+    ],
+)
+def test_a_jump_host_is_openssh_with_the_users_own_configuration(
+    jump: str, argv: tuple[str, ...], programs: Path
+) -> None:
+    install(programs, "ssh")
+
+    assert proxy_of(reach(rack(jump=jump), BOTH)) == argv
+
+
+@pytest.mark.parametrize("jump", ["-oProxyCommand=x", "a b", "ann@", "host:port", "@host", "-l@host"])
+def test_what_is_no_jump_host_is_refused(jump: str, programs: Path) -> None:
+    install(programs, "ssh")
+
+    with pytest.raises(UsageError, match=r"\[user@\]host\[:port\]"):
+        reach(rack(jump=jump), BOTH)
+
+
+def test_session_manager(programs: Path) -> None:
+    install(programs, "aws", "session-manager-plugin")
+
+    target = reach(rack(via="ssm", profile="p", ssh_port="2222"), replace(PRIVATE, private_ip=""))
+
+    assert proxy_of(target) == (
+        *("aws", "ssm", "start-session", "--target", A, "--document-name", "AWS-StartSSHSession"),
+        *("--parameters", "portNumber=2222", "--region", "us-east-1", "--profile", "p"),
+    )
+
+
+def test_instance_connect_endpoint(programs: Path) -> None:
+    install(programs, "aws")
+
+    assert proxy_of(reach(rack(via="eice"), BOTH)) == (
+        *("aws", "ec2-instance-connect", "open-tunnel", "--instance-id", A, "--remote-port", "22"),
+        *("--region", "us-east-1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "installed", "missing"),
+    [
+        ({"via": "ssm"}, ("aws",), "session-manager-plugin"),
+        ({"via": "ssm"}, (), "aws"),
+        ({"via": "eice"}, (), "aws"),
+        ({"jump": "bastion"}, (), "ssh"),
+    ],
+)
+def test_a_missing_program_is_said_before_anything_is_tried(
+    settings: dict[str, str], installed: tuple[str, ...], missing: str, programs: Path
+) -> None:
+    install(programs, *installed)
+
+    with pytest.raises(SshError, match=f"`{missing}` is not installed"):
+        reach(rack(**settings), BOTH)
+
+
+def test_the_way_that_is_given_nearest_counts() -> None:
+    nearer = Rack(
+        Value("prod", "test"),
+        {
+            "cluster": Value("prod", "test"),
+            "address": Value("auto", "x"),
+            "ssh_user": Value("u", "x"),
+            "ssh_port": Value("22", "x"),
+            "via": Value("ssm", "/config.toml"),
+            "jump": Value("bastion", "RACKCTL_JUMP"),
+            "proxy_command": Value("from-option %h", "--proxy-command"),
+        },
+        aws=OneInstance(),  # type: ignore[arg-type]
+    )
+
+    assert proxy_of(reach(nearer, BOTH))[-1] == "exec from-option 10.0.0.9"
+
+
+def test_none_leads_straight_there() -> None:
+    target = reach(rack(proxy_command="none"), BOTH)
+
+    assert (target.host, target.proxy) == ("203.0.113.9", None)
+    assert proxy_of(reach(rack(proxy_command="nc %h", jump="none"), BOTH))[-1] == "exec nc 10.0.0.9"
+
+
+def test_two_ways_of_the_same_nearness_are_refused() -> None:
+    with pytest.raises(UsageError, match="two ways"):
+        reach(rack(jump="bastion", via="ssm"), BOTH)
