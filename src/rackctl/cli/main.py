@@ -90,6 +90,4 @@ def main() -> None:
     # that was imported, is a tenth of a short command's time.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    # The thread that asks AWS for the next page must not wait long for those that read the pages before.
-    sys.setswitchinterval(0.001)
     cli(prog_name="rackctl")
