@@ -117,14 +117,14 @@ def _chosen(containers: list[dict[str, Any]], asked: argparse.Namespace) -> list
 
 
 def _fields(container: dict[str, Any], asked: argparse.Namespace, now: float) -> dict[str, str]:
-    command = container["command"]
+    command = container["command"].strip('"')
     if asked.truncate and len(command) > 20:
         command = command[:19] + "…"
     created = time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(container["created"]))
     return {
         "ID": container["container_id"][: 12 if asked.truncate else 64],
         "Image": container["image"],
-        "Command": command,
+        "Command": f'"{command}"',
         "CreatedAt": created,
         "RunningFor": f"{_duration(now - container['created'])} ago",
         "Status": f"Up {_duration(now - container['started'])}",

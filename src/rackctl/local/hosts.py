@@ -191,10 +191,11 @@ class Hosts:
         return listener
 
     async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            connection, _ = await self._loop.sock_accept(listener)
-            connection.setblocking(False)
-            self._in_background(self._lead(connection))
+        with listener:
+            while True:
+                connection, _ = await self._loop.sock_accept(listener)
+                connection.setblocking(False)
+                self._in_background(self._lead(connection))
 
     async def _lead(self, connection: socket.socket) -> None:
         """Take a connection on to the host whose address its first line gives."""
@@ -389,7 +390,7 @@ class _Channel(asyncssh.SSHServerChannel[bytes]):
         return self._start_session(command=command.decode("utf-8", "surrogateescape"))
 
     def _process_subsystem_request(self, packet: SSHPacket) -> bool:
-        self._session = SSHServerStreamSession(None, self._session.file_server)
+        self._session = SSHServerStreamSession(None, self._session.file_server, sftp_version=3)
         self._session.connection_made(self)
         return super()._process_subsystem_request(packet)
 
@@ -454,7 +455,8 @@ class _Session(asyncssh.SSHServerSession[bytes]):
     def signal_received(self, signal: str) -> None:
         number = getattr(signals, f"SIG{signal}", None)
         if number is not None and self._pid and self._ended is None:
-            os.killpg(self._pid, number)
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just ending
+                os.killpg(self._pid, number)
 
     def break_received(self, msec: int) -> bool:  # noqa: ARG002 - asyncssh's name
         return False
@@ -564,13 +566,21 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             for transport in self._outputs.values():
                 transport.close()
 
-    def input_paused(self, *, paused: bool) -> None:
-        self._channel.pause_reading() if paused else self._channel.resume_reading()
+    def pause_input(self) -> None:
+        self._channel.pause_reading()
+
+    def resume_input(self) -> None:
+        # Not at once: the end of the input may be next, and asyncio's pipe does not bear being closed while it
+        # tells that it is ready.
+        self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._channel.is_closing():
+            self._channel.resume_reading()
 
     def input_ended(self) -> None:
         """Hear that the process reads no more: what still comes is for nobody."""
-        if not self._channel.is_closing():
-            self._channel.resume_reading()
+        self.resume_input()
 
     def _finish(self) -> None:
         # A channel whose outputs have ended calls itself closing; its exit status is still to be sent.
@@ -603,10 +613,10 @@ class _Input(asyncio.Protocol):
         self._session = session
 
     def pause_writing(self) -> None:
-        self._session.input_paused(paused=True)
+        self._session.pause_input()
 
     def resume_writing(self) -> None:
-        self._session.input_paused(paused=False)
+        self._session.resume_input()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
         self._session.input_ended()

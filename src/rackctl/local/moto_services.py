@@ -140,7 +140,12 @@ class MotoServices:
             raise Refused("KMSInvalidStateException", f"{key.arn} is {words}.")
 
     def _find_key(self, key_id: str | None) -> Any:
-        return self._kms.keys.get(self._kms.any_id_to_key_id(key_id)) if key_id else None
+        if not key_id:
+            return None
+        name = self._kms.get_alias_name(key_id)
+        if name.startswith("alias/") and not name.startswith("alias/aws/") and not self._kms.alias_exists(name):
+            raise Refused("NotFoundException", f"Alias arn:aws:kms:{self._region}:{ACCOUNT_ID}:{name} is not found.")
+        return self._kms.keys.get(self._kms.any_id_to_key_id(key_id))
 
     def _key_of_ciphertext(self, text: str | None) -> Any:
         # moto's ciphertexts begin with the id of their key.
