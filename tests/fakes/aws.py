@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from rackctl.aws.errors import AwsError
 from rackctl.aws.s3 import StoredObject
 from rackctl.errors import AccessDenied, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rackctl.aws.errors import AwsError
     from rackctl.model import (
         AutoScalingGroup,
         ContainerInstance,
@@ -119,6 +119,8 @@ class FakeAws:
 
     def terminate_instance(self, ec2_instance_id: str, *, decrement_desired_capacity: bool) -> None:
         self.calls.append(f"terminate {ec2_instance_id} decrement={decrement_desired_capacity}")
+        if self.instances[ec2_instance_id].is_going:
+            raise AwsError(f"{ec2_instance_id} is already being terminated", code="ValidationError")
         error, self.terminate_error = self.terminate_error, None
         if error is None or self.terminate_works_all_the_same:
             going = replace(self.instances[ec2_instance_id], state="shutting-down")
