@@ -1,0 +1,236 @@
+"""What rackctl relies on below paramiko's documented surface. A failure here says that paramiko has changed."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from rackctl.ssh import paramiko_below
+from rackctl.ssh.connect import Connection, connect
+from rackctl.ssh.paramiko_below import Packetizer, Stream, Transport, load_private_key
+from rackctl.ssh.session import Session
+from tests.ssh.test_connect import Key, check_of, ignore, run, target_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.ssh.sshd import Sshd
+
+
+@pytest.fixture
+def connection(sshd: Sshd, tmp_path: Path) -> Iterator[Connection]:
+    with connect(target_of(sshd), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path)) as made:
+        yield made
+
+
+def test_the_version_is_one_it_was_tested_with() -> None:
+    assert paramiko.__version__.split(".")[:2] == ["5", "1"], "run tests/ssh and benchmarks/ssh.py, then name it here"
+
+
+def test_importing_leaves_invoke_out_and_importable() -> None:
+    script = (
+        "import sys, rackctl.ssh.session; assert 'invoke' not in sys.modules; import invoke; print(invoke.__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+
+    assert result.stdout == "invoke\n"
+
+
+def test_nothing_else_of_ssh_needs_paramiko() -> None:
+    modules = ("rackctl.cli.ssh", *(f"rackctl.ssh.{name}" for name in ("reach", "host_keys", "terminal", "dial")))
+    check = "assert 'paramiko' not in sys.modules and 'boto3' not in sys.modules"
+
+    subprocess.run([sys.executable, "-c", f"import sys, {', '.join(modules)}; {check}"], check=True)
+
+
+def test_the_private_names_that_are_used_are_there(connection: Connection) -> None:
+    transport: Any = connection.transport
+    channel: Any = transport.open_session()
+
+    for name in ("_channel_handler_table", "_kex_info", "_send_message", "clear_to_send", "clear_to_send_lock"):
+        assert hasattr(transport, name)
+    for name in ("_event_pending", "_wait_for_event", "_handle_request", "in_buffer", "in_stderr_buffer"):
+        assert hasattr(channel, name)
+    assert hasattr(transport.packetizer, "_Packetizer__remainder")
+
+
+def test_what_is_overridden_is_what_paramiko_calls() -> None:
+    for ours, theirs, names in (
+        (Packetizer, paramiko.packet.Packetizer, ("read_all", "write_all")),
+        (Transport, paramiko.Transport, ("_send_user_message", "_parse_newkeys")),
+    ):
+        for name in names:
+            parameters = [inspect.signature(getattr(one, name)).parameters for one in (ours, theirs)]
+            assert len(parameters[0]) == len(parameters[1])
+    for name in ("feed", "read", "close", "read_ready", "__len__"):
+        assert hasattr(paramiko.buffered_pipe.BufferedPipe, name)
+        assert hasattr(Stream, name)
+
+
+def test_a_channel_is_driven_through_its_buffers_by_the_names_we_stand_in_for() -> None:
+    source = inspect.getsource(paramiko.Channel)
+
+    used = {part.split("(")[0] for part in source.split(".in_buffer.")[1:]}
+    # set_event serves fileno(), which is not used here.
+    assert used == {"read_ready", "read", "feed", "close", "set_event"}
+
+
+def test_the_algorithms_that_are_preferred_are_agreed_on(connection: Connection) -> None:
+    transport: Any = connection.transport
+
+    assert transport.local_cipher == transport.remote_cipher == "aes128-gcm@openssh.com"
+    assert transport.get_security_options().kex[:2] == ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org")
+    assert transport.host_key_type == "ssh-ed25519"
+
+
+def test_limits_of_rekeying_are_openssh_s(connection: Connection) -> None:
+    assert connection.transport.packetizer.REKEY_BYTES == 2**36
+    assert connection.transport.packetizer.REKEY_PACKETS == 2**31
+
+
+@pytest.fixture
+def counted(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> tuple[Connection, list[str]]:
+    """A connection that asks for new keys after 4 MiB of its own accord, and how often there were new ones."""
+    rekeyed: list[str] = []
+    transport = connection.transport
+    monkeypatch.setattr(transport.packetizer, "REKEY_BYTES", 4 << 20)
+    agreed = transport._parse_newkeys
+
+    def count(message: paramiko.Message) -> None:
+        rekeyed.append("new keys")
+        agreed(message)
+
+    handlers: Any = transport
+    monkeypatch.setitem(handlers._handler_table, paramiko.common.MSG_NEWKEYS, count)
+    return connection, rekeyed
+
+
+def test_new_keys_of_our_own_asking_while_the_channel_closes(counted: tuple[Connection, list[str]]) -> None:
+    # paramiko #822: its own thread waits for the new keys that it would have to receive.
+    connection, rekeyed = counted
+    for extra in (0, 1, 32_768, 100_000, 0, 0):
+        session = Session(
+            connection, f"head -c {(4 << 20) + extra} /dev/zero".encode(), stdin=None, stdout=ignore, stderr=ignore
+        )
+        assert session.wait() == 0
+    assert len(rekeyed) >= 4
+
+
+def test_what_the_transports_own_thread_sends_meanwhile_waits_for_the_new_keys() -> None:
+    ours, theirs = socket.socketpair()
+    sent: list[bytes] = []
+
+    class Watched(Transport):
+        def _send_message(self, message: paramiko.Message) -> None:
+            sent.append(message.asbytes())
+
+        def run(self) -> None:
+            hello = paramiko.Message()
+            hello.add_string("hello")
+            self._send_user_message(hello)
+            self.finished_without_waiting = not sent
+            self.clear_to_send.set()
+            self._send_user_message(hello)
+
+    with theirs:
+        transport = Watched(ours)
+        transport.start()
+        transport.join(10)
+        assert not transport.is_alive()
+        assert transport.finished_without_waiting
+        assert len(sent) == 1
+        ours.close()
+
+
+def test_a_packet_may_end_anywhere_in_what_was_read() -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0.1)
+    data = os.urandom(1 << 20)
+
+    def send() -> None:
+        with theirs:
+            theirs.sendall(data)
+
+    threading.Thread(target=send, daemon=True).start()
+    packetizer = Packetizer(ours)
+    got = bytearray()
+    step = 0
+    while len(got) < len(data):
+        step += 1
+        got += packetizer.read_all(min(1 + step * 997 % 40_000, len(data) - len(got)))
+    with pytest.raises(EOFError):
+        packetizer.read_all(1)
+    ours.close()
+
+    assert got == data
+
+
+def test_what_readline_has_read_beyond_the_line_is_read_next() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(b"SSH-2.0-x\r\nnext")
+        packetizer = Packetizer(ours)
+        assert packetizer.readline(1) == "SSH-2.0-x"
+        theirs.sendall(b" and more")
+        assert packetizer.read_all(8) == b"next and"
+        assert packetizer.read_all(5) == b" more"
+        ours.close()
+
+
+def test_a_stream_gives_whole_pieces_up_to_a_size_and_then_its_end() -> None:
+    fed: list[Stream] = []
+    stream = Stream(fed)
+    for piece in (b"aa", b"bbb", b"cccccc"):
+        stream.feed(piece)
+    assert (fed, len(stream), stream.read_ready()) == ([stream], 11, True)
+
+    assert stream.read(6) == b"aabbb"
+    assert stream.read(4) == b"cccc"
+    stream.close()
+    assert stream.read(4) == b"cc"
+    assert stream.read(4) == b""
+
+
+def test_a_stream_that_stays_silent_times_out() -> None:
+    with pytest.raises(TimeoutError):
+        Stream([]).read(1, timeout=0.01)
+
+
+def test_exit_signal_and_eow_reach_the_session(connection: Connection) -> None:
+    assert run(connection, "kill -HUP $$").status == 129
+
+
+def test_no_traceback_of_paramiko_reaches_stderr() -> None:
+    logger = logging.getLogger("paramiko")
+
+    assert not logger.propagate
+    assert logger.handlers
+    assert not logger.isEnabledFor(logging.CRITICAL)
+    assert paramiko_below.paramiko is paramiko
+
+
+def test_private_keys_are_loaded_from_memory() -> None:
+    rsa_key = rsa.generate_private_key(65537, 2048)
+
+    def pem(key: Any) -> bytes:
+        encoded: bytes = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        return encoded
+
+    assert load_private_key(pem(rsa_key)).get_name() == "ssh-rsa"
+    for unusable in (b"", b"garbage", pem(ec.generate_private_key(ec.SECP256R1()))):
+        with pytest.raises(ValueError):  # noqa: PT011 - whatever it says, the caller says more
+            load_private_key(unusable)
