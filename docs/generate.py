@@ -6,6 +6,7 @@ docs/settings.md   the table of settings, between its two marks
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parent
+TESTS = DOCS.parent / "tests" / "local"
+BEHAVIOURS = {
+    "EC2, Auto Scaling and ECS over time": "world",
+    "What the APIs answer": "api",
+    "At the door: signatures, faults, S3 and KMS": "test_s*.py",
+    "The instances": "test_hosts.py",
+    "The process": "test_d*.py",
+}
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
 
 
@@ -54,12 +63,30 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def behaviours() -> str:
+    sections = [
+        "# What the local rack does as AWS does\n\nEach line is the name of a test under tests/local that holds it to that. "
+        "`make docs` writes this file.\n"
+    ]
+    for title, where in BEHAVIOURS.items():
+        sections.append(f"## {title}\n")
+        for path in sorted(TESTS.glob(where if where.endswith(".py") else f"{where}/test_*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            names = [
+                node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+            ]
+            lines = [f"- {name.removeprefix('test_').replace('_', ' ')}" for name in names]
+            sections.append("\n".join([f"`{path.relative_to(DOCS.parent)}`\n", *lines, ""]))
+    return "\n".join(sections)
+
+
 def generated() -> dict[Path, str]:
     settings = DOCS / "settings.md"
     before, _, rest = settings.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     return {
         DOCS / "commands.md": command_reference(),
+        DOCS / "local-rack-behaviour.md": behaviours(),
         settings: f"{before}{BEGIN}{settings_table()}{END}{after}",
     }
 
