@@ -64,10 +64,8 @@ def settings_table() -> str:
 
 
 def behaviours() -> str:
-    sections = [
-        "# What the local rack does as AWS does\n\nEach line is the name of a test under tests/local that holds it to that. "
-        "`make docs` writes this file.\n"
-    ]
+    intro = "Each line is the name of a test under tests/local that holds it to that. `make docs` writes this file."
+    sections = [f"# What the local rack does as AWS does\n\n{intro}\n"]
     for title, where in BEHAVIOURS.items():
         sections.append(f"## {title}\n")
         for path in sorted(TESTS.glob(where if where.endswith(".py") else f"{where}/test_*.py")):
