@@ -45,7 +45,7 @@ def test_importing_leaves_invoke_out_and_importable() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
 
-    assert result.stdout == "invoke\n"
+    assert result.stdout == "False\ninvoke\n"
 
 
 def test_nothing_else_of_ssh_needs_paramiko() -> None:
