@@ -41,6 +41,10 @@ def _list_options(command: Callable[..., Any]) -> Callable[..., Any]:
     lazy={
         "forget-host-key": ("rackctl.cli.ssh:forget_host_key", "Forget the host keys pinned for an instance."),
         "keyroll": ("rackctl.cli.keyroll:keyroll", "Replace all instances, with a new SSH key."),
+        "run": ("rackctl.cli.run:run", "Run a command on many instances at once."),
+        "ssh-agent": ("rackctl.cli.ssh_agent:ssh_agent", "Load the instances' keys into your ssh-agent."),
+        "ssh-config": ("rackctl.cli.ssh_config:ssh_config", "Print an OpenSSH configuration of the instances."),
+        "ssh-proxy": ("rackctl.cli.ssh_config:ssh_proxy", "Lead OpenSSH to an instance, as its ProxyCommand."),
         "terminate": ("rackctl.cli.terminate:terminate", "Terminate an instance; its group replaces it."),
         "ssh": ("rackctl.cli.ssh:ssh", "Log in to an instance, or run a command on it."),
     },
@@ -85,6 +89,8 @@ def list_instances(
     # What is wrong with the options is said before AWS is asked anything.
     ordered(filtered([], filters), sort_by)
     seconds = _seconds(watch) if watch is not None else None
+    # The thread that asks AWS for the next page must not wait long for those that read the pages before.
+    sys.setswitchinterval(0.001)
 
     def text() -> str:
         listed = ordered(filtered(invocation.cluster.list(), filters), sort_by)

@@ -1,0 +1,313 @@
+"""`rackctl instances run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from rackctl.cli.completion import complete_instance
+from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
+from rackctl.cli.ssh import host_key_check, import_paramiko, occupy_standard_streams, reach_options
+from rackctl.errors import NotFound, SshError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rackctl.model import Instance
+    from rackctl.ssh.connect import Connection
+    from rackctl.ssh.fleet import Outcome
+    from rackctl.ssh.session import Sink
+
+# What a line may have at most before it is written as if it ended there, in bytes: memory is not for lines without end.
+_LONGEST_LINE = 1024 * 1024
+_PIECE = 64 * 1024
+
+# What a shell makes of a process that a signal has ended.
+_SIGNALLED = 128
+
+
+class _AfterDashes(RackCommand):
+    """A command whose arguments after ``--`` are another command's; they are kept under `_COMMAND` of ``ctx.meta``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own, dashes, words = args, False, list[str]()
+        if "--" in args:
+            at = args.index("--")
+            own, dashes, words = args[:at], True, args[at + 1 :]
+        rest = super().parse_args(ctx, own)
+        if not ctx.resilient_parsing and not any(words):
+            problem = "there is no command after --" if dashes else "what is to be run stands after --"
+            raise click.UsageError(f"{problem}, for example: {ctx.command_path} --all -- uptime", ctx)
+        ctx.meta[_COMMAND] = words
+        return rest
+
+
+_COMMAND = "rackctl.run.command"
+
+
+@click.command(cls=_AfterDashes)
+@click.argument("ids", metavar="(--all | ID...) -- COMMAND...", nargs=-1, shell_complete=complete_instance)
+@click.option("--all", "on_all", is_flag=True, help="On every instance that runs.")
+@click.option(
+    "--filter",
+    "filters",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="With --all: only those with this in a field of the list's JSON. Repeat it to ask for more.",
+)
+@click.option(
+    "--parallel", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="On so many at a time."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["lines", "json"]),
+    default="lines",
+    show_default=True,
+    help="Lines as they come, or one JSON object an instance, one a line, as each is done.",
+)
+@reach_options
+@click.pass_context
+@pass_invocation
+def run(
+    invocation: Invocation,
+    ctx: click.Context,
+    ids: tuple[str, ...],
+    on_all: bool,
+    filters: tuple[str, ...],
+    parallel: int,
+    output: str,
+) -> None:  # fmt: skip
+    """Run COMMAND on many instances at once.
+
+    ID may be the start of one, of four characters after i- at least. With --all, draining instances and those that
+    ECS does not know are included; those that do not run (yet) are left out, and named. COMMAND is run by the
+    login shell of each, without a terminal, and its standard input is empty. Each line of its output comes with the
+    instance's id before it, on stdout or stderr as it was written. Ctrl-C stops them all.
+
+    The exit status is 0 when all of them were, else 1.
+
+    \b
+    Examples:
+      rackctl instances run --all -- docker system prune -f
+      rackctl instances run i-0a321c8b i-0b81 -- uptime
+      rackctl instances run --all --filter status=draining -- 'docker ps | wc -l'
+      rackctl instances run --all -o json -- df -h / | jq -r 'select(.exit_status != 0).id'
+    """
+    occupy_standard_streams()
+    command = b" ".join(map(os.fsencode, ctx.meta[_COMMAND]))
+    from rackctl.ssh.background import in_background
+
+    importing = in_background(import_paramiko, finish=True)
+    instances = _chosen(invocation, ids, on_all, filters)
+    importing.result()
+    stdout, stderr = _whole_writes()
+
+    def say(message: str) -> None:
+        stderr(f"rackctl: {message}\n".encode(errors="replace"))
+
+    connect = _connector(invocation, instances, say)
+    show = _Json(stdout) if output == "json" else _Lines(stdout, stderr)
+    if failed := _run(instances, command, connect, show, say, parallel):
+        say(f"failed on {len(failed)} of {len(instances)}: {', '.join(failed)}")
+        sys.exit(1)
+
+
+def _chosen(invocation: Invocation, ids: Sequence[str], on_all: bool, filters: Sequence[str]) -> Sequence[Instance]:
+    from rackctl.cli.render import filtered
+
+    if on_all and ids:
+        raise UsageError("--all and ids contradict each other", hint="leave one of them out")
+    if ids and filters:
+        raise UsageError("--filter goes with --all, not with ids", hint="leave one of them out")
+    if ids:
+        return invocation.cluster.match_all(ids)
+    if not on_all:
+        raise UsageError("on which instances?", hint="name their ids, or say --all")
+    filtered([], filters)
+    listed = filtered(invocation.cluster.list(), filters)
+    running = [i.instance for i in listed if i.instance and i.instance.state == "running"]
+    if left_out := [f"{i.ec2_instance_id} ({i.status})" for i in listed if i.instance not in running]:
+        note(f"leaving out what does not run: {', '.join(left_out)}")
+    if not running:
+        matches = " matches" if filters else ""
+        raise NotFound(f'no running instance of rack "{invocation.rack.name}"{matches}; nothing was run')
+    return running
+
+
+def _connector(
+    invocation: Invocation, instances: Sequence[Instance], say: Callable[[str], None]
+) -> Callable[[str], Connection]:
+    """Work out how each instance is reached, before anything is run; give what connects to one by its id."""
+    from rackctl.ssh.fleet import once_each
+    from rackctl.ssh.reach import Target, reach
+
+    ways: dict[str, Target | SshError] = {}
+    for instance in instances:
+        try:
+            ways[instance.ec2_instance_id] = reach(invocation.rack, instance)
+        except SshError as error:
+            ways[instance.ec2_instance_id] = error
+    by_id = {instance.ec2_instance_id: instance for instance in instances}
+    key = once_each(invocation.keys.fetch)
+
+    def connect_to(id_: str) -> Connection:
+        from rackctl.ssh.connect import connect
+
+        target, instance = ways[id_], by_id[id_]
+        if isinstance(target, SshError):
+            raise target
+        return connect(target, lambda: key(instance.key_name), host_key_check(invocation, instance, say))
+
+    return connect_to
+
+
+def _run(
+    instances: Sequence[Instance],
+    command: bytes,
+    connect: Callable[[str], Connection],
+    show: _Lines | _Json,
+    say: Callable[[str], None],
+    parallel: int,
+) -> list[str]:
+    """Run the command on all, show what comes, and give the ids of those on which it failed."""
+    from rackctl.ssh.fleet import run_on_all
+
+    ids = [instance.ec2_instance_id for instance in instances]
+    failed = []
+    outcomes = run_on_all(ids, command, connect=connect, output=show.output, parallel=parallel)
+    with _ending_once(), closing(outcomes):
+        for outcome in outcomes:
+            show.done(outcome)
+            if not outcome.succeeded:
+                failed.append(outcome.ec2_instance_id)
+                say(_failure(outcome))
+    return failed
+
+
+@contextmanager
+def _ending_once() -> Iterator[None]:
+    """Have SIGINT, SIGTERM and SIGHUP raise what ends this process, the first time; then nothing may keep it from
+    stopping what runs on the instances, which takes two seconds at most.
+    """
+
+    def end(signum: int, _: object) -> None:
+        for handled in before:
+            signal.signal(handled, signal.SIG_IGN)
+        if signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(_SIGNALLED + signum)
+
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    # One that nohup, or a shell for its background job, has ignored stays so.
+    before = {signum: handler for signum, handler in handlers.items() if handler is not signal.SIG_IGN}
+    for signum in before:
+        signal.signal(signum, end)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _failure(outcome: Outcome) -> str:
+    id_, error = outcome.ec2_instance_id, outcome.error
+    if error is None:
+        return f"{id_}: exit status {outcome.exit_status}"
+    told = str(error) if str(error).startswith(id_) else f"{id_}: {error}"
+    return f"{told} ({error.hint})" if error.hint else told
+
+
+def _whole_writes() -> tuple[Sink, Sink]:
+    """Give what writes to stdout and to stderr: whatever is written at once stays together, whoever writes.
+
+    Where both lead to the same place, as to a terminal, they take turns; where not, none holds up the other.
+    """
+    from rackctl.ssh.session import to_descriptor
+
+    def locked(sink: Sink, lock: threading.Lock) -> Sink:
+        def write(data: bytes) -> None:
+            with lock:
+                sink(data)
+
+        return write
+
+    first = threading.Lock()
+    second = first if os.path.sameopenfile(1, 2) else threading.Lock()
+    return locked(to_descriptor(1), first), locked(to_descriptor(2), second)
+
+
+class _Lines:
+    """Shows each line as it comes, with the instance's id before it."""
+
+    def __init__(self, stdout: Sink, stderr: Sink) -> None:
+        self._stdout, self._stderr = stdout, stderr
+        self._streams: dict[str, tuple[_Prefixed, _Prefixed]] = {}
+
+    def output(self, id_: str) -> tuple[Sink, Sink]:
+        prefix = f"{id_}: ".encode("ascii")
+        self._streams[id_] = streams = _Prefixed(prefix, self._stdout), _Prefixed(prefix, self._stderr)
+        return streams
+
+    def done(self, outcome: Outcome) -> None:
+        for stream in self._streams.pop(outcome.ec2_instance_id, ()):
+            stream.end()
+
+
+class _Prefixed:
+    """Puts a prefix before each line of what it is given, and writes whole lines only."""
+
+    def __init__(self, prefix: bytes, write: Sink) -> None:
+        self._prefix = prefix
+        self._write = write
+        self._rest = bytearray()
+
+    def __call__(self, data: bytes) -> None:
+        for start in range(0, len(data), _PIECE):
+            piece = data[start : start + _PIECE]
+            ended = piece.rfind(b"\n") + 1
+            if ended:
+                lines = bytes(self._rest) + piece[: ended - 1]
+                self._rest[:] = piece[ended:]
+                self._write(self._prefix + lines.replace(b"\n", b"\n" + self._prefix) + b"\n")
+            else:
+                self._rest += piece
+            if len(self._rest) >= _LONGEST_LINE:
+                self.end()
+
+    def end(self) -> None:
+        """End a line that has not ended itself."""
+        if self._rest:
+            self._write(self._prefix + bytes(self._rest) + b"\n")
+            self._rest.clear()
+
+
+class _Json:
+    """Shows one object for each instance when it is done."""
+
+    def __init__(self, stdout: Sink) -> None:
+        self._stdout = stdout
+        self._kept: dict[str, tuple[list[bytes], list[bytes]]] = {}
+
+    def output(self, id_: str) -> tuple[Sink, Sink]:
+        self._kept[id_] = ([], [])
+        out, err = self._kept[id_]
+        return out.append, err.append
+
+    def done(self, outcome: Outcome) -> None:
+        out, err = self._kept.pop(outcome.ec2_instance_id, ([], []))
+        described = {
+            "id": outcome.ec2_instance_id,
+            "exit_status": outcome.exit_status,
+            "stdout": b"".join(out).decode("utf-8", "replace"),
+            "stderr": b"".join(err).decode("utf-8", "replace"),
+            "error": str(outcome.error) if outcome.error else None,
+        }
+        self._stdout(json.dumps(described).encode("ascii") + b"\n")

@@ -1,0 +1,151 @@
+"""`rackctl instances ssh-config`, and `ssh-proxy`, to which what it prints leads back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rackctl.cli.completion import complete_instance
+from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
+from rackctl.cli.ssh import host_key_check, occupy_standard_streams, reach_options
+from rackctl.errors import NotFound, RackctlError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rackctl.model import Instance
+
+
+@click.command("ssh-config", cls=RackCommand)
+@reach_options
+@pass_invocation
+def ssh_config(invocation: Invocation) -> None:
+    """Print an OpenSSH configuration with a Host for each instance, named by its id.
+
+    Connections lead through `rackctl instances ssh-proxy` with this rack and these options, from whatever shell.
+    Host keys are rackctl's pins, by rackctl's rules. The login takes the instance's key from your ssh-agent:
+    `rackctl instances ssh-agent add` loads it.
+
+    \b
+    Examples:
+      rackctl instances ssh-config > ~/.ssh/rackctl_prod     (and in ~/.ssh/config: Include rackctl_prod)
+      scp -F ~/.ssh/rackctl_prod app.log i-0a321c8b:/tmp
+      rsync -e 'ssh -F ~/.ssh/rackctl_prod' -a site/ i-0a321c8b:site/
+    """
+    from rackctl.rack import state_dir
+    from rackctl.ssh.host_keys import HostKeyFile
+    from rackctl.ssh.openssh import Host, host_entry
+
+    rack = invocation.rack
+    instances = [i.instance for i in invocation.cluster.list() if i.instance and not i.instance.is_going]
+    state = state_dir(invocation.environment).absolute()
+    pins = HostKeyFile(state)
+    identities = _identities(invocation, instances, state)
+    proxy = list(_proxy(invocation))
+    entries = [
+        host_entry(
+            Host(i.ec2_instance_id, rack["ssh_user"], rack["ssh_port"], proxy, identities.get(i.key_name)),
+            pins.path,
+            rack["host_key_check"],  # type: ignore[arg-type]  # checked where it was read
+        )
+        for i in instances
+    ]
+    click.echo(
+        "\n".join([f"# The instances of rack {rack.name!r}, as `rackctl instances ssh-config` writes it.\n", *entries]),
+        nl=False,
+    )
+
+
+def _identities(invocation: Invocation, instances: Iterable[Instance], state: Path) -> dict[str, Path]:
+    """Write the public keys of the instances, each to a file of its own, and give the files by the keys' names."""
+    from rackctl.ssh.openssh import write_public_key
+
+    files = {}
+    for name in sorted({instance.key_name for instance in instances}):
+        try:
+            if (public_key := invocation.keys.public_key(name) if name else None) is None:
+                raise NotFound(f"key pair {name} is not in the rack's store" if name else "it has no key pair")
+        except RackctlError as error:
+            ids = ", ".join(i.ec2_instance_id for i in instances if i.key_name == name)
+            note(f"{ids}: which key to offer is left to your own configuration: {error}")
+        else:
+            files[name] = write_public_key(state, name, public_key)
+    return files
+
+
+# What decides how a rack is found and reached, but for the credentials, which belong into no file.
+_FROM_ENVIRONMENT = (
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_EC2",
+    "AWS_ENDPOINT_URL_ECS",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+)
+_PATHS = ("RACKCTL_CONFIG", "RACKCTL_STATE_DIR")
+# Settings that OpenSSH tells the proxy, so that its own -p and -l count too.
+_FROM_OPENSSH = {"ssh_user": "%r", "ssh_port": "%p"}
+
+
+def _proxy(invocation: Invocation) -> Iterator[str]:
+    """Give the command that is to lead to ``%h``: this rackctl, with the rack and the settings that are in force."""
+    from rackctl.rack import SETTINGS
+
+    given = invocation.environment
+    own = {setting.environment_variable for name, setting in SETTINGS.items() if name not in _FROM_OPENSSH}
+    carried = {name: given[name] for name in sorted({*own, *_FROM_ENVIRONMENT} & given.keys()) if given[name]}
+    carried |= {name: str(Path(given[name]).absolute()) for name in _PATHS if given.get(name)}
+    if carried:
+        yield from ("env", *(f"{name}={value}" for name, value in carried.items()))
+    yield from _this_program()
+    yield from ("instances", "ssh-proxy", "--rack", invocation.rack.name)
+    chosen = {name: value for name, value in invocation.options.items() if name in SETTINGS}
+    # Looked up here, it need not be among the cluster's tags each time.
+    for name, value in {**chosen, "address": invocation.rack["address"], **_FROM_OPENSSH}.items():
+        yield f"--{(SETTINGS[name].option or name).replace('_', '-')}"
+        yield value
+    yield "%h"
+
+
+def _this_program() -> list[str]:
+    """Give the command that runs this rackctl again, wherever it is run."""
+    script = Path(sys.argv[0])
+    if script.is_file() and script.suffix != ".py" and os.access(script, os.X_OK):
+        return [str(script.absolute())]
+    # Of the interpreter's own command line, what stands before the arguments: `python -m …`.
+    return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
+
+
+@click.command("ssh-proxy", cls=RackCommand)
+@click.argument("ec2_instance_id", metavar="ID", shell_complete=complete_instance)
+@reach_options
+@pass_invocation
+def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
+    """Join standard input and output to the SSH server of the instance ID, as OpenSSH's ProxyCommand does.
+
+    An instance that is met for the first time has its host key checked and pinned before.
+    """
+    from rackctl.rack import state_dir
+    from rackctl.ssh.host_keys import HostKeyFile
+    from rackctl.ssh.reach import reach
+    from rackctl.ssh.relay import join
+
+    occupy_standard_streams()
+    instance = invocation.cluster.find(ec2_instance_id)
+    target = reach(invocation.rack, instance)
+    pins = HostKeyFile(state_dir(invocation.environment))
+    if invocation.rack["host_key_check"] != "off" and not pins.pinned(ec2_instance_id):
+        from rackctl.ssh.connect import introduce
+
+        introduce(target, host_key_check(invocation, instance))
+    join(target)

@@ -1,0 +1,154 @@
+"""One command on many instances at once, each on a connection of its own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import deque
+from concurrent.futures import wait
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from rackctl.errors import RackctlError
+from rackctl.ssh.background import in_background
+from rackctl.ssh.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from rackctl.ssh.connect import Connection, Identity
+    from rackctl.ssh.session import Sink
+
+# How long commands that are told to stop have for it, in seconds, before their connections are closed.
+_GRACE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended on an instance: its exit status, or the error for which there is none."""
+
+    ec2_instance_id: str
+    exit_status: int | None = None
+    error: RackctlError | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.exit_status == 0
+
+
+def run_on_all(
+    ec2_instance_ids: Iterable[str],
+    command: bytes,
+    *,
+    connect: Callable[[str], Connection],
+    output: Callable[[str], tuple[Sink, Sink]],
+    parallel: int,
+) -> Generator[Outcome, None, None]:
+    """Run a command without input on many instances, so many at a time, and yield each outcome when it is there.
+
+    ``connect`` and what ``output`` gives for stdout and stderr are called by several threads. An error of one
+    instance is its outcome and leaves the others alone. When the caller stops listening, is interrupted, or a stdout
+    raises BrokenPipeError, which is then raised here, all are stopped: the commands by a SIGINT, as ^C would.
+    """
+    running = _Running(ec2_instance_ids, command, connect, output)
+    try:
+        yield from running.outcomes(parallel)
+    finally:
+        running.stop()
+
+
+def once_each(fetch: Callable[[str], Identity]) -> Callable[[str], Identity]:
+    """Have each key fetched once, by its name, however many threads ask for it."""
+    fetched: dict[str, Future[Identity]] = {}
+    lock = threading.Lock()
+
+    def get(name: str) -> Identity:
+        with lock:
+            if name not in fetched:
+                fetched[name] = in_background(lambda: fetch(name))
+        return fetched[name].result()
+
+    return get
+
+
+class _Running:
+    def __init__(
+        self,
+        ec2_instance_ids: Iterable[str],
+        command: bytes,
+        connect: Callable[[str], Connection],
+        output: Callable[[str], tuple[Sink, Sink]],
+    ) -> None:
+        self._waiting = deque(ec2_instance_ids)
+        self._command = command
+        self._connect = connect
+        self._output = output
+        self._sessions: dict[str, tuple[Session, Connection]] = {}
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._news: SimpleQueue[Outcome | BaseException] = SimpleQueue()
+
+    def outcomes(self, parallel: int) -> Iterator[Outcome]:
+        left = len(self._waiting)
+        for _ in range(min(parallel, left)):
+            in_background(self._work)
+        while left:
+            news = self._news.get()
+            if isinstance(news, BaseException):
+                raise news
+            left -= 1
+            yield news
+
+    def stop(self) -> None:
+        """Stop what runs, which takes at most twice the grace."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._sessions.values())
+        # Each by a thread: a server that has gone silent must not keep the others waiting.
+        for session, _ in running:
+            in_background(partial(session.signal, signal.SIGINT))
+        wait([session.result for session, _ in running], timeout=_GRACE)
+        wait([in_background(connection.close) for _, connection in running], timeout=_GRACE)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if self._stopped or not self._waiting:
+                    return
+                id_ = self._waiting.popleft()
+            try:
+                self._news.put(self._run(id_))
+            except BaseException as error:  # noqa: BLE001 - the main thread raises it
+                self._news.put(error)
+
+    def _run(self, id_: str) -> Outcome:
+        try:
+            with self._connect(id_) as connection:
+                stdout, stderr = self._output(id_)
+                session = Session(connection, self._command, stdin=None, stdout=self._watched(stdout), stderr=stderr)
+                with self._lock:
+                    self._sessions[id_] = session, connection
+                    stopped = self._stopped
+                if stopped:
+                    # It was not there yet when all the others were.
+                    session.signal(signal.SIGINT)
+                    raise RackctlError(f"{id_} was stopped")
+                return Outcome(id_, session.wait())
+        except RackctlError as error:
+            return Outcome(id_, error=error)
+        finally:
+            with self._lock:
+                self._sessions.pop(id_, None)
+
+    def _watched(self, sink: Sink) -> Sink:
+        def write(data: bytes) -> None:
+            try:
+                sink(data)
+            except BrokenPipeError as error:
+                self._news.put(error)
+                raise
+
+        return write
