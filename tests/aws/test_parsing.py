@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from xml.sax.saxutils import escape
@@ -7,7 +8,7 @@ from xml.sax.saxutils import escape
 import pytest
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
-from botocore.parsers import EC2QueryParser, ResponseParserError
+from botocore.parsers import EC2QueryParser, JSONParser, ResponseParserError
 from botocore.utils import parse_timestamp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +16,13 @@ from hypothesis import strategies as st
 from rackctl.aws.models import KEPT, SlicedLoader
 from rackctl.aws.parsing import ParserFactory, timestamp
 
-WHOLE = ServiceModel(Loader().load_service_model("ec2", "service-2"), "ec2")
-SLICED = ServiceModel(SlicedLoader(None).load_service_model("ec2", "service-2"), "ec2")
+
+def model(service: str, loader: Loader) -> ServiceModel:
+    return ServiceModel(loader.load_service_model(service, "service-2"), service)
+
+
+WHOLE = model("ec2", Loader())
+SLICED = model("ec2", SlicedLoader(None))
 ANSWERING = [name for name in KEPT["ec2"] if WHOLE.operation_model(name).output_shape]
 
 
@@ -54,10 +60,10 @@ def answer(operation: str, body: str | None = None) -> dict[str, Any]:
     return {"status_code": 200, "headers": {}, "body": document.encode()}
 
 
-@pytest.mark.parametrize("model", [WHOLE, SLICED], ids=["whole", "sliced"])
+@pytest.mark.parametrize("service", [WHOLE, SLICED], ids=["whole", "sliced"])
 @pytest.mark.parametrize("operation", ANSWERING)
-def test_ec2s_answers_are_read_to_what_botocore_reads(operation: str, model: ServiceModel) -> None:
-    shape = model.operation_model(operation).output_shape
+def test_ec2s_answers_are_read_to_what_botocore_reads(operation: str, service: ServiceModel) -> None:
+    shape = service.operation_model(operation).output_shape
 
     read = ParserFactory().create_parser("ec2").parse(answer(operation), shape)
 
@@ -121,6 +127,51 @@ def test_every_answer_of_ec2_is_made_of_what_the_parser_reads() -> None:
     shapes = [shape for name in WHOLE.operation_names if (shape := WHOLE.operation_model(name).output_shape)]
 
     assert [shape.name for shape in shapes if parser._root(shape) is None] == []
+
+
+def document(shape: Any, path: str) -> Any:
+    """Write a shape with every member, lists with two and a null, as the JSON protocol has it."""
+    match shape.type_name:
+        case "structure":
+            return {
+                member.serialization.get("name", name): document(member, f"{path}.{name}")
+                for name, member in list(shape.members.items())[: 1 if shape.is_tagged_union else None]
+            }
+        case "list":
+            return [document(shape.member, f"{path}[]"), None, document(shape.member, f"{path}[.]")]
+        case "map":
+            return {"key": document(shape.value, f"{path}.value")}
+        case "boolean":
+            return len(path) % 2 == 0
+        case "timestamp":
+            return 1767322990.5 + len(path)
+        case "integer" | "long" | "float" | "double":
+            return len(path)
+        case "blob":
+            return "eHl6"
+        case _:
+            return path
+
+
+@pytest.mark.parametrize("loader", [Loader(), SlicedLoader(None)], ids=["whole", "sliced"])
+@pytest.mark.parametrize(
+    ("service", "operation"), [(service, name) for service in ("ecs", "kms") for name in KEPT[service]]
+)
+def test_json_answers_are_read_to_what_botocore_reads(service: str, operation: str, loader: Loader) -> None:
+    shape = model(service, loader).operation_model(operation).output_shape
+    full = document(model(service, Loader()).operation_model(operation).output_shape, operation)
+    for body in (full, {}, dict.fromkeys(full), {"unknown": [full]}):
+        response = {"status_code": 200, "headers": {}, "body": json.dumps(body).encode()}
+
+        assert ParserFactory().create_parser("json").parse(response, shape) == JSONParser().parse(response, shape)
+
+
+def test_an_error_in_json_is_left_to_botocore() -> None:
+    response = {"status_code": 400, "headers": {}, "body": b'{"__type": "x#ClusterNotFoundException", "message": "no"}'}
+
+    read = ParserFactory().create_parser("json").parse(response, None)
+
+    assert read["Error"] == {"Code": "ClusterNotFoundException", "Message": "no"}
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)), st.sampled_from([0, 90, -480]))

@@ -1,9 +1,10 @@
 """Reading answers faster than botocore does, to the same result.
 
-Of the time that botocore takes to read a list of instances, most goes into two things, which are done otherwise here:
-it builds a tree of every element of EC2's XML before it looks for what the model names, and it has dateutil guess the
-format of each time. Both are given to botocore where it provides for it, in the factory of its parsers; errors, and
-any shape that is not plain structures, lists and scalars, are left to botocore's own parser.
+Of the time that botocore takes to read a list of instances, most goes into three things, which are done otherwise here:
+it builds a tree of every element of EC2's XML before it looks for what the model names, it looks each member of each
+document up in the model, and it has dateutil guess the format of each time. This is given to botocore where it
+provides for it, in the factory of its parsers; errors, and any shape that is not plain structures, lists and scalars,
+are left to botocore's own parsers.
 """
 
 from __future__ import annotations
@@ -13,21 +14,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
-from botocore.parsers import EC2QueryParser, ResponseParserFactory
+from botocore.parsers import EC2QueryParser, JSONParser, ResponseParserFactory
 from botocore.utils import parse_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class ParserFactory(ResponseParserFactory):  # type: ignore[misc]  # botocore has no types
     def __init__(self) -> None:
         super().__init__()
         self.set_parser_defaults(timestamp_parser=timestamp)
+        # Made once, since they remember the shapes they have seen; botocore asks for a parser at every call.
+        self._ours = {"ec2": _Ec2Parser(timestamp), "json": _JsonParser(timestamp)}
 
     def create_parser(self, protocol_name: str) -> Any:
-        """Make the parser of a protocol, as botocore's clients ask for it."""
-        return _Ec2Parser(timestamp) if protocol_name == "ec2" else super().create_parser(protocol_name)
+        """Give the parser of a protocol, as botocore's clients ask for it."""
+        return self._ours.get(protocol_name) or super().create_parser(protocol_name)
 
 
 def timestamp(value: str | float) -> datetime:
@@ -49,6 +52,55 @@ class _NotPlainError(Exception):
     """A shape that is not made of plain structures, lists and scalars."""
 
 
+class _JsonParser(JSONParser):  # type: ignore[misc]  # botocore has no types
+    def __init__(self, timestamp_parser: Callable[[str | float], datetime]) -> None:
+        super().__init__(timestamp_parser)
+        self._readers: dict[str, Callable[[Any], Any] | None] = {}
+
+    def _handle_structure(self, shape: Any, value: Any) -> Any:
+        if shape.name not in self._readers:
+            try:
+                self._readers[shape.name] = self._reader(shape)
+            except _NotPlainError:
+                self._readers[shape.name] = None
+        read = self._readers[shape.name]
+        return super()._handle_structure(shape, value) if read is None else read(value)
+
+    def _reader(self, shape: Any) -> Callable[[Any], Any] | None:
+        """Make what reads a value of a shape; None for one that JSON has as it is to be."""
+        match shape.type_name:
+            case "structure" if not shape.is_tagged_union and not shape.is_document_type:
+                members = [
+                    (member.serialization.get("name", name), name, self._reader(member))
+                    for name, member in shape.members.items()
+                ]
+                return partial(_structure, members)
+            case "list":
+                item = self._reader(shape.member)
+                return partial(_list, item) if item else None
+            case "structure" | "map":
+                raise _NotPlainError
+            case "timestamp" | "blob":
+                return partial(getattr(self, f"_handle_{shape.type_name}"), shape)
+            case _:
+                return None
+
+
+def _structure(members: Sequence[tuple[str, str, Callable[[Any], Any] | None]], value: Any) -> Any:
+    if value is None:
+        return None
+    read: dict[str, Any] = {}
+    for written, name, reader in members:
+        found = value.get(written)
+        if found is not None:
+            read[name] = reader(found) if reader else found
+    return read
+
+
+def _list(item: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+    return [None if value is None else item(value) for value in values]
+
+
 class _Node:
     """What an XML element is read as: a structure of ``fields`` (by element), a list of ``item``, or a scalar."""
 
@@ -62,7 +114,7 @@ class _Node:
 
 
 class _Ec2Parser(EC2QueryParser):  # type: ignore[misc]  # botocore has no types
-    def __init__(self, timestamp_parser: Callable[[str], datetime]) -> None:
+    def __init__(self, timestamp_parser: Callable[[str | float], datetime]) -> None:
         super().__init__(timestamp_parser)
         self._roots: dict[str, _Node | None] = {}
 
