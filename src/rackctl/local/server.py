@@ -334,6 +334,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _respond  # noqa: N815 - http.server's names
 
+    def handle_expect_100(self) -> bool:
+        """Say at once that the body may come: S3's clients wait a second for that word."""
+        answered = super().handle_expect_100()
+        self.wfile.flush()
+        return answered
+
     def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return b"".join(self._chunks())
