@@ -23,6 +23,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,9 +176,10 @@ class LocalRackProcess:
 def start_local_rack(tmp_path: Path) -> Iterator[Callable[..., LocalRackProcess]]:
     """Start local racks, each with a state directory of its own, or with one that is given as ``directory``."""
     started: list[LocalRackProcess] = []
+    numbers = count()  # several may be started at once
 
     def start(*, directory: Path | None = None, **options: Any) -> LocalRackProcess:
-        rack = LocalRackProcess(directory or tmp_path / f"rack{len(started)}", Options(**{"speed": SPEED, **options}))
+        rack = LocalRackProcess(directory or tmp_path / f"rack{next(numbers)}", Options(**{"speed": SPEED, **options}))
         started.append(rack)
         return rack
 

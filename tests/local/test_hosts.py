@@ -10,7 +10,6 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -25,6 +24,7 @@ from rackctl.local.world.world import Container
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 ID = "i-0123456789abcdef0"
 KEY = generate("key", created=datetime.now(UTC))
@@ -246,7 +246,7 @@ def test_a_status_comes_after_the_streams_were_closed(channel: paramiko.Channel)
 
 
 def test_a_command_is_bytes_and_may_be_long(channel: paramiko.Channel) -> None:
-    channel.exec_command(b"printf %s '\xff\n\xfe' | wc -c; : " + b"x" * 100_000)  # type: ignore[arg-type]
+    channel.exec_command(b"printf %s '\xff\n\xfe' | wc -c; : " + b"x" * 100_000)
     channel.shutdown_write()
 
     assert drained(channel) == (0, b"3\n", b"")
@@ -260,7 +260,7 @@ def test_a_client_that_reads_no_more_ends_the_writer(transport: paramiko.Transpo
     message.add_int(channel.remote_chanid)
     message.add_string("eow@openssh.com")
     message.add_boolean(False)
-    transport._send_user_message(message)
+    transport._send_user_message(message)  # type: ignore[attr-defined] # missing in its stubs
 
     assert channel.makefile_stderr("rb").readline() == b"ended\n"
 
@@ -274,7 +274,7 @@ def test_signals_reach_the_command(transport: paramiko.Transport, channel: param
     message.add_string("signal")
     message.add_boolean(False)
     message.add_string("USR1")
-    transport._send_user_message(message)
+    transport._send_user_message(message)  # type: ignore[attr-defined] # missing in its stubs
 
     # The shell's children get it too, and say so.
     assert drained(channel)[:2] == (5, b"caught\n")
@@ -382,7 +382,7 @@ def test_a_terminal_s_modes_are_the_client_s(rack: Rack) -> None:
     for size in (80, 24, 0, 0):
         message.add_int(size)
     message.add_string(modes)
-    transport._send_user_message(message)
+    transport._send_user_message(message)  # type: ignore[attr-defined] # missing in its stubs
 
     _, out, _ = run(channel, "stty -a")
     transport.close()
