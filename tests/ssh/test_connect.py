@@ -249,11 +249,11 @@ def test_an_error_with_the_key_is_the_one_that_is_raised(sshd: Sshd, tmp_path: P
 
 
 def test_the_servers_banner_is_shown_on_stderr(sshd: Sshd, cli: CommandLine, tmp_path: Path) -> None:
-    (tmp_path / "banner").write_text("Authorized use only\n")
+    (tmp_path / "banner").write_text("Authorized use \x1b]0;only\x07\r\n")
     with running(sshd.directory, Banner=str(tmp_path / "banner")) as server:
         result = CommandLine(server, cli.state).ssh("echo out")
 
-    assert (result.stdout, result.stderr) == (b"out\n", b"Authorized use only\n")
+    assert (result.stdout, result.stderr) == (b"out\n", b"Authorized use ]0;only\n")
 
 
 # A silent peer.

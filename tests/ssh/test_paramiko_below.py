@@ -40,9 +40,7 @@ def test_the_version_is_one_it_was_tested_with() -> None:
 
 
 def test_importing_leaves_invoke_out_and_importable() -> None:
-    script = (
-        "import sys, rackctl.ssh.session; assert 'invoke' not in sys.modules; import invoke; print(invoke.__name__)"
-    )
+    script = "import sys, rackctl.ssh.session; print('invoke' in sys.modules); import invoke; print(invoke.__name__)"
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
 
     assert result.stdout == "False\ninvoke\n"

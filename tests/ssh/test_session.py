@@ -37,12 +37,17 @@ def test_killed_by_signal(cli: CommandLine, name: str, status: int) -> None:
 
 
 def test_no_status_when_the_server_is_killed(cli: CommandLine) -> None:
-    result = cli.ssh("echo before; kill -9 $PPID; sleep 60")
+    pipe = subprocess.PIPE
+    process = cli.popen("echo before; read line; kill -9 $PPID; sleep 60", stdin=pipe, stdout=pipe, stderr=pipe)
+    assert process.stdout
+    assert process.stdout.readline() == b"before\n"
 
-    assert (result.returncode, result.stdout) == (255, b"before\n")
-    assert result.stderr.startswith(f"rackctl: the connection to {ID} (127.0.0.1 port".encode())
-    assert b"was lost" in result.stderr
-    assert b"Traceback" not in result.stderr
+    out, said = process.communicate(b"now\n", timeout=60)
+
+    assert (process.returncode, out) == (255, b"")
+    assert said.startswith(f"rackctl: the connection to {ID} (127.0.0.1 port".encode())
+    assert b"was lost" in said
+    assert b"Traceback" not in said
 
 
 def test_stderr_apart(cli: CommandLine) -> None:

@@ -64,9 +64,10 @@ class Connection:
         self.close()
 
     @property
-    def banner(self) -> bytes:
-        """What the server had to say before the login."""
-        return self.transport.get_banner() or b""
+    def banner(self) -> str:
+        """What the server had to say before the login, without anything that would steer a terminal."""
+        text = (self.transport.get_banner() or b"").decode("utf-8", "replace")
+        return "".join(character for character in text if character.isprintable() or character in "\n\t")
 
     @property
     def is_openssh(self) -> bool:

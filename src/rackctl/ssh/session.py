@@ -8,6 +8,7 @@ import select
 import signal
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ class Session:
         self._stdin = stdin
         self._typed = typed
         self._exit_signal = ""
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._abandoned = False
         self._outputs_left = 2
         self._lock = threading.Lock()
@@ -158,13 +159,14 @@ class Session:
                     continue
                 try:
                     sink(data)
-                except OSError as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, the result carries it
                     unread = True
                     if not isinstance(error, BrokenPipeError):
                         self._failure = error
                     gone()
         except (paramiko.SSHException, EOFError, OSError):
-            self._channel.close()
+            with suppress(paramiko.SSHException, EOFError, OSError):
+                self._channel.close()
         with self._lock:
             self._outputs_left -= 1
             last = self._outputs_left == 0
@@ -222,17 +224,16 @@ class Session:
         self._channel.status_event.wait()
         self._tell_input(b"")
         try:
-            status = self._status()
-        except SshError as error:
+            self.result.set_result(self._status())
+        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
             self.result.set_exception(error)
-        else:
-            self.result.set_result(status)
 
     def _status(self) -> int:
+        if isinstance(self._failure, OSError):
+            id_ = self._connection.target.ec2_instance_id
+            raise SshError(f"cannot write what {id_} sends: {self._failure.strerror}") from self._failure
         if self._failure:
-            raise SshError(
-                f"cannot write what {self._connection.target.ec2_instance_id} sends: {self._failure.strerror}"
-            )
+            raise self._failure
         if self._exit_signal:
             number = getattr(signal, f"SIG{self._exit_signal}", None)
             if number is None:

@@ -76,8 +76,9 @@ class Terminal:
 
     def make_raw(self) -> None:
         """Pass every byte through as it is, in both directions, unless this process is in the background."""
-        if os.tcgetpgrp(self._descriptor) == os.getpgrp():
-            self._set(_raw(self._cooked))
+        with suppress(OSError):
+            if os.tcgetpgrp(self._descriptor) == os.getpgrp():
+                self._set(_raw(self._cooked))
 
     def restore(self) -> None:
         """Put the terminal back to what it was; one that has hung up is left alone."""
