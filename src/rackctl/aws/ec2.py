@@ -42,7 +42,8 @@ class Ec2:
     def _instances(self, filters: Mapping[str, Iterable[str]]) -> Iterator[Instance]:
         asked = [{"Name": name, "Values": list(values)} for name, values in filters.items()]
         for page in self._call.pages("describe_instances", Filters=asked, MaxResults=_PAGE):
-            for reservation in page["Reservations"]:
+            # Taken out of the page, so that its documents are gone before the next 1,000 are read.
+            for reservation in page.pop("Reservations"):
                 yield from map(_instance, reservation["Instances"])
 
     def console_output(self, ec2_instance_id: str) -> str:
