@@ -102,6 +102,18 @@ def test_up_names_the_rack_where_another_is_current(up: Typist) -> None:
         (up.directory / "config.toml").unlink()
 
 
+def test_a_state_directory_may_be_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = Typist(tmp_path)
+    try:
+        typed.good("local", "up", "--no-key", "--instances", "0", RACKCTL_STATE_DIR="here")
+
+        assert "Instances: none" in typed.good("local", "status", RACKCTL_STATE_DIR="here")
+    finally:
+        typed.good("local", "down", RACKCTL_STATE_DIR="here")
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_a_rack_named_before_the_words_does_not_disturb(up: Typist) -> None:
     assert up.good("-r", "prod", "local", "status") == up.good("local", "status")
 

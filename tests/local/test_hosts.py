@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -24,7 +25,6 @@ from rackctl.local.world.world import Container
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 ID = "i-0123456789abcdef0"
 KEY = generate("key", created=datetime.now(UTC))
@@ -443,9 +443,13 @@ def test_docker_refuses_what_it_cannot_do(channel: paramiko.Channel, arguments: 
 
 
 def test_an_instance_knows_its_name(channel: paramiko.Channel) -> None:
-    assert run(channel, "hostname; hostname -s; cd; basename $PWD")[1] == (
-        b"ip-127-0-0-4.ec2.internal\nip-127-0-0-4\nhome\n"
+    assert run(channel, "hostname; hostname -s; whoami; cd; basename $PWD")[1] == (
+        b"ip-127-0-0-4.ec2.internal\nip-127-0-0-4\nec2-user\nhome\n"
     )
+
+
+def test_sudo_gets_nobody_out_of_it(channel: paramiko.Channel) -> None:
+    assert run(channel, "sudo -n docker ps -q") == (0, b"0123456789ab\nabcdef012345\n", b"")
 
 
 def test_docker_and_the_prompt_are_there_in_a_login_shell_too(shell: paramiko.Channel) -> None:
@@ -515,6 +519,21 @@ def test_what_runs_on_an_instance_ends_with_it(tmp_path: Path, end: str) -> None
         rack.close()
     elif rack.network.claim:
         rack.network.claim.close()
+
+
+def test_what_a_killed_daemon_left_running_is_ended_by_the_next(own_rack: Rack) -> None:
+    channel = own_rack.connect().open_session()
+    channel.settimeout(20)
+    channel.exec_command("trap '' HUP PIPE; sleep 300 >&- 2>&- & echo $!; wait")
+    pid = int(channel.makefile("r").readline())
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("only Linux shows whose home a process has")
+
+    successor = Hosts(own_rack.state, HostKeys(SECRET), port=own_rack.port, gateway=True, containers=lambda _: [])
+    successor.start()
+
+    wait_until(lambda: not is_running(pid))
+    successor.close()
 
 
 def test_behind_a_gateway_a_proxy_command_leads_to_each_host(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def start(directory: Path, options: Options, *, progress: Callable[[str], None] 
     state.make()
     if state.holder() is not None:
         return Up(_wait_until_described(state), started=False)
-    daemon = _spawn(directory, state, options)
+    daemon = _spawn(state, options)
     notes = []
     assert daemon.stdout is not None
     with daemon.stdout as lines:
@@ -68,9 +68,9 @@ def start(directory: Path, options: Options, *, progress: Callable[[str], None] 
     )
 
 
-def _spawn(directory: Path, state: StateDir, options: Options) -> subprocess.Popen[str]:
+def _spawn(state: StateDir, options: Options) -> subprocess.Popen[str]:
     command = [
-        sys.executable, "-m", "rackctl.local.daemon", str(directory),
+        sys.executable, "-m", "rackctl.local.daemon", str(state.root.parent),
         "--name", options.name, "--instances", str(options.instances), "--speed", repr(options.speed),
         *([] if options.key else ["--no-key"]),
         *(["--gateway"] if options.gateway else []),

@@ -71,6 +71,7 @@ class Daemon:
         )
         self._shown: list[Host] = []
         self._seen_version = self._saved = -1
+        self._dumped = 0
         self._server = HttpServer(wished_port=self._kept.port)
         self._kept.port = self._server.port
         self._endpoint = Endpoint(
@@ -181,8 +182,8 @@ class Daemon:
             version = self._world.version + self._moto.version
             if version == self._saved:
                 return
-            if self._moto.version or not self._kept.moto:
-                self._kept.moto = self._moto.dumped()
+            if self._moto.version != self._dumped or not self._kept.moto:
+                self._kept.moto, self._dumped = self._moto.dumped(), self._moto.version
             snapshot = self._state.sealed(self._kept)
         self._state.save(snapshot)
         self._saved = version

@@ -314,6 +314,9 @@ class _Machine:
         full = f"{self.host.hostname}.ec2.internal"
         docker_py = [sys.executable, "-I", "-S", docker.__file__, str(self._state.root), self.host.ec2_instance_id]
         scripts = {
+            # What the machine's own would do as root is none of an instance's business.
+            "sudo": 'while [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"\n',
+            "whoami": f"echo {USER}\n",
             "docker": f'exec {shlex.join(docker_py)} "$@"\n',
             "hostname": f"""case "$1" in
                 "") echo {full} ;;

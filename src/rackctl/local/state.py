@@ -81,7 +81,7 @@ class StateDir:
     """``local/`` in rackctl's state directory: 0700, and its files 0600."""
 
     def __init__(self, directory: Path) -> None:
-        self.root = directory / "local"
+        self.root = directory.absolute() / "local"  # the daemon works elsewhere
         self.log = self.root / "daemon.log"
         self.snapshot = self.root / "snapshot"
         self.hosts = self.root / "hosts"
