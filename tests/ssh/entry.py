@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rackctl.cli.invocation import Invocation
-from rackctl.cli.main import cli
+from rackctl.cli.main import main as run_command_line
 from rackctl.keys import KeyStore, SshKey
 from rackctl.model import Instance
 from rackctl.rack import Rack, Value
@@ -65,7 +65,7 @@ def invocation(description: dict[str, Any]) -> Invocation:
 
 
 def main() -> None:
-    cli(prog_name="rackctl", obj=invocation(json.loads(os.environ["RACKCTL_TEST_INSTANCE"])))
+    run_command_line(invocation(json.loads(os.environ["RACKCTL_TEST_INSTANCE"])))
 
 
 if __name__ == "__main__":

@@ -84,10 +84,10 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Run the command line of this process."""
+def main(invocation: Invocation | None = None) -> None:
+    """Run the command line of this process, with something other at hand than usual if that is given."""
     # Nearly all that a command makes is in use to its end. Looking for garbage again and again, and at exit among all
     # that was imported, is a tenth of a short command's time.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    cli(prog_name="rackctl")
+    cli(prog_name="rackctl", obj=invocation)
