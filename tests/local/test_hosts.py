@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
@@ -198,34 +199,24 @@ def test_megabytes_of_every_byte_come_back_as_they_went(channel: paramiko.Channe
     sent = bytes(range(256)) * 12 * 1024  # 3 MiB
     channel.exec_command("cat")
     channel.settimeout(60)
-    received = bytearray()
+    with ThreadPoolExecutor(1) as pool:
+        received = pool.submit(channel.makefile("rb").read)
+        channel.sendall(sent)
+        channel.shutdown_write()
 
-    def read() -> None:
-        while data := channel.recv(65536):
-            received.extend(data)
-
-    import threading
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    channel.sendall(sent)
-    channel.shutdown_write()
-    reader.join()
-
-    assert bytes(received) == sent
+        assert received.result() == sent
     assert channel.recv_exit_status() == 0
 
 
 def test_megabytes_on_both_streams_for_a_slow_reader_are_all_there(channel: paramiko.Channel) -> None:
     channel.exec_command("head -c 3000000 /dev/zero >&2 & head -c 3000000 /dev/zero; wait")
     channel.shutdown_write()
-    time.sleep(0.3)  # both windows fill up meanwhile
-    out = err = 0
-    while out + err < 6_000_000:
-        out += len(channel.recv(50_000)) if out < 3_000_000 else 0
-        err += len(channel.recv_stderr(50_000)) if err < 3_000_000 else 0
+    time.sleep(0.3)  # the window, which both share, fills up meanwhile
+    with ThreadPoolExecutor(1) as pool:
+        err = pool.submit(channel.makefile_stderr("rb").read)
+        out = channel.makefile("rb").read()
 
-    assert (out, err) == (3_000_000, 3_000_000)
+        assert (len(out), len(err.result())) == (3_000_000, 3_000_000)
     assert channel.recv_exit_status() == 0
 
 

@@ -6,16 +6,23 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
+from rackctl.local.api import Answer, Api
+from rackctl.local.moto_services import MotoServices
+from rackctl.local.server import Endpoint
+from rackctl.local.signature import Request, Verifier
+from rackctl.local.world import World
 from tests.local.signing import CALLS, call, send, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.local_rack import LocalRackProcess
 
@@ -420,6 +427,43 @@ def test_calls_that_are_held_do_not_hold_up_others(start_local_rack: Callable[..
         rack.down()
         with pytest.raises((ConnectionClosedError, EndpointConnectionError)):
             held.result()
+
+
+class BrokenApi(Api):
+    """An API with an error of its own."""
+
+    def respond(self, service: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        raise ZeroDivisionError(service)
+
+
+@pytest.mark.parametrize("service", ["ec2", "autoscaling", "ecs"])
+def test_an_error_in_the_rack_itself_is_an_answer_in_the_service_s_words(
+    local_rack: LocalRackProcess, service: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = local_rack.credentials
+    endpoint = Endpoint(
+        BrokenApi(World(region="us-east-1", account_id="123456789012", now=0.0)),
+        MotoServices("us-east-1"),
+        Verifier(own.access_key_id, own.secret_access_key),
+        region="us-east-1",
+        turn=nullcontext,
+        controls={},
+    )
+    method, target, headers, body = CALLS[service]
+    request = Request(method, target, list(signed(local_rack, service, method, target, headers, body).items()), body)
+    host = ("Host", local_rack.description.endpoint_url.removeprefix("http://"))
+
+    answer = endpoint.respond(replace(request, headers=[*request.headers, host]), Patient())
+
+    assert answer.status == 500
+    assert b"InternalFailure" in answer.body
+    assert answer.body.startswith(b"{" if service == "ecs" else b"<")
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+class Patient:
+    def is_gone(self, seconds: float) -> bool:
+        return False
 
 
 # The log of calls

@@ -171,11 +171,7 @@ class Endpoint:
         call.faults = [fault.kind for fault in faults]
         answer = self._spoilt_before(service, faults, caller)
         if answer is None:
-            with self._turn():
-                if service in self._api.SERVICES:
-                    answer = self._api.respond(service, headers, body)
-                else:
-                    answer = self._moto.respond(service, request)
+            answer = self._carried_out(service, request, headers, body)
             call.carried_out = answer.status < 300
             self._spoil_after(faults, caller)
         call.status = answer.status
@@ -183,6 +179,17 @@ class Endpoint:
             found = re.search(rb'<Code>([\w.]+)</Code>|"__type": ?"(?:[\w.]+#)?([\w.]+)"', answer.body)
             call.error = (found[1] or found[2]).decode() if found else ""
         return answer
+
+    def _carried_out(self, service: str, request: Request, headers: Mapping[str, str], body: bytes) -> Answer:
+        try:
+            with self._turn():
+                if service in self._api.SERVICES:
+                    return self._api.respond(service, headers, body)
+                return self._moto.respond(service, request)
+        except Exception:  # noqa: BLE001 - the daemon goes on, and its log says what happened
+            traceback.print_exc()
+            message = "An error in the local rack itself: see its log."
+            return self._refuse(service, Refused("InternalFailure", message, 500))
 
     def _spoilt_before(self, service: str, faults: Sequence[Fault], caller: Caller) -> Answer | None:
         for fault in faults:
