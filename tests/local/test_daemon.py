@@ -470,3 +470,31 @@ def test_a_world_that_moves_keeps_its_addresses_but_for_the_network() -> None:
         IPv4Network("127.99.0.0/16")
     }
     assert world.ec2.cidr == "127.99.0.0/16"
+
+
+# Where 127.0.0.1 is the only address
+
+
+# Longer than two seconds: a rack starts, and two whole commands after it.
+def test_where_only_one_address_can_be_had_the_product_reaches_instances_all_the_same(start_local_rack: Start) -> None:
+    rack = start_local_rack(gateway=True)
+    ids = rack.ids()
+    assert "rackctl.local.connect" in rack.description.proxy_command
+
+    done = [
+        subprocess.run(
+            ["rackctl", "instances", "ssh", id_, "hostname -s; docker ps -q | wc -l"],
+            env=rack.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for id_ in ids[:2]
+    ]
+
+    instances = {i.ec2_instance_id: i.private_ip for i in rack.aws.ec2.instances_by_id(ids)}
+    for ran, id_ in zip(done, ids, strict=False):
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.split()[0] == f"ip-{instances[id_].replace('.', '-')}"
+        assert int(ran.stdout.split()[1]) >= 2
