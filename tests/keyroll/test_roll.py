@@ -13,7 +13,8 @@ from rackctl.errors import AccessDenied, NotFound, RackctlError, RollIncomplete
 from rackctl.keyroll.journal import JournalLost, JournalStore, Owner, RollOptions
 from rackctl.keyroll.plan import PlanRefused
 from rackctl.keyroll.run import Event, RollStopped
-from tests.fakes.world import OLD_KEY, RACK, Killed, Login, Scene
+from rackctl.keys import generate
+from tests.fakes.world import OLD_KEY, RACK, START, Killed, Login, Scene
 from tests.keyroll.test_chaos import JOURNAL, assert_given_back, run_until_killed
 
 if TYPE_CHECKING:
@@ -114,6 +115,17 @@ def test_an_rsa_key_when_asked() -> None:
     start(scene, RollOptions(key_type="rsa"))
 
     assert scene.world.ec2.key_pairs[NEW_KEY].key_type == "rsa"
+
+
+def test_a_roll_in_the_same_second_as_the_last_key_makes_another_key() -> None:
+    scene = Scene(2)
+    taken = generate(NEW_KEY, created=START)
+    scene.keys.store(taken)
+    scene.world.ec2.import_key_pair(NEW_KEY, taken.public_key.encode(), {})
+
+    start(scene)
+
+    assert scene.key_names == ["prod-keypair-20260102T030436Z"] * 2
 
 
 def test_both_keys_open_their_instances_in_the_middle_of_a_roll() -> None:

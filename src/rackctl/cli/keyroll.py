@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -225,10 +225,17 @@ def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Keyroll], I
                 except OSError:
                     # Nobody reads on, or the terminal has gone: the roll is to stop where it safely can.
                     watched, stop.signal = False, stop.signal or signal.SIGPIPE
+                    _silence_stdout()
         except RackctlError as error:
             if watched:
                 view.fail(error)
             raise
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from trying once more, at its end, to write what nobody reads."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _view(invocation: Invocation, output: str, begin: str, stop: StopRequest, *, live: bool) -> View:

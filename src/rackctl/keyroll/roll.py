@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from rackctl.keyroll.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from rackctl.clock import Clock
     from rackctl.cluster import Cluster
@@ -139,7 +141,7 @@ class Keyroll:
         store = self._store()
         journal = Journal(
             rack=self._rack.name,
-            key_name=ssh_keys.key_name(self._rack.name, now),
+            key_name=self._new_key_name(now),
             started=timestamp(now),
             options=options,
             total=plan.total,
@@ -164,6 +166,13 @@ class Keyroll:
             raise PlanRefused([self._refusal(other) if other else Refusal("another keyroll began at the same time")])
         yield run.event("lock", f"holding {store.url}")
         yield from self._held(run, self._forwards)
+
+    def _new_key_name(self, now: datetime) -> str:
+        """Name the new key by the time, or by the next second that no key of this rack is named by."""
+        taken = set(self._keys.names())
+        while (name := ssh_keys.key_name(self._rack.name, now)) in taken or self._rack.aws.ec2.key_pair(name):
+            now += timedelta(seconds=1)
+        return name
 
     def resume(self, **changed: Any) -> Iterator[Event]:
         """Go on with a roll that has stopped or died; ``changed`` are options to change. Raises as `start` does."""
@@ -395,10 +404,7 @@ class Keyroll:
             self._resume_launch(run, record)
             yield from replacer.give_surge_back(record)
         yield from self._release_processes(run)
-        if not run.journal.options.keep_old_keys:
-            ours = {pair.key_name for pair in run.aws.ec2.key_pairs_tagged({"rackctl:rack": self._rack.name})}
-            old = sorted({*self._keys.names(), *ours} - {run.key_name})
-            yield from self._retire(run, old)
+        yield from self._retire(run, self._old_keys(run))
         run.store.delete()
         yield run.event("finished", f"every instance has the key {run.key_name}")
 
@@ -420,9 +426,16 @@ class Keyroll:
             self._resume_launch(run, record)
             yield from replacer.give_surge_back(record)
         yield from self._release_processes(run)
-        yield from self._retire(run, [run.key_name])
+        yield from self._retire(run, [*self._old_keys(run), run.key_name])
         run.store.delete()
         yield run.event("restored", "the rack is as it was, but for the instances that have been replaced")
+
+    def _old_keys(self, run: Run) -> list[str]:
+        """Name the rack's keys that are rackctl's own and older than this roll, unless they are to be kept."""
+        if run.journal.options.keep_old_keys:
+            return []
+        ours = {pair.key_name for pair in run.aws.ec2.key_pairs_tagged({"rackctl:rack": self._rack.name})}
+        return sorted({*self._keys.names(), *ours} - {run.key_name})
 
     def _retire(self, run: Run, names: Sequence[str]) -> Iterator[Event]:
         """Delete those of these keys that no instance and no group's launch template names."""

@@ -1,0 +1,136 @@
+"""Rolls of a local rack, and somebody who watches its services meanwhile and trusts nobody's reports."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from rackctl.cli.invocation import Invocation
+from rackctl.cli.keyroll import prove
+from rackctl.cluster import Cluster
+from rackctl.keyroll.roll import Keyroll
+from rackctl.keyroll.run import StopRequest
+from rackctl.keys import KeyStore
+from tests.local.fast import FastClock
+
+if TYPE_CHECKING:
+    from rackctl.keyroll.run import Event
+    from rackctl.model import AutoScalingGroup
+    from tests.local_rack import LocalRackProcess
+
+SAMPLED_EVERY = 0.1
+# A roll in this process, with its calls and logins, keeps up with a rack that is so fast.
+SPEED = 100.0
+
+
+class Observer:
+    """Samples a rack's services every tenth of a second, and remembers what they fell short of."""
+
+    def __init__(self, rack: LocalRackProcess) -> None:
+        self._rack = rack
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.samples = 0
+        self.broken_promises: list[str] = []
+
+    def __enter__(self) -> Observer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLED_EVERY):
+            self.samples += 1
+            for name, service in self._rack.services().items():
+                promised = math.ceil(service["desired"] * service["minimum_percent"] / 100)
+                if service["strategy"] == "REPLICA" and service["running"] < promised:
+                    self.broken_promises.append(f"{name}: {service['running']} of {promised}")
+
+
+class Rolls:
+    """The rolls of one local rack, in this process and in others."""
+
+    def __init__(self, process: LocalRackProcess) -> None:
+        self.process = process
+        self.rack = process.rack
+        self.aws = process.aws
+        self.clock = FastClock(process.options.speed)
+        self.stop = StopRequest()
+
+    @property
+    def roll(self) -> Keyroll:
+        invocation = Invocation(environment=self.process.environment, clock=self.clock)
+        return Keyroll(
+            self.rack,
+            Cluster(self.rack, self.clock),
+            self.keys,
+            self.clock,
+            prove=lambda instance: prove(invocation, instance),
+            stop=self.stop,
+        )
+
+    @property
+    def keys(self) -> KeyStore:
+        return KeyStore(self.rack)
+
+    def command(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """Start `rackctl instances keyroll …` as a process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.local.fast", f"{self.clock.speed}", "instances", "keyroll", *words],
+            env=self.process.environment,
+            text=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        )
+
+    # What there is
+
+    @property
+    def groups(self) -> list[AutoScalingGroup]:
+        return self.aws.autoscaling.all_groups()
+
+    @property
+    def group(self) -> AutoScalingGroup:
+        return self.groups[0]
+
+    def keys_of_instances(self) -> list[str]:
+        found = self.aws.ec2.instances_tagged({"Rack": self.rack.name})
+        return [i.key_name for i in found if not i.is_going]
+
+    def key_pairs(self) -> list[str]:
+        pairs = self.process.client("ec2").describe_key_pairs()["KeyPairs"]
+        return sorted(pair["KeyName"] for pair in pairs)
+
+    def key_in_use(self) -> str:
+        """Give the key that the group launches with."""
+        (template,) = self.group.launch_templates
+        return self.aws.ec2.launch_template_version(template).key_name
+
+    def journal_is_gone(self) -> bool:
+        return self.aws.s3.get(self.rack.require("bucket"), f"{self.rack['prefix']}/roll.json") is None
+
+    def statuses(self) -> set[str]:
+        listed = Cluster(self.rack, self.clock).list()
+        return {i.container_instance.status for i in listed if i.container_instance and i.instance}
+
+    def assert_given_back(self, capacity: int) -> None:
+        """Check what must be so after every roll, however it has ended."""
+        group = self.group
+        assert group.desired_capacity == capacity
+        assert group.suspended_processes == frozenset()
+        assert self.journal_is_gone()
+        self.process.wait_for(lambda: self.statuses() <= {"ACTIVE"}, "every instance's being active")
+        self.process.wait_for(lambda: len(self.keys_of_instances()) == capacity, f"{capacity} instances")
+        named = {*self.keys_of_instances(), self.key_in_use()} - {""}
+        pairs, stored = set(self.key_pairs()), set(self.keys.names())
+        assert pairs == named, f"key pairs {pairs}; named by anything {named}"
+        assert stored == named, f"stored keys {stored}; named by anything {named}"
+
+
+def texts(events: list[Event]) -> str:
+    return "\n".join(event.message for event in events)

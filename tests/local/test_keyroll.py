@@ -1,0 +1,427 @@
+"""A keyroll on the local rack: a server that is strict where AWS is, instances that accept SSH, and every fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rackctl.cli.invocation import Invocation
+from rackctl.cli.keyroll import prove
+from rackctl.errors import RackctlError, RollIncomplete
+from rackctl.keyroll.journal import RollOptions
+from tests.local.rolls import Observer, Rolls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rackctl.keyroll.run import Event
+    from tests.local_rack import LocalRackProcess
+
+# Each of these is over two seconds, for it is a roll with real logins; a fault adds what the roll waits for.
+pytestmark = pytest.mark.timeout(300)
+
+SOON = RollOptions(drain_timeout=120, boot_timeout=200)
+
+
+@pytest.fixture
+def rolls(own_local_rack: LocalRackProcess) -> Rolls:
+    return Rolls(own_local_rack)
+
+
+def start(rolls: Rolls, options: RollOptions = SOON) -> list[Event]:
+    with Observer(rolls.process) as observer:
+        events = list(rolls.roll.start(options))
+    assert observer.broken_promises == []
+    assert observer.samples
+    return events
+
+
+def fails(rolls: Rolls, error: type[RackctlError], says: str, options: RollOptions = SOON) -> RackctlError:
+    """Roll, and see it end in an error without a service having noticed."""
+    with Observer(rolls.process) as observer, pytest.raises(error, match=says) as caught:
+        list(rolls.roll.start(options))
+    assert observer.broken_promises == []
+    return caught.value
+
+
+def assert_ssh_works_on_each(rolls: Rolls) -> None:
+    invocation = Invocation(environment=rolls.process.environment)
+    for instance in rolls.aws.ec2.instances_tagged({"Rack": rolls.rack.name}):
+        if not instance.is_going:
+            login = prove(invocation, instance)
+            assert (login.outcome, login.detail) == ("accepted", "")
+
+
+# A whole roll
+
+
+@pytest.mark.parametrize(("instances", "batch"), [(3, 1), (50, 5)])
+def test_every_instance_has_the_new_key_and_no_service_has_noticed(
+    start_local_rack: Callable[..., LocalRackProcess], instances: int, batch: int
+) -> None:
+    rolls = Rolls(start_local_rack(instances=instances))
+    rolls.process.seed_service("busy", desired=instances, memory=128)
+    rolls.process.seed_service("half", desired=6, memory=64, minimum_percent=50, maximum_percent=100)
+    before = rolls.group
+
+    events = start(rolls, RollOptions(batch=batch))
+
+    (key,) = set(rolls.keys_of_instances())
+    assert events[-1].message == f"every instance has the key {key}"
+    rolls.assert_given_back(instances)
+    assert rolls.key_pairs() == [key]
+    after = rolls.group
+    assert (after.min_size, after.max_size) == (before.min_size, before.max_size)
+    assert_ssh_works_on_each(rolls)
+
+
+def test_ssh_works_on_old_and_new_instances_in_the_middle(rolls: Rolls) -> None:
+    seen: list[set[str]] = []
+    for event in rolls.roll.start(SOON):
+        if event.phase in {"ready", "draining"}:
+            assert_ssh_works_on_each(rolls)
+            seen.append(set(rolls.keys_of_instances()))
+    assert max(map(len, seen)) == 2
+
+
+def test_a_rack_without_a_key_gets_its_first(start_local_rack: Callable[..., LocalRackProcess]) -> None:
+    rolls = Rolls(start_local_rack(key=False))
+
+    start(rolls)
+
+    assert rolls.key_pairs() == rolls.keys.names() == [rolls.key_in_use()]
+    assert_ssh_works_on_each(rolls)
+
+
+@pytest.mark.parametrize("version", ["$Latest", "$Default"])
+def test_a_group_goes_on_naming_its_template_as_it_did(rolls: Rolls, version: str) -> None:
+    (ref,) = rolls.group.launch_templates
+    rolls.aws.autoscaling.set_launch_template_versions(rolls.group, {ref: version})
+
+    start(rolls)
+
+    assert [r.version for r in rolls.group.launch_templates] == [version]
+    assert rolls.key_in_use() in set(rolls.keys_of_instances())
+    rolls.assert_given_back(3)
+
+
+def test_a_mixed_instances_policy_and_its_overrides_name_the_new_version(rolls: Rolls) -> None:
+    (ref,) = rolls.group.launch_templates
+    specification = {"LaunchTemplateId": ref.launch_template_id, "Version": "1"}
+    rolls.process.client("autoscaling").update_auto_scaling_group(
+        AutoScalingGroupName=rolls.group.auto_scaling_group_name,
+        MixedInstancesPolicy={
+            "LaunchTemplate": {
+                "LaunchTemplateSpecification": specification,
+                "Overrides": [
+                    {"InstanceType": "t3.small", "LaunchTemplateSpecification": specification},
+                    {"InstanceType": "t3.medium"},
+                ],
+            },
+            "InstancesDistribution": {"OnDemandBaseCapacity": 1},
+        },
+    )
+
+    start(rolls)
+
+    policy: Any = rolls.group.mixed_instances_policy
+    template = policy["LaunchTemplate"]
+    assert template["LaunchTemplateSpecification"]["Version"] == "2"
+    assert [o["InstanceType"] for o in template["Overrides"]] == ["t3.small", "t3.medium"]
+    assert template["Overrides"][0]["LaunchTemplateSpecification"]["Version"] == "2"
+    assert policy["InstancesDistribution"]["OnDemandBaseCapacity"] == 1
+    rolls.assert_given_back(3)
+
+
+# Faults of the APIs
+
+
+def test_each_call_being_throttled_is_no_matter(rolls: Rolls) -> None:
+    start(rolls)
+    for call in sorted(set(rolls.process.actions())):
+        rolls.process.faults.add("throttle", call, count=1)
+
+    start(rolls)
+
+    assert len(rolls.process.faults) == 0
+    rolls.assert_given_back(3)
+
+
+def test_the_answer_to_each_changing_call_being_lost_is_no_matter(rolls: Rolls) -> None:
+    start(rolls)
+    for call in sorted(set(rolls.process.actions(mutating=True))):
+        rolls.process.faults.add("drop-after", call, count=2)
+
+    start(rolls)
+
+    rolls.assert_given_back(3)
+
+
+def test_errors_of_aws_now_and_then_are_no_matter(rolls: Rolls) -> None:
+    for service in ("ec2", "ecs", "autoscaling", "s3"):
+        rolls.process.faults.add("error", f"{service}:*", code="InternalError", status=500, probability=0.1, count=15)
+
+    start(rolls)
+
+    rolls.assert_given_back(3)
+
+
+def test_an_expired_login_stops_the_roll_and_a_new_one_goes_on(rolls: Rolls) -> None:
+    events = rolls.roll.start(SOON)
+    next(event for event in events if event.phase == "drained")
+    rolls.process.faults.add("error", "*:*", code="ExpiredToken", status=400)
+    with pytest.raises(RollIncomplete, match="credentials have expired") as caught:
+        list(events)
+    assert "keyroll resume --rack local" in caught.value.hint
+
+    rolls.process.faults.clear()
+    # Nothing could be written any more; but the process is known to be gone, or somebody says so.
+    rolls.roll.unlock(force=True)
+    list(rolls.roll.resume())
+
+    rolls.assert_given_back(3)
+
+
+# Faults of the world
+
+
+def test_a_drain_that_never_ends_puts_the_instance_back_and_stops(rolls: Rolls) -> None:
+    rolls.process.set_condition("stuck-drain")
+
+    fails(rolls, RollIncomplete, "still has 1 task after 120 s of draining")
+
+    assert rolls.statuses() == {"ACTIVE"}
+    rolls.process.clear_condition("stuck-drain")
+    list(rolls.roll.resume())
+    rolls.assert_given_back(3)
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ("no-capacity", "do not have sufficient t3.small capacity"),
+        ("never-register", "not registered with ECS"),
+        ("register-agent-off", "ACTIVE, agent off"),
+        ("registration-failed", r"REGISTRATION_FAILED\): no room in the cluster"),
+    ],
+)
+def test_a_new_instance_that_does_not_come_stops_the_roll_with_nothing_drained(
+    rolls: Rolls, condition: str, says: str
+) -> None:
+    old = set(rolls.process.ids())
+    rolls.process.set_condition(condition, "no room in the cluster" if condition == "registration-failed" else "")
+
+    error = fails(rolls, RollIncomplete, says)
+
+    assert "3 are left; everything is running" in str(error)
+    assert "ecs:UpdateContainerInstancesState" not in rolls.process.actions()
+    assert old <= set(rolls.process.ids())
+    rolls.process.clear_condition(condition)
+    list(rolls.roll.abort())
+    assert set(rolls.process.ids()) == old
+    rolls.assert_given_back(3)
+
+
+def test_a_new_instance_that_refuses_the_key_gives_the_rack_back(rolls: Rolls) -> None:
+    old, key = set(rolls.process.ids()), rolls.key_in_use()
+    rolls.process.set_condition("key-refused")
+
+    fails(rolls, RackctlError, "refuses the new key.* the rack is as it was")
+
+    assert set(rolls.process.ids()) == old
+    assert rolls.key_in_use() == key
+    rolls.assert_given_back(3)
+
+
+def test_a_full_group_is_rolled_without_a_surge(rolls: Rolls) -> None:
+    rolls.process.client("autoscaling").update_auto_scaling_group(
+        AutoScalingGroupName=rolls.group.auto_scaling_group_name, MaxSize=3
+    )
+
+    start(rolls)
+
+    assert rolls.group.max_size == 3
+    assert "autoscaling:SetDesiredCapacity" not in rolls.process.actions()
+    rolls.assert_given_back(3)
+
+
+@pytest.mark.parametrize("whose", ["old", "new"])
+def test_an_instance_that_vanishes_is_no_matter(rolls: Rolls, whose: str) -> None:
+    vanished = ""
+    for event in rolls.roll.start(SOON):
+        if not vanished and event.phase == ("draining" if whose == "old" else "ready"):
+            vanished = event.ec2_instance_id
+            rolls.process.befall("vanish", vanished)
+
+    assert vanished not in rolls.process.ids()
+    rolls.assert_given_back(3)
+
+
+def test_a_suspended_launch_refuses_the_roll_and_nothing_is_changed(rolls: Rolls) -> None:
+    rolls.aws.autoscaling.suspend_processes(rolls.group.auto_scaling_group_name, ["Launch"])
+    before = len(rolls.process.calls(mutating=True))
+
+    with pytest.raises(RackctlError, match=r"Launch process .* is suspended"):
+        list(rolls.roll.start(SOON))
+
+    assert len(rolls.process.calls(mutating=True)) == before
+
+
+# The command
+
+
+def test_two_keyrolls_at_once_and_exactly_one_goes_on(rolls: Rolls) -> None:
+    first, second = rolls.command(), rolls.command()
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(lambda process: (*process.communicate(), process.returncode), (first, second)))
+
+    (won,) = [s for s in said if s[2] == 0]
+    (lost,) = [s for s in said if s[2] != 0]
+    assert won[0] == "Rebooting instances...\n"
+    assert lost[2] == 1
+    assert lost[0] == ""
+    assert re.search(r"holds the keyroll of rack \"local\", begun at \S+Z, last heard of \d+ s ago", lost[1])
+    rolls.assert_given_back(3)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_at_a_safe_point_and_says_which_command_goes_on(rolls: Rolls, number: int, status: int) -> None:
+    rolls.process.set_condition("stuck-drain")
+    process = rolls.command("-o", "json")
+    assert process.stdout
+    events = []
+    with Observer(rolls.process) as observer:
+        for line in process.stdout:
+            events.append(json.loads(line))
+            if events[-1]["phase"] == "draining":
+                process.send_signal(number)
+                break
+        out, err = process.communicate()
+    events += map(json.loads, out.splitlines())
+
+    assert process.returncode == status
+    assert (events[-1]["event"], events[-1]["exit_status"]) == ("failed", status)
+    assert "rackctl instances keyroll resume --rack local" in err
+    assert "rackctl instances keyroll abort --rack local" in err
+    assert rolls.statuses() == {"ACTIVE"}
+    assert observer.broken_promises == []
+    rolls.process.clear_condition("stuck-drain")
+    resumed = rolls.command("resume")
+    assert resumed.communicate()[0] == "Rebooting instances...\n"
+    assert resumed.returncode == 0
+    rolls.assert_given_back(3)
+
+
+def test_status_tells_a_dead_roll_from_a_live_one(rolls: Rolls) -> None:
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(rolls.command("status", "-o", "json").communicate()[0])
+        return found
+
+    assert status() == {"state": "none"}
+    rolls.process.set_condition("stuck-drain")
+    process = rolls.command("-o", "json", "--reason", "a test")
+    assert process.stdout
+    for line in process.stdout:
+        if json.loads(line)["phase"] == "draining":
+            break
+    live = status()
+    process.kill()
+    process.communicate()
+    dead = status()
+
+    assert (live["state"], dead["state"]) == ("running", "dead")
+    assert (live["reason"], live["total"], live["left"]) == ("a test", 3, 3)
+    assert str(process.pid) in live["owner"]
+    assert [group["surge"] for group in dead["groups"]] == [1]
+    rolls.process.clear_condition("stuck-drain")
+    assert rolls.command("abort").communicate()[0] == ""
+    rolls.assert_given_back(3)
+
+
+def test_plan_changes_nothing_and_its_exit_status_says_whether_it_would_be_refused(rolls: Rolls) -> None:
+    before = len(rolls.process.calls(mutating=True))
+    fine = rolls.command("plan")
+    out, _ = fine.communicate()
+    assert fine.returncode == 0
+    assert 'A keyroll of rack "local" would replace 3 instances' in out
+    assert len(rolls.process.calls(mutating=True)) == before
+
+    rolls.aws.autoscaling.suspend_processes(rolls.group.auto_scaling_group_name, ["Terminate"])
+    refused = rolls.command("plan", "-o", "json")
+    out, _ = refused.communicate()
+    assert refused.returncode == 1
+    plan = json.loads(out)
+    assert plan["refused"]
+    assert plan["total"] == 3
+    assert "Terminate" in plan["refusals"][0]["reason"]
+
+
+def test_events_that_nobody_reads_any_more_stop_the_roll_at_a_safe_point(rolls: Rolls) -> None:
+    process = rolls.command("-o", "json")
+    assert process.stdout
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+
+    _, err = process.communicate()
+
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert "keyroll resume" in err
+    assert rolls.statuses() == {"ACTIVE"}
+
+
+def test_on_a_terminal_the_view_is_live_and_ctrl_c_stops_it(rolls: Rolls) -> None:
+    rolls.process.set_condition("stuck-drain")
+    mine, theirs = pty.openpty()
+    environment = {**rolls.process.environment, "TERM": "xterm-256color", "COLUMNS": "110", "LINES": "30"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.local.fast", f"{rolls.clock.speed}", "instances", "keyroll"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
+        preexec_fn=_take_terminal,  # noqa: PLW1509 - no threads hold anything at that point
+    )  # fmt: skip
+    os.close(theirs)
+    seen = _read_until(mine, lambda text: "draining" in text and "task left" in text)
+    assert "Rebooting instances..." in seen
+    assert "WAITS FOR" in seen
+    assert re.search(r"0 of 3 replaced", seen)
+
+    os.write(mine, b"\x03")
+    seen = _read_until(mine, lambda text: "keyroll resume" in text)
+    process.wait()
+
+    assert process.returncode == 130
+    assert "stopping at the next safe point" in seen or "stopped by SIGINT" in seen
+    os.close(mine)
+    rolls.process.clear_condition("stuck-drain")
+    list(rolls.roll.abort())
+    rolls.assert_given_back(3)
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _read_until(descriptor: int, enough: Callable[[str], bool]) -> str:
+    text, deadline = "", time.monotonic() + 60
+    while not enough(text):
+        assert time.monotonic() < deadline, text
+        if select.select([descriptor], [], [], 0.1)[0]:
+            try:
+                text += os.read(descriptor, 65536).decode("utf-8", "replace")
+            except OSError:
+                break  # Linux says so when the other side has gone
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)

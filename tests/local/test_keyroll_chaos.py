@@ -1,0 +1,108 @@
+"""A roll's process is killed at each call that changes something, before and after it takes effect.
+
+The list of calls is the log of a whole roll. Then the roll is resumed, or aborted, by somebody else. All of it takes
+many minutes: `make chaos` (RACKCTL_CHAOS=all) does it; otherwise it is a sample, another one each time, whose seed is
+printed and can be given as RACKCTL_CHAOS.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rackctl.keyroll.journal import RollOptions
+from tests.local.rolls import Observer, Rolls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.local_rack import LocalRackProcess
+
+_CHOSEN = os.environ.get("RACKCTL_CHAOS", "")
+_SAMPLE = 5  # points for each way and moment
+_SPEED = 200.0
+
+
+@dataclass(frozen=True)
+class Point:
+    number: int
+    call: str
+    moment: str
+
+
+def points_of(rolls: Rolls, moment: str) -> list[Point]:
+    """Roll once, and give what a roll can be killed at."""
+    before = rolls.process.calls()[-1]["number"]
+    list(rolls.roll.start(RollOptions()))
+    calls = rolls.process.actions(since=before, mutating=True)
+    return [Point(number, call, moment) for number, call in enumerate(calls)]
+
+
+def kill_at(rolls: Rolls, point: Point) -> bool:
+    """Roll in another process, and kill it while its call of this number is held; tell whether it came to that.
+
+    Heartbeats are calls too, and there are more of them or fewer, so that a roll may be over before its last number.
+    """
+    before = rolls.process.calls()[-1]["number"]
+    rolls.process.faults.add(f"hang-{point.moment}", "*:*", mutating=True, skip=point.number, count=1)
+    child = rolls.command()
+
+    def held() -> bool:
+        calls = rolls.process.calls(since=before, mutating=True)
+        holding = any(c["faults"] and (point.moment == "before" or c["carried_out"]) for c in calls)
+        return holding or child.poll() is not None
+
+    rolls.process.wait_for(held, f"the call {point}", seconds=60)
+    child.send_signal(signal.SIGKILL)
+    said = child.communicate()
+    rolls.process.faults.clear()
+    assert child.returncode in {-signal.SIGKILL, 0}, said
+    return child.returncode != 0
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("way", ["resume", "abort"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_roll_killed_at_any_call_is_finished_by_resume_and_given_back_by_abort(
+    start_local_rack: Callable[..., LocalRackProcess], way: str, moment: str
+) -> None:
+    # Over two seconds: these are dozens of rolls, each of a process and a server.
+    rolls = Rolls(start_local_rack(speed=_SPEED))
+    points = points_of(rolls, moment)
+    if _CHOSEN != "all":
+        seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32
+        print(f"a sample: repeat it with RACKCTL_CHAOS={seed}, or all with RACKCTL_CHAOS=all")
+        points = random.Random(f"{seed} {way} {moment}").sample(points, _SAMPLE)
+    killed = 0
+    for point in points:
+        print(f"{way} after being killed {moment} {point.call} ({point.number})")
+        with Observer(rolls.process) as observer:
+            killed += _kill_and_end(rolls, point, way)
+        assert observer.broken_promises == []
+        assert observer.samples
+    assert killed >= len(points) - 2
+
+
+def _kill_and_end(rolls: Rolls, point: Point, way: str) -> bool:
+    old = rolls.key_in_use()
+    killed = kill_at(rolls, point)
+    status = rolls.roll.status()
+    if status is None:
+        assert rolls.journal_is_gone()
+    else:
+        assert not status.live
+        some_old = status.old > 0 or status.journal.phase == "preparing"
+        for event in getattr(rolls.roll, way)():
+            print(f"  {event.message}")
+        if way == "resume":
+            assert set(rolls.keys_of_instances()) == {status.journal.key_name}
+        elif some_old:
+            assert rolls.key_in_use() == old
+    rolls.assert_given_back(3)
+    return killed
