@@ -13,11 +13,13 @@ from rackctl.clock import Clock, SystemClock
 from rackctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from rackctl.cluster import Cluster
+    from rackctl.keyroll.replace import Proof
     from rackctl.keys import KeyStore
+    from rackctl.model import Instance
     from rackctl.rack import Rack, Sources
 
 
@@ -59,6 +61,13 @@ class Invocation:
         from rackctl.keys import KeyStore
 
         return KeyStore(self.rack)
+
+    @cached_property
+    def prove(self) -> Callable[[Instance], Proof]:
+        """The way to find out whether an instance takes the key it was launched with: by logging in."""
+        from rackctl.cli.keyroll import prove
+
+        return lambda instance: prove(self, instance)
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

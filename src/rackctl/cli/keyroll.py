@@ -180,7 +180,7 @@ def _keyroll(invocation: Invocation, stop: StopRequest | None = None) -> Keyroll
         invocation.cluster,
         invocation.keys,
         invocation.clock,
-        prove=lambda instance: prove(invocation, instance),
+        prove=invocation.prove,
         stop=stop,
     )
 
@@ -191,19 +191,20 @@ class _Login:
         self.detail = detail
 
 
-def prove(invocation: Invocation, instance: Instance) -> Proof:
+def prove(invocation: Invocation, instance: Instance, *, connect: Callable[..., Any] | None = None) -> Proof:
     """Log in to an instance with its own key, as `rackctl instances ssh` does."""
     from rackctl.cli.ssh import host_key_check
-    from rackctl.ssh.connect import LoginRefused, connect
+    from rackctl.ssh import connect as ssh
     from rackctl.ssh.reach import reach
 
     # What the group saw of it first may have been before it had an address.
     current = next(invocation.rack.aws.ec2.instances_by_id([instance.ec2_instance_id]), instance)
     try:
         target = reach(invocation.rack, current)
-        with connect(target, lambda: invocation.keys.fetch(current.key_name), host_key_check(invocation, current)):
+        check = host_key_check(invocation, current)
+        with (connect or ssh.connect)(target, lambda: invocation.keys.fetch(current.key_name), check):
             return _Login("accepted")
-    except LoginRefused as error:
+    except ssh.LoginRefused as error:
         return _Login("refused", str(error))
     except SshError as error:
         return _Login("unreachable", str(error))

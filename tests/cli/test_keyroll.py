@@ -1,0 +1,381 @@
+"""`rackctl instances keyroll` as it is typed: what it prints where, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rackctl.cli.duration import minutes_and_seconds, roughly
+from rackctl.cli.invocation import Invocation
+from rackctl.cli.keyroll import prove
+from rackctl.cli.keyroll_view import LiveView
+from rackctl.cli.main import cli
+from rackctl.cluster import Cluster
+from rackctl.errors import SshError
+from rackctl.keyroll.run import Event
+from rackctl.ssh.connect import LoginRefused
+from tests.fakes.world import OLD_KEY, START, Login, Scene
+from tests.keyroll.test_chaos import JOURNAL, run_until_killed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+NEW_KEY = "prod-keypair-20260102T030435Z"
+
+
+def invocation_of(scene: Scene, directory: Path) -> Invocation:
+    invocation = Invocation(environment={"RACKCTL_CONFIG": "/nowhere", "RACKCTL_STATE_DIR": str(directory)})
+    invocation.clock = scene.clock
+    invocation.rack = scene.rack
+    invocation.cluster = Cluster(scene.rack, scene.clock)
+    invocation.keys = scene.keys
+    return invocation
+
+
+class Prompt:
+    """Where commands are typed at a rack in memory, from which every instance can be reached."""
+
+    def __init__(self, scene: Scene, directory: Path) -> None:
+        self.scene = scene
+        self._directory = directory
+
+    def __call__(self, *words: str) -> Result:
+        invocation = invocation_of(self.scene, self._directory)
+        invocation.prove = self.scene.login
+        return CliRunner().invoke(cli, ["instances", "keyroll", *words], obj=invocation)
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Prompt:
+    return Prompt(Scene(3), tmp_path)
+
+
+def test_a_roll_prints_what_the_mirrored_document_shows_and_its_progress_on_stderr(typed: Prompt) -> None:
+    result = typed()
+
+    assert (result.exit_code, result.stdout) == (0, "Rebooting instances...\n")
+    lines = result.stderr.splitlines()
+    assert all(re.match(r"2026-01-02T\d\d:\d\d:\d\dZ \[[0-3]/3\] ", line) for line in lines)
+    assert lines[-1].endswith(f"[3/3] every instance has the key {NEW_KEY}")
+
+
+def test_the_options_are_those_of_the_roll(typed: Prompt) -> None:
+    typed("--batch", "2", "--no-surge", "--drain-timeout", "1h30m", "--boot-timeout", "90s", "--key-type", "rsa",
+          "--force", "--stop-standalone", "--keep-old-keys", "--reason", "why not", "--require-ssh")  # fmt: skip
+
+    assert typed.scene.key_pairs == {OLD_KEY, NEW_KEY}
+    assert typed.scene.world.ec2.key_pairs[NEW_KEY].key_type == "rsa"
+    assert typed.scene.keys.fetch(NEW_KEY).reason == "why not"
+    assert "set_desired_capacity" not in typed.scene.aws.mutations
+
+
+EVENT_FIELDS = {
+    "at", "event", "message", "group", "instance", "phase", "tasks_left", "service_event", "done", "total",
+    "seconds_left",
+}  # fmt: skip
+
+
+def test_events_as_json_are_one_a_line_and_nothing_else_is_on_stdout(typed: Prompt) -> None:
+    result = typed("-o", "json")
+
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert all(set(event) == EVENT_FIELDS for event in events)
+    assert [event["event"] for event in events][:5] == ["lock", "key", "key", "template", "processes"]
+    assert events[-1]["event"] == "finished"
+    phases = [e["phase"] for e in events if e["instance"] == typed.scene.new[0] and e["phase"]]
+    assert phases == ["launching", "booting", "booting", "ready"]
+    assert {e["phase"] for e in events} >= {"draining", "drained", "terminating", "gone"}
+
+
+def test_a_roll_that_fails_as_json_ends_with_the_failure(typed: Prompt) -> None:
+    typed.scene.world.set_condition("stuck-drain")
+
+    result = typed("-o", "json", "--drain-timeout", "1m")
+
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert set(last) == {"at", "event", "message", "hint", "exit_status"}
+    assert (last["event"], last["exit_status"]) == ("failed", 6)
+    assert result.exit_code == 6
+
+
+def test_a_roll_that_stops_says_what_is_done_what_is_left_and_what_goes_on(typed: Prompt) -> None:
+    typed.scene.world.set_condition("stuck-drain")
+
+    result = typed("--drain-timeout", "1m")
+
+    assert result.exit_code == 6
+    assert "0 of 3 instances have been replaced, 3 are left; everything is running" in result.stderr
+    assert "go on with `rackctl instances keyroll resume --rack prod`" in result.stderr
+    typed.scene.world.clear_condition("stuck-drain")
+    assert typed("resume", "--drain-timeout", "10m").exit_code == 0
+    assert typed.scene.old == []
+
+
+def test_a_refused_roll_prints_nothing_on_stdout(typed: Prompt) -> None:
+    typed.scene.group.suspended["Launch"] = "by hand"
+
+    result = typed()
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no keyroll was begun and nothing was changed: the Launch process of group prod-instances" in result.stderr
+
+
+def test_a_key_that_is_refused_gives_the_rack_back(typed: Prompt) -> None:
+    typed.scene.login = lambda _: Login("refused", "Permission denied")
+
+    result = typed()
+
+    assert result.exit_code == 1
+    assert "Nothing was drained, and the rack is as it was" in result.stderr
+    assert "--key-type rsa" in result.stderr
+
+
+def test_abort_gives_the_rack_back(typed: Prompt) -> None:
+    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 18, "after")
+    typed.scene.clock.sleep(400)
+
+    result = typed("abort")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "the rack is as it was" in result.stderr
+    assert JOURNAL not in typed.scene.aws.objects
+
+
+def _default() -> Any:
+    from rackctl.keyroll.journal import RollOptions
+
+    return RollOptions()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--batch", "0"), "--batch"),
+        (("--drain-timeout", "soon"), "not a length of time"),
+        (("--key-type", "dsa"), "dsa"),
+        (("resume", "--key-type", "rsa"), "No such option"),
+        (("abort", "--batch", "2"), "No such option"),
+        (("--batch", "2", "plan"), "--batch stands before `plan`"),
+        (("resmue",), 'Did you mean "resume"?'),
+    ],
+)
+def test_bad_input_exits_with_two_and_changes_nothing(typed: Prompt, words: tuple[str, ...], says: str) -> None:
+    result = typed(*words)
+
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert typed.scene.aws.mutations == []
+
+
+@pytest.mark.parametrize("word", ["resume", "abort", "unlock"])
+def test_what_needs_a_roll_says_that_there_is_none(typed: Prompt, word: str) -> None:
+    result = typed(word)
+
+    assert result.exit_code == 3
+    assert 'no keyroll is under way on rack "prod"' in result.stderr
+
+
+# The plan
+
+
+def test_the_plan_is_text_a_person_can_read(typed: Prompt) -> None:
+    scene = typed.scene
+    scene.world.seed_service(scene.seeded, "single", "i", "c", desired=1, minimum_percent=0)
+    scene.world.seed_service(scene.seeded, "rigid", "i", "c", desired=2, minimum_percent=100, maximum_percent=100)
+
+    result = typed("plan")
+
+    assert result.exit_code == 0
+    text = result.stdout
+    assert 'A keyroll of rack "prod" would replace 3 instances, in about 14 minutes, with 1 instance more' in text
+    assert f"  launches    prod-instances version 1, with key {OLD_KEY}" in text
+    assert "  single: 1 task, 0 at the least (minimum 0 %, maximum 200 %" in text
+    assert "  rigid: 2 tasks, 2 at the least (minimum 100 %, maximum 100 %" in text
+    assert all(id_ in text for id_ in scene.old)
+    assert scene.aws.mutations == []
+
+
+def test_a_refused_plan_says_why_and_how_to_lift_it_and_exits_with_one(typed: Prompt) -> None:
+    typed.scene.template.tags["aws:cloudformation:stack-name"] = "prod-stack"
+
+    result = typed("plan")
+
+    assert result.exit_code == 1
+    assert "It would be refused:\n  launch template prod-instances belongs to the CloudFormation stack" in result.stdout
+    assert "    → change the key in the stack, or go around it with --out-of-band" in result.stdout
+    assert typed("plan", "--out-of-band").exit_code == 0
+
+
+PLAN_FIELDS = {
+    "rack", "refused", "refusals", "groups", "services", "standalone_tasks", "left_alone", "warnings", "total",
+    "seconds", "instance_hours",
+}  # fmt: skip
+GROUP_FIELDS = {
+    "group", "desired_capacity", "max_size", "launch_templates", "replace", "surge", "surge_reason", "seconds",
+}  # fmt: skip
+
+
+def test_the_plan_as_json_has_the_documented_fields(typed: Prompt) -> None:
+    plan = json.loads(typed("plan", "-o", "json", "--batch", "5").stdout)
+
+    assert set(plan) == PLAN_FIELDS
+    (group,) = plan["groups"]
+    assert set(group) == GROUP_FIELDS
+    assert sorted(group["replace"]) == sorted(typed.scene.old)
+    assert (group["surge"], group["surge_reason"]) == (2, "the group's maximum size of 5 allows no more")
+    assert group["launch_templates"] == [
+        {
+            "launch_template_id": typed.scene.template.launch_template_id,
+            "launch_template_name": "prod-instances",
+            "version": "1",
+            "version_number": 1,
+            "key_name": OLD_KEY,
+        }
+    ]
+
+
+def test_the_plan_of_a_rack_under_way_is_refused_and_names_the_holder(typed: Prompt) -> None:
+    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 12, "after")
+
+    result = typed("plan")
+
+    assert result.exit_code == 1
+    assert 'holds the keyroll of rack "prod", begun at 2026-01-02T03:04:35Z' in result.stdout
+
+
+# The status
+
+
+STATUS_FIELDS = {
+    "state", "phase", "rack", "key_name", "reason", "started", "owner", "heartbeat", "problem", "total", "left",
+    "groups", "instances",
+}  # fmt: skip
+
+
+def test_status_says_when_there_is_none(typed: Prompt) -> None:
+    assert typed("status").stdout == 'No keyroll is under way on rack "prod".\n'
+    assert json.loads(typed("status", "-o", "json").stdout) == {"state": "none"}
+
+
+def test_status_shows_who_is_at_work_and_how_far_each_group_is(typed: Prompt) -> None:
+    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 20, "after")
+
+    text = typed("status").stdout
+    found = json.loads(typed("status", "-o", "json").stdout)
+
+    assert "is at work on it, last heard of" in text
+    assert "  capacity    4, 1 of it surge (was 3)" in text
+    assert set(found) == STATUS_FIELDS
+    assert (found["state"], found["phase"], found["key_name"]) == ("running", "replacing", NEW_KEY)
+    assert {i["phase"] for i in found["instances"]} >= {"waiting", "terminating"}
+
+
+def test_status_names_the_ways_on_of_a_dead_roll(typed: Prompt) -> None:
+    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 20, "after")
+    typed.scene.clock.sleep(400)
+
+    text = typed("status").stdout
+
+    assert "has died without a word, last heard of 7 minutes ago" in text
+    assert "keyroll resume --rack prod` or `rackctl instances keyroll abort --rack prod`" in text
+
+
+def test_unlock_needs_force_for_a_live_roll(typed: Prompt) -> None:
+    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 20, "after")
+
+    assert typed("unlock").exit_code == 1
+    assert typed("unlock", "--force").exit_code == 0
+    assert "it has stopped" in typed("status").stdout
+    assert typed("resume").exit_code == 0
+
+
+# The proof
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome"),
+    [(LoginRefused("no"), "refused"), (SshError("timed out"), "unreachable"), (None, "accepted")],
+)
+def test_a_login_tells_a_refused_key_from_an_instance_that_cannot_be_reached(
+    typed: Prompt, tmp_path: Path, raised: Exception | None, outcome: str
+) -> None:
+    def connect(*_: object) -> Any:
+        if raised:
+            raise raised
+        return nullcontext()
+
+    instance = next(typed.scene.aws.instances_by_id(typed.scene.old[:1]))
+
+    assert prove(invocation_of(typed.scene, tmp_path), instance, connect=connect).outcome == outcome
+
+
+# The live view
+
+
+def render(view: LiveView) -> str:
+    from io import StringIO
+
+    from rich.console import Console
+
+    console = Console(file=StringIO(), width=100, height=30)
+    with console.capture() as capture:
+        console.print(view._render())
+    return capture.get()
+
+
+def test_the_live_view_shows_each_instance_what_it_waits_for_and_how_far_all_is() -> None:
+    from rich.console import Console
+
+    scene = Scene(1)
+    begun: list[bool] = []
+    view = LiveView(Console(quiet=True), scene.clock, lambda: begun.append(True), lambda: False)
+
+    def event(message: str, **more: Any) -> Event:
+        return Event(START, "instance", message, "g", done=1, total=4, seconds_left=150, **more)
+
+    with view:
+        view.show(Event(START, "surge", "group g: desired capacity 4 → 5", "g", total=4))
+        view.show(event("i-2: new, Pending, not registered", ec2_instance_id="i-2", phase="launching"))
+        scene.clock.sleep(5)
+        view.show(event("", ec2_instance_id="i-1", phase="draining", tasks_left=2, service_event="no room for web"))
+        scene.clock.sleep(65)
+        text = render(view)
+
+    assert begun == [True]
+    assert re.search(r"i-1 +old +draining +1:05 +2 tasks left: no room for web", text)
+    assert re.search(r"i-2 +new +launching +1:10 +Pending, not registered", text)
+    assert "and 3 waiting" in text
+    assert "· group g: desired capacity 4 → 5" in text
+    assert "1 of 4 replaced  1:10  about 1 minute left" in text
+
+
+def test_the_live_view_of_many_instances_fits_the_terminal_and_counts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    monkeypatch.setenv("LINES", "20")
+    view = LiveView(Console(quiet=True), Scene(1).clock, lambda: None, lambda: True)
+    with view:
+        for number in range(60):
+            phase: Any = "gone" if number < 50 else "draining"
+            view.show(Event(START, "instance", "", "g", f"i-{number}", phase, 1, done=50, total=100))
+        text = render(view)
+
+    assert len(text.splitlines()) <= 20
+    assert "and 40 waiting, 50 gone" in text
+    assert "stopping at the next safe point" in text
+
+
+def test_lengths_of_time_read_well() -> None:
+    assert [minutes_and_seconds(s) for s in (5, 754, 3723)] == ["0:05", "12:34", "1:02:03"]
+    assert [roughly(s) for s in (0, 1, 40, 61, 7500, 7200)] == [
+        "1 second", "1 second", "40 seconds", "1 minute", "2 hours 5 minutes", "2 hours",
+    ]  # fmt: skip
