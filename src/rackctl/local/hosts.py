@@ -420,6 +420,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         self._over = False
         self._stdin: asyncio.WriteTransport | None = None
         self._outputs: dict[_Output, asyncio.ReadTransport] = {}
+        self._connected = False
         self._paused = False
         self._early: list[bytes] = []
         self._early_eof = False
@@ -507,10 +508,14 @@ class _Session(asyncssh.SSHServerSession[bytes]):
 
     def output_ended(self, output: _Output) -> None:
         self._outputs.pop(output, None)
-        if not self._outputs:
-            if self._ended is None and not self._channel.is_closing():
-                self._channel.write_eof()
-            self._finish()
+        # The first may have ended before the second is connected.
+        if self._connected and not self._outputs:
+            self._all_outputs_ended()
+
+    def _all_outputs_ended(self) -> None:
+        if self._ended is None and not self._channel.is_closing():
+            self._channel.write_eof()
+        self._finish()
 
     # Its life
 
@@ -540,6 +545,9 @@ class _Session(asyncssh.SSHServerSession[bytes]):
                 self._outputs[output] = transport
                 if self._paused:
                     transport.pause_reading()
+        self._connected = True
+        if not self._outputs:
+            self._all_outputs_ended()
         writer, _ = await self._loop.connect_write_pipe(lambda: _Input(self), os.fdopen(started.stdin, "wb", 0))
         self._stdin = writer
         for data in self._early:
@@ -547,7 +555,8 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         if self._early_eof:
             self.eof_received()
         threading.Thread(target=self._wait, args=(started,), daemon=True).start()
-        if self._channel.is_closing():
+        if self._over:
+            # The connection was lost meanwhile.
             self.connection_lost(None)
 
     def _wait(self, started: Started) -> None:
@@ -635,6 +644,10 @@ class _Files(asyncssh.SFTPServer):
 
     def map_path(self, path: bytes) -> bytes:
         return os.path.normpath(os.path.join(self._home, path))  # noqa: PTH118 - paths here are bytes
+
+    def exit(self) -> None:
+        # To scp a session without an exit status is a failed one.
+        self.channel.exit(0)
 
 
 def _giving(output: _Output) -> Callable[[], _Output]:
