@@ -150,7 +150,8 @@ class _WithRackOptions(click.Command):
         common = set(map(id, self._rack_options))
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Rack options": []}
         for param in self.get_params(ctx):
-            if record := param.get_help_record(ctx):
+            # An argument stands in the usage line and is explained in the text.
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
                 sections["Rack options" if id(param) in common else "Options"].append(record)
         for title, records in sections.items():
             if records:
