@@ -45,7 +45,7 @@ class CommandLine:
     def environment(self, **description: Any) -> dict[str, str]:
         described = {"key": str(self.server.key), "port": self.server.port, "user": self.server.user, **description}
         own = {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
             "RACKCTL_CONFIG": "/nowhere",
             "RACKCTL_STATE_DIR": str(self.state),
             "RACKCTL_TEST_INSTANCE": json.dumps(described),

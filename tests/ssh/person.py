@@ -107,5 +107,6 @@ class Person:
         for _ in range(PATIENCE * 50):
             if condition():
                 return
-            self._look(0.02)
+            if not self._look(0.02) and self.process.poll() is not None:
+                break
         raise AssertionError(f"it never came to that; seen: {self.seen!r}")

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +45,12 @@ class Sshd:
             "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={self.directory}/known",
             "-o", "LogLevel=ERROR", f"{self.user}@127.0.0.1", *words,
         ]  # fmt: skip
+
+    def signal_children(self, signum: signal.Signals) -> None:
+        """Send a signal to whatever serves its connections."""
+        for pid in self.children():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signum)
 
     def children(self) -> list[int]:
         """Give the processes that serve its connections, each before what it started itself."""
@@ -108,14 +114,9 @@ def running(directory: Path, **options: str) -> Iterator[Sshd]:
     try:
         yield server
     finally:
-        serving = server.children()
+        server.signal_children(signal.SIGKILL)
         process.terminate()
         process.wait()
-        for pid in serving:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 def _free_port() -> int:

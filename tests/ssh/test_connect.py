@@ -265,11 +265,20 @@ def test_peer_frozen(sshd: Sshd, tmp_path: Path) -> None:
         key = Key(server.key.read_bytes())
         made = connect(target_of(server), lambda: key, check_of(server, tmp_path), keepalive=Keepalive(0.2, 3))
         session = Session(made, b"sleep 60", stdin=None, stdout=ignore, stderr=ignore)
-        for pid in server.children():
-            os.kill(pid, signal.SIGSTOP)
+        server.signal_children(signal.SIGSTOP)
         with pytest.raises(SshError, match="was lost: the server no longer answers"):
             session.wait()
         made.close()
+
+
+def test_connection_lost_before_the_command_begins(sshd: Sshd, tmp_path: Path) -> None:
+    with (
+        running(sshd.directory) as server,
+        connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path)) as made,
+    ):
+        server.signal_children(signal.SIGKILL)
+        with pytest.raises(SshError, match="was lost"):
+            run(made, "true")
 
 
 def test_peer_frozen_under_an_upload(sshd: Sshd, tmp_path: Path) -> None:
@@ -285,8 +294,7 @@ def test_peer_frozen_under_an_upload(sshd: Sshd, tmp_path: Path) -> None:
             stderr=ignore,
         )
         assert begun.wait(30)
-        for pid in server.children():
-            os.kill(pid, signal.SIGSTOP)
+        server.signal_children(signal.SIGSTOP)
         with pytest.raises(SshError, match="was lost: the server no longer answers"):
             session.wait()
         made.close()

@@ -8,7 +8,7 @@ import select
 import signal
 import threading
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from rackctl.ssh.connect import translated
 from rackctl.ssh.paramiko_below import open_session, paramiko, request_pty, send_eow, send_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rackctl.ssh.connect import Connection
 
@@ -97,7 +97,7 @@ class Session:
 
     def _start(self, command: bytes | None, pty: Pty | None) -> None:
         connection = self._connection
-        with translated(connection.target):
+        with translated(connection.target), self._or_lost():
             self._channel = open_session(connection.transport, _PTY_WINDOW if pty else _WINDOW, self._hear)
             if pty:
                 self._ask_for(pty)
@@ -107,12 +107,19 @@ class Session:
                 self._channel.invoke_shell()
         connection.transport.packetizer.stop_hurrying()
 
+    @contextmanager
+    def _or_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            if self._connection.transport.is_active() and isinstance(error, paramiko.SSHException):
+                raise
+            raise self._connection.loss from error
+
     def _ask_for(self, pty: Pty) -> None:
         try:
             request_pty(self._channel, pty.term, pty.size, pty.modes)
         except paramiko.SSHException as error:
-            if not self._connection.transport.is_active():
-                raise
             raise SshError(f"{self._connection.target} refused a terminal", hint="-T does without one") from error
 
     def resize(self, size: tuple[int, int, int, int]) -> None:
