@@ -116,8 +116,11 @@ class WorldAws(FakeAws):
         found = map(self._instance, self.world.ec2.instances.values())
         return [i for i in found if tags.items() <= i.tags.items() and i.state != "terminated"]
 
-    @reading
     def instances_by_id(self, ec2_instance_ids: Sequence[str]) -> Iterator[Instance]:
+        return self._instances_by_id(ec2_instance_ids) if ec2_instance_ids else iter(())
+
+    @reading
+    def _instances_by_id(self, ec2_instance_ids: Sequence[str]) -> Iterator[Instance]:
         known = self.world.ec2.instances
         return iter([self._instance(known[id_]) for id_ in ec2_instance_ids if id_ in known])
 

@@ -113,14 +113,13 @@ class GroupState:
         zones.update(m.availability_zone for m in self.alive if m.ec2_instance_id not in without)
         return zones
 
-    @property
-    def is_balanced(self) -> bool:
-        """Whether its zones are as even as they can be: else Auto Scaling moves instances between them."""
-        zones = self.zones().values()
-        return not zones or max(zones) - min(zones) <= 1
-
     def member(self, ec2_instance_id: str) -> Member | None:
         return next((m for m in self.members if m.ec2_instance_id == ec2_instance_id), None)
+
+
+def is_even(zones: Counter[str]) -> bool:
+    """Tell whether zones are as even as they can be: else Auto Scaling moves instances between them."""
+    return not zones or max(zones.values()) - min(zones.values()) <= 1
 
 
 class Groups:
@@ -130,18 +129,26 @@ class Groups:
         self._aws = rack.aws
         self._cluster = rack.cluster
         self._instances: dict[str, Instance] = {}
+        self._registered: dict[str, ContainerInstance] = {}
 
-    def look(self, names: list[str]) -> dict[str, GroupState]:
-        """Describe groups and their members. One that does not exist is left out."""
+    def look(self, names: list[str], *, at_ecs: bool = True) -> dict[str, GroupState]:
+        """Describe groups and their members. One that does not exist is left out.
+
+        Without ``at_ecs`` the registrations are those of the last look, and it is one call or two.
+        """
         groups = self._aws.autoscaling.groups(names)
-        ids = [member.ec2_instance_id for group in groups for member in group.instances]
-        registered = self._registered() if ids else {}
+        members = [member for group in groups for member in group.instances]
+        if at_ecs:
+            self._registered = self._describe_registered() if members else {}
+        registered = self._registered
         # What of an instance can change is its state. While the agent answers it is up; one that has vanished may be
         # in service for minutes more, as far as its group has noticed.
         in_doubt = [
             id_
-            for id_ in ids
-            if id_ not in self._instances or not (id_ in registered and registered[id_].agent_connected)
+            for member in members
+            for id_ in [member.ec2_instance_id]
+            if id_ not in self._instances
+            or (at_ecs and not member.is_going and not (id_ in registered and registered[id_].agent_connected))
         ]
         self._instances.update((i.ec2_instance_id, i) for i in self._aws.ec2.instances_by_id(in_doubt))
         return {
@@ -155,7 +162,7 @@ class Groups:
             for group in groups
         }
 
-    def _registered(self) -> dict[str, ContainerInstance]:
+    def _describe_registered(self) -> dict[str, ContainerInstance]:
         return {
             found.ec2_instance_id: found
             for arns in self._aws.ecs.container_instance_arns(self._cluster)

@@ -182,6 +182,8 @@ class Journal:
     def loads(cls, body: bytes) -> Journal:
         """Read a journal. Raises ValueError, KeyError or TypeError for what is none."""
         document: dict[str, Any] = json.loads(body)
+        if not isinstance(document, dict):
+            raise TypeError("it is no JSON object")
         version = document.pop("version")
         if version != _FORMAT_VERSION:
             raise ValueError(f"it has format version {version}; this rackctl reads version {_FORMAT_VERSION}")

@@ -119,19 +119,20 @@ class PlanRefused(RackctlError):
 def replacing_order(stale: Sequence[Member], alive: Sequence[Member]) -> list[Member]:
     """Order the instances to replace, out of a group's living ones.
 
-    What cannot take tasks goes first: to replace it costs no capacity. Then the zones that have fewest, each in
-    turn, since Auto Scaling launches where there are fewest: so a replacement comes to the zone of what it replaces,
-    and the zone of the surge, which is the fullest, is left for the end, when the surge is taken back there.
+    What cannot take tasks goes first: to replace it costs no capacity. Then one from each zone in turn, so that those
+    that are left, and with them those that have come, are as even over the zones as all of them are; where zones are
+    alike, from the one that has fewest, since Auto Scaling launches there, and leaves the zone of the surge for the
+    end, when the surge is taken back.
     """
     filled = Counter(member.availability_zone for member in alive)
-    turn: dict[str, int] = {}
-    for zone in filled:
-        here = sorted(m.ec2_instance_id for m in stale if m.availability_zone == zone)
-        turn.update((id_, number) for number, id_ in enumerate(here))
-    return sorted(
-        stale,
-        key=lambda m: (m.counts, filled[m.availability_zone], turn[m.ec2_instance_id], m.ec2_instance_id),
-    )
+    zones: dict[str, list[Member]] = {}
+    for member in sorted(stale, key=lambda m: (m.counts, m.ec2_instance_id), reverse=True):
+        zones.setdefault(member.availability_zone, []).append(member)
+    ordered = []
+    while left := [zone for zone in zones.items() if zone[1]]:
+        _, members = min(left, key=lambda zone: (zone[1][-1].counts, -len(zone[1]), filled[zone[0]], zone[0]))
+        ordered.append(members.pop())
+    return ordered
 
 
 def make_plan(rack: Rack, cluster: Cluster, options: RollOptions) -> Plan:

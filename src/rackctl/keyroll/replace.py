@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from rackctl.aws.errors import AwsError
 from rackctl.cluster import drain_timeout
 from rackctl.errors import RackctlError, Timeout
+from rackctl.keyroll.groups import is_even
 from rackctl.keyroll.journal import PendingChange
 from rackctl.keyroll.plan import replacing_order, surge_of
 
@@ -253,7 +254,7 @@ class Replacer:
                 self._drains.forget(id_)
                 self._drained.add(id_)
         for id_ in sorted(self._drained):
-            latest = self._run.look(state.name)
+            latest = self._run.look(state.name, at_ecs=False)
             self._settle(record, latest)
             yield from self._terminate(record, latest, id_)
 
@@ -261,13 +262,21 @@ class Replacer:
         """Terminate a drained instance, taking the surge back with the last ones."""
         member = state.member(id_)
         if member is not None and not member.is_going:
-            # As many old ones as the surge has new ones need no replacement: it is there already. But a zone that
-            # were then left with too few would make Auto Scaling move instances, undrained, once it may again.
-            last = len(state.stale(self._run.key_name)) <= self._share(record, state)
-            decrement = last and member.availability_zone in _fullest_zones(state)
+            decrement = self._needs_no_replacement(member, state, self._share(record, state))
             if not (yield from self._terminate_one(record, state, id_, decrement=decrement)):
                 return
         self._drained.discard(id_)
+
+    def _needs_no_replacement(self, member: Member, state: GroupState, share: int) -> bool:
+        """Whether the surge stands in for an old instance, which is then taken out of the desired capacity.
+
+        That is so for as many as the surge has, at the end; but zones that were then uneven would make Auto Scaling
+        move instances, undrained, once it may again.
+        """
+        stale = {m.ec2_instance_id for m in state.stale(self._run.key_name)}
+        if len(stale) > share:
+            return False
+        return is_even(state.zones(without=stale)) or member.availability_zone in _fullest_zones(state)
 
     def _terminate_one(
         self, record: GroupRecord, state: GroupState, id_: str, *, decrement: bool
@@ -282,7 +291,7 @@ class Replacer:
             self._run.aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=decrement)
         except AwsError as error:
             # A lost answer makes it a second call, which then fails; and the instance may vanish by itself.
-            latest = self._run.look(name)
+            latest = self._run.look(name, at_ecs=False)
             self._settle(record, latest)
             member = latest.member(id_)
             if member is not None and not member.is_going:
@@ -293,7 +302,7 @@ class Replacer:
             if decrement:
                 record.pending = None
                 record.surge = max(record.surge - 1, 0)
-        self._run.look(name)
+        self._run.look(name, at_ecs=False)
         what = f"; desired capacity {before} → {before - 1}" if decrement else ""
         yield self._run.event(
             "instance", f"{id_}: terminating{what}", group=name, ec2_instance_id=id_, phase="terminating"
@@ -373,7 +382,7 @@ class Replacer:
         """
         lasting = self._lasting("missing surplus")
         hopeless = lasting > self._options.boot_timeout or len(self._failures) >= _LAUNCHES_FAILED
-        return not state.is_balanced and not hopeless
+        return not is_even(state.zones()) and not hopeless
 
     def _drain_surplus(self, state: GroupState) -> None:
         """Choose what the group can best do without, in the zone that has most.
@@ -411,7 +420,7 @@ class Replacer:
                 self._drains.forget(id_)
                 self._drained.add(id_)
         for id_ in sorted(self._drained):
-            latest = self._run.look(state.name)
+            latest = self._run.look(state.name, at_ecs=False)
             self._settle(record, latest)
             member = latest.member(id_)
             done = member is None or member.is_going or not self._share(record, latest)
@@ -429,7 +438,7 @@ class Replacer:
             record.suspended.append("Launch")
             self._run.save()
         autoscaling.suspend_processes(name, ["Launch"])
-        state = self._run.look(name)
+        state = self._run.look(name, at_ecs=False)
         surplus = min(self._share(record, state), state.desired_capacity - len(state.alive))
         if surplus > 0:
             after = state.desired_capacity - surplus

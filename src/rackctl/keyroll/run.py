@@ -137,9 +137,9 @@ class Run:
 
     # Looking
 
-    def look(self, name: str) -> GroupState:
-        """Look at a group. Raises RackctlError when it has been deleted."""
-        state = self._groups.look([name]).get(name)
+    def look(self, name: str, *, at_ecs: bool = True) -> GroupState:
+        """Look at a group; without ``at_ecs`` at nothing else. Raises RackctlError when it has been deleted."""
+        state = self._groups.look([name], at_ecs=at_ecs).get(name)
         if state is None:
             raise RackctlError(f"the Auto Scaling group {name} has been deleted")
         self._left = {**(self._left or {}), name: len(state.stale(self.key_name))}

@@ -1,0 +1,189 @@
+"""The journal is written by one holder at a time, whatever answers get lost, and is read back as it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rackctl.aws.s3 import StoredObject
+from rackctl.errors import RackctlError, RollIncomplete
+from rackctl.keyroll.journal import (
+    HEARTBEAT,
+    STALE_AFTER,
+    GroupRecord,
+    InstanceRecord,
+    Journal,
+    JournalLost,
+    JournalStore,
+    Owner,
+    PendingChange,
+    RollOptions,
+    TemplateRecord,
+)
+from tests.fakes.world import Scene
+from tests.keyroll.test_chaos import JOURNAL
+
+ME, OTHER = Owner("me@here", 1, "token-1"), Owner("other@there", 2, "token-2")
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene(0)
+
+
+def journal() -> Journal:
+    return Journal(
+        rack="prod",
+        key_name="key",
+        started="2026-01-02T03:04:05Z",
+        options=RollOptions(batch=3, reason="because"),
+        groups={
+            "group": GroupRecord(
+                "group",
+                3,
+                ["AlarmNotification"],
+                [TemplateRecord("lt-1", "template", "$Default", 4, made=5)],
+                ["AZRebalance"],
+                1,
+                PendingChange(4, 3, "i-1"),
+                "accepted",
+            )
+        },
+        instances={"i-1": InstanceRecord("group", "terminating", "2026-01-02T03:05:05Z", drained_by_roll=True)},
+    )
+
+
+def store(scene: Scene) -> JournalStore:
+    return JournalStore(scene.rack, scene.clock)
+
+
+def test_a_journal_is_read_back_as_it_was_written(scene: Scene) -> None:
+    written = journal()
+
+    assert store(scene).create(written, ME)
+
+    assert store(scene).read() == written
+    assert written.owner == ME
+
+
+def test_only_one_of_two_creates_it(scene: Scene) -> None:
+    assert store(scene).create(journal(), ME)
+    assert not store(scene).create(journal(), OTHER)
+    assert store(scene).read().owner == ME  # type: ignore[union-attr]
+
+
+def test_what_has_not_changed_is_not_written_again_until_the_heartbeat(scene: Scene) -> None:
+    mine, held = store(scene), journal()
+    mine.create(held, ME)
+    scene.aws.mutations.clear()
+
+    mine.save(held)
+    mine.beat(held)
+    assert scene.aws.mutations == []
+
+    scene.clock.sleep(HEARTBEAT)
+    mine.beat(held)
+    assert scene.aws.mutations == ["replace"]
+
+
+def test_a_holder_who_has_lost_it_finds_out_at_the_next_write_and_at_its_removal(scene: Scene) -> None:
+    mine, held = store(scene), journal()
+    mine.create(held, ME)
+    theirs = store(scene)
+    taken = theirs.read()
+    assert taken
+    assert theirs.take(taken, OTHER)
+
+    held.phase = "replacing"
+    with pytest.raises(JournalLost, match=r"other@there .* holds it now"):
+        mine.save(held)
+    with pytest.raises(JournalLost):
+        mine.delete()
+    assert issubclass(JournalLost, RollIncomplete)
+
+
+def test_it_cannot_be_taken_once_its_holder_has_written_again(scene: Scene) -> None:
+    mine, held = store(scene), journal()
+    mine.create(held, ME)
+    theirs = store(scene)
+    seen = theirs.read()
+    assert seen
+    held.phase = "replacing"
+    mine.save(held)
+
+    assert not theirs.take(seen, OTHER)
+
+
+@pytest.mark.parametrize("write", ["create", "replace", "delete"])
+def test_a_write_whose_answer_was_lost_is_known_by_what_stands_there(scene: Scene, write: str) -> None:
+    mine, held = store(scene), journal()
+    real = getattr(scene.aws, write)
+
+    def twice(*args: object, **kwargs: object) -> object:
+        # botocore asks again when no answer comes, and meets its own write.
+        real(*args, **kwargs)
+        return real(*args, **kwargs)
+
+    if write != "create":
+        mine.create(held, ME)
+    setattr(scene.aws, write, twice)
+    held.phase = "finishing"
+
+    if write == "create":
+        assert mine.create(held, ME)
+    elif write == "replace":
+        mine.save(held)
+    else:
+        mine.delete()
+        assert JOURNAL not in scene.aws.objects
+        return
+    assert mine.read() == held
+
+
+def test_it_counts_as_dead_after_a_time_of_silence(scene: Scene) -> None:
+    held = journal()
+    store(scene).create(held, ME)
+
+    assert held.is_live(scene.clock.now())
+    scene.clock.sleep(STALE_AFTER)
+    assert not held.is_live(scene.clock.now())
+
+
+def test_one_that_was_let_go_is_not_live(scene: Scene) -> None:
+    mine, held = store(scene), journal()
+    mine.create(held, ME)
+
+    mine.release(held)
+
+    assert not held.is_live(scene.clock.now())
+    assert store(scene).read().owner is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"not json", "Expecting value"),
+        (b"[]", "no JSON object"),
+        (b'{"version": 1}', "owner"),
+        (json.dumps({"version": 2}).encode(), "format version 2; this rackctl reads version 1"),
+    ],
+)
+def test_what_is_no_journal_is_said_with_its_place(scene: Scene, body: bytes, says: str) -> None:
+    scene.aws.objects[JOURNAL] = StoredObject(body, '"9"')
+
+    with pytest.raises(RackctlError, match=says) as caught:
+        store(scene).read()
+
+    assert "s3://b/rackctl/prod/roll.json" in str(caught.value)
+
+
+def test_a_journal_holds_no_secret(scene: Scene) -> None:
+    list(scene.roll.start(replace(RollOptions(), keep_old_keys=True)))
+    scene = Scene(1)
+    events = scene.roll.start(RollOptions())
+    next(event for event in events if event.kind == "template")
+
+    assert b"PRIVATE" not in scene.aws.objects[JOURNAL].body
+    list(events)

@@ -1,0 +1,195 @@
+"""What a roll asks of AWS, asked of the model in memory and of the local rack: the same questions, the same answers.
+
+The tests of the roll itself run on the former, and are worth what it is worth.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rackctl.aws.errors import AwsError
+from rackctl.keys import generate
+from rackctl.model import LaunchTemplateRef
+from tests.fakes.world import START, Scene
+from tests.local.rolls import Rolls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rackctl.keys import KeyStore
+    from tests.local_rack import LocalRackProcess
+
+
+@pytest.fixture(params=["in memory", "local rack"])
+def asked(request: pytest.FixtureRequest) -> tuple[Any, str, KeyStore]:
+    """Give AWS, the rack's bucket and its keys."""
+    if request.param == "in memory":
+        scene = Scene(3)
+        return scene.aws, "b", scene.keys
+    rolls = Rolls(request.getfixturevalue("own_local_rack"))
+    return rolls.aws, rolls.rack.require("bucket"), rolls.keys
+
+
+def template_of(aws: Any) -> LaunchTemplateRef:
+    (group,) = aws.autoscaling.all_groups()
+    (ref,) = group.launch_templates
+    assert isinstance(ref, LaunchTemplateRef)
+    return ref
+
+
+def code_of(act: Callable[[], object]) -> str:
+    with pytest.raises(AwsError) as caught:
+        act()
+    return caught.value.code
+
+
+def test_groups_are_described_with_their_zones_sizes_and_members(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, _, _ = asked
+    (group,) = aws.autoscaling.all_groups()
+
+    assert group.availability_zones == ("us-east-1a", "us-east-1b", "us-east-1c")
+    assert (group.min_size, group.max_size, group.desired_capacity) == (0, 5, 3)
+    assert {m.lifecycle_state for m in group.instances} == {"InService"}
+    assert group.launch_template
+    assert group.launch_template.version == "1"
+    assert aws.autoscaling.groups([group.auto_scaling_group_name, "no such group"]) == [group]
+
+
+def test_processes_are_suspended_and_resumed_by_name(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, _, _ = asked
+    (group,) = aws.autoscaling.all_groups()
+    name = group.auto_scaling_group_name
+
+    aws.autoscaling.suspend_processes(name, ["AZRebalance", "Launch"])
+    aws.autoscaling.suspend_processes(name, ["Launch"])
+    aws.autoscaling.resume_processes(name, ["Launch"])
+    aws.autoscaling.resume_processes(name, [])
+
+    assert aws.autoscaling.all_groups()[0].suspended_processes == frozenset({"AZRebalance"})
+
+
+def test_a_capacity_beyond_the_maximum_is_refused(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, _, _ = asked
+    (group,) = aws.autoscaling.all_groups()
+
+    assert code_of(lambda: aws.autoscaling.set_desired_capacity(group.auto_scaling_group_name, 6)) == "ValidationError"
+    aws.autoscaling.set_desired_capacity(group.auto_scaling_group_name, 4)
+    assert aws.autoscaling.all_groups()[0].desired_capacity == 4
+
+
+def test_a_member_is_terminated_once_with_decrement(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, _, _ = asked
+    (group,) = aws.autoscaling.all_groups()
+    id_ = group.instances[0].ec2_instance_id
+
+    aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=True)
+
+    after = aws.autoscaling.all_groups()[0]
+    assert after.desired_capacity == 2
+    going = [m for m in after.instances if m.ec2_instance_id == id_]
+    assert all(m.is_going for m in going)
+    again = code_of(lambda: aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=True))
+    assert again == "ValidationError"
+
+
+def test_a_version_differs_from_its_source_in_its_key_alone(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, _, _ = asked
+    ref = template_of(aws)
+    id_ = ref.launch_template_id
+
+    made = aws.ec2.create_launch_template_version(id_, 1, key_name="another", description="a description")
+
+    (first, second) = sorted(aws.ec2.launch_template_versions_from(id_, 1), key=lambda v: v.version_number)
+    assert (second.version_number, second.key_name, second.description) == (made, "another", "a description")
+    assert first.key_name != "another"
+    assert aws.ec2.launch_template_versions_from(id_, 2) == [second]
+    (template,) = aws.ec2.launch_templates([id_])
+    assert (template.default_version_number, template.latest_version_number) == (1, 2)
+    for version, is_ in (("1", first), ("$Default", first), ("$Latest", second)):
+        assert aws.ec2.launch_template_version(LaunchTemplateRef(id_, "", version)) == is_
+
+
+def test_the_default_moves_and_a_deleted_latest_gives_way_to_the_one_before(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, _, _ = asked
+    id_ = template_of(aws).launch_template_id
+    for key in ("two", "three"):
+        aws.ec2.create_launch_template_version(id_, 1, key_name=key, description=key)
+
+    aws.ec2.set_default_version(id_, 2)
+    aws.ec2.delete_launch_template_versions(id_, [3])
+
+    (template,) = aws.ec2.launch_templates([id_])
+    assert (template.default_version_number, template.latest_version_number) == (2, 2)
+    assert aws.ec2.launch_template_version(LaunchTemplateRef(id_, "", "$Latest")).key_name == "two"
+
+
+def test_a_group_names_another_version_in_the_place_of_one(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, _, _ = asked
+    ref = template_of(aws)
+    (group,) = aws.autoscaling.all_groups()
+    # Auto Scaling takes no version whose key pair does not exist.
+    aws.ec2.import_key_pair("another", generate("another", created=START).public_key, {})
+    aws.ec2.create_launch_template_version(ref.launch_template_id, 1, key_name="another", description="")
+
+    aws.autoscaling.set_launch_template_versions(group, {ref: "2"})
+
+    after = template_of(aws)
+    assert (after.launch_template_id, after.launch_template_name) == (ref.launch_template_id, ref.launch_template_name)
+    assert after.version == "2"
+
+
+def test_a_key_pair_is_imported_found_by_its_tags_and_deleted_twice(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, _, _ = asked
+    key = generate("prod-keypair-x", created=START)
+    tags = {"rackctl:rack": "prod", "rackctl:reason": "a test"}
+
+    aws.ec2.import_key_pair(key.key_name, key.public_key, tags)
+
+    there = aws.ec2.key_pair(key.key_name)
+    assert (there.key_name, there.public_key, dict(there.tags)) == (key.key_name, key.public_key, tags)
+    assert [p.key_name for p in aws.ec2.key_pairs_tagged({"rackctl:rack": "prod"})] == [key.key_name]
+    aws.ec2.delete_key_pair(key.key_name)
+    aws.ec2.delete_key_pair(key.key_name)
+    assert aws.ec2.key_pair(key.key_name) is None
+
+
+def test_instances_are_found_by_their_key(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, _, keys = asked
+    (name,) = keys.names()
+
+    found = list(aws.ec2.instances_with_key([name, "another"]))
+
+    assert len(found) == 3
+    assert {i.key_name for i in found} == {name}
+    assert list(aws.ec2.instances_with_key(["another"])) == []
+
+
+def test_an_object_is_written_over_and_deleted_only_as_the_version_it_was(asked: tuple[Any, str, KeyStore]) -> None:
+    aws, bucket, _ = asked
+    first = aws.s3.create(bucket, "roll.json", b"1")
+    assert aws.s3.create(bucket, "roll.json", b"2") is None
+
+    second = aws.s3.replace(bucket, "roll.json", b"2", etag=first)
+
+    assert aws.s3.replace(bucket, "roll.json", b"3", etag=first) is None
+    assert not aws.s3.delete(bucket, "roll.json", etag=first)
+    assert aws.s3.get(bucket, "roll.json").body == b"2"
+    assert aws.s3.delete(bucket, "roll.json", etag=second)
+    assert aws.s3.get(bucket, "roll.json") is None
+    assert aws.s3.replace(bucket, "roll.json", b"4", etag=second) is None
+
+
+def test_launch_configurations_have_no_template(own_local_rack: LocalRackProcess) -> None:
+    aws = own_local_rack.aws
+    client = own_local_rack.client("autoscaling")
+    client.create_launch_configuration(LaunchConfigurationName="old-style", ImageId="ami-1", InstanceType="t3.small")
+    (group,) = aws.autoscaling.all_groups()
+    client.update_auto_scaling_group(
+        AutoScalingGroupName=group.auto_scaling_group_name, LaunchConfigurationName="old-style"
+    )
+
+    (after,) = aws.autoscaling.all_groups()
+
+    assert (after.launch_configuration_name, after.launch_templates) == ("old-style", ())
