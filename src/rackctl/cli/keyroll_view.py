@@ -150,8 +150,14 @@ def status_fields(status: Status | None) -> dict[str, Any]:
             for group in status.groups
         ],
         "instances": [
-            {"instance": id_, "group": record.auto_scaling_group_name, "phase": record.phase, "since": record.since}
-            for id_, record in journal.instances.items()
+            {
+                "instance": instance.ec2_instance_id,
+                "group": instance.auto_scaling_group_name,
+                "key_name": instance.key_name or None,
+                "phase": instance.phase,
+                "since": instance.since or None,
+            }
+            for instance in status.instances
         ],
     }
 

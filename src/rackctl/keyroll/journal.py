@@ -142,7 +142,10 @@ class GroupRecord:
 
 @dataclass(slots=True)
 class InstanceRecord:
-    """How far an instance is; ``drained_by_roll`` is set before it is drained, and only if it was ACTIVE."""
+    """How far an instance is that is on its way out or in; of the others AWS tells all there is to know.
+
+    ``drained_by_roll`` is set before it is drained, and only if it was ACTIVE.
+    """
 
     auto_scaling_group_name: str
     phase: str

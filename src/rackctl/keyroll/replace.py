@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rackctl.keyroll.groups import GroupState, Member
     from rackctl.keyroll.journal import GroupRecord
     from rackctl.keyroll.run import Event, Run
-    from rackctl.model import ContainerInstance, Instance
+    from rackctl.model import Instance
 
 # How long a drain may stand still before its services are asked what the matter is, in seconds.
 _STUCK = 30.0
@@ -63,6 +63,8 @@ class Replacer:
         self._drain_began: dict[str, float] = {}
         self._drained: set[str] = set()
         self._said: dict[str, str] = {}
+        self._seen: dict[str, set[str]] = {}
+        self._gone: set[str] = set()
         self._since: dict[str, float] = {}
         self._past: dict[str, set[str]] = {}
         self._failures: dict[str, str] = {}
@@ -235,7 +237,7 @@ class Replacer:
                 # It has vanished by itself, as spot instances do. Its group replaces it.
                 self._drains.forget(id_)
                 self._drained.discard(id_)
-        for id_, progress in self._drains.poll().items():
+        for id_, progress in (self._run.looked(self._drains.poll) or {}).items():
             yield from self._tell_drain(progress, state.name)
             if not progress.tasks:
                 self._drains.forget(id_)
@@ -327,17 +329,16 @@ class Replacer:
         ours = [id_ for id_, record in self._run.journal.instances.items() if record.drained_by_roll]
         if not ours:
             return []
-        restored: list[ContainerInstance] = []
-        for state in self._run.look_at_all().values():
-            for member in state.members:
-                registered = member.container_instance
-                if member.ec2_instance_id in ours and registered and not member.is_going:
-                    if registered.status == "DRAINING":
-                        restored.append(registered)
-                    self._run.note(state.name, member.ec2_instance_id, "waiting")
+        restored = [
+            member.container_instance
+            for state in self._run.look_at_all().values()
+            for member in state.members
+            if member.ec2_instance_id in ours and not member.is_going
+            if member.container_instance and member.container_instance.status == "DRAINING"
+        ]
         self._cluster.set_status(restored, "ACTIVE")
         for id_ in ours:
-            self._run.journal.instances[id_].drained_by_roll = False
+            self._run.note("", id_, "waiting")
             self._drains.forget(id_)
             self._drained.discard(id_)
         return [registered.ec2_instance_id for registered in restored]
@@ -411,7 +412,7 @@ class Replacer:
         self._drain_began[member.ec2_instance_id] = self._clock.monotonic()
 
     def _advance_surplus(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
-        for id_, progress in self._drains.poll().items():
+        for id_, progress in (self._run.looked(self._drains.poll) or {}).items():
             yield from self._tell_drain(progress, state.name)
             timed_out = self._clock.monotonic() - self._drain_began[id_] >= self._options.drain_timeout
             if timed_out and progress.tasks and not self._options.force:
@@ -454,17 +455,15 @@ class Replacer:
     # What can be told, and what must not last
 
     def _tell(self, state: GroupState) -> Iterator[Event]:
-        """Yield what is new about new instances, and about old ones that are gone."""
-        members = {m.ec2_instance_id: m for m in state.members}
+        """Yield what is new about new instances, and which have gone."""
+        before = self._seen.get(state.name)
         for member in state.fresh(self._run.key_name):
-            id_ = member.ec2_instance_id
-            said = member.describe()
+            id_, said = member.ec2_instance_id, member.describe()
             if self._said.get(id_) == said or id_ in self._drains or id_ in self._drained:
                 continue
-            known = self._run.journal.instances.get(id_)
             self._said[id_] = said
-            if known and known.phase == "ready" and member.counts:
-                continue
+            if before is None and member.counts:
+                continue  # it was ready when this process came
             yield self._run.event(
                 "instance",
                 f"{id_}: new, {said}",
@@ -472,12 +471,17 @@ class Replacer:
                 ec2_instance_id=id_,
                 phase="ready" if member.counts else "booting" if member.in_service else "launching",
             )
-        for id_, record in list(self._run.journal.instances.items()):
-            if record.auto_scaling_group_name != state.name or record.phase == "gone":
+        journalled = self._run.journal.instances
+        known = {id_ for id_, record in journalled.items() if record.auto_scaling_group_name == state.name}
+        now = {m.ec2_instance_id: m for m in state.members}
+        for id_ in sorted(known.union(before or ()) - self._gone):
+            terminating = id_ in journalled and journalled[id_].phase == "terminating"
+            if id_ in now and (terminating or not now[id_].is_going):
                 continue
-            if id_ not in members or (members[id_].is_going and record.phase != "terminating"):
-                gone = "gone" if record.phase == "terminating" else "vanished"
-                yield self._run.event("instance", f"{id_}: {gone}", group=state.name, ec2_instance_id=id_, phase="gone")
+            self._gone.add(id_)
+            what = f"{id_}: {'gone' if terminating else 'vanished'}"
+            yield self._run.event("instance", what, group=state.name, ec2_instance_id=id_, phase="gone")
+        self._seen[state.name] = set(now)
 
     def _tell_drain(self, progress: Draining, group: str) -> Iterator[Event]:
         id_, left = progress.ec2_instance_id, len(progress.tasks)

@@ -17,7 +17,6 @@ from rackctl.errors import NotFound, RackctlError, RollIncomplete
 from rackctl.keyroll.journal import (
     STALE_AFTER,
     GroupRecord,
-    InstanceRecord,
     Journal,
     JournalLost,
     JournalStore,
@@ -36,10 +35,10 @@ if TYPE_CHECKING:
 
     from rackctl.clock import Clock
     from rackctl.cluster import Cluster
-    from rackctl.keyroll.groups import GroupState
+    from rackctl.keyroll.groups import GroupState, Member
     from rackctl.keyroll.plan import Plan
     from rackctl.keyroll.replace import Proof
-    from rackctl.keyroll.run import Event
+    from rackctl.keyroll.run import Event, InstancePhase
     from rackctl.keys import KeyStore
     from rackctl.model import Instance
     from rackctl.rack import Rack
@@ -65,6 +64,17 @@ class GroupStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """An instance of a group; ``since`` is when its phase began, empty where the journal does not say."""
+
+    ec2_instance_id: str
+    auto_scaling_group_name: str
+    key_name: str
+    phase: InstancePhase
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Where a roll stands, as the journal and the instances say."""
 
@@ -72,6 +82,7 @@ class Status:
     live: bool
     silent_for: float
     groups: tuple[GroupStatus, ...]
+    instances: tuple[InstanceStatus, ...] = ()
 
     @property
     def old(self) -> int:
@@ -128,6 +139,7 @@ class Keyroll:
             groups=tuple(
                 _group_status(state, journal.groups[name], journal.key_name) for name, state in states.items()
             ),
+            instances=tuple(_instance_status(m, journal) for state in states.values() for m in state.members),
         )
 
     # What changes things
@@ -145,11 +157,6 @@ class Keyroll:
             started=timestamp(now),
             options=options,
             total=plan.total,
-            instances={
-                id_: InstanceRecord(group.auto_scaling_group_name, "waiting", timestamp(now))
-                for group in plan.groups
-                for id_ in group.replace
-            },
         )
         run = Run(self._rack, self._clock, store, journal, self._stop)
         templates = Templates(self._rack, journal, run.save)
@@ -467,6 +474,25 @@ class Keyroll:
                 used.update((i.key_name, i.ec2_instance_id) for i in existing)
                 return used
             run.pause()
+
+
+def _instance_status(member: Member, journal: Journal) -> InstanceStatus:
+    registered = member.container_instance
+    phase: InstancePhase
+    if member.is_going:
+        phase = "terminating"
+    elif member.key_name == journal.key_name:
+        phase = "ready" if member.counts else "booting" if member.in_service else "launching"
+    else:
+        phase = "draining" if registered and registered.status == "DRAINING" else "waiting"
+    record = journal.instances.get(member.ec2_instance_id)
+    return InstanceStatus(
+        member.ec2_instance_id,
+        member.group_instance.auto_scaling_group_name,
+        member.key_name,
+        phase,
+        record.since if record and record.phase == phase else "",
+    )
 
 
 def _group_status(state: GroupState, record: GroupRecord, key_name: str) -> GroupStatus:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rackctl.cluster import POLL
 from rackctl.errors import AccessDenied, NotFound, RackctlError, RollIncomplete
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rackctl.keyroll.groups import GroupState
     from rackctl.keyroll.journal import Journal, JournalStore
     from rackctl.rack import Rack
+
+T = TypeVar("T")
 
 EventKind = Literal[
     "lock", "key", "template", "processes", "surge", "instance", "proof", "problem", "restored", "retired", "finished"
@@ -114,11 +116,15 @@ class Run:
         )  # fmt: skip
 
     def note(self, group: str, ec2_instance_id: str, phase: InstancePhase) -> InstanceRecord:
+        """Note an instance's phase in the journal, while it is on its way: of the others there may be thousands."""
         record = self.journal.instances.get(ec2_instance_id)
-        if record is None:
-            record = self.journal.instances[ec2_instance_id] = InstanceRecord(group, "", "")
-        if record.phase != phase:
-            record.phase, record.since = phase, timestamp(self.clock.now())
+        if record is None or record.phase != phase:
+            drained = record is not None and record.drained_by_roll
+            record = InstanceRecord(group, phase, timestamp(self.clock.now()), drained)
+        if phase in {"waiting", "ready", "gone"}:
+            self.journal.instances.pop(ec2_instance_id, None)
+        else:
+            self.journal.instances[ec2_instance_id] = record
         return record
 
     @property
@@ -154,10 +160,10 @@ class Run:
             self._done_before = self._last_done = self.done
         return states
 
-    def looked(self, look: Callable[[], GroupState]) -> GroupState | None:
+    def looked(self, look: Callable[[], T]) -> T | None:
         """Look, and give None when AWS gives no answer for once. Raises what lasts, or is no matter of waiting."""
         try:
-            state = look()
+            seen = look()
         except (AccessDenied, NotFound, RollIncomplete):
             raise
         except RackctlError:
@@ -167,7 +173,7 @@ class Run:
                 raise
             return None
         self._failing_since = None
-        return state
+        return seen
 
     # Safe points
 
