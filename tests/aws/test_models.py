@@ -67,8 +67,7 @@ def kept(service: str) -> set[str]:
 def test_every_service_module_is_looked_at() -> None:
     modules = {path.stem for path in Path(rackctl.aws.__file__).parent.glob("*.py") if called(path.stem)}
 
-    # STS stays whole: botocore's providers of credentials call it as well.
-    assert modules == {*KEPT, "sts"} == {*SERVICES, "sts"}
+    assert modules == {*KEPT} == {*SERVICES}
 
 
 @pytest.mark.parametrize("service", KEPT)

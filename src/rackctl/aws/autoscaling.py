@@ -8,7 +8,7 @@ from rackctl.aws.ec2 import tags_of
 from rackctl.model import AutoScalingGroup, GroupInstance, LaunchTemplateRef, ScalingActivity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rackctl.aws.session import Client
 
@@ -18,12 +18,6 @@ _INSTANCES_PER_DESCRIBE = 50
 class AutoScaling:
     def __init__(self, call: Client) -> None:
         self._call = call
-
-    def groups_tagged(self, tags: Mapping[str, str]) -> Iterator[AutoScalingGroup]:
-        """Yield the groups that carry all these tags."""
-        filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
-        for page in self._call.pages("describe_auto_scaling_groups", Filters=filters, MaxRecords=100):
-            yield from map(_group, page["AutoScalingGroups"])
 
     def all_groups(self) -> list[AutoScalingGroup]:
         """Describe every group of the account and region."""

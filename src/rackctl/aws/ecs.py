@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rackctl.aws.session import Client
 
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/: the most items each operation takes.
-CONTAINER_INSTANCES_PER_DESCRIBE = 100
 _CONTAINER_INSTANCES_PER_UPDATE = 10
 _TASKS_PER_DESCRIBE = 100
 _SERVICES_PER_DESCRIBE = 10
@@ -23,12 +22,6 @@ _SERVICES_PER_DESCRIBE = 10
 class Ecs:
     def __init__(self, call: Client) -> None:
         self._call = call
-
-    def clusters(self) -> Iterator[str]:
-        """Yield the names of the region's clusters."""
-        for page in self._call.pages("list_clusters"):
-            for arn in page["clusterArns"]:
-                yield arn.rpartition("/")[2]
 
     def cluster_tags(self, cluster: str) -> dict[str, str]:
         """Give a cluster's tags. Raises NotFound."""

@@ -139,7 +139,6 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "tasks.startedBy",
             "tasks.stoppedReason",
         ),
-        "ListClusters": ("nextToken", "clusterArns"),
         "ListContainerInstances": ("nextToken", "containerInstanceArns"),
         "ListServices": ("nextToken", "serviceArns"),
         "ListTasks": ("nextToken", "taskArns"),
