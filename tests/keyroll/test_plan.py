@@ -106,10 +106,11 @@ def test_what_is_left_alone_is_named_with_the_reason() -> None:
     assert "being terminated" in reasons[vanished]
 
 
-def test_an_instance_that_is_alone_and_cannot_be_doubled_is_minded() -> None:
-    (warning,) = plan(Scene(1, max_size=1)).warnings
+@pytest.mark.parametrize(("instances", "batch", "minded"), [(1, 1, True), (3, 3, True), (3, 2, False)])
+def test_draining_all_at_once_with_nowhere_to_go_is_minded(instances: int, batch: int, minded: bool) -> None:
+    warnings = plan(Scene(instances), surge=False, batch=batch).warnings
 
-    assert "its drain will not end" in warning
+    assert any("would be drained at once" in warning for warning in warnings) == minded
 
 
 def test_every_refusal_is_told_at_once() -> None:

@@ -513,6 +513,16 @@ def test_a_stop_leaves_everything_running_and_names_the_way_on() -> None:
     assert_given_back(scene, 3)
 
 
+def test_a_stop_before_the_roll_has_begun_changes_nothing() -> None:
+    scene = Scene(2)
+    scene.stop.signal = 2
+
+    with pytest.raises(RollStopped, match="before anything was changed"):
+        start(scene)
+
+    assert scene.aws.mutations == []
+
+
 def test_resume_takes_other_options() -> None:
     scene = Scene(3)
     scene.world.set_condition("stuck-drain")

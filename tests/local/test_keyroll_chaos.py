@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.local_rack import LocalRackProcess
 
 _CHOSEN = os.environ.get("RACKCTL_CHAOS", "")
-_SAMPLE = 5  # points for each way and moment
+_SAMPLE = 8  # points for each way and moment
 _SPEED = 200.0
 
 

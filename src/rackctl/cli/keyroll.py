@@ -154,9 +154,10 @@ def abort(invocation: Invocation, /, output: str, **options: Any) -> None:
 @click.option("--force", is_flag=True, help="Even from one that seems to be at work.")
 @pass_invocation
 def unlock(invocation: Invocation, force: bool) -> None:
-    """Take a keyroll from the process that holds it, so that `resume` or `abort` can have it.
+    """Take a keyroll from the process that holds it.
 
-    One that has died needs no unlocking once nothing has been heard of it for five minutes.
+    Then `resume` or `abort` can have it. A dead one needs no unlocking: it can be had once nothing has been heard of it
+    for five minutes.
     """
     journal = _keyroll(invocation).unlock(force=force)
     note(f"unlocked the keyroll begun at {journal.started}; go on with `resume` or `abort`")
@@ -231,6 +232,9 @@ def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Keyroll], I
             if watched:
                 view.fail(error)
             raise
+        except KeyboardInterrupt:
+            note("stopped at once; `rackctl instances keyroll status` shows where the roll stands")
+            raise
 
 
 def _silence_stdout() -> None:
@@ -272,7 +276,9 @@ def _signals(stop: StopRequest, *, say: bool) -> Iterator[None]:
             os.write(2, b"\nrackctl: stopping at the next safe point; once more to stop at once\n")
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
+    # What is ignored stays so, as nohup and a shell's background jobs have it.
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
     finally:

@@ -320,9 +320,10 @@ class LiveView:
     def __exit__(self, *_: object) -> None:
         if self._live and self._latest:
             self._live.stop()
-            done, total = self._latest.done, self._latest.total
-            took = minutes_and_seconds(self._clock.monotonic() - self._began)
-            click.echo(f"rackctl: {done} of {total} replaced in {took}", err=True)
+            if self._latest.kind != "restored":
+                done, total = self._latest.done, self._latest.total
+                took = minutes_and_seconds(self._clock.monotonic() - self._began)
+                click.echo(f"rackctl: {done} of {total} replaced in {took}", err=True)
 
     def show(self, event: Event) -> None:
         from rich.live import Live

@@ -298,10 +298,11 @@ class _Planner:
 
     def _warn_of_full_groups(self, groups: Sequence[GroupPlan]) -> None:
         for group in groups:
-            if group.replace and not group.surge and len(group.replace) == 1:
+            if not group.surge and 0 < len(group.replace) <= self._options.batch:
+                what = "the one instance" if len(group.replace) == 1 else f"all {len(group.replace)} instances"
                 self._found.warnings.append(
-                    f"{group.replace[0]} is alone in group {group.auto_scaling_group_name} and there is no surge: "
-                    "unless another group has room for its tasks, its drain will not end"
+                    f"{what} of group {group.auto_scaling_group_name} would be drained at once and without a surge: "
+                    "unless another group has room for the tasks, that does not end"
                 )
 
 

@@ -168,6 +168,8 @@ class Keyroll:
                 suspended_before=sorted(group.suspended_processes),
                 templates=templates.record(group),
             )
+        if self._stop:
+            raise RollStopped("stopped before anything was changed", signal=self._stop.signal)
         if not store.create(journal, Owner.this_process()):
             other = store.read()
             raise PlanRefused([self._refusal(other) if other else Refusal("another keyroll began at the same time")])
