@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -503,7 +504,65 @@ class Scene:
         return [i.instance_id for i in self.world.ec2.instances.values() if i.exists and i.key_name != OLD_KEY]
 
     @property
+    def desired(self) -> int:
+        return sum(group.desired for group in self.world.autoscaling.groups.values())
+
+    @property
+    def templates(self) -> Any:
+        """What the groups name, and the versions that there are."""
+        groups = self.world.autoscaling.groups.values()
+        named = [(g.launch_template, g.mixed_instances_policy) for g in groups]
+        templates = self.world.ec2.templates.values()
+        return deepcopy((named, [(t.default_version, max(t.versions), t.versions) for t in templates]))
+
+    @property
+    def keys_in_templates(self) -> set[str]:
+        """The keys that the groups launch with, whichever of their instance types is chosen."""
+        refs = {ref for group in self.aws.all_groups() for ref in group.launch_templates}
+        return {self.aws.launch_template_version(ref).key_name for ref in refs}
+
+    @property
     def template_in_use(self) -> Any:
         specification = self.world.autoscaling.specification_in_use(self.group)
         assert specification
         return self.template.resolve(specification["Version"])
+
+
+def add_group(scene: Scene, name: str = "prod-spot", instances: int = 2, **tags: str) -> Any:
+    group = replace(
+        scene.group, name=name, members={}, activities=[], suspended={}, desired=instances, max_size=instances + 1,
+        launch_template=dict(scene.group.launch_template or {}),
+        tags=[{"Key": k, "Value": v, "PropagateAtLaunch": True} for k, v in {"Rack": RACK, **tags}.items()],
+    )  # fmt: skip
+    scene.world.autoscaling.add(group)
+    scene.clock.sleep(120)
+    return group
+
+
+def name_version(scene: Scene, version: str) -> None:
+    assert scene.group.launch_template
+    scene.group.launch_template["Version"] = version
+
+
+def mixed(scene: Scene) -> dict[str, Any]:
+    own = scene.world.ec2.create_template("prod-arm", {**scene.template.versions[1].data, "ImageId": "ami-arm"}, {})
+    assert scene.group.launch_template
+    policy = {
+        "LaunchTemplate": {
+            "LaunchTemplateSpecification": dict(scene.group.launch_template),
+            "Overrides": [
+                {"InstanceType": "t3.medium"},
+                {
+                    "InstanceType": "m5.large",
+                    "LaunchTemplateSpecification": {
+                        "LaunchTemplateId": own.launch_template_id,
+                        "LaunchTemplateName": own.launch_template_name,
+                        "Version": "1",
+                    },
+                },
+            ],
+        },
+        "InstancesDistribution": {"OnDemandBaseCapacity": 1},
+    }
+    scene.group.mixed_instances_policy, scene.group.launch_template = policy, None
+    return policy

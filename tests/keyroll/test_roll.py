@@ -14,7 +14,7 @@ from rackctl.keyroll.journal import JournalLost, JournalStore, Owner, RollOption
 from rackctl.keyroll.plan import PlanRefused
 from rackctl.keyroll.run import Event, RollStopped
 from rackctl.keys import generate
-from tests.fakes.world import OLD_KEY, RACK, START, Killed, Login, Scene
+from tests.fakes.world import OLD_KEY, START, Killed, Login, Scene, add_group, mixed, name_version
 from tests.keyroll.test_chaos import JOURNAL, assert_given_back, run_until_killed
 
 if TYPE_CHECKING:
@@ -159,22 +159,6 @@ def test_a_rack_of_no_instances_gets_a_new_key_all_the_same() -> None:
 # Groups and templates
 
 
-def add_group(scene: Scene, name: str = "prod-spot", instances: int = 2, **tags: str) -> Any:
-    group = replace(
-        scene.group, name=name, members={}, activities=[], suspended={}, desired=instances, max_size=instances + 1,
-        launch_template=dict(scene.group.launch_template or {}),
-        tags=[{"Key": k, "Value": v, "PropagateAtLaunch": True} for k, v in {"Rack": RACK, **tags}.items()],
-    )  # fmt: skip
-    scene.world.autoscaling.add(group)
-    scene.clock.sleep(120)
-    return group
-
-
-def name_version(scene: Scene, version: str) -> None:
-    assert scene.group.launch_template
-    scene.group.launch_template["Version"] = version
-
-
 def test_a_group_that_names_a_number_names_another_number() -> None:
     scene = Scene(2)
     start(scene)
@@ -221,30 +205,6 @@ def test_groups_that_name_one_template_in_different_ways_each_keep_their_own() -
     assert key != OLD_KEY
     assert resolve("$Latest").data == {**resolve("2").data, "KeyName": key}
     assert resolve("$Default").data == {**resolve("1").data, "KeyName": key}
-
-
-def mixed(scene: Scene) -> dict[str, Any]:
-    own = scene.world.ec2.create_template("prod-arm", {**scene.template.versions[1].data, "ImageId": "ami-arm"}, {})
-    assert scene.group.launch_template
-    policy = {
-        "LaunchTemplate": {
-            "LaunchTemplateSpecification": dict(scene.group.launch_template),
-            "Overrides": [
-                {"InstanceType": "t3.medium"},
-                {
-                    "InstanceType": "m5.large",
-                    "LaunchTemplateSpecification": {
-                        "LaunchTemplateId": own.launch_template_id,
-                        "LaunchTemplateName": own.launch_template_name,
-                        "Version": "1",
-                    },
-                },
-            ],
-        },
-        "InstancesDistribution": {"OnDemandBaseCapacity": 1},
-    }
-    scene.group.mixed_instances_policy, scene.group.launch_template = policy, None
-    return policy
 
 
 def test_every_place_of_a_mixed_instances_policy_that_names_a_template_names_the_new_version() -> None:
@@ -336,6 +296,13 @@ def test_a_launch_configuration_refuses_the_roll_and_says_how_to_migrate() -> No
     scene.group.launch_template, scene.group.launch_configuration = None, "old-style"
 
     assert "launch configuration old-style" in refused(scene)
+
+
+def test_a_group_that_counts_in_weights_refuses_the_roll() -> None:
+    scene = Scene(2)
+    mixed(scene)["LaunchTemplate"]["Overrides"][0]["WeightedCapacity"] = "2"
+
+    assert "counts its capacity in weights" in refused(scene)
 
 
 @pytest.mark.parametrize("where", ["template", "group"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rackctl.errors import NotFound, RackctlError
 from rackctl.keyroll.groups import Groups
@@ -232,6 +232,13 @@ class _Planner:
                     f"`aws autoscaling resume-processes --auto-scaling-group-name {name} "
                     f"--scaling-processes {process}`",
                 )
+        if _is_weighted(group):
+            self._refuse(
+                f"group {name} counts its capacity in weights of its instance types and not in instances: a surge and "
+                "its end cannot be told apart from them",
+                "roll it with an instance refresh: "
+                "https://docs.aws.amazon.com/autoscaling/ec2/userguide/asg-instance-refresh.html",
+            )
         self._check_stack(state, templates)
         for member in state.alive:
             if member.agent_is_off and not self._options.force:
@@ -333,6 +340,12 @@ def groups_of_rack(rack: str, listed: Sequence[RackInstance], groups: Sequence[A
             or ("Rack" not in group.tags and any(m.ec2_instance_id in ids for m in group.instances))
         )
     )
+
+
+def _is_weighted(group: AutoScalingGroup) -> bool:
+    policy: Any = group.mixed_instances_policy or {}
+    overrides = policy.get("LaunchTemplate", {}).get("Overrides", ())
+    return any(override.get("WeightedCapacity", "1") != "1" for override in overrides)
 
 
 def _named(ref: LaunchTemplateRef) -> str:
