@@ -257,6 +257,24 @@ def test_several_groups_are_rolled_one_after_the_other() -> None:
     assert len(scene.logins) == 2
 
 
+@pytest.mark.parametrize("way", ["resume", "abort"])
+def test_a_group_that_is_deleted_in_the_middle_does_not_keep_the_others(way: str) -> None:
+    scene = Scene(2)
+    other = add_group(scene)
+    groups = scene.world.autoscaling.groups
+    scene.when(lambda: scene.group.desired == 3, lambda: groups.pop(scene.group.name))
+    with pytest.raises(RollIncomplete, match="has been deleted"):
+        start(scene)
+
+    list(getattr(scene.roll, way)())
+
+    assert (other.desired, other.suspended) == (2, {})
+    scene.clock.sleep(60)
+    keys = {scene.world.ec2.instances[id_].key_name for id_ in other.members}
+    assert (OLD_KEY in keys) == (way == "abort")
+    assert JOURNAL not in scene.aws.objects
+
+
 def test_the_groups_of_other_racks_and_of_builds_are_left_alone() -> None:
     scene = Scene(2)
     foreign, build = add_group(scene, "staging", Rack="staging"), add_group(scene, "build", Purpose="Build")

@@ -343,7 +343,7 @@ class Keyroll:
     def _forwards(self, run: Run, replacer: Replacer) -> Iterator[Event]:
         if run.journal.phase != "finishing":
             yield from self._prepare(run)
-            for record in run.journal.groups.values():
+            for record in self._existing_groups(run):
                 yield from replacer.replace_all(record)
                 yield from replacer.give_surge_back(record)
             run.journal.phase = "finishing"
@@ -398,10 +398,15 @@ class Keyroll:
             record.suspended.remove("Launch")
             run.save()
 
-    def _release_processes(self, run: Run) -> Iterator[Event]:
+    def _existing_groups(self, run: Run) -> list[GroupRecord]:
+        """Give the groups of the roll that nobody has deleted meanwhile."""
         existing = {g.auto_scaling_group_name for g in run.aws.autoscaling.groups(list(run.journal.groups))}
-        for name, record in run.journal.groups.items():
-            if record.suspended and name in existing:
+        return [record for name, record in run.journal.groups.items() if name in existing]
+
+    def _release_processes(self, run: Run) -> Iterator[Event]:
+        for record in self._existing_groups(run):
+            name = record.auto_scaling_group_name
+            if record.suspended:
                 run.aws.autoscaling.resume_processes(name, record.suspended)
                 yield run.event("processes", f"group {name}: {', '.join(record.suspended)} resumed", group=name)
             record.suspended = []
@@ -409,7 +414,7 @@ class Keyroll:
 
     def _finish(self, run: Run, replacer: Replacer) -> Iterator[Event]:
         run.save()
-        for record in run.journal.groups.values():
+        for record in self._existing_groups(run):
             self._resume_launch(run, record)
             yield from replacer.give_surge_back(record)
         yield from self._release_processes(run)
@@ -431,7 +436,7 @@ class Keyroll:
             yield run.event("restored", f"{id_}: ACTIVE again", ec2_instance_id=id_)
         for change in Templates(self._rack, run.journal, run.save).give_back():
             yield run.event("restored", change)
-        for record in run.journal.groups.values():
+        for record in self._existing_groups(run):
             self._resume_launch(run, record)
             yield from replacer.give_surge_back(record)
         yield from self._release_processes(run)
