@@ -1029,3 +1029,44 @@ def test_two_hundred_instances_in_batches_of_ten_stay_clear_of_awss_rate_limits(
     assert calls / seconds < 6
     assert len(scene.aws.mutations) < 6 * 200
     assert_given_back(scene, 200)
+
+
+def test_descriptions_that_lag_behind_a_termination_are_no_matter() -> None:
+    scene = Scene(3)
+    seen: list[tuple[float, Any]] = []
+    real = scene.aws.groups
+
+    def groups(names: Any) -> Any:
+        """Answer as it was ten seconds ago, but for the desired capacity, which the roll reads before it writes."""
+        latest = real(names)
+        seen.append((scene.clock.at, latest))
+        old = next(groups for at, groups in reversed(seen) if at <= scene.clock.at - 10 or (at, groups) == seen[0])
+        return [replace(then, desired_capacity=now.desired_capacity) for then, now in zip(old, latest, strict=True)]
+
+    scene.aws.groups = groups  # type: ignore[method-assign]
+
+    start(scene)
+
+    assert_given_back(scene, 3)
+
+
+def test_a_surge_that_somebody_else_takes_back_during_an_abort_leaves_nothing_draining() -> None:
+    scene = Scene(3)
+    ready = scene.seeded.registrations.values
+    scene.when(
+        lambda: sum(r.agent_connected and r.instance_id in scene.new for r in ready()) == 2,
+        lambda: setattr(scene.stop, "signal", 2),
+    )
+    with pytest.raises(RollStopped):
+        start(scene)
+    scene.stop.signal = 0
+    scene.when(
+        lambda: bool(scene.draining), lambda: scene.world.autoscaling.set_desired(scene.group, scene.group.desired - 1)
+    )
+
+    list(scene.roll.abort())
+
+    scene.clock.sleep(120)
+    assert scene.draining == []
+    assert scene.group.desired == 3
+    assert JOURNAL not in scene.aws.objects

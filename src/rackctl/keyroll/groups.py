@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member of a group. ``instance`` is None when EC2 does not report it (yet, or any more)."""
+    """A member of a group. ``instance`` is None when EC2 does not report it (yet, or any more).
+
+    ``ended`` says that its end has been asked for and granted, whatever AWS's services have come to know of it.
+    """
 
     group_instance: GroupInstance
     instance: Instance | None = None
     container_instance: ContainerInstance | None = None
+    ended: bool = False
 
     @property
     def ec2_instance_id(self) -> str:
@@ -35,7 +39,7 @@ class Member:
 
     @property
     def is_going(self) -> bool:
-        return self.group_instance.is_going or bool(self.instance and self.instance.is_going)
+        return self.ended or self.group_instance.is_going or bool(self.instance and self.instance.is_going)
 
     @property
     def is_set_aside(self) -> bool:
@@ -130,6 +134,11 @@ class Groups:
         self._cluster = rack.cluster
         self._instances: dict[str, Instance] = {}
         self._registered: dict[str, ContainerInstance] = {}
+        self._ended: set[str] = set()
+
+    def end(self, ec2_instance_id: str) -> None:
+        """Take it from now on that an instance is going: descriptions may lag behind what was done."""
+        self._ended.add(ec2_instance_id)
 
     def look(self, names: list[str], *, at_ecs: bool = True) -> dict[str, GroupState]:
         """Describe groups and their members. One that does not exist is left out.
@@ -155,8 +164,9 @@ class Groups:
             group.auto_scaling_group_name: GroupState(
                 group,
                 tuple(
-                    Member(m, self._instances.get(m.ec2_instance_id), registered.get(m.ec2_instance_id))
+                    Member(m, self._instances.get(id_), registered.get(id_), id_ in self._ended)
                     for m in group.instances
+                    for id_ in [m.ec2_instance_id]
                 ),
             )
             for group in groups

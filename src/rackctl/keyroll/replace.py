@@ -140,6 +140,8 @@ class Replacer:
         record.pending = PendingChange(before, before + wanted)
         self._run.save()
         self._insist(lambda: self._run.aws.autoscaling.set_desired_capacity(name, before + wanted))
+        record.pending = None
+        record.surge += wanted
         yield self._run.event("surge", f"group {name}: desired capacity {before} → {before + wanted}", group=name)
         return True
 
@@ -231,34 +233,33 @@ class Replacer:
 
     def _advance(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
         """Go on with what is draining, and terminate what is drained."""
+        yield from self._follow_drains(state)
+        for id_ in sorted(self._drained):
+            latest = self._run.look(state.name, at_ecs=False)
+            self._settle(record, latest)
+            yield from self._terminate(record, latest, id_)
+
+    def _follow_drains(self, state: GroupState) -> Iterator[Event]:
+        """Find out which drains are over. Raises Timeout for one that takes too long, unless that is forced."""
         for id_ in [*self._drains.ec2_instance_ids, *self._drained]:
             member = state.member(id_)
             if member is None or member.is_going:
                 # It has vanished by itself, as spot instances do. Its group replaces it.
                 self._drains.forget(id_)
                 self._drained.discard(id_)
+        limit = self._options.drain_timeout
         for id_, progress in (self._run.looked(self._drains.poll) or {}).items():
             yield from self._tell_drain(progress, state.name)
-            if not progress.tasks:
-                self._drains.forget(id_)
-                self._drained.add(id_)
-            elif self._clock.monotonic() - self._drain_began[id_] >= self._options.drain_timeout:
+            if progress.tasks:
+                if self._clock.monotonic() - self._drain_began[id_] < limit:
+                    continue
                 if not self._options.force:
-                    raise drain_timeout(progress, self._options.drain_timeout)
+                    raise drain_timeout(progress, limit)
                 count = len(progress.tasks)
-                yield self._run.event(
-                    "problem",
-                    f"{id_} still has {count} task{'s' * (count > 1)} after {self._options.drain_timeout:g} s; "
-                    "going on, as --force says",
-                    group=state.name,
-                    ec2_instance_id=id_,
-                )
-                self._drains.forget(id_)
-                self._drained.add(id_)
-        for id_ in sorted(self._drained):
-            latest = self._run.look(state.name, at_ecs=False)
-            self._settle(record, latest)
-            yield from self._terminate(record, latest, id_)
+                what = f"{id_} still has {count} task{'s' * (count > 1)} after {limit:g} s; going on, as --force says"
+                yield self._run.event("problem", what, group=state.name, ec2_instance_id=id_)
+            self._drains.forget(id_)
+            self._drained.add(id_)
 
     def _terminate(self, record: GroupRecord, state: GroupState, id_: str) -> Iterator[Event]:
         """Terminate a drained instance, taking the surge back with the last ones."""
@@ -301,6 +302,7 @@ class Replacer:
                     raise
                 return False
         else:
+            self._run.end(id_)
             if decrement:
                 record.pending = None
                 record.surge = max(record.surge - 1, 0)
@@ -354,7 +356,9 @@ class Replacer:
                 continue
             self._settle(record, state)
             yield from self._tell(state)
-            if not self._share(record, state) and not self._drains and not self._drained:
+            if not self._share(record, state):
+                if self._drains or self._drained:
+                    self.reactivate()
                 return
             if len(state.alive) < state.desired_capacity:
                 if not self._needs_what_is_missing(state):
@@ -366,12 +370,8 @@ class Replacer:
             self._since.pop("missing surplus", None)
             if self._share(record, state) > len(self._drains) + len(self._drained):
                 self._drain_surplus(state)
-            for id_ in [*self._drains.ec2_instance_ids, *self._drained]:
-                member = state.member(id_)
-                if member is None or member.is_going:
-                    self._drains.forget(id_)
-                    self._drained.discard(id_)
-            yield from self._advance_surplus(record, state)
+            yield from self._follow_drains(state)
+            yield from self._terminate_surplus(record, name)
             if self._drains or self._drained:
                 self._run.pause(len(state.members))
 
@@ -411,21 +411,18 @@ class Replacer:
         self._drains.start(registered)
         self._drain_began[member.ec2_instance_id] = self._clock.monotonic()
 
-    def _advance_surplus(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
-        for id_, progress in (self._run.looked(self._drains.poll) or {}).items():
-            yield from self._tell_drain(progress, state.name)
-            timed_out = self._clock.monotonic() - self._drain_began[id_] >= self._options.drain_timeout
-            if timed_out and progress.tasks and not self._options.force:
-                raise drain_timeout(progress, self._options.drain_timeout)
-            if timed_out or not progress.tasks:
-                self._drains.forget(id_)
-                self._drained.add(id_)
+    def _terminate_surplus(self, record: GroupRecord, name: str) -> Iterator[Event]:
         for id_ in sorted(self._drained):
-            latest = self._run.look(state.name, at_ecs=False)
-            self._settle(record, latest)
-            member = latest.member(id_)
-            done = member is None or member.is_going or not self._share(record, latest)
-            if done or (yield from self._terminate_one(record, latest, id_, decrement=True)):
+            state = self._run.look(name, at_ecs=False)
+            self._settle(record, state)
+            member = state.member(id_)
+            if not self._share(record, state):
+                return  # somebody else has lowered the desired capacity meanwhile
+            if (
+                member is None
+                or member.is_going
+                or (yield from self._terminate_one(record, state, id_, decrement=True))
+            ):
                 self._drained.discard(id_)
 
     def _lower_desired(self, record: GroupRecord) -> Iterator[Event]:

@@ -151,6 +151,10 @@ class Run:
         self._left = {**(self._left or {}), name: len(state.stale(self.key_name))}
         return state
 
+    def end(self, ec2_instance_id: str) -> None:
+        """Take it from now on that an instance is going."""
+        self._groups.end(ec2_instance_id)
+
     def look_at_all(self) -> dict[str, GroupState]:
         """Look at every group of the journal, those that have been deleted apart."""
         states = self._groups.look(list(self.journal.groups))
