@@ -225,6 +225,19 @@ def test_openssh_reads_a_user_as_it_was_written(user: str, tmp_path: Path) -> No
     assert f"user {user}" in read.splitlines()
 
 
+@pytest.mark.parametrize("user", ["$(touch hit)", "u & touch hit &", "u --proxy-command touch", "-u"])
+def test_the_name_of_a_user_is_one_word_to_the_shell_that_runs_the_proxy(user: str, tmp_path: Path) -> None:
+    need_openssh()
+    config = tmp_path / "config"
+    told = ["sh", "-c", 'printf "%s\\n" "$@" >&2', "sh"]
+    config.write_text(entry(user=user, proxy=[*told, "--user", "%r", "--port", "%p"]))
+
+    ran = subprocess.run(["ssh", "-F", config, ID, "true"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert ran.stderr.splitlines()[:4] == ["--user", user, "--port", "22"]
+    assert not (tmp_path / "hit").exists()
+
+
 def test_what_openssh_would_make_something_else_of_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot hold"):
         entry(proxy=["a\nProxyCommand evil"])

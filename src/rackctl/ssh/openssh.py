@@ -46,7 +46,7 @@ def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
         f"  HostKeyAlias {id_}",
         f"  User {_quoted(host.user)}",
         f"  Port {host.port}",
-        f"  ProxyCommand {_command(host.proxy)}",
+        f"  ProxyCommand {_command(host.proxy, host.user)}",
         # The proxy has pinned a key by its own rules before OpenSSH sees the first byte, so none is new to it.
         f"  StrictHostKeyChecking {'no' if check == 'off' else 'yes'}",
         f"  UserKnownHostsFile {'/dev/null' if check == 'off' else _path(known_hosts)}",
@@ -63,10 +63,17 @@ def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
 _TOKEN = re.compile(r"%[hpr]")
 
 
-def _command(argv: Sequence[str]) -> str:
-    """Write a command for OpenSSH, which replaces what follows a % and gives the rest to the user's shell."""
-    words = (word if _TOKEN.fullmatch(word) else shlex.quote(_printable(word)).replace("%", "%%") for word in argv)
-    return " ".join(words)
+def _command(argv: Sequence[str], user: str) -> str:
+    """Write a command for OpenSSH, which replaces what follows a % and gives the rest to the user's shell.
+
+    OpenSSH quotes nothing: a user whose name, perhaps a tag of the cluster, is more than a plain word to a shell stands
+    there quoted in place of ``%r``.
+    """
+    plain = shlex.quote(user) == user and not user.startswith("-")
+    words = (user if word == "%r" and not plain else word for word in argv)
+    return " ".join(
+        word if _TOKEN.fullmatch(word) else shlex.quote(_printable(word)).replace("%", "%%") for word in words
+    )
 
 
 def _path(path: Path) -> str:
