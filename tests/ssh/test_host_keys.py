@@ -200,6 +200,16 @@ def test_a_pinned_key_is_accepted_without_asking_aws(file: HostKeyFile) -> None:
     assert contact.check.preferred_types == ["ssh-ed25519"]
 
 
+@pytest.mark.parametrize("damaged", ["AAA", "é", "AAAA\x1b[31m"])
+def test_a_pin_that_has_been_damaged_is_refused_and_can_be_forgotten(file: HostKeyFile, damaged: str) -> None:
+    file.path.write_text(f"{A} ssh-ed25519 {damaged}\n", encoding="utf-8")
+
+    with pytest.raises(SshError, match=r"is unreadable \(ssh-ed25519\)"):
+        Contact(file, "first-use").check.accept(ED25519)
+    assert [key.fingerprint for key in file.forget(A)] == ["unreadable"]
+    assert file.pinned(A) == []
+
+
 @pytest.mark.parametrize("mode", ["strict", "first-use"])
 @pytest.mark.parametrize("presented", [OTHER, ECDSA], ids=["same type", "another type"])
 def test_a_changed_key_is_refused_with_both_fingerprints_and_what_forgets_the_old_one(

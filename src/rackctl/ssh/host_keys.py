@@ -38,8 +38,11 @@ class HostKey:
 
     @property
     def fingerprint(self) -> str:
-        """OpenSSH's SHA-256 form of it."""
-        digest = hashlib.sha256(base64.b64decode(self.encoded)).digest()
+        """OpenSSH's SHA-256 form of it; "unreadable" for what somebody has made of a pinned one."""
+        try:
+            digest = hashlib.sha256(base64.b64decode(self.encoded, validate=True)).digest()
+        except ValueError:
+            return "unreadable"
         return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
 
 
