@@ -17,13 +17,13 @@ from tests.fakes.clock import FakeClock
 from tests.test_cluster import A, B, ec2, ecs, group, member, rack_of
 
 
-def run(aws: FakeAws, *args: str, clock: FakeClock | None = None) -> Result:
+def run(aws: FakeAws, *args: str, clock: FakeClock | None = None, color: bool = False) -> Result:
     invocation = Invocation(environment={"RACKCTL_CONFIG": "/nowhere", "RACKCTL_STATE_DIR": "/nowhere"})
     invocation.clock = clock or FakeClock()
     rack = Rack(Value("prod", "test"), {"cluster": Value("prod", "test")}, aws=aws)  # type: ignore[arg-type]
     invocation.rack = rack
     invocation.cluster = Cluster(rack, invocation.clock)
-    return CliRunner().invoke(cli, args, obj=invocation)
+    return CliRunner().invoke(cli, args, obj=invocation, color=color)
 
 
 @pytest.fixture
@@ -49,6 +49,21 @@ def test_the_rack_named_last_is_the_one_that_counts() -> None:
     CliRunner().invoke(cli, ["-r", "a", "racks", "-r", "b"], obj=invocation)
 
     assert invocation.options["rack"] == "b"
+
+
+HOSTILE, SHOWN = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e", r"\x1b]0;title\x07\x1b[2J\x9b31m\u202e"
+
+
+def test_nothing_that_aws_says_steers_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = run(rack_of(replace(ec2(A), key_name=HOSTILE)), "instances", "-o", "wide", color=True)
+    assert SHOWN in listed.stdout
+
+    def refuse(_: object) -> None:
+        raise RackctlError(f"AWS refused: {HOSTILE}", hint=f"ask\nabout\t{HOSTILE}")
+
+    monkeypatch.setattr(Cluster, "list", refuse)
+    told = run(rack_of(), "instances", color=True)
+    assert told.stderr == f"rackctl: AWS refused: {SHOWN}\n  ask\nabout\t{SHOWN}\n"
 
 
 def test_zero_instances_exit_with_zero_and_just_the_header() -> None:

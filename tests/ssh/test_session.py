@@ -235,6 +235,29 @@ def test_nobody_left_to_tell_that_the_disk_is_full(cli: CommandLine) -> None:
     assert b"No space left" in said
 
 
+def test_nobody_left_to_tell_what_went_wrong_does_not_change_the_status(cli: CommandLine) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 - an unbuffered descriptor is all that is wanted
+        process = cli.popen("true", stdin=subprocess.DEVNULL, stderr=full, instance={"state": "stopped"})
+
+    assert process.wait(timeout=60) == 255
+
+
+def test_a_list_that_the_disk_has_no_room_for_is_an_error_that_says_so(cli: CommandLine) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 - an unbuffered descriptor is all that is wanted
+        ran = subprocess.run(
+            cli.argv(), env=cli.environment(), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+
+    assert (ran.returncode, ran.stderr) == (1, b"rackctl: cannot write the output: No space left on device\n")
+
+
+def test_a_list_with_stdout_closed_is_no_error(cli: CommandLine) -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *cli.argv()]
+    ran = subprocess.run(command, env=cli.environment(), stderr=subprocess.PIPE, check=False, timeout=60)
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_without_a_terminal(cli: CommandLine, signum: signal.Signals) -> None:
     process = cli.popen("echo up; sleep 60", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -75,7 +75,32 @@ pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 def note(message: str) -> None:
     """Say something to the person, apart from the results."""
-    click.echo(f"rackctl: {message}", err=True)
+    say(f"rackctl: {message}")
+
+
+def say(text: str) -> None:
+    """Write a line to stderr; where a full disk or the like keeps it from being read, what goes on counts for more."""
+    try:
+        click.echo(printable(text), err=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return
+
+
+def printable(text: str, *, kept: str = "\n\t") -> str:
+    """Give a text that cannot steer a terminal, whoever wrote it: a tag, a server, AWS.
+
+    What is not printable, but for what is ``kept``, becomes what Python would write for it, such as ``\\x1b``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or character in kept
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
 
 
 def draws_on(stream: Any, environment: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from rackctl.cli.invocation import Invocation, LazyGroup, note
+from rackctl.cli.invocation import Invocation, LazyGroup, note, say
 from rackctl.errors import RackctlError
 
 # What a shell reports of a process that an interrupt, or a closed pipe, has ended: 128 and the signal's number.
@@ -25,12 +26,14 @@ class Root(LazyGroup):
         invocation = ctx.ensure_object(Invocation)
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            # There is none where it is closed.
+            if sys.stdout:
+                sys.stdout.flush()
         except (click.exceptions.Exit, click.ClickException):
             raise
         except BrokenPipeError:
-            # Nobody reads on: say nothing, and keep the interpreter from trying once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Nobody reads on: say nothing.
+            _write_no_more()
             ctx.exit(PIPE_CLOSED)
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)
@@ -42,16 +45,29 @@ class Root(LazyGroup):
         except Exception as error:
             if invocation.debug:
                 raise
-            _tell(_internal(error))
+            if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+                _write_no_more()
+                _tell(RackctlError(f"cannot write the output: {error.strerror}"))
+            else:
+                _tell(_internal(error))
             ctx.exit(RackctlError.exit_code)
         return result
+
+
+# What writing to a stream meets, of which no file's name is told.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def _write_no_more() -> None:
+    """Keep the interpreter from trying once more, at its end, to write what stdout did not take."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _tell(error: RackctlError) -> None:
     """Show an error as the user sees it: what happened, and what to do."""
     note(str(error))
     if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+        say(f"  {error.hint}")
 
 
 def _internal(error: Exception) -> RackctlError:

@@ -8,6 +8,7 @@ import json
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+from rackctl.cli.invocation import printable
 from rackctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out columns, left-aligned and two spaces apart, with no space at the end of a line."""
     from tabulate import tabulate
 
+    cells = ([printable(cell, kept="") for cell in row] for row in rows)
     # As headers proper they would get two more spaces each.
-    text = tabulate([headers, *rows], tablefmt="plain", disable_numparse=True, stralign="left")
+    text = tabulate([headers, *cells], tablefmt="plain", disable_numparse=True, stralign="left")
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 

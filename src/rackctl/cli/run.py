@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rackctl.cli.completion import complete_instance
-from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
+from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation, printable
 from rackctl.cli.ssh import host_key_check, import_paramiko, occupy_standard_streams, reach_options
 from rackctl.errors import NotFound, SshError, UsageError
 
@@ -111,7 +111,7 @@ def run(
     stdout, stderr = _whole_writes()
 
     def say(message: str) -> None:
-        stderr(f"rackctl: {message}\n".encode(errors="replace"))
+        stderr(f"rackctl: {printable(message)}\n".encode())
 
     connect = _connector(invocation, instances, say)
     show = _Json(stdout) if output == "json" else _Lines(stdout, stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rackctl.cli.duration import Duration
-from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, note, pass_invocation
+from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, note, pass_invocation, printable
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _for_each_key(invocation: Invocation, agent: object, deed: Callable[[str], s
     failures = []
     for name in names:
         try:
-            click.echo(deed(name))
+            click.echo(printable(deed(name)))
         except RackctlError as error:
             failures.append(error)
             note(f"{name or 'instances without a key pair'}: {error}{f' ({error.hint})' if error.hint else ''}")
