@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
 import signal
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +16,7 @@ from rackctl.cli.keyroll import prove
 from rackctl.errors import RackctlError, RollIncomplete
 from rackctl.keyroll.journal import RollOptions
 from tests.local.rolls import Observer, Rolls
+from tests.ssh.person import Person
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -383,45 +379,19 @@ def test_events_that_nobody_reads_any_more_stop_the_roll_at_a_safe_point(rolls: 
 
 def test_on_a_terminal_the_view_is_live_and_ctrl_c_stops_it(rolls: Rolls) -> None:
     rolls.process.set_condition("stuck-drain")
-    mine, theirs = pty.openpty()
-    environment = {**rolls.process.environment, "TERM": "xterm-256color", "COLUMNS": "110", "LINES": "30"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.local.fast", f"{rolls.clock.speed}", "instances", "keyroll"],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
-        preexec_fn=_take_terminal,  # noqa: PLW1509 - no threads hold anything at that point
-    )  # fmt: skip
-    os.close(theirs)
-    seen = _read_until(mine, lambda text: "draining" in text and "task left" in text)
-    assert "Rebooting instances..." in seen
-    assert "WAITS FOR" in seen
-    assert re.search(r"0 of 3 replaced", seen)
+    command = [sys.executable, "-m", "tests.local.fast", f"{rolls.clock.speed}", "instances", "keyroll"]
 
-    os.write(mine, b"\x03")
-    seen = _read_until(mine, lambda text: "keyroll resume" in text)
-    process.wait()
+    with Person(command, rolls.process.environment, size=(110, 30)) as person:
+        person.expect("Rebooting instances...")
+        person.expect("WAITS FOR")
+        person.expect("draining.*1 task left")
+        person.expect("0 of 3 replaced")
+        person.type("\x03")
+        person.expect("stopped by SIGINT.*0 of 3 instances have been replaced")
+        person.expect("keyroll resume")
+        status = person.wait()
 
-    assert process.returncode == 130
-    assert "stopping at the next safe point" in seen or "stopped by SIGINT" in seen
-    os.close(mine)
+    assert status == 130
     rolls.process.clear_condition("stuck-drain")
     list(rolls.roll.abort())
     rolls.assert_given_back(3)
-
-
-def _take_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def _read_until(descriptor: int, enough: Callable[[str], bool]) -> str:
-    text, deadline = "", time.monotonic() + 60
-    while not enough(text):
-        assert time.monotonic() < deadline, text
-        if select.select([descriptor], [], [], 0.1)[0]:
-            try:
-                text += os.read(descriptor, 65536).decode("utf-8", "replace")
-            except OSError:
-                break  # Linux says so when the other side has gone
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
