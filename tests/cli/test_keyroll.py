@@ -374,6 +374,17 @@ def test_the_live_view_of_many_instances_fits_the_terminal_and_counts_the_rest(m
     assert "stopping at the next safe point" in text
 
 
+def test_what_aws_says_cannot_steer_the_terminal(typed: Prompt) -> None:
+    typed.scene.world.set_condition("registration-failed", "\x1b[2Jno\nroom")
+
+    result = typed("--boot-timeout", "5m")
+
+    assert "\x1b" not in result.stderr
+    assert "\\x1b[2Jno" in result.stderr
+    typed.scene.world.clear_condition("registration-failed")
+    assert "\x1b" not in typed("status").stdout
+
+
 def test_lengths_of_time_read_well() -> None:
     assert [minutes_and_seconds(s) for s in (5, 754, 3723)] == ["0:05", "12:34", "1:02:03"]
     assert [roughly(s) for s in (0, 1, 40, 61, 7500, 7200)] == [

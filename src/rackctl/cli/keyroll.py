@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from rackctl.cli.duration import Duration
-from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, draws_on, note, pass_invocation
+from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, draws_on, note, pass_invocation, printable
 from rackctl.errors import RackctlError, SshError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
     from rackctl.cli.keyroll_view import plan_fields, plan_text
 
     made = _keyroll(invocation).plan(_options(options))
-    click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else plan_text(made))
+    click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else printable(plan_text(made)))
     if made.refusals:
         click.get_current_context().exit(_REFUSED)
 
@@ -124,7 +124,7 @@ def status(invocation: Invocation, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(status_fields(found), indent=2))
     else:
-        click.echo(status_text(found, invocation.rack.name))
+        click.echo(printable(status_text(found, invocation.rack.name)))
 
 
 @keyroll.command(cls=RackCommand)

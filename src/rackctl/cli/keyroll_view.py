@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from rackctl.cli.duration import minutes_and_seconds, roughly
+from rackctl.cli.invocation import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -273,7 +274,7 @@ class LineView:
 
     def show(self, event: Event) -> None:
         self._begin()
-        click.echo(f"{_rfc3339(event.at)} [{event.done}/{event.total}] {event.message}", err=True)
+        click.echo(f"{_rfc3339(event.at)} [{event.done}/{event.total}] {_one_line(event.message)}", err=True)
 
     def fail(self, error: RackctlError) -> None:
         """Leave it to the command line's end, which tells every error."""
@@ -338,11 +339,12 @@ class LiveView:
             if row is None or row.phase != event.phase:
                 new = event.phase in {"launching", "booting", "ready"} or bool(row and row.is_new)
                 row = self._rows[event.ec2_instance_id] = _Row(event.phase, self._clock.monotonic(), new, "")
-            row.waits_for = _waits_for(event)
+            row.waits_for = _one_line(_waits_for(event))
         else:
-            self._notes = [*self._notes, event.message][-_NOTES:]
+            message = _one_line(event.message)
+            self._notes = [*self._notes, message][-_NOTES:]
             if event.kind in {"problem", "proof", "retired", "finished", "restored"}:
-                self._console.print(event.message, highlight=False, markup=False)
+                self._console.print(message, highlight=False, markup=False)
 
     def fail(self, error: RackctlError) -> None:
         """Leave it to the command line's end, which tells every error."""
@@ -419,6 +421,11 @@ def _waits_for(event: Event) -> str:
         case "terminating":
             return "its end"
     return ""
+
+
+def _one_line(text: str) -> str:
+    """Give what may be AWS's words, or a server's, as one line that cannot steer the terminal."""
+    return printable(text, kept="")
 
 
 def _counted(count: int, unit: str) -> str:
