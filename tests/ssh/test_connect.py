@@ -186,7 +186,7 @@ def test_the_host_key_is_checked_before_anything_of_the_user_is_sent(sshd: Sshd,
                 lambda: Key(server.key.read_bytes()),
                 check_of(server, tmp_path, "ssh-ed25519 AAAA"),
             )
-    assert "somebody" not in log.read_text()[begins:]
+    assert b"somebody" not in log.read_bytes()[begins:]
 
 
 def test_nothing_but_the_one_key_is_offered(cli: CommandLine, tmp_path: Path) -> None:
@@ -207,8 +207,9 @@ def test_nothing_but_the_one_key_is_offered(cli: CommandLine, tmp_path: Path) ->
             check=False,
         )
     assert result.returncode == 255
-    assert log.read_text()[begins:].count("Failed publickey") == 1
-    assert "password" not in log.read_text()[begins:]
+    said = log.read_bytes()[begins:]
+    assert said.count(b"Failed publickey") == 1
+    assert b"password" not in said
 
 
 def test_a_login_that_wants_more_than_a_key(sshd: Sshd, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ _WINDOW: Final = 2 * 2**20
 _PACKET: Final = 32768
 # How long the last output of a terminal may take to come out of it once its process has ended, in seconds.
 _LINGER: Final = 0.1
+# How long what is ending has to come to its end by itself, in seconds.
+_PARTING = 0.2
 _FORWARDED: Final = frozenset({"LANG", "TERM", "COLORTERM", "NO_COLOR"})
 _MOTD: Final = r"""
    __|  __|  __|
@@ -167,9 +169,13 @@ class Hosts:
             homes = [machine.home for machine in used]
             sessions = {sid for machine in used for sid in machine.sessions}
             await self._loop.run_in_executor(None, processes.end, homes, sessions)
-            for task in self._background:
-                task.cancel()
-            await asyncio.gather(*self._background, return_exceptions=True)
+            # Connections that were being accepted come to their end first; a transport that is cut off in it leaks.
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            if tasks:
+                _, endless = await asyncio.wait(tasks, timeout=_PARTING)
+                for task in endless:
+                    task.cancel()
+                await asyncio.gather(*endless, return_exceptions=True)
             self._state.docker_socket.unlink(missing_ok=True)
 
     async def _answer_docker(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -238,6 +244,7 @@ class _Machine:
         self.sessions: set[int] = set()
         self.connections: set[asyncssh.SSHServerConnection] = set()
         self.last_login = ""
+        self.is_gone = False
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._port = port
         self._options = {
@@ -261,6 +268,7 @@ class _Machine:
 
     def disconnect(self) -> None:
         """Be gone from the network."""
+        self.is_gone = True
         if self._acceptor is not None:
             self._acceptor.close()
         for connection in list(self.connections):
@@ -351,6 +359,8 @@ class _Server(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._machine.connections.add(conn)
+        if self._machine.is_gone:
+            conn.abort()  # it was being accepted when the host went
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's name
         if self._connection is not None:
