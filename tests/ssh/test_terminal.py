@@ -123,6 +123,13 @@ def test_term_unset(cli: CommandLine) -> None:
         assert person.seen.startswith(b"TERM=dumb\r\n")
 
 
+def test_term_is_sent_as_the_bytes_it_is(cli: CommandLine) -> None:
+    environment = {**cli.environment(), "TEST_TERM": "xt\udcffrm"}
+    with Person(cli.argv("ssh", "-t", ID, "printf %s $TERM | od -An -tx1"), environment) as person:
+        assert person.wait() == 0
+        assert person.seen.startswith(b" 78 74 ff 72 6d\r\n")
+
+
 def test_refused_pty(sshd: Sshd, cli: CommandLine) -> None:
     with running(sshd.directory, PermitTTY="no") as server, at_terminal(CommandLine(server, cli.state), ID) as person:
         assert person.wait() == 255
@@ -193,7 +200,9 @@ def test_3000_resizes(shell: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)], ids=str
+    ("signum", "status"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGQUIT, 131)],
+    ids=str,
 )
 def test_signals_while_raw_restore_the_terminal(shell: Person, signum: signal.Signals, status: int) -> None:
     shell.signal(signum)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import select
 import socket
 import sys
@@ -338,7 +339,7 @@ def open_session(transport: Transport, window: int, listener: Callable[[str, str
 def request_pty(channel: paramiko.Channel, term: str, size: tuple[int, int, int, int], modes: bytes) -> None:
     """Ask for a PTY of columns, rows, and both in pixels, with encoded modes, which paramiko leaves out."""
     message = _channel_request(channel, "pty-req", reply=True)
-    message.add_string(term)
+    message.add_string(os.fsencode(term))
     for number in size:
         message.add_int(number)
     message.add_string(modes)

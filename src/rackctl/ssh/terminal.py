@@ -43,7 +43,7 @@ _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
 # Beyond every signal's number.
 _ENDED, QUIT = 200, 201
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 class Terminated(BaseException):
@@ -98,7 +98,7 @@ class Terminal:
         """Be raw until a result is there, and give it; None when the user has ended the session by an escape.
 
         For the main thread. Resizes are passed on, however many, as the latest size. A stop restores the
-        terminal and going on makes it raw again. SIGTERM, SIGHUP and SIGINT raise Terminated.
+        terminal and going on makes it raw again. SIGTERM, SIGHUP, SIGINT and SIGQUIT raise Terminated.
         """
         told = self.size
         with _News() as news, self._raw():
