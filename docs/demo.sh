@@ -11,7 +11,8 @@ run() {
     "$@"
 }
 
-run rackctl local up --no-key --speed 30
+# One that is up already is used as it is.
+rackctl local status >/dev/null 2>&1 || run rackctl local up --no-key --speed 30
 run rackctl instances
 run rackctl instances keyroll
 run rackctl instances
@@ -25,7 +26,7 @@ cat <<END
 The rack is still up. What to try next, with ${BIN:-.venv/bin} on your PATH:
 
   rackctl instances --watch                 in a second terminal, while you do the others
-  rackctl instances ssh i-…                 a shell on an instance; a few letters of the id are enough
+  rackctl instances ssh i-…                 a shell on an instance; i- and four characters of the id are enough
   rackctl instances run --all -- uptime     a command on all of them
   rackctl instances keyroll plan            what a keyroll would do
   eval "\$(rackctl local env)"               and any AWS client talks to the rack

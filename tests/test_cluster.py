@@ -172,7 +172,7 @@ def test_the_start_of_one_id_is_enough_and_of_several_is_not() -> None:
         cluster(aws).match("i-0aaa")
     with pytest.raises(NotFound, match="starts with i-0ccc"):
         cluster(aws).match("i-0ccc")
-    with pytest.raises(UsageError, match="not an instance id"):
+    with pytest.raises(UsageError, match="too little of an instance id"):
         cluster(aws).match("i-0bb")
 
 

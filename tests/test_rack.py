@@ -25,7 +25,7 @@ from rackctl.rack import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 LOCAL = LocalRack("local", "http://127.0.0.1:5000", "us-east-1", Credentials("AKIALOCAL", "secret"))
@@ -292,6 +292,15 @@ def test_a_local_rack_whose_daemon_is_dead_is_not_found(tmp_path: Path) -> None:
 def test_files_are_where_the_environment_says() -> None:
     assert str(config_file({"RACKCTL_CONFIG": "/x/c.toml"})) == "/x/c.toml"
     assert str(state_dir({"RACKCTL_STATE_DIR": "/x"})) == "/x"
+
+
+@pytest.mark.parametrize(("variable", "give"), [("RACKCTL_STATE_DIR", state_dir), ("RACKCTL_CONFIG", config_file)])
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_path_in_the_environment_is_refused(
+    variable: str, give: Callable[[Mapping[str, str]], Path], value: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{variable} is empty"):
+        give({variable: value})
 
 
 def test_every_setting_has_help_and_a_default_that_passes_its_own_check() -> None:

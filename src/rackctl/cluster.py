@@ -122,8 +122,7 @@ class Cluster:
         However many there are, AWS is asked for them, or for the list, once. Raises as `match` does, for the first.
         """
         for prefix in prefixes:
-            if not prefix.startswith("i-") or len(prefix) < _SHORTEST_PREFIX:
-                require_ec2_instance_id(prefix)
+            _require_start_of_id(prefix)
         whole = [prefix for prefix in prefixes if is_ec2_instance_id(prefix)]
         known = {i.ec2_instance_id: i for i in self._aws.ec2.instances_by_id(whole)} if whole else {}
         # Eight digits are a whole id of the old kind, or the start of one of the new.
@@ -429,6 +428,16 @@ def drain_timeout(progress: Draining, timeout: float) -> Timeout:
         + (f". The newest event: {progress.service_event}" if progress.service_event else ""),
         hint="give it longer, make room for the tasks elsewhere, or stop them",
     )
+
+
+def _require_start_of_id(text: str) -> None:
+    if not text.startswith("i-"):
+        require_ec2_instance_id(text)
+    elif len(text) < _SHORTEST_PREFIX:
+        raise UsageError(
+            f'"{text}" is too little of an instance id',
+            hint=f"give {_SHORTEST_PREFIX - len('i-')} characters after the i- at least",
+        )
 
 
 def require_ec2_instance_id(text: str) -> None:

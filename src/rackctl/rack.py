@@ -136,8 +136,8 @@ class LocalRack:
 
 def state_dir(environment: Mapping[str, str] = os.environ) -> Path:
     """Give the directory where rackctl keeps what outlives a command: host keys, the local rack."""
-    if chosen := environment.get("RACKCTL_STATE_DIR"):
-        return Path(chosen)
+    if chosen := _path_in(environment, "RACKCTL_STATE_DIR"):
+        return chosen
     import platformdirs
 
     return Path(platformdirs.user_state_dir("rackctl", appauthor=False))
@@ -145,11 +145,18 @@ def state_dir(environment: Mapping[str, str] = os.environ) -> Path:
 
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     """Give the path of the config file, which need not exist."""
-    if chosen := environment.get("RACKCTL_CONFIG"):
-        return Path(chosen)
+    if chosen := _path_in(environment, "RACKCTL_CONFIG"):
+        return chosen
     import platformdirs
 
     return Path(platformdirs.user_config_dir("rackctl", appauthor=False)) / "config.toml"
+
+
+def _path_in(environment: Mapping[str, str], variable: str) -> Path | None:
+    value = environment.get(variable)
+    if value is not None and not value.strip():
+        raise UsageError(f"{variable} is empty", hint="give it a path, or unset it")
+    return Path(value) if value else None
 
 
 def find_local_rack(directory: Path) -> LocalRack | None:

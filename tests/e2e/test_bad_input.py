@@ -123,3 +123,8 @@ def test_an_unknown_command_suggests_the_nearest(bare: Shell) -> None:
 
 def test_an_empty_rack_variable_is_refused(shell: Shell) -> None:
     _is_refusal(shell("rackctl instances", RACKCTL_RACK=""), 2, "RACKCTL_RACK is empty")
+
+
+@pytest.mark.parametrize("command", ["rackctl --help", "rackctl instances --help", "rackctl instances -r local"])
+def test_an_output_that_cannot_be_written_is_an_error(shell: Shell, command: str) -> None:
+    _is_refusal(shell(f"{command} >/dev/full"), 1, "cannot write the output: No space left on device")

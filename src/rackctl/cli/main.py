@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
 import gc
 import os
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn, TypeGuard
 
 import click
 
@@ -45,9 +45,9 @@ class Root(LazyGroup):
         except Exception as error:
             if invocation.debug:
                 raise
-            if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+            if _is_unwritable(error):
                 _write_no_more()
-                _tell(RackctlError(f"cannot write the output: {error.strerror}"))
+                _tell(_unwritable(error))
             else:
                 _tell(_internal(error))
             ctx.exit(RackctlError.exit_code)
@@ -56,6 +56,14 @@ class Root(LazyGroup):
 
 # What writing to a stream meets, of which no file's name is told.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def _is_unwritable(error: Exception) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None
+
+
+def _unwritable(error: OSError) -> RackctlError:
+    return RackctlError(f"cannot write the output: {error.strerror}")
 
 
 def _write_no_more() -> None:
@@ -102,8 +110,27 @@ def cli() -> None:
 
 def main(invocation: Invocation | None = None) -> None:
     """Run the command line of this process, with something other at hand than usual if that is given."""
-    # Nearly all that a command makes is in use to its end. Looking for garbage again and again, and at exit among all
-    # that was imported, is a tenth of a short command's time.
+    # Nearly all that a command makes is in use to its end: looking for garbage again and again is of no use.
     gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
-    cli(prog_name="rackctl", obj=invocation)
+    try:
+        cli(prog_name="rackctl", obj=invocation)
+    except SystemExit as ended:
+        _leave(ended.code)
+    except OSError as error:
+        if not _is_unwritable(error):
+            raise
+        _tell(_unwritable(error))
+        _leave(RackctlError.exit_code)
+
+
+def _leave(status: object) -> NoReturn:
+    """End the process without tearing the interpreter down.
+
+    That would crash where a thread that nobody waits for is in the middle of importing a compiled module, and takes
+    a tenth of a short command's time.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            with suppress(OSError, ValueError):
+                stream.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)

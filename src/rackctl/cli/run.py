@@ -105,7 +105,7 @@ def run(
     command = b" ".join(map(os.fsencode, ctx.meta[_COMMAND]))
     from rackctl.ssh.background import in_background
 
-    importing = in_background(import_paramiko, finish=True)
+    importing = in_background(import_paramiko)
     instances = _chosen(invocation, ids, on_all, filters)
     importing.result()
     stdout, stderr = _whole_writes()

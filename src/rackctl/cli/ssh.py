@@ -81,8 +81,8 @@ def ssh(
     # A script's `ssh ID -- command` means the command.
     words = command[1:] if command[:1] == ("--",) else command
     line = b" ".join(map(os.fsencode, words))
-    with_pty = not no_pty and _wants_pty(line, force_pty, no_input)
     with open_connection(invocation, ec2_instance_id) as connection:
+        with_pty = not no_pty and _wants_pty(line, force_pty, no_input)
         if connection.banner:
             click.echo(connection.banner, nl=False, err=True)
         run = _on_pty if with_pty else _on_pipes
@@ -154,7 +154,7 @@ def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
     """
     from rackctl.ssh.background import in_background
 
-    importing = in_background(import_paramiko, finish=True)
+    importing = in_background(import_paramiko)
     rack = invocation.rack
     tags = None if all(map(rack.is_given, _FROM_TAGS)) else in_background(lambda: rack.tags)
     instance = invocation.cluster.match(ec2_instance_id)

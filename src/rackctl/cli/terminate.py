@@ -96,7 +96,7 @@ def _drain(cluster: Cluster, instance: Instance, timeout: float) -> None:
         )
     for progress in cluster.drain(registered, timeout=timeout):
         left = len(progress.tasks)
-        event = f" ({progress.service_event})" if progress.service_event else ""
+        event = f": {progress.service_event}" if progress.service_event else ""
         note(f"{id_}: {left} task{'s' if left != 1 else ''} left{event}" if left else f"{id_}: drained")
 
 

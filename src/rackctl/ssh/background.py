@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def in_background(work: Callable[[], T], *, finish: bool = False) -> Future[T]:
-    """Do a piece of work in a thread; ``result()`` waits for it and raises what it raised.
+def in_background(work: Callable[[], T]) -> Future[T]:
+    """Do a piece of work in a daemon thread; ``result()`` waits for it and raises what it raised.
 
-    An executor's threads are joined at exit, however long AWS or a server takes to answer; these are not, unless
-    they are to ``finish``: an interpreter that ends in the middle of importing a compiled module can crash.
+    An executor's threads are joined at exit, however long AWS or a server takes to answer; these are not.
     """
     future: Future[T] = Future()
 
@@ -26,5 +25,5 @@ def in_background(work: Callable[[], T], *, finish: bool = False) -> Future[T]:
         except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
             future.set_exception(error)
 
-    threading.Thread(target=run, daemon=not finish).start()
+    threading.Thread(target=run, daemon=True).start()
     return future
