@@ -112,7 +112,6 @@ def test_pins_are_kept_by_instance_in_a_file_that_openssh_can_read(tmp_path: Pat
 
     file.pin(A, [ED25519, ECDSA])
     file.pin(B, [OTHER])
-    file.pin(A, [ED25519])
 
     assert file.pinned(A) == [ED25519, ECDSA]
     assert file.pinned(B) == [OTHER]
@@ -188,6 +187,16 @@ class Contact:
 @pytest.fixture
 def file(tmp_path: Path) -> HostKeyFile:
     return HostKeyFile(tmp_path)
+
+
+def test_of_two_first_contacts_that_meet_different_keys_the_second_is_refused(file: HostKeyFile) -> None:
+    quicker, slower = Contact(file, "first-use"), Contact(file, "first-use")
+    quicker.check.accept(ED25519)
+
+    with pytest.raises(SshError, match="is not its own"):
+        slower.check.accept(OTHER)
+    assert file.pinned(A) == [ED25519]
+    assert slower.said == []
 
 
 def test_a_pinned_key_is_accepted_without_asking_aws(file: HostKeyFile) -> None:

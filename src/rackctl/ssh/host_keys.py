@@ -60,15 +60,16 @@ class HostKeyFile:
         """Give the keys pinned for an instance. Raises RackctlError for a file that cannot be read."""
         return [HostKey(*words[1:3]) for words in map(str.split, self._lines()) if _is_of(words, ec2_instance_id)]
 
-    def pin(self, ec2_instance_id: str, keys: Iterable[HostKey]) -> None:
-        """Pin keys for an instance, beside those that are pinned. Raises RackctlError for a file it cannot write."""
+    def pin(self, ec2_instance_id: str, keys: Iterable[HostKey]) -> list[HostKey]:
+        """Pin the keys of an instance that has none pinned, and give those that it has then.
+
+        Of two first contacts at once the quicker one pins. Raises RackctlError for a file it cannot write.
+        """
         with self._locked():
-            lines = list(self._lines())
-            for key in keys:
-                line = f"{ec2_instance_id} {key.key_type} {key.encoded}"
-                if line not in lines:
-                    lines.append(line)
-            self._write(lines)
+            if not self.pinned(ec2_instance_id):
+                new = (f"{ec2_instance_id} {key.key_type} {key.encoded}" for key in dict.fromkeys(keys))
+                self._write([*self._lines(), *new])
+            return self.pinned(ec2_instance_id)
 
     def forget(self, ec2_instance_id: str) -> list[HostKey]:
         """Remove what is pinned for an instance, and give it. Raises RackctlError for a file it cannot write."""
@@ -199,17 +200,21 @@ class HostKeyCheck:
         """Return if the key is the instance's. Raises SshError, with the remedy."""
         if self._mode == "off" or presented in self._pinned:
             return
-        if self._pinned:
+        if not self._pinned:
+            self._pinned = self._first_contact(presented)
+        if presented not in self._pinned:
             expected = next((k for k in self._pinned if k.key_type == presented.key_type), self._pinned[0])
             raise self._wrong(presented, f"the key that is pinned for it is {_named(expected)}")
+
+    def _first_contact(self, presented: HostKey) -> list[HostKey]:
+        """Compare a key with the console output, or trust it, and give what is pinned from now on."""
         announced, unread = self._announced()
         if announced:
             if not announced.include(presented):
                 said = next((k.fingerprint for k in announced.keys if k.key_type == presented.key_type), "")
                 others = said or ", ".join(sorted(announced.fingerprints)) or announced.keys[0].fingerprint
                 raise self._wrong(presented, f"its console output says {others}")
-            self._file.pin(self._id, {presented, *announced.keys})
-            return
+            return self._file.pin(self._id, [presented, *announced.keys])
         if self._mode == "strict":
             why = unread or "its console output does not show it (yet)"
             raise SshError(
@@ -217,8 +222,10 @@ class HostKeyCheck:
                 hint="the console output can lag by minutes after a launch: try again, "
                 "or trust the key now with --host-key-check first-use",
             )
-        self._notify(f"{self._id}: trusting its host key {_named(presented)} from now on{_because(unread)}")
-        self._file.pin(self._id, [presented])
+        pinned = self._file.pin(self._id, [presented])
+        if presented in pinned:
+            self._notify(f"{self._id}: trusting its host key {_named(presented)} from now on{_because(unread)}")
+        return pinned
 
     def _announced(self) -> tuple[ConsoleHostKeys, str]:
         """Read the console output; give what it says, or why it could not be read."""
