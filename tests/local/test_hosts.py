@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import paramiko
 import pytest
 
 from rackctl.keys import SshKey, generate
-from rackctl.local import network
+from rackctl.local import network, processes
 from rackctl.local.hosts import HostKeys, Hosts
 from rackctl.local.state import StateDir
 from rackctl.local.world import Host
@@ -567,3 +569,14 @@ def test_a_thousand_hosts_are_up_at_once(tmp_path: Path) -> None:
     finally:
         rack.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's environment cannot be seen")
+def test_a_session_that_has_taken_over_the_number_of_one_that_ended_is_left_alone(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path / "another"), "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(["sleep", "300"], start_new_session=True, env=environment) as another:
+        wait_until(lambda: os.getsid(another.pid) == another.pid)
+        processes.end([tmp_path / "gone"], {another.pid})
+        assert another.poll() is None
+        processes.end([tmp_path / "another"])
+        assert another.wait() == -signal.SIGKILL

@@ -152,11 +152,11 @@ def _running(homes: Collection[Path], sessions: Collection[int]) -> Iterable[int
     marks = [f"HOME={home}".encode() for home in homes]
     for pid in _all_pids():
         try:
-            if os.getsid(pid) in sessions:
-                # One that has ended and waits for its parent is out of reach already.
-                if not _is_zombie(pid):
-                    yield pid
-            elif marks and any(entry in marks for entry in _environment(pid)):
+            homes_here = [entry for entry in _environment(pid) if entry.startswith(b"HOME=")]
+            # A session's number may be another's by now, whose processes have a home of their own. One that has ended
+            # and waits for its parent is out of reach already.
+            in_session = os.getsid(pid) in sessions and not homes_here and not _is_zombie(pid)
+            if in_session or any(entry in marks for entry in homes_here):
                 yield pid
         except (ProcessLookupError, PermissionError):
             continue
