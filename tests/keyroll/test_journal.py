@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_a_holder_who_has_lost_it_finds_out_at_the_next_write_and_at_its_removal
     with pytest.raises(JournalLost, match=r"other@there .* holds it now"):
         mine.save(held)
     with pytest.raises(JournalLost):
-        mine.delete()
+        mine.delete(held)
     assert issubclass(JournalLost, RollIncomplete)
 
 
@@ -136,7 +137,7 @@ def test_a_write_whose_answer_was_lost_is_known_by_what_stands_there(scene: Scen
     elif write == "replace":
         mine.save(held)
     else:
-        mine.delete()
+        mine.delete(held)
         assert JOURNAL not in scene.aws.objects
         return
     assert mine.read() == held
@@ -177,6 +178,44 @@ def test_what_is_no_journal_is_said_with_its_place(scene: Scene, body: bytes, sa
         store(scene).read()
 
     assert "s3://b/rackctl/prod/roll.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ({"heartbeat": "yesterday"}, "yesterday"),
+        ({"heartbeat": "2026-01-02T03:04:05"}, "no time zone"),
+        ({"started": 5}, "must be str"),
+        ({"phase": "resting"}, "no phase of a roll"),
+        ({"key_name": ""}, "names no key"),
+        ({"total": "3"}, "total is '3'"),
+        ({"options": {"batch": "2"}}, "batch is '2'"),
+        ({"options": {"force": 1}}, "force is 1"),
+        ({"groups": []}, "list"),
+        ({"owner": "me"}, "mapping"),
+    ],
+)
+def test_a_journal_that_a_hand_has_damaged_is_no_journal(scene: Scene, edit: dict[str, Any], says: str) -> None:
+    store(scene).create(journal(), ME)
+    document = json.loads(scene.aws.objects[JOURNAL].body)
+    for name, value in edit.items():
+        document[name] = {**document[name], **value} if name == "options" else value
+    scene.aws.objects[JOURNAL] = StoredObject(json.dumps(document).encode(), '"9"')
+
+    with pytest.raises(RackctlError, match=f"not the journal of a keyroll.*{says}"):
+        store(scene).read()
+
+
+def test_a_holder_whose_journal_was_removed_says_what_it_leaves_behind(scene: Scene) -> None:
+    mine, held = store(scene), journal()
+    mine.create(held, ME)
+    scene.aws.objects.pop(JOURNAL)
+
+    with pytest.raises(JournalLost, match="was removed by somebody") as caught:
+        mine.hold(held)
+
+    for what in ("desired capacity of group group was 3", "AZRebalance of group group is suspended", "i-1 may be"):
+        assert what in caught.value.hint
 
 
 def test_a_journal_holds_no_secret(scene: Scene) -> None:

@@ -1070,3 +1070,151 @@ def test_a_surge_that_somebody_else_takes_back_during_an_abort_leaves_nothing_dr
     assert scene.draining == []
     assert scene.group.desired == 3
     assert JOURNAL not in scene.aws.objects
+
+
+# What somebody else does meanwhile
+
+
+def until(scene: Scene, kind: str, saying: str = "") -> Iterator[Event]:
+    """Begin a roll and give the rest of it from the first event of this kind that says so."""
+    events = scene.roll.start(DEFAULT)
+    for event in events:
+        if event.kind == kind and saying in event.message:
+            return events
+    raise AssertionError(f"there was no event {kind} {saying}")
+
+
+@pytest.mark.parametrize("version", ["1", "$Default", "$Latest"])
+@pytest.mark.parametrize("moment", ["surge", "replacing"])
+def test_a_template_that_somebody_changes_back_stops_the_roll_and_resume_gives_it_the_new_key_again(
+    version: str, moment: str
+) -> None:
+    scene = Scene(3)
+    name_version(scene, version)
+    events = until(scene, "surge") if moment == "surge" else until(scene, "instance", "terminating")
+    if version == "1":
+        name_version(scene, "1")
+    elif version == "$Default":
+        scene.template.default_version = 1
+    else:
+        scene.world.ec2.add_version(scene.template, {}, source="1")
+
+    with pytest.raises(RollIncomplete, match=f"launches with {OLD_KEY} again"):
+        list(events)
+
+    assert not any(m.lifecycle_state == "InService" for i, m in scene.group.members.items() if i in scene.draining)
+    list(scene.roll.resume())
+    assert scene.key_names == [scene.keys.names()[0]] * 3
+    assert_given_back(scene, 3)
+
+
+def test_a_desired_capacity_lowered_before_the_surge_came_does_not_leave_the_roll_waiting_for_it() -> None:
+    scene = Scene(3)
+    scene.group.min_size = 1
+    events = until(scene, "surge")
+    scene.world.autoscaling.set_desired(scene.group, 2)
+
+    list(events)
+
+    assert scene.key_names == [NEW_KEY] * 2
+    assert_given_back(scene, 2)
+
+
+def test_a_minimum_size_raised_over_the_surge_is_kept() -> None:
+    scene = Scene(3)
+    events = until(scene, "surge")
+    scene.group.min_size = 4
+
+    list(events)
+
+    assert scene.key_names == [NEW_KEY] * 4
+    assert_given_back(scene, 4)
+
+
+def test_an_error_while_the_capacity_is_lowered_does_not_leave_launch_suspended() -> None:
+    scene = Scene(3)
+    scene.world.set_condition("no-capacity", "")
+    events = until(scene, "surge")
+    scene.stop.signal = 2
+    with pytest.raises(RollStopped):
+        list(events)
+    scene.stop.signal = 0
+
+    def fail(_: int, call: str, when: str) -> None:
+        if (call, when) == ("set_desired_capacity", "before"):
+            raise AwsError("AWS refused", code="ValidationError")
+
+    scene.aws.interfering.append(fail)
+    with pytest.raises(RollIncomplete):
+        list(scene.roll.abort())
+
+    assert "Launch" not in scene.group.suspended
+    scene.aws.interfering.remove(fail)
+    list(scene.roll.abort())
+    assert_given_back(scene, 3)
+
+
+def test_a_stop_of_a_process_that_has_lost_the_roll_leaves_what_the_new_holder_drains() -> None:
+    scene = Scene(3)
+    lost = until(scene, "instance", "draining")
+    scene.roll.unlock(force=True)
+    holder = scene.roll.resume()
+    next(event for event in holder if "draining" in event.message)
+    drained = scene.draining
+    assert drained
+
+    scene.stop.signal = 2
+    with pytest.raises(JournalLost, match="was taken from this process"):
+        list(lost)
+    scene.stop.signal = 0
+
+    assert scene.draining == drained
+    list(holder)
+    assert_given_back(scene, 3)
+
+
+def test_a_key_pair_of_somebody_elses_by_the_new_keys_name_is_not_deleted() -> None:
+    scene = Scene(2)
+    theirs = generate("theirs", created=START).public_key
+
+    def meanwhile(_: int, call: str, when: str) -> None:
+        if (call, when) == ("import_key_pair", "before"):
+            scene.world.ec2.import_key_pair(NEW_KEY, theirs.encode(), {})
+
+    scene.aws.interfering.append(meanwhile)
+    with pytest.raises(RackctlError, match="already exists"):
+        start(scene)
+
+    assert scene.world.ec2.key_pairs[NEW_KEY].public_key == theirs
+    assert scene.keys.names() == [OLD_KEY]
+
+
+def test_a_new_key_that_is_deleted_from_the_store_is_not_made_again_under_its_name() -> None:
+    scene = Scene(3)
+    events = until(scene, "instance", "terminating")
+    scene.stop.signal = 2
+    with pytest.raises(RollStopped):
+        list(events)
+    scene.stop.signal = 0
+    scene.keys.delete(NEW_KEY)
+
+    with pytest.raises(RollIncomplete, match="has been deleted from the store") as caught:
+        list(scene.roll.resume())
+
+    assert "abort this roll and begin another" in caught.value.hint
+    assert scene.keys.names() == [OLD_KEY]
+    list(scene.roll.abort())
+    start(scene)
+    assert NEW_KEY not in scene.key_names
+    assert_given_back(scene, 3)
+
+
+def test_a_group_of_others_that_names_no_version_that_exists_does_not_keep_a_roll_from_its_end() -> None:
+    scene = Scene(2)
+    add_group(scene, "theirs", 0, Rack="another").launch_template["Version"] = "77"
+
+    start(scene)
+
+    assert OLD_KEY not in scene.key_names
+    assert scene.key_pairs == set(scene.key_names)
+    assert JOURNAL not in scene.aws.objects

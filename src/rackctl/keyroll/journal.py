@@ -13,10 +13,10 @@ import json
 import os
 import secrets
 import socket
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rackctl.errors import RackctlError, RollIncomplete
 
@@ -183,7 +183,7 @@ class Journal:
 
     @classmethod
     def loads(cls, body: bytes) -> Journal:
-        """Read a journal. Raises ValueError, KeyError or TypeError for what is none."""
+        """Read a journal. Raises ValueError, KeyError, TypeError or AttributeError for what is none."""
         document: dict[str, Any] = json.loads(body)
         if not isinstance(document, dict):
             raise TypeError("it is no JSON object")
@@ -191,7 +191,7 @@ class Journal:
         if version != _FORMAT_VERSION:
             raise ValueError(f"it has format version {version}; this rackctl reads version {_FORMAT_VERSION}")
         owner = document["owner"]
-        return cls(
+        journal = cls(
             **{
                 **document,
                 "options": RollOptions(**document["options"]),
@@ -200,6 +200,27 @@ class Journal:
                 "instances": {id_: InstanceRecord(**record) for id_, record in document["instances"].items()},
             }
         )
+        _check(journal)
+        return journal
+
+
+def _check(journal: Journal) -> None:
+    """Raise ValueError or TypeError for what a hand has put into a journal that no roll writes there."""
+    for moment in (journal.started, journal.heartbeat):
+        if datetime.fromisoformat(moment).tzinfo is None:
+            raise ValueError(f"{moment} says no time zone")
+    if journal.phase not in get_args(Phase):
+        raise ValueError(f'"{journal.phase}" is no phase of a roll')
+    if not journal.key_name:
+        raise ValueError("it names no key")
+    usual = RollOptions()
+    for what, value, like in (
+        ("total", journal.total, 0),
+        *((f.name, getattr(journal.options, f.name), getattr(usual, f.name)) for f in fields(usual)),
+    ):
+        # JSON tells no whole float from an integer, and a boolean is an integer to Python.
+        if type(value) is not type(like) and not (type(like) is float and type(value) is int):
+            raise TypeError(f"{what} is {value!r}")
 
 
 def _group(record: Mapping[str, Any]) -> GroupRecord:
@@ -248,7 +269,7 @@ class JournalStore:
             return None
         try:
             return Journal.loads(stored.body), stored.etag
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RackctlError(
                 f"{self.url} is not the journal of a keyroll that this rackctl can read ({error})",
                 hint="update rackctl; or, if nothing is to be saved from it, delete that object",
@@ -268,23 +289,29 @@ class JournalStore:
     def save(self, journal: Journal) -> None:
         """Write the journal down, if it has changed. Raises JournalLost when it is no longer this process's."""
         if _substance(journal) != self._saved and not self._write(journal, journal.owner, etag=self._etag):
-            raise self._lost()
+            raise self._lost(journal)
 
     def beat(self, journal: Journal) -> None:
         """Write the journal down when it has changed or when it is time. Raises JournalLost."""
         if self._clock.monotonic() - self._last_write >= HEARTBEAT:
-            self._saved = b""
+            self.hold(journal)
+        else:
+            self.save(journal)
+
+    def hold(self, journal: Journal) -> None:
+        """Write the journal down, changed or not, and so know that it is held. Raises JournalLost."""
+        self._saved = b""
         self.save(journal)
 
     def release(self, journal: Journal) -> None:
         """Let go of the journal, which stays for `resume` or `abort`. Raises JournalLost."""
         if not self._write(journal, None, etag=self._etag):
-            raise self._lost()
+            raise self._lost(journal)
 
-    def delete(self) -> None:
+    def delete(self, journal: Journal) -> None:
         """Remove the journal: the roll is over. Raises JournalLost."""
         if not self._s3.delete(self._bucket, self._key, etag=self._etag) and self._read() is not None:
-            raise self._lost()
+            raise self._lost(journal)
 
     def _write(self, journal: Journal, owner: Owner | None, *, etag: str | None) -> bool:
         journal.owner = owner
@@ -306,15 +333,34 @@ class JournalStore:
         self._last_write = self._clock.monotonic()
         return True
 
-    def _lost(self) -> JournalLost:
+    def _lost(self, held: Journal) -> JournalLost:
         journal = self.read()
         if journal is None:
-            return JournalLost(f"{self.url} was removed by somebody while this roll went on; it did nothing more")
+            return JournalLost(
+                f"{self.url} was removed by somebody while this roll went on; it did nothing more",
+                hint=_left_behind(held),
+            )
         holder = f"{journal.owner} holds it now" if journal.owner else "somebody has unlocked it"
         return JournalLost(
             f"the roll was taken from this process ({holder}); it did nothing more",
             hint="`rackctl instances keyroll status` shows where it stands",
         )
+
+
+def _left_behind(journal: Journal) -> str:
+    """Say what of the rack's state was the roll's doing, for whoever has to put it back without a journal."""
+    left = []
+    for name, record in journal.groups.items():
+        if record.surge or record.pending:
+            left.append(f"the desired capacity of group {name} was {record.desired_capacity}")
+        if record.suspended:
+            left.append(f"{', '.join(record.suspended)} of group {name} is suspended")
+    draining = [id_ for id_, record in journal.instances.items() if record.drained_by_roll]
+    if draining:
+        left.append(f"{', '.join(draining)} may be DRAINING")
+    if not left:
+        return ""
+    return f"unless another process has finished the roll, put this back before you begin another: {'; '.join(left)}"
 
 
 def _substance(journal: Journal) -> bytes:

@@ -6,13 +6,15 @@ has just begun, has been interrupted anywhere, or has found that somebody else c
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rackctl.aws.errors import AwsError
 from rackctl.cluster import drain_timeout
 from rackctl.errors import RackctlError, Timeout
 from rackctl.keyroll.groups import is_even
-from rackctl.keyroll.journal import PendingChange
+from rackctl.keyroll.journal import JournalLost, PendingChange
 from rackctl.keyroll.plan import replacing_order, surge_of
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Replacer:
         self._seen: dict[str, set[str]] = {}
         self._gone: set[str] = set()
         self._since: dict[str, float] = {}
+        self._old: dict[str, set[str]] = {}
         self._past: dict[str, set[str]] = {}
         self._failures: dict[str, str] = {}
         self._asked_activities = float("-inf")
@@ -89,6 +92,7 @@ class Replacer:
             if not stale and self._is_whole(state):
                 return
             self._check_processes(state)
+            self._check_templates(state)
             yield from self._check_launches(state)
             self._check_agents(state)
             if (yield from self._surge(record, state, len(stale))):
@@ -104,10 +108,11 @@ class Replacer:
     def _share(self, record: GroupRecord, state: GroupState) -> int:
         """Give the roll's share of the desired capacity.
 
-        Somebody else may have set it lower meanwhile: then that much of the surge is gone, and nothing more is
-        to be taken away.
+        Somebody else may have set it lower meanwhile, or the minimum size higher: then that much of the surge is gone
+        or theirs, and nothing more is to be taken away.
         """
-        record.surge = min(record.surge, max(state.desired_capacity - record.desired_capacity, 0))
+        kept = max(record.desired_capacity, state.group.min_size)
+        record.surge = min(record.surge, max(state.desired_capacity - kept, 0))
         return record.surge
 
     def _settle(self, record: GroupRecord, state: GroupState) -> None:
@@ -193,8 +198,9 @@ class Replacer:
         enough = state.desired_capacity - share - (0 if share else self._options.batch)
         candidates = [m for m in stale if m.in_service and m.ec2_instance_id not in on_their_way]
         for member in replacing_order(candidates, state.alive):
-            # Until the key is proven, nothing goes that could be kept: without a surge one has to.
-            unproven = not record.proof and (share or on_their_way or state.fresh(key))
+            # Until the key is proven, nothing goes that could be kept: where no new instance is on its way, one has to.
+            coming = state.fresh(key) or len(state.alive) < state.desired_capacity
+            unproven = not record.proof and (on_their_way or coming)
             if unproven or len(on_their_way) >= self._options.batch:
                 return
             if member.counts and counting - 1 < enough:
@@ -436,15 +442,24 @@ class Replacer:
             record.suspended.append("Launch")
             self._run.save()
         autoscaling.suspend_processes(name, ["Launch"])
-        state = self._run.look(name, at_ecs=False)
-        surplus = min(self._share(record, state), state.desired_capacity - len(state.alive))
-        if surplus > 0:
-            after = state.desired_capacity - surplus
-            self._insist(lambda: autoscaling.set_desired_capacity(name, after))
-            record.surge -= surplus
-            yield self._run.event(
-                "surge", f"group {name}: desired capacity {state.desired_capacity} → {after}", group=name
-            )
+        try:
+            state = self._run.look(name, at_ecs=False)
+            surplus = min(self._share(record, state), state.desired_capacity - len(state.alive))
+            if surplus > 0:
+                after = state.desired_capacity - surplus
+                self._insist(lambda: autoscaling.set_desired_capacity(name, after))
+                record.surge -= surplus
+                yield self._run.event(
+                    "surge", f"group {name}: desired capacity {state.desired_capacity} → {after}", group=name
+                )
+        except JournalLost:
+            raise
+        except Exception:
+            # A group that stays as it is must not stay unable to launch. Where this fails too, the journal says so.
+            with suppress(RackctlError):
+                autoscaling.resume_processes(name, ["Launch"])
+                record.suspended.remove("Launch")
+            raise
         autoscaling.resume_processes(name, ["Launch"])
         record.suspended.remove("Launch")
         self._run.save()
@@ -503,6 +518,29 @@ class Replacer:
                     hint=f"`aws autoscaling resume-processes --auto-scaling-group-name {state.name} "
                     f"--scaling-processes {process}`",
                 )
+
+    def _check_templates(self, state: GroupState) -> None:
+        """Raise RackctlError when a group launches with another key again: the roll would replace for ever.
+
+        It is asked only when an instance with another key has come since the first look.
+        """
+        key, stale = self._run.key_name, {m.ec2_instance_id for m in state.stale(self._run.key_name)}
+        known = self._old.setdefault(state.name, stale)
+        if stale <= known:
+            return
+        for ref in state.group.launch_templates:
+            version = self._run.looked(partial(self._run.aws.ec2.launch_template_version, ref))
+            if version is None:
+                return
+            if version.key_name != key:
+                raise RackctlError(
+                    f"group {state.name} launches with {version.key_name or 'no key'} again and not with {key}: "
+                    f"somebody has changed launch template {ref.launch_template_name or ref.launch_template_id}, or "
+                    "which version of it the group names",
+                    hint="find out who does, such as a CloudFormation stack or Terraform; resume gives it the new key "
+                    "once more",
+                )
+        self._old[state.name] = known | stale
 
     def _check_agents(self, state: GroupState) -> None:
         """Raise RackctlError for an old instance whose agent has been away for long: its drain would not end."""

@@ -13,6 +13,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from rackctl import keys as ssh_keys
+from rackctl.aws.errors import AwsError
 from rackctl.errors import NotFound, RackctlError, RollIncomplete
 from rackctl.keyroll.journal import (
     STALE_AFTER,
@@ -47,6 +48,12 @@ if TYPE_CHECKING:
 _SUSPENDED = "AZRebalance"
 # How long to wait at the end for what was terminated to be gone, so that its key can be retired, in seconds.
 _GOING_FOR = 120.0
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+_NO_TEMPLATE = {
+    "InvalidLaunchTemplateId.NotFound",
+    "InvalidLaunchTemplateId.VersionNotFound",
+    "InvalidLaunchTemplateName.NotFoundException",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +298,8 @@ class Keyroll:
             hint = f"{error.hint}\n  {self._way_on(run)}" if error.hint else self._way_on(run)
             raise RollIncomplete(f"{error}. {self._so_far(run)}", hint=hint) from error
         except Exception as error:
-            self._leave(run, replacer, f"an error in rackctl itself: {error}")
+            with suppress(JournalLost):
+                self._leave(run, replacer, f"an error in rackctl itself: {error}")
             raise
 
     def _undo(self, run: Run, replacer: Replacer, error: RackctlError) -> Iterator[Event]:
@@ -318,10 +326,19 @@ class Keyroll:
         raise given_back from error
 
     def _leave(self, run: Run, replacer: Replacer, problem: str) -> None:
-        """Leave everything running, as far as AWS still lets us: nothing here may hide why it is left."""
+        """Leave everything running, as far as AWS still lets us: nothing but JournalLost may hide why it is left.
+
+        Raises JournalLost, with nothing changed: what drains may be another process's by now.
+        """
+        run.journal.problem = problem
+        try:
+            run.store.hold(run.journal)
+        except JournalLost:
+            raise
+        except RackctlError:
+            pass  # whether it is held is not known, which is no reason to leave an instance draining
         with suppress(RackctlError):
             replacer.reactivate()
-        run.journal.problem = problem
         with suppress(RackctlError):
             run.store.release(run.journal)
 
@@ -363,13 +380,20 @@ class Keyroll:
         """Make, store and import the key, as far as that is still to do."""
         name, options = run.key_name, run.journal.options
         public_key = self._keys.public_key(name)
-        if public_key is None:
+        there = run.aws.ec2.key_pair(name)
+        if public_key is None and there and run.journal.phase != "preparing":
+            # Another key by its name would look like the one that instances were launched with, and open none of them.
+            raise RackctlError(
+                f"key {name} has been deleted from the store, and with it the way to the instances that have it",
+                hint="abort this roll and begin another, which replaces them too",
+            )
+        if public_key is None and not there:
             key = ssh_keys.generate(name, created=self._clock.now(), key_type=options.key_type, reason=options.reason)
             self._keys.store(key)
             public_key = key.public_key
             yield run.event("key", f"key {name} is stored, sealed by KMS")
-        there = run.aws.ec2.key_pair(name)
         if there is None:
+            assert public_key is not None
             tags = {"rackctl:rack": self._rack.name, "Rack": self._rack.name}
             if options.reason:
                 tags["rackctl:reason"] = options.reason[:256]
@@ -419,7 +443,7 @@ class Keyroll:
             yield from replacer.give_surge_back(record)
         yield from self._release_processes(run)
         yield from self._retire(run, self._old_keys(run))
-        run.store.delete()
+        run.store.delete(run.journal)
         yield run.event("finished", f"every instance has the key {run.key_name}")
 
     def _backwards(self, run: Run, replacer: Replacer) -> Iterator[Event]:
@@ -441,7 +465,7 @@ class Keyroll:
             yield from replacer.give_surge_back(record)
         yield from self._release_processes(run)
         yield from self._retire(run, [*self._old_keys(run), run.key_name])
-        run.store.delete()
+        run.store.delete(run.journal)
         yield run.event("restored", "the rack is as it was, but for the instances that have been replaced")
 
     def _old_keys(self, run: Run) -> list[str]:
@@ -460,16 +484,31 @@ class Keyroll:
             else:
                 # The key pair first: what is left by a roll that dies in between is found by its stored key.
                 run.checkpoint()
-                run.aws.ec2.delete_key_pair(name)
+                if self._is_ours(run, name):
+                    run.aws.ec2.delete_key_pair(name)
+                else:
+                    yield run.event("retired", f"EC2's key pair {name} is kept: it is none of rackctl's making")
                 self._keys.delete(name)
                 yield run.event("retired", f"key {name} is deleted: nothing has it any more")
+
+    def _is_ours(self, run: Run, name: str) -> bool:
+        """Whether EC2's key pair of this name, if there is one, is the stored key, or was without one tagged as it."""
+        pair, stored = run.aws.ec2.key_pair(name), self._keys.public_key(name)
+        if pair is None:
+            return True
+        return pair.public_key == stored if stored else pair.tags.get("rackctl:rack") == self._rack.name
 
     def _used(self, run: Run, names: Sequence[str]) -> dict[str, str]:
         """Map those of these keys that something still names to what does."""
         used: dict[str, str] = {}
         for group in run.aws.autoscaling.all_groups():
             for ref in group.launch_templates:
-                key = run.aws.ec2.launch_template_version(ref).key_name
+                try:
+                    key = run.aws.ec2.launch_template_version(ref).key_name
+                except AwsError as error:
+                    if error.code not in _NO_TEMPLATE:
+                        raise
+                    continue  # a group, of whomever, that names what does not exist names no key
                 if key in names:
                     used[key] = f"group {group.auto_scaling_group_name}"
         deadline = self._clock.monotonic() + _GOING_FOR
