@@ -82,16 +82,16 @@ def test_up_says_what_to_type_next_and_down_removes_it(down: Typist) -> None:
     assert (again.exit_code, again.stdout, again.stderr) == (0, "", "rackctl: there is no local rack\n")
 
 
-def test_a_second_up_says_that_it_is_up_and_what_does_not_apply(up: Typist) -> None:
+def test_a_second_up_says_that_it_is_up_and_refuses_what_contradicts_it(up: Typist) -> None:
     same = up("local", "up")
     other = up("local", "up", "--instances", "5", "--speed", "50")
 
     assert 'The local rack "local" is up already: 3 instances; time runs 50 times' in same.stdout
     assert same.stderr == ""
-    assert other.exit_code == 0
-    assert other.stderr == (
-        "rackctl: --instances not applied: the rack is there already; `rackctl local down` removes it\n"
-    )
+    assert other.exit_code == 2
+    assert other.stdout == ""
+    assert 'rackctl: the local rack "local" is up already, with another --instances than asked for' in other.stderr
+    assert "`rackctl local down`" in other.stderr
 
 
 def test_up_names_the_rack_where_another_is_current(up: Typist) -> None:
@@ -253,6 +253,10 @@ def test_what_happens_to_an_instance_happens_to_it(up: Typist) -> None:
     [
         (("trhottle", "ecs:*"), 'there is no fault "trhottle"'),
         (("throttle",), "throttle needs a target"),
+        (("throttle", "ecs:DescribeContainerInstance"), "ecs:DescribeContainerInstances"),
+        (("throttle", "foo:*"), 'has no call "foo:*"'),
+        (("no-capacity", "us-east-1z"), "there is no zone or instance type us-east-1z"),
+        (("slow-boot", "very"), "slow-boot takes a number of times"),
         (("throttle", "ecs"), '"ecs" is not SERVICE:ACTION'),
         (("no-capacity", "--count", "3"), "--count is for faults of the API"),
         (("stuck-drain", "i-0123456789abcdef0"), "stuck-drain takes no target"),

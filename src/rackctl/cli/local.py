@@ -69,6 +69,7 @@ def _name(_: click.Context, __: click.Parameter, value: str) -> str:
 def up(invocation: Invocation, instances: int, speed: float, no_key: bool, name: str) -> None:  # fmt: skip
     """Start the local rack, and say what to type next. One that is up stays as it is.
 
+    One that is up with other options than these is left as it is too, and that is an error.
     Where the last one was not taken down but ended with the machine, or was killed, it goes on from where it was.
     """
     from rackctl.local import control
@@ -87,7 +88,11 @@ def up(invocation: Invocation, instances: int, speed: float, no_key: bool, name:
     ]
     if differing:
         options = ", ".join("--no-key" if option == "key" else f"--{option}" for option in differing)
-        note(f"{options} not applied: the rack is there already; `rackctl local down` removes it")
+        raise UsageError(
+            f'the local rack "{found.rack.name}" is up already, with another {options} than asked for; '
+            "it was left as it is",
+            hint="use it as it is, or end it first with `rackctl local down`",
+        )
     _introduce(invocation, found.rack, started=found.started)
 
 
@@ -183,7 +188,10 @@ def status(ctx: click.Context, output: str) -> None:
     if rack is None:
         click.echo(json.dumps({"up": False}) if output == "json" else "The local rack is down.")
         ctx.exit(DOWN)
+    from datetime import UTC, datetime
+
     found = _control(rack)("status")
+    since = datetime.fromtimestamp(found["up_since"], UTC)
     described = {
         "up": True,
         "name": rack.name,
@@ -192,18 +200,17 @@ def status(ctx: click.Context, output: str) -> None:
         "pid": rack.pid,
         "state_directory": str(directory / "local"),
         **found,
+        "up_since": since.isoformat(timespec="seconds"),
     }
     if output == "json":
         click.echo(json.dumps(described, indent=2))
         return
-    from datetime import UTC, datetime
-
-    since = datetime.fromtimestamp(found["up_since"], UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     states = ", ".join(f"{count} {state}" for state, count in sorted(found["instances"].items())) or "none"
     conditions = [f"{name} {argument}".strip() for name, argument in found["conditions"].items()]
+    memory = f"{found['peak_memory_bytes'] / 2**20:.0f} MB at most"
     lines = {
         "Rack": rack.name,
-        "Up since": f"{since} (pid {rack.pid}, {found['peak_memory_bytes'] / 2**20:.0f} MB)",
+        "Up since": f"{since.astimezone():%Y-%m-%d %H:%M:%S %Z} (pid {rack.pid}, {memory})",
         "Endpoint": f"{rack.endpoint_url} ({rack.region})",
         "Instances": f"{states}; {found['network']}, SSH on port {found['ssh_port']}",
         "Speed": f"{found['speed']:g} times AWS's",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,7 @@ from rackctl.local.world.base import validation_error
 from rackctl.local.world.world import CONDITIONS, INCIDENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 KINDS: Final = {
     "throttle": "answer with the service's own throttling error",
@@ -70,7 +71,10 @@ class Fault:
 
 
 class Faults:
-    def __init__(self, seed: int | None = None) -> None:
+    """What is to go wrong with calls; ``calls`` names all that there can be, each as ``service:Action``."""
+
+    def __init__(self, calls: Callable[[], Collection[str]], seed: int | None = None) -> None:
+        self._calls = calls
         self._faults: dict[int, Fault] = {}
         self._number = 0
         self._random = random.Random(seed)  # noqa: S311 - chance, not secrets
@@ -85,6 +89,10 @@ class Faults:
         service, colon, action = pattern.partition(":")
         if not service or not colon or not action:
             raise validation_error(f'"{pattern}" is not SERVICE:ACTION, for example ecs:* or ec2:DescribeInstances')
+        calls = self._calls()
+        if not any(fnmatchcase(call.lower(), pattern.lower()) for call in calls):
+            like = ", ".join(get_close_matches(pattern, calls)) or "ecs:*, ec2:Describe*"
+            raise validation_error(f'the local rack has no call "{pattern}"; there are, for example, {like}')
         try:
             fault = Fault(self._number + 1, kind, pattern, **details)
         except TypeError as error:

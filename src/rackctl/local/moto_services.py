@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
+from botocore.loaders import Loader
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -55,6 +56,11 @@ class MotoServices:
         self._s3 = get_backend("s3")[ACCOUNT_ID]["aws"]
         self._region = region
         self.version = 0
+
+    @staticmethod
+    def operations(service: str) -> frozenset[str]:
+        """Name the operations of a service; moto may lack some of them."""
+        return frozenset(Loader().load_service_model(service, "service-2")["operations"])
 
     @staticmethod
     def action_of(service: str, request: Request) -> str:

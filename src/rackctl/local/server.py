@@ -107,9 +107,17 @@ class Endpoint:
         self._region = region
         self._turn = turn
         self._controls = controls
-        self.faults = Faults()
+        self.faults = Faults(self._all_calls)
         self.calls = CallLog()
         self._stopping = threading.Event()
+
+    def _all_calls(self) -> list[str]:
+        return [
+            f"{service}:{operation}"
+            for services in (self._api, self._moto)
+            for service in services.SERVICES
+            for operation in services.operations(service)
+        ]
 
     def stop(self) -> None:
         """Let go of the calls that are being held."""

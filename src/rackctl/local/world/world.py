@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rackctl.local.world import timing
 from rackctl.local.world.autoscaling import AutoScaling, Group, Member
 from rackctl.local.world.base import Ids, Schedule, validation_error
-from rackctl.local.world.ec2 import IMAGE, Ec2
+from rackctl.local.world.ec2 import IMAGE, INSTANCE_TYPES, Ec2
 from rackctl.local.world.ecs import Ecs, Service
 
 if TYPE_CHECKING:
@@ -123,6 +124,12 @@ class World:
     def set_condition(self, name: str, argument: str = "") -> None:
         if name not in CONDITIONS:
             raise validation_error(f"there is no condition {name}")
+        zones = {subnet.availability_zone for subnet in self.ec2.subnets.values()}
+        if name == "no-capacity" and argument and argument not in zones | INSTANCE_TYPES.keys():
+            there_are = ", ".join([*sorted(zones), *INSTANCE_TYPES])
+            raise validation_error(f"there is no zone or instance type {argument} here; there are {there_are}")
+        if name == "slow-boot" and not re.fullmatch(r"\d+(\.\d+)?", argument):
+            raise validation_error(f'slow-boot takes a number of times, for example 5, not "{argument}"')
         self.conditions[name] = argument
         self.changed()
 
