@@ -1218,3 +1218,39 @@ def test_a_group_of_others_that_names_no_version_that_exists_does_not_keep_a_rol
     assert OLD_KEY not in scene.key_names
     assert scene.key_pairs == set(scene.key_names)
     assert JOURNAL not in scene.aws.objects
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["during the roll", "while it is stopped"])
+def test_an_instance_that_somebody_detaches_while_it_is_drained_takes_tasks_again(dead: bool) -> None:
+    scene = Scene(3)
+    events = until(scene, "instance", "draining")
+    [id_] = scene.draining
+    if dead:
+        run_until_killed(scene, lambda: list(events), 0, "before")
+        scene.clock.sleep(400)
+    scene.group.members.pop(id_)
+    scene.group.desired -= 1
+
+    list(scene.roll.resume() if dead else events)
+
+    assert id_ not in scene.draining
+    assert scene.key_names.count(OLD_KEY) == 1
+    assert scene.key_pairs == set(scene.keys.names()) == {OLD_KEY, NEW_KEY}
+    # Nobody can tell whose share has gone; then the larger capacity stays.
+    assert scene.desired == 3
+
+
+def test_an_instance_that_somebody_sets_on_standby_while_it_is_drained_is_left_alone() -> None:
+    scene = Scene(3)
+    events = until(scene, "instance", "draining")
+    [id_] = scene.draining
+    scene.group.members[id_].lifecycle_state = "Standby"
+    scene.group.desired -= 1
+
+    list(events)
+
+    assert id_ not in scene.draining
+    assert scene.old == [id_]
+    assert scene.key_pairs == {OLD_KEY, NEW_KEY}
+    # Nobody can tell whose share has gone; then the larger capacity stays.
+    assert scene.desired == 3

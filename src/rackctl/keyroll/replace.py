@@ -249,10 +249,12 @@ class Replacer:
         """Find out which drains are over. Raises Timeout for one that takes too long, unless that is forced."""
         for id_ in [*self._drains.ec2_instance_ids, *self._drained]:
             member = state.member(id_)
-            if member is None or member.is_going:
-                # It has vanished by itself, as spot instances do. Its group replaces it.
+            if member is None or member.is_going or member.is_set_aside:
+                # It has vanished by itself, as spot instances do, and its group replaces it; or it was set aside.
                 self._drains.forget(id_)
                 self._drained.discard(id_)
+                if member is not None and member.is_set_aside:
+                    yield from self._let_go(state.name, id_, "on standby")
         limit = self._options.drain_timeout
         for id_, progress in (self._run.looked(self._drains.poll) or {}).items():
             yield from self._tell_drain(progress, state.name)
@@ -491,9 +493,29 @@ class Replacer:
             if id_ in now and (terminating or not now[id_].is_going):
                 continue
             self._gone.add(id_)
+            if id_ not in now and not terminating:
+                yield from self._let_go(state.name, id_, "no longer in its group")
             what = f"{id_}: {'gone' if terminating else 'vanished'}"
             yield self._run.event("instance", what, group=state.name, ec2_instance_id=id_, phase="gone")
         self._seen[state.name] = set(now)
+
+    def _let_go(self, group: str, id_: str, why: str) -> Iterator[Event]:
+        """Set what the roll was draining to ACTIVE when somebody has taken it out of service and it is still up."""
+        record = self._run.journal.instances.get(id_)
+        if record is None or not record.drained_by_roll:
+            return
+        self._run.store.hold(self._run.journal)
+        if any(not instance.is_going for instance in self._run.aws.ec2.instances_by_id([id_])):
+            ecs, cluster = self._run.aws.ecs, self._run.rack.cluster
+            registered = [
+                found
+                for arns in ecs.container_instance_arns(cluster, filter=f"ec2InstanceId == {id_}")
+                for found in ecs.describe_container_instances(cluster, arns)
+                if found.ec2_instance_id == id_ and found.status == "DRAINING"
+            ]
+            self._cluster.set_status(registered, "ACTIVE")
+            yield self._run.event("restored", f"{id_}: {why}; ACTIVE again, and left alone", group=group)
+        self._run.note(group, id_, "waiting")
 
     def _tell_drain(self, progress: Draining, group: str) -> Iterator[Event]:
         id_, left = progress.ec2_instance_id, len(progress.tasks)
