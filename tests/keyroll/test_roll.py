@@ -1254,3 +1254,55 @@ def test_an_instance_that_somebody_sets_on_standby_while_it_is_drained_is_left_a
     assert scene.key_pairs == {OLD_KEY, NEW_KEY}
     # Nobody can tell whose share has gone; then the larger capacity stays.
     assert scene.desired == 3
+
+
+def test_new_instances_that_a_hook_abandons_one_after_the_other_stop_the_roll_with_nothing_drained() -> None:
+    from rackctl.local.world.autoscaling import Hook
+
+    scene = Scene(2)
+    scene.group.hooks["up"] = Hook("up", "autoscaling:EC2_INSTANCE_LAUNCHING", 60, "ABANDON")
+
+    with pytest.raises(RollIncomplete, match="3 new instances in a row of group prod-instances have gone"):
+        start(scene)
+
+    assert len(scene.old) == 2
+    assert scene.draining == []
+    scene.group.hooks.clear()
+    list(scene.roll.resume())
+    assert_given_back(scene, 2)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["in a group that was done", "while the roll was dead"])
+def test_an_old_instance_that_comes_back_from_standby_is_replaced_before_the_roll_ends(killed: bool) -> None:
+    scene = Scene(3)
+    id_ = scene.old[0]
+    autoscaling = scene.world.autoscaling
+    autoscaling.set_standby(scene.group, id_, standby=True, decrement=True)
+    if not killed:
+        add_group(scene, "prod-zzz")
+
+    def back() -> None:
+        autoscaling.set_standby(scene.group, id_, standby=False, decrement=True)
+
+    if killed:
+
+        def kill(_: int, call: str, when: str) -> None:
+            if (call, when) == ("resume_processes", "before"):
+                raise Killed(call)
+
+        scene.aws.interfering.append(kill)
+        with pytest.raises(Killed):
+            start(scene)
+        scene.aws.interfering.remove(kill)
+        scene.clock.sleep(400)
+        back()
+        list(scene.roll.resume())
+    else:
+        events = scene.roll.start(DEFAULT)
+        next(event for event in events if event.kind == "surge" and "prod-zzz" in event.message)
+        back()
+        list(events)
+
+    assert OLD_KEY not in scene.key_names
+    assert JOURNAL not in scene.aws.objects
+    assert scene.key_pairs == set(scene.keys.names()) == set(scene.key_names)

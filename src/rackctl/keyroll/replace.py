@@ -71,6 +71,8 @@ class Replacer:
         self._old: dict[str, set[str]] = {}
         self._past: dict[str, set[str]] = {}
         self._failures: dict[str, str] = {}
+        self._coming: set[str] = set()
+        self._lost = 0
         self._asked_activities = float("-inf")
 
     # Forwards
@@ -473,6 +475,11 @@ class Replacer:
         before = self._seen.get(state.name)
         for member in state.fresh(self._run.key_name):
             id_, said = member.ec2_instance_id, member.describe()
+            if not member.counts:
+                self._coming.add(id_)
+            elif id_ in self._coming:
+                self._coming.discard(id_)
+                self._lost = 0
             if self._said.get(id_) == said or id_ in self._drains or id_ in self._drained:
                 continue
             self._said[id_] = said
@@ -493,6 +500,9 @@ class Replacer:
             if id_ in now and (terminating or not now[id_].is_going):
                 continue
             self._gone.add(id_)
+            if id_ in self._coming and not terminating:
+                self._coming.discard(id_)
+                self._lost += 1
             if id_ not in now and not terminating:
                 yield from self._let_go(state.name, id_, "no longer in its group")
             what = f"{id_}: {'gone' if terminating else 'vanished'}"
@@ -580,6 +590,12 @@ class Replacer:
     def _check_launches(self, state: GroupState) -> Iterator[Event]:
         """Raise Timeout or RackctlError for a new instance that does not come."""
         limit, stale = self._options.boot_timeout, state.stale(self._run.key_name)
+        if self._lost >= _LAUNCHES_FAILED:
+            raise RackctlError(
+                f"{self._lost} new instances in a row of group {state.name} have gone before they could take tasks",
+                hint="a lifecycle hook abandons them, or they do not pass a health check: "
+                f"`aws autoscaling describe-scaling-activities --auto-scaling-group-name {state.name}`",
+            )
         for member in state.alive:
             if member in stale and member.in_service:
                 continue

@@ -358,7 +358,8 @@ class Keyroll:
     # The steps
 
     def _forwards(self, run: Run, replacer: Replacer) -> Iterator[Event]:
-        if run.journal.phase != "finishing":
+        # One with another key may have come back into service meanwhile, as from standby, into a group that was done.
+        while run.journal.phase != "finishing" or any(s.stale(run.key_name) for s in run.look_at_all().values()):
             yield from self._prepare(run)
             for record in self._existing_groups(run):
                 yield from replacer.replace_all(record)
