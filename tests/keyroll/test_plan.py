@@ -123,3 +123,16 @@ def test_every_refusal_is_told_at_once() -> None:
 
     assert len(refusals) == 4
     assert all(refusal.remedy for refusal in refusals)
+
+
+def test_instances_of_a_warm_pool_are_named_and_left_alone() -> None:
+    scene = Scene(3)
+    aside = scene.old[0]
+    scene.group.members[aside].lifecycle_state = "Warmed:Stopped"
+
+    plan = scene.roll.plan(RollOptions())
+
+    assert aside not in plan.groups[0].replace
+    assert (aside, "it is set aside by its group (Warmed:Stopped)") in [
+        (left.ec2_instance_id, left.reason) for left in plan.left_alone
+    ]
