@@ -165,6 +165,7 @@ def _default() -> Any:
         (("resume", "--key-type", "rsa"), "No such option"),
         (("abort", "--batch", "2"), "No such option"),
         (("--batch", "2", "plan"), "--batch stands before `plan`"),
+        (("--reason", ""), "--reason is empty"),
         (("resmue",), 'Did you mean "resume"?'),
     ],
 )

@@ -1189,6 +1189,17 @@ def test_a_key_pair_of_somebody_elses_by_the_new_keys_name_is_not_deleted() -> N
     assert scene.keys.names() == [OLD_KEY]
 
 
+def test_a_stored_key_without_a_key_pair_in_this_region_is_kept() -> None:
+    scene = Scene(2)
+    of_another_region = generate("prod-keypair-20200101T000000Z", created=START)
+    scene.keys.store(of_another_region)
+
+    said = [event.message for event in start(scene)]
+
+    assert scene.keys.names() == [of_another_region.key_name, NEW_KEY]
+    assert any("no key pair by that name in this region" in message for message in said)
+
+
 def test_a_new_key_that_is_deleted_from_the_store_is_not_made_again_under_its_name() -> None:
     scene = Scene(3)
     events = until(scene, "instance", "terminating")

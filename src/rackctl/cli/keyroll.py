@@ -13,7 +13,7 @@ import click
 
 from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, draws_on, note, pass_invocation, printable
-from rackctl.errors import RackctlError, SshError
+from rackctl.errors import RackctlError, SshError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 _REFUSED = 1
 
 # Options that may be changed in the middle of a roll, and those that only its beginning takes.
+
+
+def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise UsageError(f"{parameter.opts[0]} is empty", hint="is a variable in your script unset?")
+    return value
+
+
 _ALONG_THE_WAY = (
     click.option("--batch", type=click.IntRange(1), metavar="N",
                  help="How many instances may be on their way out at once.  [default: 1]"),
@@ -50,7 +58,7 @@ _AT_THE_BEGINNING = (
     click.option("--key-type", type=click.Choice(["ed25519", "rsa"]), help="Type of the new key.  [default: ed25519]"),
     click.option("--out-of-band", is_flag=True, default=None,
                  help="Go around CloudFormation for a launch template that belongs to a stack."),
-    click.option("--reason", metavar="TEXT", help="Why; kept in the journal and with the key."),
+    click.option("--reason", metavar="TEXT", callback=_not_empty, help="Why; kept in the journal and with the key."),
 )  # fmt: skip
 _events = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,

@@ -155,6 +155,8 @@ class InstanceRecord:
 
 @dataclass(slots=True)
 class Journal:
+    """A roll. ``retiring`` are the keys that it has begun to delete."""
+
     rack: str
     key_name: str
     started: str
@@ -166,6 +168,7 @@ class Journal:
     total: int = 0
     anything_drained: bool = False
     problem: str = ""
+    retiring: list[str] = field(default_factory=list)
     groups: dict[str, GroupRecord] = field(default_factory=dict)
     instances: dict[str, InstanceRecord] = field(default_factory=dict)
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rackctl.keyroll.replace import Proof
     from rackctl.keyroll.run import Event, InstancePhase
     from rackctl.keys import KeyStore
-    from rackctl.model import Instance
+    from rackctl.model import Instance, KeyPair
     from rackctl.rack import Rack
 
 # Auto Scaling would end instances, undrained, to balance zones that a roll puts out of balance for a while.
@@ -482,21 +482,27 @@ class Keyroll:
         for name in names:
             if name in used:
                 yield run.event("retired", f"key {name} is kept: {used[name]} has it")
+                continue
+            run.checkpoint()
+            pair, stored = run.aws.ec2.key_pair(name), self._keys.public_key(name)
+            if pair is None and name not in {run.key_name, *run.journal.retiring}:
+                # A rack of the same name in another region may share the bucket, and have this key's pair.
+                yield run.event(
+                    "retired", f"stored key {name} is kept: EC2 has no key pair by that name in this region"
+                )
+                continue
+            if name not in run.journal.retiring:
+                run.journal.retiring.append(name)
+                run.save()
+            if pair is None or self._is_ours(pair, stored):
+                run.aws.ec2.delete_key_pair(name)
             else:
-                # The key pair first: what is left by a roll that dies in between is found by its stored key.
-                run.checkpoint()
-                if self._is_ours(run, name):
-                    run.aws.ec2.delete_key_pair(name)
-                else:
-                    yield run.event("retired", f"EC2's key pair {name} is kept: it is none of rackctl's making")
-                self._keys.delete(name)
-                yield run.event("retired", f"key {name} is deleted: nothing has it any more")
+                yield run.event("retired", f"EC2's key pair {name} is kept: it is none of rackctl's making")
+            self._keys.delete(name)
+            yield run.event("retired", f"key {name} is deleted: nothing has it any more")
 
-    def _is_ours(self, run: Run, name: str) -> bool:
-        """Whether EC2's key pair of this name, if there is one, is the stored key, or was without one tagged as it."""
-        pair, stored = run.aws.ec2.key_pair(name), self._keys.public_key(name)
-        if pair is None:
-            return True
+    def _is_ours(self, pair: KeyPair, stored: str | None) -> bool:
+        """Whether EC2's key pair is the stored key or, where none is stored, was tagged as one of this rack's."""
         return pair.public_key == stored if stored else pair.tags.get("rackctl:rack") == self._rack.name
 
     def _used(self, run: Run, names: Sequence[str]) -> dict[str, str]:
