@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -580,3 +581,12 @@ def test_a_session_that_has_taken_over_the_number_of_one_that_ended_is_left_alon
         assert another.poll() is None
         processes.end([tmp_path / "another"])
         assert another.wait() == -signal.SIGKILL
+
+
+def test_a_connection_that_comes_as_its_host_goes_is_closed(tmp_path: Path) -> None:
+    # What stays open is a ResourceWarning when it is collected, and that an error. Which comes first is chance.
+    for number in range(20):
+        rack = Rack(tmp_path / str(number), gateway=False)
+        socket.create_connection((rack.host.private_ip, rack.port), timeout=5).close()
+        rack.close()
+    gc.collect()

@@ -43,8 +43,6 @@ _WINDOW: Final = 2 * 2**20
 _PACKET: Final = 32768
 # How long the last output of a terminal may take to come out of it once its process has ended, in seconds.
 _LINGER: Final = 0.1
-# How long what is ending has to come to its end by itself, in seconds.
-_PARTING = 0.2
 _FORWARDED: Final = frozenset({"LANG", "TERM", "COLORTERM", "NO_COLOR"})
 _MOTD: Final = r"""
    __|  __|  __|
@@ -139,7 +137,8 @@ class Hosts:
             wanted = {host.ec2_instance_id: host for host in hosts}
             gone = [self._machines.pop(id_) for id_ in list(self._machines) if id_ not in wanted]
             for machine in gone:
-                self._end(machine)
+                await machine.disconnect()
+                self._in_background(self._removed(machine))
             for id_, host in wanted.items():
                 if id_ in self._machines:
                     self._machines[id_].host = host
@@ -153,29 +152,20 @@ class Hosts:
                         continue  # it is tried again when the world changes next
                     self._machines[id_] = machine
 
-    def _end(self, machine: _Machine) -> None:
-        machine.disconnect()
-        self._in_background(self._removed(machine))
-
     async def _removed(self, machine: _Machine) -> None:
         await self._loop.run_in_executor(None, machine.remove)
 
     async def _close(self) -> None:
         async with self._change:
             self._docker.close()
-            for machine in self._machines.values():
-                machine.disconnect()
+            await asyncio.gather(*(machine.disconnect() for machine in self._machines.values()))
             used = [machine for machine in self._machines.values() if machine.was_used]
             homes = [machine.home for machine in used]
             sessions = {sid for machine in used for sid in machine.sessions}
             await self._loop.run_in_executor(None, processes.end, homes, sessions)
-            # Connections that were being accepted come to their end first; a transport that is cut off in it leaks.
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            if tasks:
-                _, endless = await asyncio.wait(tasks, timeout=_PARTING)
-                for task in endless:
-                    task.cancel()
-                await asyncio.gather(*endless, return_exceptions=True)
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
             self._state.docker_socket.unlink(missing_ok=True)
 
     async def _answer_docker(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -266,10 +256,14 @@ class _Machine:
         """Serve a connection that was accepted elsewhere."""
         await asyncssh.run_server(connection, **self._options)
 
-    def disconnect(self) -> None:
+    async def disconnect(self) -> None:
         """Be gone from the network."""
         self.is_gone = True
         if self._acceptor is not None:
+            # asyncio loses, and leaves open, a connection that it is accepting when its server closes.
+            for listener in self._acceptor.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            await asyncio.sleep(0)
             self._acceptor.close()
         for connection in list(self.connections):
             connection.abort()
