@@ -9,7 +9,6 @@ import os
 import pickle
 import shutil
 import stat
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rackctl.errors import UsageError
+from rackctl.files import write_private
 
 if TYPE_CHECKING:
     from rackctl.local.world import World
@@ -217,15 +217,3 @@ def _maker() -> str:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, that only its owner may read."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

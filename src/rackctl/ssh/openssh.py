@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rackctl.errors import RackctlError, UsageError
+from rackctl.files import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from rackctl.ssh.host_keys import Mode
 
@@ -102,11 +101,7 @@ def write_public_key(directory: Path, key_name: str, public_key: str) -> Path:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists() and path.read_text(encoding="utf-8") == line:
             return path
-        # mkstemp makes it 0600.
-        descriptor, new = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(line)
-        Path(new).replace(path)
+        write_private(path, line.encode())
     except OSError as error:
         raise RackctlError(
             f"cannot write {path}: {error.strerror}", hint="name another state directory with RACKCTL_STATE_DIR"
