@@ -238,9 +238,8 @@ def client(service: str, loader: Loader) -> Any:
     )
 
 
-def test_without_slices_for_the_installed_botocore_its_whole_models_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rackctl.aws.models.SLICES", SLICES.with_name("botocore-0.0"))
-    made = client("ecs", SlicedLoader(None))
+def test_without_slices_for_the_installed_botocore_its_whole_models_serve() -> None:
+    made = client("ecs", SlicedLoader(None, SLICES.with_name("botocore-0.0")))
 
     assert made.meta.service_model.operation_names == whole("ecs").operation_names
 

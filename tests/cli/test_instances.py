@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,6 +16,9 @@ from rackctl.rack import Rack, Value
 from tests.fakes.aws import FakeAws
 from tests.fakes.clock import FakeClock
 from tests.test_cluster import A, B, ec2, ecs, group, member, rack_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def run(aws: FakeAws, *args: str, clock: FakeClock | None = None, color: bool = False) -> Result:
@@ -54,15 +58,16 @@ def test_the_rack_named_last_is_the_one_that_counts() -> None:
 HOSTILE, SHOWN = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e", r"\x1b]0;title\x07\x1b[2J\x9b31m\u202e"
 
 
-def test_nothing_that_aws_says_steers_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+class Refusing(FakeAws):
+    def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002
+        raise RackctlError(f"AWS refused: {HOSTILE}", hint=f"ask\nabout\t{HOSTILE}")
+
+
+def test_nothing_that_aws_says_steers_the_terminal() -> None:
     listed = run(rack_of(replace(ec2(A), key_name=HOSTILE)), "instances", "-o", "wide", color=True)
     assert SHOWN in listed.stdout
 
-    def refuse(_: object) -> None:
-        raise RackctlError(f"AWS refused: {HOSTILE}", hint=f"ask\nabout\t{HOSTILE}")
-
-    monkeypatch.setattr(Cluster, "list", refuse)
-    told = run(rack_of(), "instances", color=True)
+    told = run(Refusing(), "instances", color=True)
     assert told.stderr == f"rackctl: AWS refused: {SHOWN}\n  ask\nabout\t{SHOWN}\n"
 
 

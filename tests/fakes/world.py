@@ -197,7 +197,8 @@ class WorldAws(FakeAws):
 
     @reading
     def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002
-        arns = list(self._cluster.registrations)
+        registered = self._cluster.registrations.values()
+        arns = [r.arn for r in registered if not filter or filter == f"ec2InstanceId == {r.instance_id}"]
         return iter([arns[start : start + 100] for start in range(0, len(arns), 100)])
 
     @reading

@@ -170,15 +170,16 @@ SLICES = Path(__file__).with_name("botocore-" + ".".join(botocore.__version__.sp
 class SlicedLoader(Loader):  # type: ignore[misc]  # botocore has no types
     """botocore's loader, with the slices in front of its own data and behind the user's.
 
-    ``data_path`` is the user's, as botocore is configured with it (AWS_DATA_PATH).
+    ``data_path`` is the user's, as botocore is configured with it (AWS_DATA_PATH). ``slices`` need not exist.
     """
 
-    def __init__(self, data_path: str | None) -> None:
+    def __init__(self, data_path: str | None, slices: Path = SLICES) -> None:
         users = [
             str(Path(os.path.expandvars(path)).expanduser()) for path in (data_path or "").split(os.pathsep) if path
         ]
         super().__init__(users)
-        self.search_paths.insert(self.search_paths.index(self.BUILTIN_DATA_PATH), str(SLICES))
+        self._slices = str(slices)
+        self.search_paths.insert(self.search_paths.index(self.BUILTIN_DATA_PATH), self._slices)
         self._services: list[str] = []
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's signature
@@ -194,4 +195,4 @@ class SlicedLoader(Loader):  # type: ignore[misc]  # botocore has no types
 
     def is_builtin_path(self, path: str) -> bool:
         """Tell whether data is botocore's own, as the slices are; for others' it would find endpoints the old way."""
-        return bool(super().is_builtin_path(path)) or path.startswith(str(SLICES))
+        return bool(super().is_builtin_path(path)) or path.startswith(self._slices)
