@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 CONTROL: Final = "rackctl-local"
 _MOST_BODY: Final = 64 * 2**20
 _CALLS_KEPT: Final = 20_000
-_READS: Final = ("Describe", "Get", "List")
 
 
 @dataclass
@@ -170,7 +169,7 @@ class Endpoint:
         headers = request.header_map()
         if service in self._api.SERVICES:
             action = self._api.action_of(service, headers, body)
-            mutating = not action.startswith(_READS)
+            mutating = not self._api.is_read(action)
         else:
             action = self._moto.action_of(service, request)
             mutating = not self._moto.is_read(action)

@@ -139,9 +139,7 @@ _JUMP = re.compile(r"(?:(?P<user>[^@\s-][^@\s]*)@)?(?P<host>\[[^\]\s]+\]|[^:@\s\
 
 def _jump(jump: str, target: Target) -> Proxy:
     """Have the OpenSSH client, with the user's own configuration and keys, lead through another host."""
-    match = re.fullmatch(
-        r"(?:(?P<user>[^@\s-][^@\s]*)@)?(?P<host>\[[^\]\s]+\]|[^:@\s\[-][^:@\s]*)(?::(?P<port>\d+))?", jump
-    )
+    match = _JUMP.fullmatch(jump)
     if match is None:
         raise UsageError(f'jump is "{jump}": it looks like [user@]host[:port]')
     if not target.host:

@@ -43,6 +43,10 @@ class Api:
         """Give the operation that a request asks for; empty if it cannot be told."""
         return self._services[service].protocol.action(_lower(headers), body)
 
+    @staticmethod
+    def is_read(action: str) -> bool:
+        return action.startswith(_READS)
+
     def respond(self, service: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Carry out a request. What AWS would refuse is an answer as well."""
         operations = self._services[service]
@@ -53,7 +57,7 @@ class Api:
             result = operations.call(action, parameters)
         except Refused as refused:
             return protocol.refuse(refused)
-        if not action.startswith(_READS):
+        if not self.is_read(action):
             self._world.changed()
         return protocol.answer(operation, result)
 

@@ -31,7 +31,6 @@ class Member:
     lifecycle_state: str = "Pending"
     healthy: bool = True
     protected: bool = False
-    replacing: bool = True
 
     @property
     def is_going(self) -> bool:
