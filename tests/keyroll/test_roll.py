@@ -543,7 +543,8 @@ def test_resume_abort_and_unlock_say_when_there_is_nothing_to_do() -> None:
     assert scene.roll.status() is None
 
 
-def test_a_key_that_instances_have_already_outlives_an_abort() -> None:
+def stopped_with_two_new_ones() -> Scene:
+    """Give the scene of a roll of three that was stopped when two new instances were ready."""
     scene = Scene(3)
     ready = scene.seeded.registrations.values
     scene.when(
@@ -553,6 +554,11 @@ def test_a_key_that_instances_have_already_outlives_an_abort() -> None:
     with pytest.raises(RollStopped):
         start(scene)
     scene.stop.signal = 0
+    return scene
+
+
+def test_a_key_that_instances_have_already_outlives_an_abort() -> None:
+    scene = stopped_with_two_new_ones()
 
     events = list(scene.roll.abort())
 
@@ -1051,15 +1057,7 @@ def test_descriptions_that_lag_behind_a_termination_are_no_matter() -> None:
 
 
 def test_a_surge_that_somebody_else_takes_back_during_an_abort_leaves_nothing_draining() -> None:
-    scene = Scene(3)
-    ready = scene.seeded.registrations.values
-    scene.when(
-        lambda: sum(r.agent_connected and r.instance_id in scene.new for r in ready()) == 2,
-        lambda: setattr(scene.stop, "signal", 2),
-    )
-    with pytest.raises(RollStopped):
-        start(scene)
-    scene.stop.signal = 0
+    scene = stopped_with_two_new_ones()
     scene.when(
         lambda: bool(scene.draining), lambda: scene.world.autoscaling.set_desired(scene.group, scene.group.desired - 1)
     )

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from rackctl.cluster import Cluster, Draining
     from rackctl.keyroll.groups import GroupState, Member
-    from rackctl.keyroll.journal import GroupRecord
+    from rackctl.keyroll.journal import GroupRecord, InstanceRecord
     from rackctl.keyroll.run import Event, Run
-    from rackctl.model import Instance
+    from rackctl.model import ContainerInstance, Instance
 
 # How long a drain may stand still before its services are asked what the matter is, in seconds.
 _STUCK = 30.0
@@ -83,13 +83,7 @@ class Replacer:
         self._past[name] = {a.activity_id for a in self._run.aws.autoscaling.activities(name)}
         self._failures = {}
         while True:
-            self._run.checkpoint()
-            state = self._run.looked(lambda: self._run.look(name))
-            if state is None:
-                self._run.pause()
-                continue
-            self._settle(record, state)
-            yield from self._tell(state)
+            state = yield from self._look(record)
             stale = state.stale(self._run.key_name)
             if not stale and self._is_whole(state):
                 return
@@ -103,6 +97,16 @@ class Replacer:
             self._drain_more(record, state)
             yield from self._advance(record, state)
             self._run.pause(len(state.members))
+
+    def _look(self, record: GroupRecord) -> Generator[Event, None, GroupState]:
+        """Look at a group, again until AWS answers; count the surge by it, and tell what is new."""
+        name = record.auto_scaling_group_name
+        self._run.checkpoint()
+        while (state := self._run.looked(lambda: self._run.look(name))) is None:
+            self._run.pause()
+        self._settle(record, state)
+        yield from self._tell(state)
+        return state
 
     def _is_whole(self, state: GroupState) -> bool:
         return len(state.alive) >= state.desired_capacity and all(m.counts for m in state.alive)
@@ -233,11 +237,15 @@ class Replacer:
                 self._cluster.set_status([registered], "DRAINING")
             self._drained.add(id_)
             return
+        self._follow(registered, record)
+
+    def _follow(self, registered: ContainerInstance, record: InstanceRecord) -> None:
+        """Drain an instance, and follow its tasks from now on."""
         if registered.status == "ACTIVE":
             record.drained_by_roll = True
             self._run.save()
         self._drains.start(registered)
-        self._drain_began[id_] = self._clock.monotonic()
+        self._drain_began[registered.ec2_instance_id] = self._clock.monotonic()
 
     def _advance(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
         """Go on with what is draining, and terminate what is drained."""
@@ -359,13 +367,7 @@ class Replacer:
         """Lower the desired capacity by what is left of the roll's share, without ending an instance that has tasks."""
         name = record.auto_scaling_group_name
         while True:
-            self._run.checkpoint()
-            state = self._run.looked(lambda: self._run.look(name))
-            if state is None:
-                self._run.pause()
-                continue
-            self._settle(record, state)
-            yield from self._tell(state)
+            state = yield from self._look(record)
             if not self._share(record, state):
                 if self._drains or self._drained:
                     self.reactivate()
@@ -415,11 +417,7 @@ class Replacer:
         if registered is None or member.registration_failed or cannot_drain:
             self._drained.add(member.ec2_instance_id)
             return
-        if registered.status == "ACTIVE":
-            record.drained_by_roll = True
-            self._run.save()
-        self._drains.start(registered)
-        self._drain_began[member.ec2_instance_id] = self._clock.monotonic()
+        self._follow(registered, record)
 
     def _terminate_surplus(self, record: GroupRecord, name: str) -> Iterator[Event]:
         for id_ in sorted(self._drained):
@@ -516,14 +514,9 @@ class Replacer:
             return
         self._run.store.hold(self._run.journal)
         if any(not instance.is_going for instance in self._run.aws.ec2.instances_by_id([id_])):
-            ecs, cluster = self._run.aws.ecs, self._run.rack.cluster
-            registered = [
-                found
-                for arns in ecs.container_instance_arns(cluster, filter=f"ec2InstanceId == {id_}")
-                for found in ecs.describe_container_instances(cluster, arns)
-                if found.ec2_instance_id == id_ and found.status == "DRAINING"
-            ]
-            self._cluster.set_status(registered, "ACTIVE")
+            registered = self._cluster.registration(id_)
+            if registered and registered.status == "DRAINING":
+                self._cluster.set_status([registered], "ACTIVE")
             yield self._run.event("restored", f"{id_}: {why}; ACTIVE again, and left alone", group=group)
         self._run.note(group, id_, "waiting")
 
