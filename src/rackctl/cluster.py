@@ -88,6 +88,10 @@ class Cluster:
             if not ((instance := instances.get(id_)) and instance.tags.get("Purpose") == "Build")
         ]
 
+    def instances(self) -> Sequence[Instance]:
+        """Give those of the rack's instances that EC2 knows and has not begun to end."""
+        return [listed.instance for listed in self.list() if listed.instance and not listed.instance.is_going]
+
     def find(self, ec2_instance_id: str) -> Instance:
         """Give an instance of the rack by its whole id.
 
@@ -163,13 +167,12 @@ class Cluster:
         *,
         timeout: float,
         stop_standalone: bool = False,
-        restore: bool = True,
     ) -> Iterator[Draining]:
         """Move an instance's tasks away, yielding each change of what is left, until nothing but DAEMON tasks is.
 
         Tasks of no service are waited for, or stopped with ``stop_standalone``. After ``timeout`` seconds, and
-        when the caller stops listening before the end, the instance becomes ACTIVE again unless ``restore`` is
-        false or it was DRAINING to begin with. Raises Timeout, naming what blocks.
+        when the caller stops listening before the end, the instance becomes ACTIVE again unless it was DRAINING to
+        begin with. Raises Timeout, naming what blocks.
         """
         drains = self.drains(stop_standalone=stop_standalone)
         id_ = container_instance.ec2_instance_id
@@ -189,7 +192,7 @@ class Cluster:
                 if not finished:
                     self._clock.sleep(POLL)
         finally:
-            if not finished and restore and container_instance.status == "ACTIVE":
+            if not finished and container_instance.status == "ACTIVE":
                 self.set_status([container_instance], "ACTIVE")
 
     def drains(self, *, stop_standalone: bool = False, patience: float = 0) -> Drains:

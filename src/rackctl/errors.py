@@ -16,6 +16,9 @@ An interrupt exits with 130, as a shell expects. Every message says what happene
 
 from __future__ import annotations
 
+# What a shell reports of a process that a signal has ended: this and the signal's number.
+SIGNALLED = 128
+
 
 class RackctlError(Exception):
     """Base of every error that is rackctl's own to report.

@@ -14,6 +14,9 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - click's signature
+        return "TIME"
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
@@ -21,6 +24,12 @@ class Duration(click.ParamType[float]):
         if not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", text) or not text:
             self.fail(f'"{text}" is not a length of time such as 90s, 15m or 1h30m', param, ctx)
         return float(sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)([hms])", text)))
+
+
+def as_typed(seconds: int) -> str:
+    """Write a length of time as `Duration` reads it: 90s is 1m30s."""
+    parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
+    return "".join(f"{count}{unit}" for count, unit in parts if count)
 
 
 def minutes_and_seconds(seconds: float) -> str:
@@ -33,11 +42,12 @@ def minutes_and_seconds(seconds: float) -> str:
 def roughly(seconds: float) -> str:
     """Say about how long something takes: 40 seconds, 12 minutes, 2 hours 5 minutes."""
     if seconds < 60:
-        return _counted(max(int(seconds), 1), "second")
+        return counted(max(int(seconds), 1), "second")
     hours, minutes = divmod(round(seconds / 60), 60)
-    words = [_counted(hours, "hour")] if hours else []
-    return " ".join([*words, _counted(minutes, "minute")] if minutes else words)
+    words = [counted(hours, "hour")] if hours else []
+    return " ".join([*words, counted(minutes, "minute")] if minutes else words)
 
 
-def _counted(count: int, unit: str) -> str:
+def counted(count: int, unit: str) -> str:
+    """Write a count with its unit, which takes an s unless it is one."""
     return f"{count} {unit}{'s' if count != 1 else ''}"

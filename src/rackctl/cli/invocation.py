@@ -14,6 +14,7 @@ from rackctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
     from typing import Any
 
     from rackctl.cluster import Cluster
@@ -33,14 +34,20 @@ class Invocation:
     debug: bool = False
 
     @cached_property
+    def state_directory(self) -> Path:
+        from rackctl.rack import state_dir
+
+        return state_dir(self.environment)
+
+    @cached_property
     def sources(self) -> Sources:
-        from rackctl.rack import Sources, config_file, find_local_rack, read_config, state_dir
+        from rackctl.rack import Sources, config_file, find_local_rack, read_config
 
         return Sources(
             options=self.options,
             environment=self.environment,
             config=read_config(config_file(self.environment)),
-            local=find_local_rack(state_dir(self.environment)),
+            local=find_local_rack(self.state_directory),
         )
 
     @cached_property
@@ -108,12 +115,21 @@ def draws_on(stream: Any, environment: Mapping[str, str]) -> bool:
     return bool(stream.isatty()) and environment.get("TERM", "dumb") != "dumb"
 
 
-def _store(name: str) -> Any:
+def into_setting(name: str) -> Any:
+    """Make an option's callback that keeps what is given for a setting of the rack."""
+
     def store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None:
             ctx.ensure_object(Invocation).options[name] = value
 
     return store
+
+
+def output_option(plain: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the option that chooses between a form for people and JSON."""
+    return click.option(
+        "-o", "--output", type=click.Choice([plain, "json"]), default=plain, show_default=True, help="Format."
+    )
 
 
 def _store_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -144,7 +160,7 @@ def rack_options() -> list[click.Option]:
             metavar=metavar,
             help=text,
             expose_value=False,
-            callback=_store(name),
+            callback=into_setting(name),
             shell_complete=complete_rack if name == "rack" else None,
         )
         for name, (flags, metavar, text) in texts.items()

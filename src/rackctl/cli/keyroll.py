@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from rackctl.cli.duration import Duration
-from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, draws_on, note, pass_invocation, printable
+from rackctl.cli.invocation import (
+    Invocation,
+    LazyGroup,
+    RackCommand,
+    draws_on,
+    note,
+    output_option,
+    pass_invocation,
+    printable,
+)
+from rackctl.cli.signals import heard
 from rackctl.errors import RackctlError, SshError, UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +36,6 @@ if TYPE_CHECKING:
 
 _REFUSED = 1
 
-# Options that may be changed in the middle of a roll, and those that only its beginning takes.
-
 
 def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None and not value.strip():
@@ -35,15 +43,16 @@ def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) 
     return value
 
 
+# Options that may be changed in the middle of a roll, and those that only its beginning takes.
 _ALONG_THE_WAY = (
     click.option("--batch", type=click.IntRange(1), metavar="N",
                  help="How many instances may be on their way out at once.  [default: 1]"),
     click.option("--surge/--no-surge", default=None,
                  help="Launch new instances before old ones go, as far as the group's maximum size allows, or after.  "
                  "[default: surge]"),
-    click.option("--drain-timeout", type=Duration(), metavar="TIME",
+    click.option("--drain-timeout", type=Duration(),
                  help="How long the tasks of an instance may take to move before the roll stops.  [default: 15m]"),
-    click.option("--boot-timeout", type=Duration(), metavar="TIME",
+    click.option("--boot-timeout", type=Duration(),
                  help="How long a new instance may take until it can take tasks.  [default: 15m]"),
     click.option("--force", is_flag=True, default=None,
                  help="Go on past a drain that times out or an agent that is off: what still runs there is ended."),
@@ -64,9 +73,7 @@ _events = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
     help="Format; json is one event a line on stdout.",
 )  # fmt: skip
-_document = click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format."
-)
+_document = output_option("text")
 
 
 def _with(*options: Callable[..., Any]) -> Callable[..., Any]:
@@ -246,7 +253,7 @@ def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Keyroll], I
 
 
 def _silence_stdout() -> None:
-    """Keep the interpreter from trying once more, at its end, to write what nobody reads."""
+    """Keep what nobody reads from being written once more at the end."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -283,12 +290,5 @@ def _signals(stop: StopRequest, *, say: bool) -> Iterator[None]:
             # Nothing buffered may be written to from a signal handler.
             os.write(2, b"\nrackctl: stopping at the next safe point; once more to stop at once\n")
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # What is ignored stays so, as nohup and a shell's background jobs have it.
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heard}
-    try:
+    with heard(handle):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

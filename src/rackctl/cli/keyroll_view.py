@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from rackctl.cli.duration import minutes_and_seconds, roughly
+from rackctl.cli.duration import counted, minutes_and_seconds, roughly
 from rackctl.cli.invocation import printable
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def plan_text(plan: Plan) -> str:
 
 
 def _sections(plan: Plan) -> Iterator[list[str]]:
-    count = _counted(plan.total, "instance")
+    count = counted(plan.total, "instance")
     about = f"in about {roughly(plan.seconds)}{_cost(plan)}"
     yield [f'A keyroll of rack "{plan.rack}" would replace {count}, {about}.' if plan.total else "Nothing to replace."]
     yield from (_group(group, plan.options.batch) for group in plan.groups)
@@ -89,9 +89,7 @@ def _sections(plan: Plan) -> Iterator[list[str]]:
 
 
 def _dip(dip: Dip) -> str:
-    return (
-        f"  {dip.service_name}: {_counted(dip.desired_count, 'task')}, {dip.lowest_count} at the least ({dip.reason})"
-    )
+    return f"  {dip.service_name}: {counted(dip.desired_count, 'task')}, {dip.lowest_count} at the least ({dip.reason})"
 
 
 def _refusal(refusal: Refusal) -> Iterator[str]:
@@ -104,7 +102,7 @@ def _cost(plan: Plan) -> str:
     most = max((group.surge for group in plan.groups), default=0)
     if not most:
         return ""
-    return f", with {_counted(most, 'instance')} more meanwhile ({plan.instance_hours:.1f} instance-hours)"
+    return f", with {counted(most, 'instance')} more meanwhile ({plan.instance_hours:.1f} instance-hours)"
 
 
 def _group(group: GroupPlan, batch: int) -> list[str]:
@@ -119,7 +117,7 @@ def _group(group: GroupPlan, batch: int) -> list[str]:
         *(template(u.launch_template_name or u.launch_template_id, u.version, u.version_number, u.key_name)
           for u in group.templates),
         f"  surge       {group.surge} ({group.surge_reason})",
-        f"  replaces    {_counted(len(group.replace), 'instance')}{at_a_time}, in this order:"
+        f"  replaces    {counted(len(group.replace), 'instance')}{at_a_time}, in this order:"
         if group.replace
         else "  replaces    nothing",
         *(f"              {id_}" for id_ in group.replace),
@@ -415,7 +413,7 @@ def _waits_for(event: Event) -> str:
         case "draining":
             count = event.tasks_left or 0
             stuck = f": {event.service_event}" if event.service_event else ""
-            return f"{_counted(count, 'task')} left{stuck}"
+            return f"{counted(count, 'task')} left{stuck}"
         case "launching" | "booting":
             return event.message.partition(": new, ")[2]
         case "terminating":
@@ -426,10 +424,6 @@ def _waits_for(event: Event) -> str:
 def _one_line(text: str) -> str:
     """Give what may be AWS's words, or a server's, as one line that cannot steer the terminal."""
     return printable(text, kept="")
-
-
-def _counted(count: int, unit: str) -> str:
-    return f"{count} {unit}{'s' if count != 1 else ''}"
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.invocation import Invocation, draws_on, note, pass_invocation
+from rackctl.cli.invocation import Invocation, draws_on, note, output_option, pass_invocation
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 DOWN = 3
 _PACKAGES = ("asyncssh", "flask", "flask_cors", "moto", "werkzeug")
 
-_output = click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format."
-)
+_output = output_option("text")
 
 
 @click.group()
@@ -78,7 +76,7 @@ def up(invocation: Invocation, instances: int, speed: float, no_key: bool, name:
     _require_packages()
     asked = Options(name=name, instances=instances, speed=float(speed), key=not no_key)
     with _Progress(invocation) as progress:
-        found = control.start(_directory(invocation), asked, progress=progress.say)
+        found = control.start(invocation.state_directory, asked, progress=progress.say)
     for text in found.notes:
         note(text)
     differing = [
@@ -169,7 +167,7 @@ def down(invocation: Invocation) -> None:
     """Stop the local rack and remove all of it: instances, what runs on them, keys, state."""
     from rackctl.local import control
 
-    if control.down(_directory(invocation)):
+    if control.down(invocation.state_directory):
         click.echo("The local rack is down; nothing of it is left.")
     else:
         note("there is no local rack")
@@ -183,7 +181,7 @@ def status(ctx: click.Context, output: str) -> None:
     from rackctl.local import control
 
     invocation = ctx.ensure_object(Invocation)
-    directory = _directory(invocation)
+    directory = invocation.state_directory
     rack = control.describe(directory)
     if rack is None:
         click.echo(json.dumps({"up": False}) if output == "json" else "The local rack is down.")
@@ -357,16 +355,10 @@ def clear(invocation: Invocation, which: Sequence[str]) -> None:
 # What the commands have in common
 
 
-def _directory(invocation: Invocation) -> Any:
-    from rackctl.rack import state_dir
-
-    return state_dir(invocation.environment)
-
-
 def _rack(invocation: Invocation) -> RackDescription:
     from rackctl.local import control
 
-    rack = control.describe(_directory(invocation))
+    rack = control.describe(invocation.state_directory)
     if rack is None:
         raise NotFound("the local rack is down", hint="start it with `rackctl local up`")
     return rack

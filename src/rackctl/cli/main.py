@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Any, NoReturn, TypeGuard
@@ -12,11 +13,7 @@ from typing import Any, NoReturn, TypeGuard
 import click
 
 from rackctl.cli.invocation import Invocation, LazyGroup, note, say
-from rackctl.errors import RackctlError
-
-# What a shell reports of a process that an interrupt, or a closed pipe, has ended: 128 and the signal's number.
-INTERRUPTED = 130
-PIPE_CLOSED = 141
+from rackctl.errors import SIGNALLED, RackctlError
 
 
 class Root(LazyGroup):
@@ -33,10 +30,9 @@ class Root(LazyGroup):
             raise
         except BrokenPipeError:
             # Nobody reads on: say nothing.
-            _write_no_more()
-            ctx.exit(PIPE_CLOSED)
+            ctx.exit(SIGNALLED + signal.SIGPIPE)
         except (KeyboardInterrupt, click.Abort):
-            ctx.exit(INTERRUPTED)
+            ctx.exit(SIGNALLED + signal.SIGINT)
         except RackctlError as error:
             if invocation.debug:
                 raise
@@ -46,7 +42,6 @@ class Root(LazyGroup):
             if invocation.debug:
                 raise
             if _is_unwritable(error):
-                _write_no_more()
                 _tell(_unwritable(error))
             else:
                 _tell(_internal(error))
@@ -64,11 +59,6 @@ def _is_unwritable(error: Exception) -> TypeGuard[OSError]:
 
 def _unwritable(error: OSError) -> RackctlError:
     return RackctlError(f"cannot write the output: {error.strerror}")
-
-
-def _write_no_more() -> None:
-    """Keep the interpreter from trying once more, at its end, to write what stdout did not take."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _tell(error: RackctlError) -> None:

@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, complete_rack, note, pass_invocation
+from rackctl.cli.invocation import (
+    Invocation,
+    LazyGroup,
+    RackCommand,
+    complete_rack,
+    note,
+    output_option,
+    pass_invocation,
+)
 from rackctl.errors import RackctlError, UsageError
 
 if TYPE_CHECKING:
     from rackctl.rack import Rack
 
-_output = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Format."
-)
+_output = output_option("table")
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True)

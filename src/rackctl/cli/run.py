@@ -14,8 +14,9 @@ import click
 
 from rackctl.cli.completion import complete_instance
 from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation, printable
+from rackctl.cli.signals import ENDING, heard
 from rackctl.cli.ssh import host_key_check, import_paramiko, occupy_standard_streams, reach_options
-from rackctl.errors import NotFound, SshError, UsageError
+from rackctl.errors import SIGNALLED, NotFound, SshError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 # What a line may have at most before it is written as if it ended there, in bytes: memory is not for lines without end.
 _LONGEST_LINE = 1024 * 1024
 _PIECE = 64 * 1024
-
-# What a shell makes of a process that a signal has ended.
-_SIGNALLED = 128
 
 
 class _AfterDashes(RackCommand):
@@ -199,22 +197,14 @@ def _ending_once() -> Iterator[None]:
     """
 
     def end(signum: int, _: object) -> None:
-        for handled in before:
-            signal.signal(handled, signal.SIG_IGN)
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
         if signum == signal.SIGINT:
             raise KeyboardInterrupt
-        sys.exit(_SIGNALLED + signum)
+        sys.exit(SIGNALLED + signum)
 
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    # One that nohup, or a shell for its background job, has ignored stays so.
-    before = {signum: handler for signum, handler in handlers.items() if handler is not signal.SIG_IGN}
-    for signum in before:
-        signal.signal(signum, end)
-    try:
+    with heard(end):
         yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def _failure(outcome: Outcome) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rackctl.cli.completion import complete_instance
-from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
-from rackctl.errors import SshError
+from rackctl.cli.invocation import Invocation, RackCommand, into_setting, note, pass_invocation
+from rackctl.errors import SIGNALLED, SshError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from rackctl.model import Instance
     from rackctl.ssh.connect import Connection
     from rackctl.ssh.host_keys import HostKeyCheck
-
-
-def _into_settings(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        assert parameter.name
-        ctx.ensure_object(Invocation).options[parameter.name] = value
 
 
 def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,9 +36,8 @@ def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
         )
     ):  # fmt: skip
         flag, setting, metavar, text = option
-        command = click.option(flag, setting, metavar=metavar, help=text, expose_value=False, callback=_into_settings)(
-            command
-        )
+        store = into_setting(setting)
+        command = click.option(flag, setting, metavar=metavar, help=text, expose_value=False, callback=store)(command)
     return command
 
 
@@ -134,16 +127,12 @@ def _on_pty(connection: Connection, command: bytes | None, stdin: int | None) ->
     try:
         status = terminal.attend(session.result, session.resize, escapes)
     except Terminated as ended:
-        return _SIGNALLED + ended.signum
+        return SIGNALLED + ended.signum
     id_ = connection.target.ec2_instance_id
     if status is None:
         raise SshError(f"the connection to {id_} was closed by ~.")
     note(f"the connection to {id_} is closed")
     return status
-
-
-# What a shell makes of a process that a signal has ended.
-_SIGNALLED = 128
 
 
 def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
@@ -185,13 +174,12 @@ def import_paramiko() -> None:
 
 def host_key_check(invocation: Invocation, instance: Instance, notify: Callable[[str], None] = note) -> HostKeyCheck:
     """Make the check of an instance's host key that the rack asks for."""
-    from rackctl.rack import state_dir
     from rackctl.ssh.host_keys import HostKeyCheck, HostKeyFile
 
     id_ = instance.ec2_instance_id
     return HostKeyCheck(
         id_,
-        HostKeyFile(state_dir(invocation.environment)),
+        HostKeyFile(invocation.state_directory),
         invocation.rack["host_key_check"],  # type: ignore[arg-type]  # checked where it was read
         console_output=lambda: invocation.rack.aws.ec2.console_output(id_),
         notify=notify,
@@ -207,11 +195,10 @@ def forget_host_key(invocation: Invocation, ec2_instance_id: str) -> None:
     AWS is not asked: the instance may have gone.
     """
     from rackctl.cluster import require_ec2_instance_id
-    from rackctl.rack import state_dir
     from rackctl.ssh.host_keys import HostKeyFile
 
     require_ec2_instance_id(ec2_instance_id)
-    forgotten = HostKeyFile(state_dir(invocation.environment)).forget(ec2_instance_id)
+    forgotten = HostKeyFile(invocation.state_directory).forget(ec2_instance_id)
     if not forgotten:
         note(f"no host key is pinned for {ec2_instance_id}")
     for key in forgotten:

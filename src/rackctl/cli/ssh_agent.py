@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rackctl.cli.duration import Duration
+from rackctl.cli.duration import Duration, as_typed
 from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, note, pass_invocation, printable
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rackctl.ssh.openssh import Agent
 
 # ssh-add takes 0 for ever, and no more than 32 bits.
 _SHORTEST, _LONGEST = 1, 2**31 - 1
@@ -32,7 +34,6 @@ def ssh_agent() -> None:
     type=Duration(),
     default="1h",
     show_default=True,
-    metavar="TIME",
     help="How long the agent keeps them, such as 30m or 8h.",
 )
 @pass_invocation
@@ -51,7 +52,7 @@ def add(invocation: Invocation, lifetime: float) -> None:  # fmt: skip
     def load(name: str) -> str:
         key = invocation.keys.fetch(name)
         agent.add(key.private_key, lifetime=seconds)
-        return f"added {name} {key.fingerprint} for {_duration(seconds)}"
+        return f"added {name} {key.fingerprint} for {as_typed(seconds)}"
 
     _for_each_key(invocation, agent, load)
 
@@ -76,14 +77,10 @@ def remove(invocation: Invocation) -> None:
     _for_each_key(invocation, agent, take_out)
 
 
-def _for_each_key(invocation: Invocation, agent: object, deed: Callable[[str], str]) -> None:
+def _for_each_key(invocation: Invocation, agent: Agent, deed: Callable[[str], str]) -> None:
     """Do something with each key that the rack's instances have; one that fails does not keep the others from it."""
-    from rackctl.ssh.openssh import Agent
-
-    assert isinstance(agent, Agent)
     agent.require()
-    instances = [i.instance for i in invocation.cluster.list() if i.instance and not i.instance.is_going]
-    names = sorted({instance.key_name for instance in instances})
+    names = sorted({instance.key_name for instance in invocation.cluster.instances()})
     failures = []
     for name in names:
         try:
@@ -95,8 +92,3 @@ def _for_each_key(invocation: Invocation, agent: object, deed: Callable[[str], s
         note(f'rack "{invocation.rack.name}" has no instances, and so no keys')
     if failures:
         sys.exit(failures[0].exit_code)
-
-
-def _duration(seconds: int) -> str:
-    parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
-    return "".join(f"{count}{unit}" for count, unit in parts if count)

@@ -36,13 +36,12 @@ def ssh_config(invocation: Invocation) -> None:
       scp -F ~/.ssh/rackctl_prod app.log i-0a321c8b:/tmp
       rsync -e 'ssh -F ~/.ssh/rackctl_prod' -a site/ i-0a321c8b:site/
     """
-    from rackctl.rack import state_dir
     from rackctl.ssh.host_keys import HostKeyFile
     from rackctl.ssh.openssh import Host, host_entry
 
     rack = invocation.rack
-    instances = [i.instance for i in invocation.cluster.list() if i.instance and not i.instance.is_going]
-    state = state_dir(invocation.environment).absolute()
+    instances = invocation.cluster.instances()
+    state = invocation.state_directory.absolute()
     pins = HostKeyFile(state)
     identities = _identities(invocation, instances, state)
     proxy = list(_proxy(invocation))
@@ -135,7 +134,6 @@ def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
 
     An instance that is met for the first time has its host key checked and pinned before.
     """
-    from rackctl.rack import state_dir
     from rackctl.ssh.host_keys import HostKeyFile
     from rackctl.ssh.reach import reach
     from rackctl.ssh.relay import join
@@ -143,7 +141,7 @@ def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
     occupy_standard_streams()
     instance = invocation.cluster.find(ec2_instance_id)
     target = reach(invocation.rack, instance)
-    pins = HostKeyFile(state_dir(invocation.environment))
+    pins = HostKeyFile(invocation.state_directory)
     if invocation.rack["host_key_check"] != "off" and not pins.pinned(ec2_instance_id):
         from rackctl.ssh.connect import introduce
 

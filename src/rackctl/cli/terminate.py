@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     type=Duration(),
     default="15m",
     show_default=True,
-    metavar="TIME",
     help="How long a drain may take before the instance is left as it was.",
 )
 @click.option("--wait", is_flag=True, help="Return when the replacement can take tasks.")
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     type=Duration(),
     default="15m",
     show_default=True,
-    metavar="TIME",
     help="How long to wait for the replacement.",
 )
 @pass_invocation  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rackctl.cluster import POLL
-from rackctl.errors import AccessDenied, NotFound, RackctlError, RollIncomplete
+from rackctl.errors import SIGNALLED, AccessDenied, NotFound, RackctlError, RollIncomplete
 from rackctl.keyroll.groups import Groups
 from rackctl.keyroll.journal import InstanceRecord, timestamp
 
@@ -66,7 +66,7 @@ class RollStopped(RollIncomplete):
 
     def __init__(self, message: str, *, signal: int, hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.exit_code = 128 + signal
+        self.exit_code = SIGNALLED + signal
 
 
 class StopNow(Exception):

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rackctl.errors import SshError
+from rackctl.errors import SIGNALLED, SshError
 from rackctl.ssh.connect import translated
 from rackctl.ssh.paramiko_below import open_session, paramiko, request_pty, send_eow, send_signal
 
@@ -32,9 +32,6 @@ _READ = 1024 * 1024
 _PACKET = 32_704
 
 _NOBODY_READS = b"e"
-
-# What a shell makes of a process that a signal has ended.
-_SIGNALLED = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +242,12 @@ class Session:
             number = getattr(signal, f"SIG{self._exit_signal}", None)
             if number is None:
                 raise SshError(f"the command was ended by signal {self._exit_signal}, which this system does not have")
-            return _SIGNALLED + int(number)
+            return SIGNALLED + int(number)
         status = self._channel.exit_status
         if status != -1:
             return status & 0xFF
         if self._abandoned:
-            return _SIGNALLED + signal.SIGPIPE
+            return SIGNALLED + signal.SIGPIPE
         raise self._connection.loss
 
 
