@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
     from rackctl.errors import RackctlError
     from rackctl.keyroll.plan import Dip, GroupPlan, Plan, Refusal
-    from rackctl.keyroll.roll import Status
     from rackctl.keyroll.run import Event
+    from rackctl.keyroll.status import Status
 
 
 # The plan

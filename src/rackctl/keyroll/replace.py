@@ -7,20 +7,20 @@ has just begun, has been interrupted anywhere, or has found that somebody else c
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rackctl.aws.errors import AwsError
 from rackctl.cluster import drain_timeout
-from rackctl.errors import RackctlError, Timeout
+from rackctl.errors import RackctlError
 from rackctl.keyroll.groups import is_even
 from rackctl.keyroll.journal import JournalLost, PendingChange
 from rackctl.keyroll.plan import replacing_order, surge_of
+from rackctl.keyroll.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator
 
-    from rackctl.cluster import Cluster, Draining
+    from rackctl.cluster import Cluster
     from rackctl.keyroll.groups import GroupState, Member
     from rackctl.keyroll.journal import GroupRecord, InstanceRecord
     from rackctl.keyroll.run import Event, Run
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
 # How long a drain may stand still before its services are asked what the matter is, in seconds.
 _STUCK = 30.0
-_ACTIVITIES_EVERY = 15.0
-# Auto Scaling tries a launch again and again. What has failed so often in a row is not about to work.
-_LAUNCHES_FAILED = 3
-# An agent reconnects by itself every now and then, which takes seconds.
-_AGENT_OFF_FOR = 120.0
 _BUSY_FOR = 120.0  # how long another scaling activity may be in progress
 _BUSY = {"ScalingActivityInProgress", "ResourceContention"}
 _PROOFS = 6
@@ -61,36 +56,23 @@ class Replacer:
         self._clock = run.clock
         self._cluster = cluster
         self._prove = prove
+        self._watch = Watch(run)
         self._drains = cluster.drains(stop_standalone=self._options.stop_standalone, patience=_STUCK)
         self._drain_began: dict[str, float] = {}
         self._drained: set[str] = set()
-        self._said: dict[str, str] = {}
-        self._seen: dict[str, set[str]] = {}
-        self._gone: set[str] = set()
-        self._since: dict[str, float] = {}
-        self._old: dict[str, set[str]] = {}
-        self._past: dict[str, set[str]] = {}
-        self._failures: dict[str, str] = {}
-        self._coming: set[str] = set()
-        self._lost = 0
-        self._asked_activities = float("-inf")
 
     # Forwards
 
     def replace_all(self, record: GroupRecord) -> Iterator[Event]:
         """Replace every instance of a group that carries another key, and wait until what is new counts."""
         name = record.auto_scaling_group_name
-        self._past[name] = {a.activity_id for a in self._run.aws.autoscaling.activities(name)}
-        self._failures = {}
+        self._watch.begin(name)
         while True:
             state = yield from self._look(record)
             stale = state.stale(self._run.key_name)
             if not stale and self._is_whole(state):
                 return
-            self._check_processes(state)
-            self._check_templates(state)
-            yield from self._check_launches(state)
-            self._check_agents(state)
+            yield from self._watch.check(state)
             if (yield from self._surge(record, state, len(stale))):
                 continue
             yield from self._prove_key(record, state)
@@ -105,7 +87,11 @@ class Replacer:
         while (state := self._run.looked(lambda: self._run.look(name))) is None:
             self._run.pause()
         self._settle(record, state)
-        yield from self._tell(state)
+        yield from self._watch.tell(state)
+        for id_, how in self._watch.departed(state):
+            if how == "vanished" and state.member(id_) is None:
+                yield from self._let_go(name, id_, "no longer in its group")
+            yield self._run.event("instance", f"{id_}: {how}", group=name, ec2_instance_id=id_, phase="gone")
         return state
 
     def _is_whole(self, state: GroupState) -> bool:
@@ -222,7 +208,7 @@ class Replacer:
         if member.container_instance is None:
             launched = member.instance.launch_time if member.instance else self._clock.now()
             age = (self._clock.now() - launched).total_seconds()
-            return max(age, self._lasting(f"unregistered {member.ec2_instance_id}")) > self._options.boot_timeout
+            return max(age, self._watch.lasting(f"unregistered {member.ec2_instance_id}")) > self._options.boot_timeout
         return not member.agent_is_off or self._options.force
 
     def _start_drain(self, member: Member, group: str) -> None:
@@ -267,7 +253,7 @@ class Replacer:
                     yield from self._let_go(state.name, id_, "on standby")
         limit = self._options.drain_timeout
         for id_, progress in (self._run.looked(self._drains.poll) or {}).items():
-            yield from self._tell_drain(progress, state.name)
+            yield from self._watch.tell_drain(progress, state.name)
             if progress.tasks:
                 if self._clock.monotonic() - self._drain_began[id_] < limit:
                     continue
@@ -316,7 +302,7 @@ class Replacer:
             self._settle(record, latest)
             member = latest.member(id_)
             if member is not None and not member.is_going:
-                if error.code not in _BUSY or self._lasting(f"busy {id_}") > _BUSY_FOR:
+                if error.code not in _BUSY or self._watch.lasting(f"busy {id_}") > _BUSY_FOR:
                     raise
                 return False
         else:
@@ -376,10 +362,10 @@ class Replacer:
                 if not self._needs_what_is_missing(state):
                     yield from self._lower_desired(record)
                     continue
-                yield from self._failed_launches(name)
+                yield from self._watch.failed_launches(name)
                 self._run.pause(len(state.members))
                 continue
-            self._since.pop("missing surplus", None)
+            self._watch.is_over("missing surplus")
             if self._share(record, state) > len(self._drains) + len(self._drained):
                 self._drain_surplus(state)
             yield from self._follow_drains(state)
@@ -393,9 +379,7 @@ class Replacer:
         Without it the zones would be uneven, and Auto Scaling would even them, undrained, once it may again. What
         cannot be launched is not waited for: then Auto Scaling cannot do that either.
         """
-        lasting = self._lasting("missing surplus")
-        hopeless = lasting > self._options.boot_timeout or len(self._failures) >= _LAUNCHES_FAILED
-        return not is_even(state.zones()) and not hopeless
+        return not self._watch.cannot_launch("missing surplus") and not is_even(state.zones())
 
     def _drain_surplus(self, state: GroupState) -> None:
         """Choose what the group can best do without, in the zone that has most.
@@ -466,47 +450,6 @@ class Replacer:
         record.suspended.remove("Launch")
         self._run.save()
 
-    # What can be told, and what must not last
-
-    def _tell(self, state: GroupState) -> Iterator[Event]:
-        """Yield what is new about new instances, and which have gone."""
-        before = self._seen.get(state.name)
-        for member in state.fresh(self._run.key_name):
-            id_, said = member.ec2_instance_id, member.describe()
-            if not member.counts:
-                self._coming.add(id_)
-            elif id_ in self._coming:
-                self._coming.discard(id_)
-                self._lost = 0
-            if self._said.get(id_) == said or id_ in self._drains or id_ in self._drained:
-                continue
-            self._said[id_] = said
-            if before is None and member.counts:
-                continue  # it was ready when this process came
-            yield self._run.event(
-                "instance",
-                f"{id_}: new, {said}",
-                group=state.name,
-                ec2_instance_id=id_,
-                phase="ready" if member.counts else "booting" if member.in_service else "launching",
-            )
-        journalled = self._run.journal.instances
-        known = {id_ for id_, record in journalled.items() if record.auto_scaling_group_name == state.name}
-        now = {m.ec2_instance_id: m for m in state.members}
-        for id_ in sorted(known.union(before or ()) - self._gone):
-            terminating = id_ in journalled and journalled[id_].phase == "terminating"
-            if id_ in now and (terminating or not now[id_].is_going):
-                continue
-            self._gone.add(id_)
-            if id_ in self._coming and not terminating:
-                self._coming.discard(id_)
-                self._lost += 1
-            if id_ not in now and not terminating:
-                yield from self._let_go(state.name, id_, "no longer in its group")
-            what = f"{id_}: {'gone' if terminating else 'vanished'}"
-            yield self._run.event("instance", what, group=state.name, ec2_instance_id=id_, phase="gone")
-        self._seen[state.name] = set(now)
-
     def _let_go(self, group: str, id_: str, why: str) -> Iterator[Event]:
         """Set what the roll was draining to ACTIVE when somebody has taken it out of service and it is still up."""
         record = self._run.journal.instances.get(id_)
@@ -519,123 +462,6 @@ class Replacer:
                 self._cluster.set_status([registered], "ACTIVE")
             yield self._run.event("restored", f"{id_}: {why}; ACTIVE again, and left alone", group=group)
         self._run.note(group, id_, "waiting")
-
-    def _tell_drain(self, progress: Draining, group: str) -> Iterator[Event]:
-        id_, left = progress.ec2_instance_id, len(progress.tasks)
-        event = f" ({progress.service_event})" if progress.service_event and left else ""
-        said = f"{id_}: draining, {left} task{'s' * (left != 1)} left{event}" if left else f"{id_}: drained"
-        if self._said.get(id_) != said:
-            self._said[id_] = said
-            yield self._run.event(
-                "instance", said, group=group, ec2_instance_id=id_,
-                phase="draining" if left else "drained", tasks_left=left, service_event=progress.service_event,
-            )  # fmt: skip
-
-    def _lasting(self, what: str) -> float:
-        """Give for how many seconds this has been so; the first time it is asked, none."""
-        return self._clock.monotonic() - self._since.setdefault(what, self._clock.monotonic())
-
-    def _check_processes(self, state: GroupState) -> None:
-        for process in ("Launch", "Terminate"):
-            if process in state.group.suspended_processes:
-                raise RackctlError(
-                    f"somebody has suspended the {process} process of group {state.name}",
-                    hint=f"`aws autoscaling resume-processes --auto-scaling-group-name {state.name} "
-                    f"--scaling-processes {process}`",
-                )
-
-    def _check_templates(self, state: GroupState) -> None:
-        """Raise RackctlError when a group launches with another key again: the roll would replace for ever.
-
-        It is asked only when an instance with another key has come since the first look.
-        """
-        key, stale = self._run.key_name, {m.ec2_instance_id for m in state.stale(self._run.key_name)}
-        known = self._old.setdefault(state.name, stale)
-        if stale <= known:
-            return
-        for ref in state.group.launch_templates:
-            version = self._run.looked(partial(self._run.aws.ec2.launch_template_version, ref))
-            if version is None:
-                return
-            if version.key_name != key:
-                raise RackctlError(
-                    f"group {state.name} launches with {version.key_name or 'no key'} again and not with {key}: "
-                    f"somebody has changed launch template {ref.launch_template_name or ref.launch_template_id}, or "
-                    "which version of it the group names",
-                    hint="find out who does, such as a CloudFormation stack or Terraform; resume gives it the new key "
-                    "once more",
-                )
-        self._old[state.name] = known | stale
-
-    def _check_agents(self, state: GroupState) -> None:
-        """Raise RackctlError for an old instance whose agent has been away for long: its drain would not end."""
-        for member in state.stale(self._run.key_name):
-            what = f"agent off {member.ec2_instance_id}"
-            if not member.agent_is_off:
-                self._since.pop(what, None)
-            elif not self._options.force and self._lasting(what) > _AGENT_OFF_FOR:
-                raise RackctlError(
-                    f"the agent of {member.ec2_instance_id} is off: ECS cannot move its tasks",
-                    hint="restart the agent (`sudo systemctl restart ecs` on the instance), or go on with --force: its "
-                    "tasks are then ended with it",
-                )
-
-    def _check_launches(self, state: GroupState) -> Iterator[Event]:
-        """Raise Timeout or RackctlError for a new instance that does not come."""
-        limit, stale = self._options.boot_timeout, state.stale(self._run.key_name)
-        if self._lost >= _LAUNCHES_FAILED:
-            raise RackctlError(
-                f"{self._lost} new instances in a row of group {state.name} have gone before they could take tasks",
-                hint="a lifecycle hook abandons them, or they do not pass a health check: "
-                f"`aws autoscaling describe-scaling-activities --auto-scaling-group-name {state.name}`",
-            )
-        for member in state.alive:
-            if member in stale and member.in_service:
-                continue
-            what = f"booting {member.ec2_instance_id}"
-            if member.registration_failed:
-                registered = member.container_instance
-                reason = registered.status_reason if registered else ""
-                raise RackctlError(
-                    f"{member.ec2_instance_id} could not register with ECS (REGISTRATION_FAILED): "
-                    f"{reason or 'ECS gives no reason'}"
-                )
-            if member.counts or member.ec2_instance_id in self._drains:
-                self._since.pop(what, None)
-            elif self._lasting(what) > limit:
-                raise Timeout(
-                    f"gave up after {limit:g} s waiting for {member.ec2_instance_id}, which is {member.describe()}",
-                    hint=f"look at it with `rackctl instances ssh {member.ec2_instance_id}`",
-                )
-        if len(state.alive) >= state.desired_capacity:
-            self._since.pop("missing", None)
-            self._failures = {}
-            return
-        waited = self._lasting("missing")
-        yield from self._failed_launches(state.name)
-        reason = next(reversed(self._failures.values()), "")
-        if waited > limit or len(self._failures) >= _LAUNCHES_FAILED:
-            raise Timeout(
-                f"group {state.name} has {len(state.alive)} instances and wants {state.desired_capacity}, and no more "
-                f"have been launched for {waited:.0f} s" + (f": {reason}" if reason else "")
-            )
-
-    def _failed_launches(self, group: str) -> Iterator[Event]:
-        """Find launches that have failed: the call that asked for them never says so."""
-        now = self._clock.monotonic()
-        if now - self._asked_activities < _ACTIVITIES_EVERY:
-            return
-        self._asked_activities = now
-        activities = self._run.aws.autoscaling.activities(group)
-        past = self._past.setdefault(group, {activity.activity_id for activity in activities})
-        for activity in reversed(activities):
-            if activity.activity_id in past or activity.status_code != "Failed":
-                continue
-            past.add(activity.activity_id)
-            new = activity.status_message not in self._failures.values()
-            self._failures[activity.activity_id] = activity.status_message
-            if new:
-                yield self._run.event("problem", f"group {group}: {activity.status_message}", group=group)
 
 
 def _tasks(member: Member) -> int:

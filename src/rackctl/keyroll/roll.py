@@ -7,13 +7,12 @@ roll begun again, from any machine, and `abort` undoes what is found to be the r
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from rackctl import keys as ssh_keys
-from rackctl.aws.errors import AwsError
 from rackctl.errors import NotFound, RackctlError, RollIncomplete
 from rackctl.keyroll.journal import (
     STALE_AFTER,
@@ -28,72 +27,22 @@ from rackctl.keyroll.journal import (
 from rackctl.keyroll.plan import PlanRefused, Refusal, make_plan
 from rackctl.keyroll.replace import KeyNotProven, Replacer
 from rackctl.keyroll.run import RollStopped, Run, StopNow, StopRequest
+from rackctl.keyroll.status import Status, group_statuses, instance_statuses
+from rackctl.keyroll.steps import Steps
 from rackctl.keyroll.templates import Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from rackctl.clock import Clock
     from rackctl.cluster import Cluster
-    from rackctl.keyroll.groups import GroupState, Member
     from rackctl.keyroll.plan import Plan
     from rackctl.keyroll.replace import Proof
-    from rackctl.keyroll.run import Event, InstancePhase
+    from rackctl.keyroll.run import Event
     from rackctl.keys import KeyStore
-    from rackctl.model import Instance, KeyPair
+    from rackctl.model import Instance
     from rackctl.rack import Rack
-
-# Auto Scaling would end instances, undrained, to balance zones that a roll puts out of balance for a while.
-_SUSPENDED = "AZRebalance"
-# How long to wait at the end for what was terminated to be gone, so that its key can be retired, in seconds.
-_GOING_FOR = 120.0
-# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
-_NO_TEMPLATE = {
-    "InvalidLaunchTemplateId.NotFound",
-    "InvalidLaunchTemplateId.VersionNotFound",
-    "InvalidLaunchTemplateName.NotFoundException",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStatus:
-    """How far a group is: its instances with the old key, with the new one, and those of the new that count."""
-
-    auto_scaling_group_name: str
-    desired_capacity: int
-    original_desired_capacity: int
-    surge: int
-    old: int
-    draining: int
-    new: int
-    ready: int
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceStatus:
-    """An instance of a group; ``since`` is when its phase began, empty where the journal does not say."""
-
-    ec2_instance_id: str
-    auto_scaling_group_name: str
-    key_name: str
-    phase: InstancePhase
-    since: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Where a roll stands, as the journal and the instances say."""
-
-    journal: Journal
-    live: bool
-    silent_for: float
-    groups: tuple[GroupStatus, ...]
-    instances: tuple[InstanceStatus, ...] = ()
-
-    @property
-    def old(self) -> int:
-        return sum(group.old for group in self.groups)
 
 
 class Keyroll:
@@ -143,10 +92,8 @@ class Keyroll:
             journal=journal,
             live=journal.is_live(now),
             silent_for=journal.silent_for(now).total_seconds(),
-            groups=tuple(
-                _group_status(state, journal.groups[name], journal.key_name) for name, state in states.items()
-            ),
-            instances=tuple(_instance_status(m, journal) for state in states.values() for m in state.members),
+            groups=group_statuses(states, journal),
+            instances=instance_statuses(states, journal),
         )
 
     # What changes things
@@ -166,7 +113,7 @@ class Keyroll:
             total=plan.total,
         )
         run = Run(self._rack, self._clock, store, journal, self._stop)
-        templates = Templates(self._rack, journal, run.save)
+        templates = Templates(run)
         names = [group.auto_scaling_group_name for group in plan.groups]
         for group in self._rack.aws.autoscaling.groups(names):
             journal.groups[group.auto_scaling_group_name] = GroupRecord(
@@ -181,7 +128,7 @@ class Keyroll:
             other = store.read()
             raise PlanRefused([self._refusal(other) if other else Refusal("another keyroll began at the same time")])
         yield run.event("lock", f"holding {store.url}")
-        yield from self._held(run, self._forwards)
+        yield from self._held(run, Steps.forwards)
 
     def _new_key_name(self, now: datetime) -> str:
         """Name the new key by the time, or by the next second that no key of this rack is named by."""
@@ -200,14 +147,14 @@ class Keyroll:
             )
         run = self._taken(store, journal, changed)
         yield run.event("lock", f"went on with the roll begun at {journal.started}")
-        yield from self._held(run, self._forwards)
+        yield from self._held(run, Steps.forwards)
 
     def abort(self, **changed: Any) -> Iterator[Event]:
         """Give the rack back as it was, but for instances that have been replaced. Raises as `start` does."""
         store, journal = self._dead()
         run = self._taken(store, journal, changed)
         yield run.event("lock", f"took the roll begun at {journal.started}")
-        yield from self._held(run, self._backwards)
+        yield from self._held(run, Steps.backwards)
 
     def unlock(self, *, force: bool = False) -> Journal:
         """Take the journal from its holder, so that somebody can `resume` or `abort`.
@@ -276,12 +223,13 @@ class Keyroll:
     def _command(self, word: str) -> str:
         return f"`rackctl instances keyroll {word} --rack {self._rack.name}`"
 
-    def _held(self, run: Run, steps: Callable[[Run, Replacer], Iterator[Event]]) -> Iterator[Event]:
+    def _held(self, run: Run, way: Callable[[Steps], Iterator[Event]]) -> Iterator[Event]:
         """Do the steps of a roll whose journal is held, and leave everything running if they do not get through."""
         replacer = Replacer(run, self._cluster, self._prove)
+        steps = Steps(run, self._keys, replacer)
         try:
             run.look_at_all()
-            yield from steps(run, replacer)
+            yield from way(steps)
         except StopNow:
             self._leave(run, replacer, "it was asked to stop")
             name = Signals(run.stop_signal).name
@@ -293,7 +241,7 @@ class Keyroll:
         except RackctlError as error:
             untouched = run.journal.phase == "preparing" or isinstance(error, KeyNotProven)
             if untouched and not run.journal.anything_drained:
-                yield from self._undo(run, replacer, error)
+                yield from self._undo(run, steps, replacer, error)
             self._leave(run, replacer, str(error))
             hint = f"{error.hint}\n  {self._way_on(run)}" if error.hint else self._way_on(run)
             raise RollIncomplete(f"{error}. {self._so_far(run)}", hint=hint) from error
@@ -302,11 +250,11 @@ class Keyroll:
                 self._leave(run, replacer, f"an error in rackctl itself: {error}")
             raise
 
-    def _undo(self, run: Run, replacer: Replacer, error: RackctlError) -> Iterator[Event]:
+    def _undo(self, run: Run, steps: Steps, replacer: Replacer, error: RackctlError) -> Iterator[Event]:
         """Give the rack back because of an error before any instance was drained, and raise that error."""
         yield run.event("problem", f"{error}; giving the rack back")
         try:
-            yield from self._backwards(run, replacer)
+            yield from steps.backwards()
         except StopNow:
             self._leave(run, replacer, str(error))
             raise RollStopped(
@@ -354,210 +302,3 @@ class Keyroll:
         if run.journal.phase == "aborting":
             return f"go on with {self._command('abort')}"
         return f"go on with {self._command('resume')}, or give the rack back with {self._command('abort')}"
-
-    # The steps
-
-    def _forwards(self, run: Run, replacer: Replacer) -> Iterator[Event]:
-        # One with another key may have come back into service meanwhile, as from standby, into a group that was done.
-        while run.journal.phase != "finishing" or any(s.stale(run.key_name) for s in run.look_at_all().values()):
-            yield from self._prepare(run)
-            for record in self._existing_groups(run):
-                yield from replacer.replace_all(record)
-                yield from replacer.give_surge_back(record)
-            run.journal.phase = "finishing"
-        yield from self._finish(run, replacer)
-
-    def _prepare(self, run: Run) -> Iterator[Event]:
-        run.checkpoint()
-        yield from self._make_key(run)
-        run.checkpoint()
-        for change in Templates(self._rack, run.journal, run.save).give_new_key():
-            yield run.event("template", change)
-        yield from self._hold_processes(run)
-        run.journal.phase = "replacing"
-        run.save()
-
-    def _make_key(self, run: Run) -> Iterator[Event]:
-        """Make, store and import the key, as far as that is still to do."""
-        name, options = run.key_name, run.journal.options
-        public_key = self._keys.public_key(name)
-        there = run.aws.ec2.key_pair(name)
-        if public_key is None and there and run.journal.phase != "preparing":
-            # Another key by its name would look like the one that instances were launched with, and open none of them.
-            raise RackctlError(
-                f"key {name} has been deleted from the store, and with it the way to the instances that have it",
-                hint="abort this roll and begin another, which replaces them too",
-            )
-        if public_key is None and not there:
-            key = ssh_keys.generate(name, created=self._clock.now(), key_type=options.key_type, reason=options.reason)
-            self._keys.store(key)
-            public_key = key.public_key
-            yield run.event("key", f"key {name} is stored, sealed by KMS")
-        if there is None:
-            assert public_key is not None
-            tags = {"rackctl:rack": self._rack.name, "Rack": self._rack.name}
-            if options.reason:
-                tags["rackctl:reason"] = options.reason[:256]
-            run.aws.ec2.import_key_pair(name, public_key, tags)
-            yield run.event("key", f"key pair {name} is imported into EC2")
-        elif there.public_key != public_key:
-            raise RackctlError(f"EC2 has another key pair by the name of {name}; nothing was overwritten")
-
-    def _hold_processes(self, run: Run) -> Iterator[Event]:
-        for group in run.aws.autoscaling.groups(list(run.journal.groups)):
-            name = group.auto_scaling_group_name
-            record = run.journal.groups[name]
-            self._resume_launch(run, record)
-            if _SUSPENDED in group.suspended_processes:
-                continue
-            if _SUSPENDED not in record.suspended:
-                record.suspended.append(_SUSPENDED)
-                run.save()
-            run.aws.autoscaling.suspend_processes(name, [_SUSPENDED])
-            yield run.event("processes", f"group {name}: {_SUSPENDED} suspended", group=name)
-
-    def _resume_launch(self, run: Run, record: GroupRecord) -> None:
-        """Resume Launch if a roll died in the moment it had it suspended."""
-        if "Launch" in record.suspended:
-            run.aws.autoscaling.resume_processes(record.auto_scaling_group_name, ["Launch"])
-            record.suspended.remove("Launch")
-            run.save()
-
-    def _existing_groups(self, run: Run) -> list[GroupRecord]:
-        """Give the groups of the roll that nobody has deleted meanwhile."""
-        existing = {g.auto_scaling_group_name for g in run.aws.autoscaling.groups(list(run.journal.groups))}
-        return [record for name, record in run.journal.groups.items() if name in existing]
-
-    def _release_processes(self, run: Run) -> Iterator[Event]:
-        for record in self._existing_groups(run):
-            name = record.auto_scaling_group_name
-            if record.suspended:
-                run.aws.autoscaling.resume_processes(name, record.suspended)
-                yield run.event("processes", f"group {name}: {', '.join(record.suspended)} resumed", group=name)
-            record.suspended = []
-        run.save()
-
-    def _finish(self, run: Run, replacer: Replacer) -> Iterator[Event]:
-        run.save()
-        for record in self._existing_groups(run):
-            self._resume_launch(run, record)
-            yield from replacer.give_surge_back(record)
-        yield from self._release_processes(run)
-        yield from self._retire(run, self._old_keys(run))
-        run.store.delete(run.journal)
-        yield run.event("finished", f"every instance has the key {run.key_name}")
-
-    def _backwards(self, run: Run, replacer: Replacer) -> Iterator[Event]:
-        if run.journal.phase in {"replacing", "finishing"} and not any(
-            state.stale(run.key_name) for state in run.look_at_all().values()
-        ):
-            yield run.event("problem", "every instance has been replaced already: finishing is all that is left")
-            run.journal.phase = "finishing"
-            yield from self._finish(run, replacer)
-            return
-        run.journal.phase = "aborting"
-        run.save()
-        for id_ in replacer.reactivate():
-            yield run.event("restored", f"{id_}: ACTIVE again", ec2_instance_id=id_)
-        for change in Templates(self._rack, run.journal, run.save).give_back():
-            yield run.event("restored", change)
-        for record in self._existing_groups(run):
-            self._resume_launch(run, record)
-            yield from replacer.give_surge_back(record)
-        yield from self._release_processes(run)
-        yield from self._retire(run, [*self._old_keys(run), run.key_name])
-        run.store.delete(run.journal)
-        yield run.event("restored", "the rack is as it was, but for the instances that have been replaced")
-
-    def _old_keys(self, run: Run) -> list[str]:
-        """Name the rack's keys that are rackctl's own and older than this roll, unless they are to be kept."""
-        if run.journal.options.keep_old_keys:
-            return []
-        ours = {pair.key_name for pair in run.aws.ec2.key_pairs_tagged({"rackctl:rack": self._rack.name})}
-        return sorted({*self._keys.names(), *ours} - {run.key_name})
-
-    def _retire(self, run: Run, names: Sequence[str]) -> Iterator[Event]:
-        """Delete those of these keys that no instance and no group's launch template names."""
-        used = self._used(run, names)
-        for name in names:
-            if name in used:
-                yield run.event("retired", f"key {name} is kept: {used[name]} has it")
-                continue
-            run.checkpoint()
-            pair, stored = run.aws.ec2.key_pair(name), self._keys.public_key(name)
-            if pair is None and name not in {run.key_name, *run.journal.retiring}:
-                # A rack of the same name in another region may share the bucket, and have this key's pair.
-                yield run.event(
-                    "retired", f"stored key {name} is kept: EC2 has no key pair by that name in this region"
-                )
-                continue
-            if name not in run.journal.retiring:
-                run.journal.retiring.append(name)
-                run.save()
-            if pair is None or self._is_ours(pair, stored):
-                run.aws.ec2.delete_key_pair(name)
-            else:
-                yield run.event("retired", f"EC2's key pair {name} is kept: it is none of rackctl's making")
-            self._keys.delete(name)
-            yield run.event("retired", f"key {name} is deleted: nothing has it any more")
-
-    def _is_ours(self, pair: KeyPair, stored: str | None) -> bool:
-        """Whether EC2's key pair is the stored key or, where none is stored, was tagged as one of this rack's."""
-        return pair.public_key == stored if stored else pair.tags.get("rackctl:rack") == self._rack.name
-
-    def _used(self, run: Run, names: Sequence[str]) -> dict[str, str]:
-        """Map those of these keys that something still names to what does."""
-        used: dict[str, str] = {}
-        for group in run.aws.autoscaling.all_groups():
-            for ref in group.launch_templates:
-                try:
-                    key = run.aws.ec2.launch_template_version(ref).key_name
-                except AwsError as error:
-                    if error.code not in _NO_TEMPLATE:
-                        raise
-                    continue  # a group, of whomever, that names what does not exist names no key
-                if key in names:
-                    used[key] = f"group {group.auto_scaling_group_name}"
-        deadline = self._clock.monotonic() + _GOING_FOR
-        while True:
-            existing = [i for i in run.aws.ec2.instances_with_key(list(names)) if not i.is_going]
-            members = run.aws.autoscaling.members([i.ec2_instance_id for i in existing])
-            going = [id_ for id_, member in members.items() if member.is_going]
-            if not going or self._clock.monotonic() >= deadline:
-                used.update((i.key_name, i.ec2_instance_id) for i in existing)
-                return used
-            run.pause()
-
-
-def _instance_status(member: Member, journal: Journal) -> InstanceStatus:
-    registered = member.container_instance
-    phase: InstancePhase
-    if member.is_going:
-        phase = "terminating"
-    elif member.key_name == journal.key_name:
-        phase = "ready" if member.counts else "booting" if member.in_service else "launching"
-    else:
-        phase = "draining" if registered and registered.status == "DRAINING" else "waiting"
-    record = journal.instances.get(member.ec2_instance_id)
-    return InstanceStatus(
-        member.ec2_instance_id,
-        member.group_instance.auto_scaling_group_name,
-        member.key_name,
-        phase,
-        record.since if record and record.phase == phase else "",
-    )
-
-
-def _group_status(state: GroupState, record: GroupRecord, key_name: str) -> GroupStatus:
-    fresh = state.fresh(key_name)
-    registered = [m.container_instance for m in state.stale(key_name) if m.container_instance]
-    return GroupStatus(
-        auto_scaling_group_name=state.name,
-        desired_capacity=state.desired_capacity,
-        original_desired_capacity=record.desired_capacity,
-        surge=record.surge,
-        old=len(state.stale(key_name)),
-        draining=sum(r.status == "DRAINING" for r in registered),
-        new=len(fresh),
-        ready=sum(m.counts for m in fresh),
-    )

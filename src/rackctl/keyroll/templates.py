@@ -14,22 +14,22 @@ from rackctl.errors import RackctlError
 from rackctl.keyroll.journal import TemplateRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from rackctl.keyroll.journal import GroupRecord, Journal
+    from rackctl.keyroll.journal import GroupRecord
+    from rackctl.keyroll.run import Run
     from rackctl.model import AutoScalingGroup, LaunchTemplateRef, LaunchTemplateVersion
-    from rackctl.rack import Rack
 
 _MADE = re.compile(r"keyroll: version (?P<source>\d+) with key .*")
 
 
 class Templates:
-    """Changes the launch templates of the groups in a journal; ``save`` writes the journal down."""
+    """Changes the launch templates of the groups in a roll's journal."""
 
-    def __init__(self, rack: Rack, journal: Journal, save: Callable[[], None]) -> None:
-        self._aws = rack.aws
-        self._journal = journal
-        self._save = save
+    def __init__(self, run: Run) -> None:
+        self._aws = run.aws
+        self._journal = run.journal
+        self._save = run.save
 
     def record(self, group: AutoScalingGroup) -> list[TemplateRecord]:
         """Say how a group names its templates and what that is, before it is changed."""

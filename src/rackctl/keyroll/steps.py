@@ -1,0 +1,218 @@
+"""The steps of a roll, forwards and backwards; each looks first and does what is still to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rackctl import keys as ssh_keys
+from rackctl.aws.errors import AwsError
+from rackctl.errors import RackctlError
+from rackctl.keyroll.templates import Templates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rackctl.keyroll.journal import GroupRecord
+    from rackctl.keyroll.replace import Replacer
+    from rackctl.keyroll.run import Event, Run
+    from rackctl.keys import KeyStore
+    from rackctl.model import KeyPair
+
+# Auto Scaling would end instances, undrained, to balance zones that a roll puts out of balance for a while.
+_SUSPENDED = "AZRebalance"
+# How long to wait at the end for what was terminated to be gone, so that its key can be retired, in seconds.
+_GOING_FOR = 120.0
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+_NO_TEMPLATE = {
+    "InvalidLaunchTemplateId.NotFound",
+    "InvalidLaunchTemplateId.VersionNotFound",
+    "InvalidLaunchTemplateName.NotFoundException",
+}
+
+
+class Steps:
+    """What a roll does while its journal is held. ``replacer`` works on one group at a time."""
+
+    def __init__(self, run: Run, keys: KeyStore, replacer: Replacer) -> None:
+        self._run = run
+        self._aws = run.aws
+        self._journal = run.journal
+        self._keys = keys
+        self._replacer = replacer
+
+    def forwards(self) -> Iterator[Event]:
+        """Give every instance the new key, from wherever the roll stands. Raises RackctlError, StopNow."""
+        # One with another key may have come back into service meanwhile, as from standby, into a group that was done.
+        while self._journal.phase != "finishing" or any(
+            s.stale(self._run.key_name) for s in self._run.look_at_all().values()
+        ):
+            yield from self._prepare()
+            for record in self._existing_groups():
+                yield from self._replacer.replace_all(record)
+                yield from self._replacer.give_surge_back(record)
+            self._journal.phase = "finishing"
+        yield from self._finish()
+
+    def _prepare(self) -> Iterator[Event]:
+        self._run.checkpoint()
+        yield from self._make_key()
+        self._run.checkpoint()
+        for change in Templates(self._run).give_new_key():
+            yield self._run.event("template", change)
+        yield from self._hold_processes()
+        self._journal.phase = "replacing"
+        self._run.save()
+
+    def _make_key(self) -> Iterator[Event]:
+        """Make, store and import the key, as far as that is still to do."""
+        name, options = self._run.key_name, self._journal.options
+        public_key = self._keys.public_key(name)
+        there = self._aws.ec2.key_pair(name)
+        if public_key is None and there and self._journal.phase != "preparing":
+            # Another key by its name would look like the one that instances were launched with, and open none of them.
+            raise RackctlError(
+                f"key {name} has been deleted from the store, and with it the way to the instances that have it",
+                hint="abort this roll and begin another, which replaces them too",
+            )
+        if public_key is None and not there:
+            key = ssh_keys.generate(
+                name, created=self._run.clock.now(), key_type=options.key_type, reason=options.reason
+            )
+            self._keys.store(key)
+            public_key = key.public_key
+            yield self._run.event("key", f"key {name} is stored, sealed by KMS")
+        if there is None:
+            assert public_key is not None
+            tags = {"rackctl:rack": self._run.rack.name, "Rack": self._run.rack.name}
+            if options.reason:
+                tags["rackctl:reason"] = options.reason[:256]
+            self._aws.ec2.import_key_pair(name, public_key, tags)
+            yield self._run.event("key", f"key pair {name} is imported into EC2")
+        elif there.public_key != public_key:
+            raise RackctlError(f"EC2 has another key pair by the name of {name}; nothing was overwritten")
+
+    def _hold_processes(self) -> Iterator[Event]:
+        for group in self._aws.autoscaling.groups(list(self._journal.groups)):
+            name = group.auto_scaling_group_name
+            record = self._journal.groups[name]
+            self._resume_launch(record)
+            if _SUSPENDED in group.suspended_processes:
+                continue
+            if _SUSPENDED not in record.suspended:
+                record.suspended.append(_SUSPENDED)
+                self._run.save()
+            self._aws.autoscaling.suspend_processes(name, [_SUSPENDED])
+            yield self._run.event("processes", f"group {name}: {_SUSPENDED} suspended", group=name)
+
+    def _resume_launch(self, record: GroupRecord) -> None:
+        """Resume Launch if a roll died in the moment it had it suspended."""
+        if "Launch" in record.suspended:
+            self._aws.autoscaling.resume_processes(record.auto_scaling_group_name, ["Launch"])
+            record.suspended.remove("Launch")
+            self._run.save()
+
+    def _existing_groups(self) -> list[GroupRecord]:
+        """Give the groups of the roll that nobody has deleted meanwhile."""
+        existing = {g.auto_scaling_group_name for g in self._aws.autoscaling.groups(list(self._journal.groups))}
+        return [record for name, record in self._journal.groups.items() if name in existing]
+
+    def _release_processes(self) -> Iterator[Event]:
+        for record in self._existing_groups():
+            name = record.auto_scaling_group_name
+            if record.suspended:
+                self._aws.autoscaling.resume_processes(name, record.suspended)
+                yield self._run.event("processes", f"group {name}: {', '.join(record.suspended)} resumed", group=name)
+            record.suspended = []
+        self._run.save()
+
+    def _finish(self) -> Iterator[Event]:
+        self._run.save()
+        for record in self._existing_groups():
+            self._resume_launch(record)
+            yield from self._replacer.give_surge_back(record)
+        yield from self._release_processes()
+        yield from self._retire(self._old_keys())
+        self._run.store.delete(self._journal)
+        yield self._run.event("finished", f"every instance has the key {self._run.key_name}")
+
+    def backwards(self) -> Iterator[Event]:
+        """Give the rack back; if every instance has the new key already, finish. Raises RackctlError, StopNow."""
+        if self._journal.phase in {"replacing", "finishing"} and not any(
+            state.stale(self._run.key_name) for state in self._run.look_at_all().values()
+        ):
+            yield self._run.event("problem", "every instance has been replaced already: finishing is all that is left")
+            self._journal.phase = "finishing"
+            yield from self._finish()
+            return
+        self._journal.phase = "aborting"
+        self._run.save()
+        for id_ in self._replacer.reactivate():
+            yield self._run.event("restored", f"{id_}: ACTIVE again", ec2_instance_id=id_)
+        for change in Templates(self._run).give_back():
+            yield self._run.event("restored", change)
+        for record in self._existing_groups():
+            self._resume_launch(record)
+            yield from self._replacer.give_surge_back(record)
+        yield from self._release_processes()
+        yield from self._retire([*self._old_keys(), self._run.key_name])
+        self._run.store.delete(self._journal)
+        yield self._run.event("restored", "the rack is as it was, but for the instances that have been replaced")
+
+    def _old_keys(self) -> list[str]:
+        """Name the rack's keys that are rackctl's own and older than this roll, unless they are to be kept."""
+        if self._journal.options.keep_old_keys:
+            return []
+        ours = {pair.key_name for pair in self._aws.ec2.key_pairs_tagged({"rackctl:rack": self._run.rack.name})}
+        return sorted({*self._keys.names(), *ours} - {self._run.key_name})
+
+    def _retire(self, names: Sequence[str]) -> Iterator[Event]:
+        """Delete those of these keys that no instance and no group's launch template names."""
+        used = self._used(names)
+        for name in names:
+            if name in used:
+                yield self._run.event("retired", f"key {name} is kept: {used[name]} has it")
+                continue
+            self._run.checkpoint()
+            pair, stored = self._aws.ec2.key_pair(name), self._keys.public_key(name)
+            if pair is None and name not in {self._run.key_name, *self._journal.retiring}:
+                # A rack of the same name in another region may share the bucket, and have this key's pair.
+                yield self._run.event(
+                    "retired", f"stored key {name} is kept: EC2 has no key pair by that name in this region"
+                )
+                continue
+            if name not in self._journal.retiring:
+                self._journal.retiring.append(name)
+                self._run.save()
+            if pair is None or self._is_ours(pair, stored):
+                self._aws.ec2.delete_key_pair(name)
+            else:
+                yield self._run.event("retired", f"EC2's key pair {name} is kept: it is none of rackctl's making")
+            self._keys.delete(name)
+            yield self._run.event("retired", f"key {name} is deleted: nothing has it any more")
+
+    def _is_ours(self, pair: KeyPair, stored: str | None) -> bool:
+        """Whether EC2's key pair is the stored key or, where none is stored, was tagged as one of this rack's."""
+        return pair.public_key == stored if stored else pair.tags.get("rackctl:rack") == self._run.rack.name
+
+    def _used(self, names: Sequence[str]) -> dict[str, str]:
+        """Map those of these keys that something still names to what does."""
+        used: dict[str, str] = {}
+        for group in self._aws.autoscaling.all_groups():
+            for ref in group.launch_templates:
+                try:
+                    key = self._aws.ec2.launch_template_version(ref).key_name
+                except AwsError as error:
+                    if error.code not in _NO_TEMPLATE:
+                        raise
+                    continue  # a group, of whomever, that names what does not exist names no key
+                if key in names:
+                    used[key] = f"group {group.auto_scaling_group_name}"
+        deadline = self._run.clock.monotonic() + _GOING_FOR
+        while True:
+            existing = [i for i in self._aws.ec2.instances_with_key(list(names)) if not i.is_going]
+            members = self._aws.autoscaling.members([i.ec2_instance_id for i in existing])
+            going = [id_ for id_, member in members.items() if member.is_going]
+            if not going or self._run.clock.monotonic() >= deadline:
+                used.update((i.key_name, i.ec2_instance_id) for i in existing)
+                return used
+            self._run.pause()
