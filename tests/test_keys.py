@@ -159,7 +159,7 @@ def test_without_a_key_the_message_is_the_one_convox_had_and_says_why(name: str,
     ],
 )
 def test_an_object_that_is_no_key_of_ours_is_named(body: bytes, says: str) -> None:
-    aws = FakeAws(objects={OBJECT: StoredObject(body, '"1"')})
+    aws = FakeAws(objects={OBJECT: StoredObject(body, '"1"', WHEN)})
 
     with pytest.raises(RackctlError, match="s3://b/rackctl/prod/keys/") as caught:
         store(aws).fetch(NAME)
@@ -175,7 +175,7 @@ def test_a_key_pair_whose_name_would_leave_the_prefix_is_refused(name: str) -> N
 
 def test_names_are_listed_oldest_first_and_only_keys_are(key: SshKey) -> None:
     aws = FakeAws()
-    aws.objects["b", "rackctl/prod/roll.json"] = StoredObject(b"", "")
+    aws.objects["b", "rackctl/prod/roll.json"] = StoredObject(b"", "", WHEN)
     for age in (3, 1, 2):
         store(aws).store(replace(key, key_name=key_name("prod", WHEN - timedelta(days=age))))
 

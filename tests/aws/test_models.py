@@ -88,7 +88,9 @@ class Answering:
         if operation not in self._names:
             pytest.fail(f"{operation} is not in the slice: {REMEDY}")
         shape = self._model.operation_model(self._names[operation]).output_shape
-        return filled(shape, operation) if shape else {}
+        # What botocore adds to every answer is in no model.
+        metadata = {"HTTPHeaders": {"date": "Fri, 02 Jan 2026 03:04:05 GMT"}}
+        return {**(filled(shape, operation) if shape else {}), "ResponseMetadata": metadata}
 
     def pages(self, operation: str, /, *, resource: str = "", **parameters: Any) -> Any:
         yield self(operation, **parameters)

@@ -6,6 +6,7 @@ It is held to the real thing by tests/local/test_contract.py, which runs the sam
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import AwsError
@@ -139,7 +140,7 @@ class FakeAws:
     def create(self, bucket: str, key: str, body: bytes) -> str | None:
         if (bucket, key) in self.objects:
             return None
-        self.objects[bucket, key] = StoredObject(body, '"1"')
+        self.objects[bucket, key] = StoredObject(body, '"1"', datetime(2026, 1, 2, tzinfo=UTC))
         return '"1"'
 
     def delete(self, bucket: str, key: str, *, etag: str = "") -> bool:

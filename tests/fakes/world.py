@@ -351,6 +351,10 @@ class WorldAws(FakeAws):
 
     # S3
 
+    def get(self, bucket: str, key: str) -> StoredObject | None:
+        stored = self.objects.get((bucket, key))
+        return stored and replace(stored, age=self.world.now - stored.last_modified.timestamp())
+
     @mutating
     def create(self, bucket: str, key: str, body: bytes) -> str | None:
         return None if (bucket, key) in self.objects else self._put(bucket, key, body)
@@ -362,7 +366,8 @@ class WorldAws(FakeAws):
 
     def _put(self, bucket: str, key: str, body: bytes) -> str:
         self._etags += 1
-        self.objects[bucket, key] = StoredObject(body, f'"{self._etags}"')
+        written = datetime.fromtimestamp(self.world.now, UTC)
+        self.objects[bucket, key] = StoredObject(body, f'"{self._etags}"', written)
         return f'"{self._etags}"'
 
     @mutating

@@ -13,6 +13,7 @@ from rackctl.errors import RackctlError, RollIncomplete
 from rackctl.keyroll.journal import (
     HEARTBEAT,
     STALE_AFTER,
+    Found,
     GroupRecord,
     InstanceRecord,
     Journal,
@@ -23,7 +24,7 @@ from rackctl.keyroll.journal import (
     RollOptions,
     TemplateRecord,
 )
-from tests.fakes.world import Scene
+from tests.fakes.world import START, Scene, WorldClock
 from tests.keyroll.test_chaos import JOURNAL
 
 ME, OTHER = Owner("me@here", 1, "token-1"), Owner("other@there", 2, "token-2")
@@ -60,19 +61,25 @@ def store(scene: Scene) -> JournalStore:
     return JournalStore(scene.rack, scene.clock)
 
 
+def found(scene: Scene) -> Found:
+    read = store(scene).read()
+    assert read
+    return read
+
+
 def test_a_journal_is_read_back_as_it_was_written(scene: Scene) -> None:
     written = journal()
 
     assert store(scene).create(written, ME)
 
-    assert store(scene).read() == written
+    assert found(scene).journal == written
     assert written.owner == ME
 
 
 def test_only_one_of_two_creates_it(scene: Scene) -> None:
     assert store(scene).create(journal(), ME)
     assert not store(scene).create(journal(), OTHER)
-    assert store(scene).read().owner == ME  # type: ignore[union-attr]
+    assert found(scene).journal.owner == ME
 
 
 def test_what_has_not_changed_is_not_written_again_until_the_heartbeat(scene: Scene) -> None:
@@ -140,16 +147,28 @@ def test_a_write_whose_answer_was_lost_is_known_by_what_stands_there(scene: Scen
         mine.delete(held)
         assert JOURNAL not in scene.aws.objects
         return
-    assert mine.read() == held
+    assert found(scene).journal == held
 
 
 def test_it_counts_as_dead_after_a_time_of_silence(scene: Scene) -> None:
     held = journal()
     store(scene).create(held, ME)
 
-    assert held.is_live(scene.clock.now())
+    assert found(scene).is_live
     scene.clock.sleep(STALE_AFTER)
-    assert not held.is_live(scene.clock.now())
+    assert found(scene).silent_for == STALE_AFTER
+    assert not found(scene).is_live
+
+
+def test_a_reader_whose_clock_is_wrong_is_not_misled(scene: Scene) -> None:
+    store(scene).create(journal(), ME)
+    ahead = WorldClock(scene.world, at=scene.clock.at + 86_400)
+
+    read = JournalStore(scene.rack, ahead).read()
+
+    assert read
+    assert read.is_live
+    assert read.heartbeat == scene.clock.now()
 
 
 def test_one_that_was_let_go_is_not_live(scene: Scene) -> None:
@@ -158,8 +177,8 @@ def test_one_that_was_let_go_is_not_live(scene: Scene) -> None:
 
     mine.release(held)
 
-    assert not held.is_live(scene.clock.now())
-    assert store(scene).read().owner is None  # type: ignore[union-attr]
+    assert not found(scene).is_live
+    assert found(scene).journal.owner is None
 
 
 @pytest.mark.parametrize(
@@ -172,7 +191,7 @@ def test_one_that_was_let_go_is_not_live(scene: Scene) -> None:
     ],
 )
 def test_what_is_no_journal_is_said_with_its_place(scene: Scene, body: bytes, says: str) -> None:
-    scene.aws.objects[JOURNAL] = StoredObject(body, '"9"')
+    scene.aws.objects[JOURNAL] = StoredObject(body, '"9"', START)
 
     with pytest.raises(RackctlError, match=says) as caught:
         store(scene).read()
@@ -183,8 +202,8 @@ def test_what_is_no_journal_is_said_with_its_place(scene: Scene, body: bytes, sa
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        ({"heartbeat": "yesterday"}, "yesterday"),
-        ({"heartbeat": "2026-01-02T03:04:05"}, "no time zone"),
+        ({"started": "yesterday"}, "yesterday"),
+        ({"started": "2026-01-02T03:04:05"}, "no time zone"),
         ({"started": 5}, "must be str"),
         ({"phase": "resting"}, "no phase of a roll"),
         ({"key_name": ""}, "names no key"),
@@ -200,7 +219,7 @@ def test_a_journal_that_a_hand_has_damaged_is_no_journal(scene: Scene, edit: dic
     document = json.loads(scene.aws.objects[JOURNAL].body)
     for name, value in edit.items():
         document[name] = {**document[name], **value} if name == "options" else value
-    scene.aws.objects[JOURNAL] = StoredObject(json.dumps(document).encode(), '"9"')
+    scene.aws.objects[JOURNAL] = StoredObject(json.dumps(document).encode(), '"9"', START)
 
     with pytest.raises(RackctlError, match=f"not the journal of a keyroll.*{says}"):
         store(scene).read()

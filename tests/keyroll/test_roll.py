@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -420,15 +423,29 @@ def test_a_holder_that_its_machine_knows_to_be_dead_need_not_be_waited_for() -> 
     scene = Scene(2)
     run_until_killed(scene, lambda: start(scene), 8, "after")
     store = JournalStore(scene.rack, scene.clock)
-    journal = store.read()
-    assert journal
-    assert journal.owner
-    dead = replace(journal.owner, pid=2**22 + 1)  # beyond any pid_max
+    found = store.read()
+    assert found
+    assert found.journal.owner
+    dead = replace(found.journal.owner, pid=2**22 + 1)  # beyond any pid_max
 
     if dead.machine:
         assert dead.is_dead
     assert not replace(dead, machine="another").is_dead
     assert not Owner.this_process().is_dead
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells")
+def test_a_holder_whose_number_another_process_has_got_or_that_nobody_has_buried_is_dead_too() -> None:
+    me = Owner.this_process()
+    assert replace(me, began=f"{int(me.began) - 1}").is_dead
+    with subprocess.Popen(["true"]) as zombie:
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        assert replace(me, pid=zombie.pid).is_dead
+
+
+def test_a_holder_of_which_the_system_does_not_tell_is_not_taken_for_dead() -> None:
+    unknown = replace(Owner.this_process(), machine="")
+    assert not unknown.is_dead
 
 
 def test_a_roll_that_has_lost_its_journal_does_nothing_more() -> None:
@@ -467,9 +484,9 @@ def test_a_heartbeat_shows_that_a_waiting_roll_lives() -> None:
 
     def watch() -> None:
         if JOURNAL in scene.aws.objects:
-            journal = JournalStore(scene.rack, scene.clock).read()
-            assert journal
-            silent.append(journal.silent_for(scene.clock.now()).total_seconds())
+            found = JournalStore(scene.rack, scene.clock).read()
+            assert found
+            silent.append(found.silent_for)
 
     scene.clock.watching.append(watch)
     scene.world.set_condition("slow-boot", "5")

@@ -96,7 +96,7 @@ def _kill_and_end(rolls: Rolls, point: Point, way: str) -> bool:
     if status is None:
         assert rolls.journal_is_gone()
     else:
-        assert not status.live
+        assert not status.found.is_live
         some_old = status.old > 0 or status.journal.phase == "preparing"
         for event in getattr(rolls.roll, way)():
             print(f"  {event.message}")

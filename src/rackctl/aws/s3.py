@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from rackctl.aws.errors import AwsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from rackctl.aws.session import Client
 
@@ -19,8 +21,12 @@ _CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
+    """An object as it was read. ``age`` is the seconds since it was written: both ends are of S3's own clock."""
+
     body: bytes
     etag: str
+    last_modified: datetime
+    age: float = 0.0
 
 
 class S3:
@@ -35,8 +41,9 @@ class S3:
             if error.code in {"NoSuchKey", "404"}:
                 return None
             raise
+        written: datetime = answer["LastModified"]
         with answer["Body"] as body:
-            return StoredObject(body.read(), answer["ETag"])
+            return StoredObject(body.read(), answer["ETag"], written, _age(written, answer))
 
     def create(self, bucket: str, key: str, body: bytes) -> str | None:
         """Write an object that must not exist yet, and give its ETag; None when it does exist."""
@@ -84,6 +91,12 @@ class S3:
                 return None
             raise
         return str(answer["ETag"])
+
+
+def _age(written: datetime, answer: dict[str, Any]) -> float:
+    """Compare two times of one answer. A Date is in every one (RFC 9110, 6.6.1); without it, it is as good as new."""
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return max((parsedate_to_datetime(date) - written).total_seconds(), 0.0) if date else 0.0
 
 
 def _url(bucket: str, key: str) -> str:

@@ -140,7 +140,7 @@ def status_fields(status: Status | None) -> dict[str, Any]:
         "reason": journal.options.reason,
         "started": journal.started,
         "owner": str(journal.owner) if journal.owner else None,
-        "heartbeat": journal.heartbeat,
+        "heartbeat": _rfc3339(status.found.heartbeat),
         "problem": journal.problem,
         "total": journal.total,
         "left": status.old,
@@ -162,7 +162,7 @@ def status_fields(status: Status | None) -> dict[str, Any]:
 
 
 def _state(status: Status) -> str:
-    if status.live:
+    if status.found.is_live:
         return "running"
     return "stopped" if status.journal.owner is None else "dead"
 
@@ -172,7 +172,7 @@ def status_text(status: Status | None, rack: str) -> str:
         return f'No keyroll is under way on rack "{rack}".'
     journal = status.journal
     doing = "being aborted" if journal.phase == "aborting" else journal.phase
-    heard = f"last heard of {roughly(max(status.silent_for, 1))} ago"
+    heard = f"last heard of {roughly(max(status.found.silent_for, 1))} ago"
     who = {
         "running": f"{journal.owner} is at work on it, {heard}",
         "stopped": f"it has stopped, {heard}" + (f": {journal.problem}" if journal.problem else ""),
@@ -192,7 +192,7 @@ def status_text(status: Status | None, rack: str) -> str:
             f"  old key     {group.old}" + (f", {group.draining} of them draining" if group.draining else ""),
             f"  new key     {group.new}, {group.ready} of them ready",
         ]
-    if not status.live:
+    if not status.found.is_live:
         ways = ("abort",) if journal.phase == "aborting" else ("resume", "abort")
         lines.append("Go on with " + " or ".join(f"`rackctl instances keyroll {way} --rack {rack}`" for way in ways))
     return "\n".join(lines)

@@ -3,7 +3,8 @@
 One S3 object, ``<prefix>/roll.json``, written by conditional writes alone: `If-None-Match` creates it, so that one
 of two rolls begins; `If-Match` changes it, so that a holder who has lost it finds out before its next step.
 It says what AWS cannot be asked: what was there before, and what is the roll's own doing. Which instances are
-still to replace is read from the instances.
+still to replace is read from the instances. When it was last written is the holder's heartbeat, as S3 tells it: two
+machines' clocks are never compared.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import secrets
 import socket
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -55,12 +56,17 @@ class RollOptions:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process that holds the journal. ``machine`` tells apart what shares process numbers; empty where unknown."""
+    """A process that holds the journal.
+
+    ``machine`` tells apart what shares process numbers, and ``began`` what has had the same one in turn; empty where
+    the system does not say.
+    """
 
     who: str
     pid: int
     token: str
     machine: str = ""
+    began: str = ""
 
     @classmethod
     def this_process(cls) -> Owner:
@@ -68,7 +74,8 @@ class Owner:
             user = getpass.getuser()
         except (KeyError, OSError):  # a user without a name, as in many containers
             user = str(os.getuid())
-        return cls(f"{user}@{socket.gethostname()}", os.getpid(), secrets.token_hex(8), _machine())
+        pid = os.getpid()
+        return cls(f"{user}@{socket.gethostname()}", pid, secrets.token_hex(8), _machine(), _began(pid) or "")
 
     @property
     def is_dead(self) -> bool:
@@ -80,8 +87,8 @@ class Owner:
         except ProcessLookupError:
             return True
         except PermissionError:
-            return False
-        return False
+            pass  # somebody else's
+        return _began(self.pid) not in {None, self.began}
 
     def __str__(self) -> str:
         return f"{self.who} (process {self.pid})"
@@ -94,6 +101,20 @@ def _machine() -> str:
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
+
+
+def _began(pid: int) -> str | None:
+    """Give when a process began, in ticks since the boot; empty for a dead one that waits for its parent.
+
+    None where the system does not say, as of other users' processes under some of its settings (proc(5), hidepid).
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # proc_pid_stat(5): the name, in brackets, may hold anything; then the state, and as the 22nd field the start time.
+    state, *fields = stat.rpartition(")")[2].split()
+    return "" if state in {"Z", "X"} else fields[18]
 
 
 @dataclass(slots=True)
@@ -163,7 +184,6 @@ class Journal:
     options: RollOptions
     phase: Phase = "preparing"
     owner: Owner | None = None
-    heartbeat: str = ""
     revision: int = 0
     total: int = 0
     anything_drained: bool = False
@@ -171,15 +191,6 @@ class Journal:
     retiring: list[str] = field(default_factory=list)
     groups: dict[str, GroupRecord] = field(default_factory=dict)
     instances: dict[str, InstanceRecord] = field(default_factory=dict)
-
-    def silent_for(self, now: datetime) -> timedelta:
-        return now - datetime.fromisoformat(self.heartbeat)
-
-    def is_live(self, now: datetime) -> bool:
-        """Whether somebody holds it who may well be at work."""
-        if self.owner is None or self.owner.is_dead:
-            return False
-        return self.silent_for(now).total_seconds() < STALE_AFTER
 
     def dumps(self) -> bytes:
         return json.dumps({"version": _FORMAT_VERSION, **asdict(self)}, indent=2).encode()
@@ -209,9 +220,8 @@ class Journal:
 
 def _check(journal: Journal) -> None:
     """Raise ValueError or TypeError for what a hand has put into a journal that no roll writes there."""
-    for moment in (journal.started, journal.heartbeat):
-        if datetime.fromisoformat(moment).tzinfo is None:
-            raise ValueError(f"{moment} says no time zone")
+    if datetime.fromisoformat(journal.started).tzinfo is None:
+        raise ValueError(f"{journal.started} says no time zone")
     if journal.phase not in get_args(Phase):
         raise ValueError(f'"{journal.phase}" is no phase of a roll')
     if not journal.key_name:
@@ -235,6 +245,22 @@ def _group(record: Mapping[str, Any]) -> GroupRecord:
             "pending": PendingChange(**pending) if pending else None,
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A journal as it was read, held by whomever; ``heartbeat`` is when it was written, ``silent_for`` seconds ago."""
+
+    journal: Journal
+    etag: str
+    heartbeat: datetime
+    silent_for: float
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody holds it who may well be at work."""
+        owner = self.journal.owner
+        return owner is not None and not owner.is_dead and self.silent_for < STALE_AFTER
 
 
 class JournalLost(RollIncomplete):
@@ -261,17 +287,13 @@ class JournalStore:
     def url(self) -> str:
         return f"s3://{self._bucket}/{self._key}"
 
-    def read(self) -> Journal | None:
-        """Read the journal, held by whomever; None when no roll is under way."""
-        found = self._read()
-        return found[0] if found else None
-
-    def _read(self) -> tuple[Journal, str] | None:
+    def read(self) -> Found | None:
+        """Read the journal; None when no roll is under way."""
         stored = self._s3.get(self._bucket, self._key)
         if stored is None:
             return None
         try:
-            return Journal.loads(stored.body), stored.etag
+            return Found(Journal.loads(stored.body), stored.etag, stored.last_modified, stored.age)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RackctlError(
                 f"{self.url} is not the journal of a keyroll that this rackctl can read ({error})",
@@ -282,12 +304,9 @@ class JournalStore:
         """Begin a journal and hold it; tell whether nobody else had begun one."""
         return self._write(journal, owner, etag=None)
 
-    def take(self, journal: Journal, owner: Owner) -> bool:
+    def take(self, found: Found, owner: Owner) -> bool:
         """Hold a journal that was read before; tell whether it was still as it was read."""
-        found = self._read()
-        if found is None or found[0] != journal:
-            return False
-        return self._write(journal, owner, etag=found[1])
+        return self._write(found.journal, owner, etag=found.etag)
 
     def save(self, journal: Journal) -> None:
         """Write the journal down, if it has changed. Raises JournalLost when it is no longer this process's."""
@@ -313,12 +332,11 @@ class JournalStore:
 
     def delete(self, journal: Journal) -> None:
         """Remove the journal: the roll is over. Raises JournalLost."""
-        if not self._s3.delete(self._bucket, self._key, etag=self._etag) and self._read() is not None:
+        if not self._s3.delete(self._bucket, self._key, etag=self._etag) and self.read() is not None:
             raise self._lost(journal)
 
     def _write(self, journal: Journal, owner: Owner | None, *, etag: str | None) -> bool:
         journal.owner = owner
-        journal.heartbeat = timestamp(self._clock.now())
         journal.revision += 1
         body = journal.dumps()
         written = (
@@ -337,13 +355,14 @@ class JournalStore:
         return True
 
     def _lost(self, held: Journal) -> JournalLost:
-        journal = self.read()
-        if journal is None:
+        found = self.read()
+        if found is None:
             return JournalLost(
                 f"{self.url} was removed by somebody while this roll went on; it did nothing more",
                 hint=_left_behind(held),
             )
-        holder = f"{journal.owner} holds it now" if journal.owner else "somebody has unlocked it"
+        owner = found.journal.owner
+        holder = f"{owner} holds it now" if owner else "somebody has unlocked it"
         return JournalLost(
             f"the roll was taken from this process ({holder}); it did nothing more",
             hint="`rackctl instances keyroll status` shows where it stands",
@@ -368,8 +387,7 @@ def _left_behind(journal: Journal) -> str:
 
 def _substance(journal: Journal) -> bytes:
     """Give all of a journal but what changes with each write."""
-    document = asdict(journal)
-    return json.dumps({k: v for k, v in document.items() if k not in {"heartbeat", "revision"}}).encode()
+    return json.dumps({**asdict(journal), "revision": 0}).encode()
 
 
 def timestamp(moment: datetime) -> str:

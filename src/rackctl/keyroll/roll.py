@@ -16,6 +16,7 @@ from rackctl import keys as ssh_keys
 from rackctl.errors import NotFound, RackctlError, RollIncomplete
 from rackctl.keyroll.journal import (
     STALE_AFTER,
+    Found,
     GroupRecord,
     Journal,
     JournalLost,
@@ -27,7 +28,7 @@ from rackctl.keyroll.journal import (
 from rackctl.keyroll.plan import PlanRefused, Refusal, make_plan
 from rackctl.keyroll.replace import KeyNotProven, Replacer
 from rackctl.keyroll.run import RollStopped, Run, StopNow, StopRequest
-from rackctl.keyroll.status import Status, group_statuses, instance_statuses
+from rackctl.keyroll.status import Status, status_of
 from rackctl.keyroll.steps import Steps
 from rackctl.keyroll.templates import Templates
 
@@ -75,26 +76,19 @@ class Keyroll:
         """Say what `start` would do. Changes nothing."""
         plan = make_plan(self._rack, self._cluster, options)
         if self._rack["bucket"]:
-            journal = self._store().read()
-            if journal is not None:
-                plan = replace(plan, refusals=(self._refusal(journal), *plan.refusals))
+            found = self._store().read()
+            if found is not None:
+                plan = replace(plan, refusals=(self._refusal(found), *plan.refusals))
         return plan
 
     def status(self) -> Status | None:
         """Say where the roll stands; None when there is none."""
         store = self._store()
-        journal = store.read()
-        if journal is None:
+        found = store.read()
+        if found is None:
             return None
-        states = Run(self._rack, self._clock, store, journal, self._stop).look_at_all()
-        now = self._clock.now()
-        return Status(
-            journal=journal,
-            live=journal.is_live(now),
-            silent_for=journal.silent_for(now).total_seconds(),
-            groups=group_statuses(states, journal),
-            instances=instance_statuses(states, journal),
-        )
+        states = Run(self._rack, self._clock, store, found.journal, self._stop).look_at_all()
+        return status_of(found, states)
 
     # What changes things
 
@@ -139,21 +133,21 @@ class Keyroll:
 
     def resume(self, **changed: Any) -> Iterator[Event]:
         """Go on with a roll that has stopped or died; ``changed`` are options to change. Raises as `start` does."""
-        store, journal = self._dead()
-        if journal.phase == "aborting":
+        store, found = self._dead()
+        if found.journal.phase == "aborting":
             raise RackctlError(
                 "this roll is being aborted: it cannot go forwards again",
                 hint=f"finish that with {self._command('abort')}",
             )
-        run = self._taken(store, journal, changed)
-        yield run.event("lock", f"went on with the roll begun at {journal.started}")
+        run = self._taken(store, found, changed)
+        yield run.event("lock", f"went on with the roll begun at {run.journal.started}")
         yield from self._held(run, Steps.forwards)
 
     def abort(self, **changed: Any) -> Iterator[Event]:
         """Give the rack back as it was, but for instances that have been replaced. Raises as `start` does."""
-        store, journal = self._dead()
-        run = self._taken(store, journal, changed)
-        yield run.event("lock", f"took the roll begun at {journal.started}")
+        store, found = self._dead()
+        run = self._taken(store, found, changed)
+        yield run.event("lock", f"took the roll begun at {run.journal.started}")
         yield from self._held(run, Steps.backwards)
 
     def unlock(self, *, force: bool = False) -> Journal:
@@ -163,57 +157,55 @@ class Keyroll:
         unless ``force``, and NotFound when there is no roll.
         """
         store = self._store()
-        journal = self._existing(store)
-        if journal.is_live(self._clock.now()) and not force:
-            raise RackctlError(
-                f"{self._held_by(journal)}: it is at work", hint="take it away all the same with --force"
-            )
-        if not store.take(journal, Owner.this_process()):
+        found = self._existing(store)
+        if found.is_live and not force:
+            raise RackctlError(f"{self._held_by(found)}: it is at work", hint="take it away all the same with --force")
+        if not store.take(found, Owner.this_process()):
             raise RackctlError(f"{store.url} was changed meanwhile: its holder is at work")
-        store.release(journal)
-        return journal
+        store.release(found.journal)
+        return found.journal
 
     # The hold
 
     def _store(self) -> JournalStore:
         return JournalStore(self._rack, self._clock)
 
-    def _existing(self, store: JournalStore) -> Journal:
-        journal = store.read()
-        if journal is None:
+    def _existing(self, store: JournalStore) -> Found:
+        found = store.read()
+        if found is None:
             raise NotFound(f'no keyroll is under way on rack "{self._rack.name}" ({store.url} does not exist)')
-        return journal
+        return found
 
-    def _dead(self) -> tuple[JournalStore, Journal]:
+    def _dead(self) -> tuple[JournalStore, Found]:
         """Give the journal of a roll that nobody is at work on. Raises RackctlError, NotFound."""
         store = self._store()
-        journal = self._existing(store)
-        if journal.is_live(self._clock.now()):
-            left = max(STALE_AFTER - journal.silent_for(self._clock.now()).total_seconds(), 0)
+        found = self._existing(store)
+        if found.is_live:
             raise RackctlError(
-                f"{self._held_by(journal)}",
-                hint=f"it counts as dead when nothing is heard of it for another {left:.0f} s; if you know that it is, "
-                f"{self._command('unlock --force')}",
+                f"{self._held_by(found)}",
+                hint=f"it counts as dead when nothing is heard of it for another {STALE_AFTER - found.silent_for:.0f} "
+                f"s; if you know that it is, {self._command('unlock --force')}",
             )
-        return store, journal
+        return store, found
 
-    def _taken(self, store: JournalStore, journal: Journal, changed: dict[str, Any]) -> Run:
-        if not store.take(journal, Owner.this_process()):
+    def _taken(self, store: JournalStore, found: Found, changed: dict[str, Any]) -> Run:
+        journal = found.journal
+        if not store.take(found, Owner.this_process()):
             raise RackctlError("somebody else has just taken this roll", hint=f"see {self._command('status')}")
         journal.options = replace(journal.options, **changed)
         journal.problem = ""
         return Run(self._rack, self._clock, store, journal, self._stop)
 
-    def _held_by(self, journal: Journal) -> str:
-        silent = journal.silent_for(self._clock.now()).total_seconds()
+    def _held_by(self, found: Found) -> str:
         return (
-            f'{journal.owner} holds the keyroll of rack "{self._rack.name}", begun at {journal.started}, '
-            f"last heard of {silent:.0f} s ago"
+            f'{found.journal.owner} holds the keyroll of rack "{self._rack.name}", begun at {found.journal.started}, '
+            f"last heard of {found.silent_for:.0f} s ago"
         )
 
-    def _refusal(self, journal: Journal) -> Refusal:
-        if journal.is_live(self._clock.now()):
-            return Refusal(self._held_by(journal), f"see how far it is with {self._command('status')}")
+    def _refusal(self, found: Found) -> Refusal:
+        journal = found.journal
+        if found.is_live:
+            return Refusal(self._held_by(found), f"see how far it is with {self._command('status')}")
         way = "abort" if journal.phase == "aborting" else "resume"
         return Refusal(
             f"a keyroll begun at {journal.started} has not been finished",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rackctl.keyroll.groups import GroupState, Member
-    from rackctl.keyroll.journal import GroupRecord, Journal
+    from rackctl.keyroll.journal import Found, GroupRecord, Journal
     from rackctl.keyroll.run import InstancePhase
 
 
@@ -42,25 +42,27 @@ class InstanceStatus:
 class Status:
     """Where a roll stands, as the journal and the instances say."""
 
-    journal: Journal
-    live: bool
-    silent_for: float
+    found: Found
     groups: tuple[GroupStatus, ...]
     instances: tuple[InstanceStatus, ...] = ()
+
+    @property
+    def journal(self) -> Journal:
+        return self.found.journal
 
     @property
     def old(self) -> int:
         return sum(group.old for group in self.groups)
 
 
-def group_statuses(states: Mapping[str, GroupState], journal: Journal) -> tuple[GroupStatus, ...]:
-    """Say how far each group is."""
-    return tuple(_group_status(state, journal.groups[name], journal.key_name) for name, state in states.items())
-
-
-def instance_statuses(states: Mapping[str, GroupState], journal: Journal) -> tuple[InstanceStatus, ...]:
-    """Say how far each member of the groups is."""
-    return tuple(_instance_status(member, journal) for state in states.values() for member in state.members)
+def status_of(found: Found, states: Mapping[str, GroupState]) -> Status:
+    """Say where a roll stands, its groups being as they are."""
+    journal = found.journal
+    return Status(
+        found,
+        tuple(_group_status(state, journal.groups[name], journal.key_name) for name, state in states.items()),
+        tuple(_instance_status(member, journal) for state in states.values() for member in state.members),
+    )
 
 
 def _instance_status(member: Member, journal: Journal) -> InstanceStatus:

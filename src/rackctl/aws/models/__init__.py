@@ -155,7 +155,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         # and this one for a directory bucket.
         "CreateSession": ("Credentials",),
         "DeleteObject": (),
-        "GetObject": ("Body", "ETag"),
+        "GetObject": ("Body", "ETag", "LastModified"),
         "ListObjectsV2": ("NextContinuationToken", "Contents.Key"),
         "PutObject": ("ETag",),
     },
