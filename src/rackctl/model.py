@@ -154,7 +154,7 @@ class AutoScalingGroup:
     """An Auto Scaling group.
 
     ``launch_template`` is the group's own or, with a MixedInstancesPolicy, the policy's; ``overrides`` are the
-    templates that entries of the policy name for themselves.
+    templates that entries of the policy name for themselves. The ARN, unlike the name, is never another group's.
     """
 
     auto_scaling_group_name: str
@@ -170,6 +170,7 @@ class AutoScalingGroup:
     warm_pool_size: int = 0
     availability_zones: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    auto_scaling_group_arn: str = ""
 
     @property
     def launch_templates(self) -> tuple[LaunchTemplateRef, ...]:

@@ -33,6 +33,7 @@ class FakeAws:
     """All services in one object; its attributes are what AWS would know."""
 
     cluster: str = "prod"
+    region: str = "us-east-1"
     instances: dict[str, Instance] = field(default_factory=dict)
     container_instances: dict[str, ContainerInstance] = field(default_factory=dict)
     groups_by_name: dict[str, AutoScalingGroup] = field(default_factory=dict)

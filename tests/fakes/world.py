@@ -267,6 +267,7 @@ class WorldAws(FakeAws):
         return _group(
             {
                 "AutoScalingGroupName": g.name,
+                "AutoScalingGroupARN": g.arn,
                 "MinSize": g.min_size,
                 "MaxSize": g.max_size,
                 "DesiredCapacity": g.desired,
@@ -536,7 +537,8 @@ class Scene:
 
 def add_group(scene: Scene, name: str = "prod-spot", instances: int = 2, **tags: str) -> Any:
     group = replace(
-        scene.group, name=name, members={}, activities=[], suspended={}, desired=instances, max_size=instances + 1,
+        scene.group, name=name, arn=f"{scene.group.arn}-{name}", members={}, activities=[], suspended={},
+        desired=instances, max_size=instances + 1,
         launch_template=dict(scene.group.launch_template or {}),
         tags=[{"Key": k, "Value": v, "PropagateAtLaunch": True} for k, v in {"Rack": RACK, **tags}.items()],
     )  # fmt: skip

@@ -44,6 +44,8 @@ def journal() -> Journal:
         groups={
             "group": GroupRecord(
                 "group",
+                "arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:u:autoScalingGroupName/group",
+                3,
                 3,
                 ["AlarmNotification"],
                 [TemplateRecord("lt-1", "template", "$Default", 4, made=5)],
@@ -207,7 +209,8 @@ def test_what_is_no_journal_is_said_with_its_place(scene: Scene, body: bytes, sa
         ({"started": 5}, "must be str"),
         ({"phase": "resting"}, "no phase of a roll"),
         ({"key_name": ""}, "names no key"),
-        ({"total": "3"}, "total is '3'"),
+        ({"groups": {"group": {"total": "3"}}}, "total is '3'"),
+        ({"groups": {"group": {"auto_scaling_group_arn": "group"}}}, "no ARN"),
         ({"options": {"batch": "2"}}, "batch is '2'"),
         ({"options": {"force": 1}}, "force is 1"),
         ({"groups": []}, "list"),
@@ -218,11 +221,17 @@ def test_a_journal_that_a_hand_has_damaged_is_no_journal(scene: Scene, edit: dic
     store(scene).create(journal(), ME)
     document = json.loads(scene.aws.objects[JOURNAL].body)
     for name, value in edit.items():
-        document[name] = {**document[name], **value} if name == "options" else value
+        document[name] = merged(document[name], value)
     scene.aws.objects[JOURNAL] = StoredObject(json.dumps(document).encode(), '"9"', START)
 
     with pytest.raises(RackctlError, match=f"not the journal of a keyroll.*{says}"):
         store(scene).read()
+
+
+def merged(old: Any, new: Any) -> Any:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return {**old, **{name: merged(old.get(name), value) for name, value in new.items()}}
 
 
 def test_a_holder_whose_journal_was_removed_says_what_it_leaves_behind(scene: Scene) -> None:

@@ -260,22 +260,80 @@ def test_several_groups_are_rolled_one_after_the_other() -> None:
     assert len(scene.logins) == 2
 
 
-@pytest.mark.parametrize("way", ["resume", "abort"])
+@pytest.mark.parametrize("way", ["go on", "resume", "abort"])
 def test_a_group_that_is_deleted_in_the_middle_does_not_keep_the_others(way: str) -> None:
     scene = Scene(2)
     other = add_group(scene)
     groups = scene.world.autoscaling.groups
     scene.when(lambda: scene.group.desired == 3, lambda: groups.pop(scene.group.name))
-    with pytest.raises(RollIncomplete, match="has been deleted"):
-        start(scene)
+    events = scene.roll.start(DEFAULT)
+    if way == "go on":
+        said = list(events)
+    else:
+        next(event for event in events if event.kind == "problem")
+        scene.stop.signal = 2
+        with pytest.raises(RollStopped, match="0 of 2 instances have been replaced, 2 are left"):
+            list(events)
+        scene.stop.signal = 0
+        said = list(getattr(scene.roll, way)())
 
-    list(getattr(scene.roll, way)())
-
+    assert (said[-1].done, said[-1].total) == ((0, 2) if way == "abort" else (2, 2))
     assert (other.desired, other.suspended) == (2, {})
     scene.clock.sleep(60)
     keys = {scene.world.ec2.instances[id_].key_name for id_ in other.members}
     assert (OLD_KEY in keys) == (way == "abort")
     assert JOURNAL not in scene.aws.objects
+
+
+def test_what_a_group_leaves_behind_that_is_deleted_while_it_is_drained_takes_tasks_again() -> None:
+    scene = Scene(2)
+    add_group(scene)
+    events = scene.roll.start(DEFAULT)
+    next(event for event in events if event.phase == "draining")
+    [id_] = scene.draining
+    scene.world.autoscaling.groups.pop(scene.group.name)
+
+    said = texts(list(events))
+
+    assert f"{id_}: its group has been deleted; ACTIVE again, and left alone" in said
+    assert "group prod-instances has been deleted; the roll goes on without it" in said
+    scene.clock.sleep(120)
+    assert scene.draining == []
+    assert OLD_KEY in scene.key_pairs
+    assert JOURNAL not in scene.aws.objects
+
+
+def test_a_group_that_has_been_made_anew_under_its_old_name_is_not_the_rolls() -> None:
+    scene = Scene(2)
+    add_group(scene)
+    events = until(scene, "surge")
+    scene.group.arn += "-anew"
+    scene.group.desired = 2
+
+    said = texts(list(events))
+
+    assert "group prod-instances has been deleted" in said
+    assert scene.group.desired == 2
+    assert OLD_KEY in scene.key_pairs
+
+
+def test_a_roll_of_another_region_is_neither_gone_on_with_nor_overwritten() -> None:
+    scene = Scene(2)
+    run_until_killed(scene, lambda: start(scene), 8, "after")
+    scene.clock.sleep(400)
+    body = scene.aws.objects[JOURNAL].body
+    elsewhere = Scene(2)
+    elsewhere.group.arn = elsewhere.group.arn.replace("us-east-1", "eu-west-1")
+    elsewhere.aws.region = "eu-west-1"
+    elsewhere.aws.objects[JOURNAL] = replace(scene.aws.objects[JOURNAL], age=400)
+
+    for act in (elsewhere.roll.resume, elsewhere.roll.abort, lambda: [elsewhere.roll.status()]):
+        with pytest.raises(RackctlError, match="it is one of region us-east-1 and account 123456789012") as caught:
+            list(act())
+        assert "--region us-east-1" in caught.value.hint
+    assert "of the same name in us-east-1" in refused(elsewhere)
+
+    assert elsewhere.aws.objects[JOURNAL].body == body
 
 
 def test_the_groups_of_other_racks_and_of_builds_are_left_alone() -> None:

@@ -152,6 +152,7 @@ def _group(document: dict[str, Any]) -> AutoScalingGroup:
         warm_pool_size=document.get("WarmPoolSize", 0),
         availability_zones=tuple(document.get("AvailabilityZones", ())),
         tags=tags_of(document),
+        auto_scaling_group_arn=document["AutoScalingGroupARN"],
     )
 
 

@@ -142,7 +142,7 @@ def status_fields(status: Status | None) -> dict[str, Any]:
         "owner": str(journal.owner) if journal.owner else None,
         "heartbeat": _rfc3339(status.found.heartbeat),
         "problem": journal.problem,
-        "total": journal.total,
+        "total": status.total,
         "left": status.old,
         "groups": [
             {"group" if k == "auto_scaling_group_name" else k: v for k, v in asdict(group).items()}
@@ -182,7 +182,7 @@ def status_text(status: Status | None, rack: str) -> str:
         f'Keyroll of rack "{journal.rack}", begun at {journal.started}: {doing}; {who}.',
         f"  key         {journal.key_name}",
         *([f"  reason      {journal.options.reason}"] if journal.options.reason else []),
-        f"  replaced    {max(journal.total - status.old, 0)} of {journal.total}",
+        f"  replaced    {max(status.total - status.old, 0)} of {status.total}",
     ]
     for group in status.groups:
         surge = f", {group.surge} of it surge" if group.surge else ""
@@ -192,6 +192,8 @@ def status_text(status: Status | None, rack: str) -> str:
             f"  old key     {group.old}" + (f", {group.draining} of them draining" if group.draining else ""),
             f"  new key     {group.new}, {group.ready} of them ready",
         ]
+    there = {group.auto_scaling_group_name for group in status.groups}
+    lines += [f"Group {name} has been deleted" for name in journal.groups if name not in there]
     if not status.found.is_live:
         ways = ("abort",) if journal.phase == "aborting" else ("resume", "abort")
         lines.append("Go on with " + " or ".join(f"`rackctl instances keyroll {way} --rack {rack}`" for way in ways))

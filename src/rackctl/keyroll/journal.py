@@ -148,17 +148,21 @@ class PendingChange:
 class GroupRecord:
     """A group as it was, and what of its present state is the roll's doing.
 
-    ``surge`` is the roll's share of the desired capacity, ``suspended`` the processes that it suspended.
+    ``total`` is how many of its instances were to be replaced, ``surge`` the roll's share of the desired capacity,
+    ``suspended`` the processes that it suspended. One that is ``deleted`` has been so by somebody meanwhile.
     """
 
     auto_scaling_group_name: str
+    auto_scaling_group_arn: str
     desired_capacity: int
+    total: int
     suspended_before: list[str] = field(default_factory=list)
     templates: list[TemplateRecord] = field(default_factory=list)
     suspended: list[str] = field(default_factory=list)
     surge: int = 0
     pending: PendingChange | None = None
     proof: str = ""
+    deleted: bool = False
 
 
 @dataclass(slots=True)
@@ -185,12 +189,21 @@ class Journal:
     phase: Phase = "preparing"
     owner: Owner | None = None
     revision: int = 0
-    total: int = 0
     anything_drained: bool = False
     problem: str = ""
     retiring: list[str] = field(default_factory=list)
     groups: dict[str, GroupRecord] = field(default_factory=dict)
     instances: dict[str, InstanceRecord] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many instances were to be replaced, but for those of groups that have been deleted."""
+        return sum(group.total for group in self.groups.values() if not group.deleted)
+
+    @property
+    def region(self) -> str:
+        """The region that it is of, as its groups' ARNs say."""
+        return next((group.auto_scaling_group_arn.split(":")[3] for group in self.groups.values()), "")
 
     def dumps(self) -> bytes:
         return json.dumps({"version": _FORMAT_VERSION, **asdict(self)}, indent=2).encode()
@@ -226,9 +239,12 @@ def _check(journal: Journal) -> None:
         raise ValueError(f'"{journal.phase}" is no phase of a roll')
     if not journal.key_name:
         raise ValueError("it names no key")
+    for group in journal.groups.values():
+        if group.auto_scaling_group_arn.count(":") < 5:
+            raise ValueError(f'"{group.auto_scaling_group_arn}" is no ARN of a group')
     usual = RollOptions()
     for what, value, like in (
-        ("total", journal.total, 0),
+        *(("total", group.total, 0) for group in journal.groups.values()),
         *((f.name, getattr(journal.options, f.name), getattr(usual, f.name)) for f in fields(usual)),
     ):
         # JSON tells no whole float from an integer, and a boolean is an integer to Python.

@@ -332,12 +332,14 @@ class Replacer:
 
     def reactivate(self) -> list[str]:
         """Set what the roll has drained, and has not terminated, to ACTIVE again; give the ids."""
-        ours = [id_ for id_, record in self._run.journal.instances.items() if record.drained_by_roll]
-        if not ours:
+        drained = {i: r.auto_scaling_group_name for i, r in self._run.journal.instances.items() if r.drained_by_roll}
+        if not drained:
             return []
+        states = self._run.look_at_all()
+        ours = [id_ for id_, group in drained.items() if group in states]
         restored = [
             member.container_instance
-            for state in self._run.look_at_all().values()
+            for state in states.values()
             for member in state.members
             if member.ec2_instance_id in ours and not member.is_going
             if member.container_instance and member.container_instance.status == "DRAINING"
@@ -348,6 +350,16 @@ class Replacer:
             self._drains.forget(id_)
             self._drained.discard(id_)
         return [registered.ec2_instance_id for registered in restored]
+
+    def let_go_of(self, record: GroupRecord) -> Iterator[Event]:
+        """Set to ACTIVE what was drained of a group that has been deleted, if it is still up, and forget the group."""
+        name = record.auto_scaling_group_name
+        for id_, instance in list(self._run.journal.instances.items()):
+            if instance.auto_scaling_group_name == name:
+                yield from self._let_go(name, id_, "its group has been deleted")
+                self._run.journal.instances.pop(id_, None)
+                self._drains.forget(id_)
+                self._drained.discard(id_)
 
     def give_surge_back(self, record: GroupRecord) -> Iterator[Event]:
         """Lower the desired capacity by what is left of the roll's share, without ending an instance that has tasks."""

@@ -87,6 +87,7 @@ class Keyroll:
         found = store.read()
         if found is None:
             return None
+        self._require_here(found.journal, store)
         states = Run(self._rack, self._clock, store, found.journal, self._stop).look_at_all()
         return status_of(found, states)
 
@@ -104,15 +105,16 @@ class Keyroll:
             key_name=self._new_key_name(now),
             started=timestamp(now),
             options=options,
-            total=plan.total,
         )
         run = Run(self._rack, self._clock, store, journal, self._stop)
         templates = Templates(run)
-        names = [group.auto_scaling_group_name for group in plan.groups]
-        for group in self._rack.aws.autoscaling.groups(names):
+        total = {group.auto_scaling_group_name: len(group.replace) for group in plan.groups}
+        for group in self._rack.aws.autoscaling.groups(list(total)):
             journal.groups[group.auto_scaling_group_name] = GroupRecord(
                 group.auto_scaling_group_name,
+                group.auto_scaling_group_arn,
                 group.desired_capacity,
+                total[group.auto_scaling_group_name],
                 suspended_before=sorted(group.suspended_processes),
                 templates=templates.record(group),
             )
@@ -180,6 +182,7 @@ class Keyroll:
         """Give the journal of a roll that nobody is at work on. Raises RackctlError, NotFound."""
         store = self._store()
         found = self._existing(store)
+        self._require_here(found.journal, store)
         if found.is_live:
             raise RackctlError(
                 f"{self._held_by(found)}",
@@ -187,6 +190,20 @@ class Keyroll:
                 f"s; if you know that it is, {self._command('unlock --force')}",
             )
         return store, found
+
+    def _require_here(self, journal: Journal, store: JournalStore) -> None:
+        """Raise RackctlError for a roll of another region or account, whose groups cannot be seen from here."""
+        arns = {record.auto_scaling_group_arn for record in journal.groups.values()}
+        here = self._rack.aws.autoscaling.groups(list(journal.groups))
+        if arns and arns.isdisjoint(group.auto_scaling_group_arn for group in here):
+            region, account = min(arns).split(":")[3:5]
+            raise RackctlError(
+                f"none of the groups of the keyroll in {store.url} is here: it is one of region {region} and account "
+                f"{account}, and this is region {self._rack.aws.region}",
+                hint=f"go on with it there, as with --region {region}; give each of two racks of one name that share a "
+                "bucket a prefix of its own. If its groups have been deleted, there is nothing to go on with: delete "
+                f"{store.url}",
+            )
 
     def _taken(self, store: JournalStore, found: Found, changed: dict[str, Any]) -> Run:
         journal = found.journal
@@ -204,6 +221,12 @@ class Keyroll:
 
     def _refusal(self, found: Found) -> Refusal:
         journal = found.journal
+        if journal.region != self._rack.aws.region:
+            return Refusal(
+                f"a keyroll of the rack of the same name in {journal.region}, begun at {journal.started}, has not been "
+                "finished, and has its journal where this rack's would be",
+                "give each of the two racks a prefix of its own (the setting `prefix`)",
+            )
         if found.is_live:
             return Refusal(self._held_by(found), f"see how far it is with {self._command('status')}")
         way = "abort" if journal.phase == "aborting" else "resume"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
     from rackctl.keyroll.groups import GroupState
     from rackctl.keyroll.journal import Journal, JournalStore
+    from rackctl.model import AutoScalingGroup
     from rackctl.rack import Rack
 
 T = TypeVar("T")
@@ -71,6 +72,10 @@ class RollStopped(RollIncomplete):
 
 class StopNow(Exception):
     """The way from a safe point out of the roll."""
+
+
+class GroupDeleted(RackctlError):
+    """A group of the roll is not there any more."""
 
 
 class Run:
@@ -144,10 +149,10 @@ class Run:
     # Looking
 
     def look(self, name: str, *, at_ecs: bool = True) -> GroupState:
-        """Look at a group; without ``at_ecs`` at nothing else. Raises RackctlError when it has been deleted."""
+        """Look at a group; without ``at_ecs`` at nothing else. Raises GroupDeleted."""
         state = self._groups.look([name], at_ecs=at_ecs).get(name)
-        if state is None:
-            raise RackctlError(f"the Auto Scaling group {name} has been deleted")
+        if state is None or not self._is_of_the_roll(state.group):
+            raise GroupDeleted(f"group {name} has been deleted")
         self._left = {**(self._left or {}), name: len(state.stale(self.key_name))}
         return state
 
@@ -157,18 +162,27 @@ class Run:
 
     def look_at_all(self) -> dict[str, GroupState]:
         """Look at every group of the journal, those that have been deleted apart."""
-        states = self._groups.look(list(self.journal.groups))
+        looked = self._groups.look(list(self.journal.groups))
+        states = {name: state for name, state in looked.items() if self._is_of_the_roll(state.group)}
         first = self._left is None
         self._left = {name: len(state.stale(self.key_name)) for name, state in states.items()}
         if first:
             self._done_before = self._last_done = self.done
         return states
 
+    def groups(self) -> list[AutoScalingGroup]:
+        """Describe the groups of the journal, those that have been deleted apart."""
+        return list(filter(self._is_of_the_roll, self.aws.autoscaling.groups(list(self.journal.groups))))
+
+    def _is_of_the_roll(self, group: AutoScalingGroup) -> bool:
+        """Whether it is the group that the roll began with, and not another one that has come by its name."""
+        return group.auto_scaling_group_arn == self.journal.groups[group.auto_scaling_group_name].auto_scaling_group_arn
+
     def looked(self, look: Callable[[], T]) -> T | None:
         """Look, and give None when AWS gives no answer for once. Raises what lasts, or is no matter of waiting."""
         try:
             seen = look()
-        except (AccessDenied, NotFound, RollIncomplete):
+        except (AccessDenied, NotFound, RollIncomplete, GroupDeleted):
             raise
         except RackctlError:
             now = self.clock.monotonic()

@@ -51,6 +51,11 @@ class Status:
         return self.found.journal
 
     @property
+    def total(self) -> int:
+        """How many instances were to be replaced, in the groups that there still are."""
+        return sum(self.journal.groups[group.auto_scaling_group_name].total for group in self.groups)
+
+    @property
     def old(self) -> int:
         return sum(group.old for group in self.groups)
 

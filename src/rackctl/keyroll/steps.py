@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from rackctl import keys as ssh_keys
 from rackctl.aws.errors import AwsError
 from rackctl.errors import RackctlError
+from rackctl.keyroll.run import GroupDeleted
 from rackctl.keyroll.templates import Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rackctl.keyroll.journal import GroupRecord
     from rackctl.keyroll.replace import Replacer
@@ -47,11 +48,33 @@ class Steps:
             s.stale(self._run.key_name) for s in self._run.look_at_all().values()
         ):
             yield from self._prepare()
-            for record in self._existing_groups():
-                yield from self._replacer.replace_all(record)
-                yield from self._replacer.give_surge_back(record)
+            yield from self._on_each_group(self._replace)
             self._journal.phase = "finishing"
         yield from self._finish()
+
+    def _replace(self, record: GroupRecord) -> Iterator[Event]:
+        yield from self._replacer.replace_all(record)
+        yield from self._replacer.give_surge_back(record)
+
+    def _give_surge_back(self, record: GroupRecord) -> Iterator[Event]:
+        self._resume_launch(record)
+        yield from self._replacer.give_surge_back(record)
+
+    def _on_each_group(self, do: Callable[[GroupRecord], Iterator[Event]]) -> Iterator[Event]:
+        """Work on one group after the other, leaving those out that somebody has deleted, even in the middle of it."""
+        for record in self._journal.groups.values():
+            if record.deleted:
+                continue
+            try:
+                self._run.look(record.auto_scaling_group_name, at_ecs=False)
+                yield from do(record)
+            except GroupDeleted as deleted:
+                record.deleted = True
+                yield from self._replacer.let_go_of(record)
+                self._run.save()
+                yield self._run.event(
+                    "problem", f"{deleted}; the roll goes on without it", group=record.auto_scaling_group_name
+                )
 
     def _prepare(self) -> Iterator[Event]:
         self._run.checkpoint()
@@ -92,7 +115,7 @@ class Steps:
             raise RackctlError(f"EC2 has another key pair by the name of {name}; nothing was overwritten")
 
     def _hold_processes(self) -> Iterator[Event]:
-        for group in self._aws.autoscaling.groups(list(self._journal.groups)):
+        for group in self._run.groups():
             name = group.auto_scaling_group_name
             record = self._journal.groups[name]
             self._resume_launch(record)
@@ -111,14 +134,10 @@ class Steps:
             record.suspended.remove("Launch")
             self._run.save()
 
-    def _existing_groups(self) -> list[GroupRecord]:
-        """Give the groups of the roll that nobody has deleted meanwhile."""
-        existing = {g.auto_scaling_group_name for g in self._aws.autoscaling.groups(list(self._journal.groups))}
-        return [record for name, record in self._journal.groups.items() if name in existing]
-
     def _release_processes(self) -> Iterator[Event]:
-        for record in self._existing_groups():
-            name = record.auto_scaling_group_name
+        for group in self._run.groups():
+            name = group.auto_scaling_group_name
+            record = self._journal.groups[name]
             if record.suspended:
                 self._aws.autoscaling.resume_processes(name, record.suspended)
                 yield self._run.event("processes", f"group {name}: {', '.join(record.suspended)} resumed", group=name)
@@ -127,9 +146,7 @@ class Steps:
 
     def _finish(self) -> Iterator[Event]:
         self._run.save()
-        for record in self._existing_groups():
-            self._resume_launch(record)
-            yield from self._replacer.give_surge_back(record)
+        yield from self._on_each_group(self._give_surge_back)
         yield from self._release_processes()
         yield from self._retire(self._old_keys())
         self._run.store.delete(self._journal)
@@ -150,9 +167,7 @@ class Steps:
             yield self._run.event("restored", f"{id_}: ACTIVE again", ec2_instance_id=id_)
         for change in Templates(self._run).give_back():
             yield self._run.event("restored", change)
-        for record in self._existing_groups():
-            self._resume_launch(record)
-            yield from self._replacer.give_surge_back(record)
+        yield from self._on_each_group(self._give_surge_back)
         yield from self._release_processes()
         yield from self._retire([*self._old_keys(), self._run.key_name])
         self._run.store.delete(self._journal)

@@ -27,9 +27,9 @@ class Templates:
     """Changes the launch templates of the groups in a roll's journal."""
 
     def __init__(self, run: Run) -> None:
+        self._run = run
         self._aws = run.aws
         self._journal = run.journal
-        self._save = run.save
 
     def record(self, group: AutoScalingGroup) -> list[TemplateRecord]:
         """Say how a group names its templates and what that is, before it is changed."""
@@ -43,8 +43,7 @@ class Templates:
 
     def give_new_key(self) -> Iterator[str]:
         """Have every group launch with the new key, yielding a sentence for each template that changed for it."""
-        groups = self._aws.autoscaling.groups(list(self._journal.groups))
-        uses = [(group, ref) for group in groups for ref in group.launch_templates]
+        uses = [(group, ref) for group in self._run.groups() for ref in group.launch_templates]
         # A version made of another one would be `$Latest` until its own successor is made: that one is made last.
         for group, ref in sorted(uses, key=lambda use: use[1].version == "$Latest"):
             yield from self._give(group, ref)
@@ -69,7 +68,7 @@ class Templates:
             )
         # Written down before it is used: whoever takes it back must know what stands in the place of what.
         record.made = made
-        self._save()
+        self._run.save()
         template = ref.launch_template_name or ref.launch_template_id
         if ref.version == "$Default":
             self._aws.ec2.set_default_version(now.launch_template_id, made)
@@ -110,9 +109,8 @@ class Templates:
 
     def give_back(self) -> Iterator[str]:
         """Have every group launch as before the roll, and delete the versions that the roll made."""
-        for name, record in self._journal.groups.items():
-            for group in self._aws.autoscaling.groups([name]):
-                yield from self._restore(group, record)
+        for group in self._run.groups():
+            yield from self._restore(group, self._journal.groups[group.auto_scaling_group_name])
         yield from self._delete_made()
 
     def _restore(self, group: AutoScalingGroup, record: GroupRecord) -> Iterator[str]:

@@ -29,6 +29,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "DescribeAutoScalingGroups": (
             "NextToken",
             "AutoScalingGroups.AutoScalingGroupName",
+            "AutoScalingGroups.AutoScalingGroupARN",
             "AutoScalingGroups.AvailabilityZones",
             "AutoScalingGroups.MinSize",
             "AutoScalingGroups.MaxSize",
