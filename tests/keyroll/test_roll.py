@@ -1181,6 +1181,60 @@ def test_a_template_that_somebody_changes_back_stops_the_roll_and_resume_gives_i
     assert_given_back(scene, 3)
 
 
+def stopped(scene: Scene, events: Iterator[Event]) -> None:
+    scene.stop.signal = 2
+    with pytest.raises(RollStopped):
+        list(events)
+    scene.stop.signal = 0
+
+
+@pytest.mark.parametrize("version", ["1", "$Latest"])
+@pytest.mark.parametrize("way", ["resume", "abort"])
+def test_a_version_of_the_rolls_that_somebody_deletes_is_made_again_or_not_missed(version: str, way: str) -> None:
+    scene = Scene(3)
+    name_version(scene, version)
+    stopped(scene, until(scene, "surge"))
+    del scene.template.versions[2]
+
+    list(getattr(scene.roll, way)())
+
+    assert scene.key_names == [OLD_KEY if way == "abort" else scene.keys.names()[0]] * 3
+    assert_given_back(scene, 3)
+
+
+@pytest.mark.parametrize("version", ["3", "$Default", "$Latest"])
+def test_abort_keeps_what_somebody_has_made_of_the_rolls_version_and_gives_it_the_old_key(version: str) -> None:
+    scene = Scene(3)
+    name_version(scene, {"3": "1"}.get(version, version))
+    stopped(scene, until(scene, "surge"))
+    theirs = scene.world.ec2.add_version(scene.template, {"ImageId": "ami-theirs"}, source="2")
+    if version == "$Default":
+        scene.template.default_version = theirs.number
+    name_version(scene, version)
+
+    said = texts(list(scene.roll.abort()))
+
+    assert "version 3 with the old key" in said
+    assert scene.group.launch_template
+    assert scene.group.launch_template["Version"] == ("4" if version == "3" else version)
+    assert scene.template_in_use.data == {**scene.template.versions[1].data, "ImageId": "ami-theirs"}
+    assert_given_back(scene, 3)
+
+
+def test_abort_says_what_keeps_the_new_key_because_there_was_none_before() -> None:
+    scene = Scene(2)
+    name_version(scene, "$Latest")
+    del scene.template_in_use.data["KeyName"]
+    stopped(scene, until(scene, "surge"))
+    scene.world.ec2.add_version(scene.template, {"ImageId": "ami-theirs"}, source="2")
+
+    said = texts(list(scene.roll.abort()))
+
+    assert f"version 3, which somebody has made meanwhile, keeps key {NEW_KEY}" in said
+    assert f"key {NEW_KEY} is kept: group prod-instances has it" in said
+    assert_given_back(scene, 2)
+
+
 def test_a_desired_capacity_lowered_before_the_surge_came_does_not_leave_the_roll_waiting_for_it() -> None:
     scene = Scene(3)
     scene.group.min_size = 1

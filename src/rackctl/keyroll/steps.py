@@ -8,7 +8,7 @@ from rackctl import keys as ssh_keys
 from rackctl.aws.errors import AwsError
 from rackctl.errors import RackctlError
 from rackctl.keyroll.run import GroupDeleted
-from rackctl.keyroll.templates import Templates
+from rackctl.keyroll.templates import NO_TEMPLATE, Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 _SUSPENDED = "AZRebalance"
 # How long to wait at the end for what was terminated to be gone, so that its key can be retired, in seconds.
 _GOING_FOR = 120.0
-# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
-_NO_TEMPLATE = {
-    "InvalidLaunchTemplateId.NotFound",
-    "InvalidLaunchTemplateId.VersionNotFound",
-    "InvalidLaunchTemplateName.NotFoundException",
-}
 
 
 class Steps:
@@ -171,7 +165,9 @@ class Steps:
         yield from self._release_processes()
         yield from self._retire([*self._old_keys(), self._run.key_name])
         self._run.store.delete(self._journal)
-        yield self._run.event("restored", "the rack is as it was, but for the instances that have been replaced")
+        replaced = self._run.done
+        but = f", but for {replaced} of {self._journal.total} instances, which have been replaced" if replaced else ""
+        yield self._run.event("restored", f"the rack is as it was{but}")
 
     def _old_keys(self) -> list[str]:
         """Name the rack's keys that are rackctl's own and older than this roll, unless they are to be kept."""
@@ -217,7 +213,7 @@ class Steps:
                 try:
                     key = self._aws.ec2.launch_template_version(ref).key_name
                 except AwsError as error:
-                    if error.code not in _NO_TEMPLATE:
+                    if error.code not in NO_TEMPLATE:
                         raise
                     continue  # a group, of whomever, that names what does not exist names no key
                 if key in names:

@@ -8,18 +8,26 @@ roll made is known by its description and its key, not by memory, so that each s
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rackctl.errors import RackctlError
+from rackctl.aws.errors import AwsError
 from rackctl.keyroll.journal import TemplateRecord
+from rackctl.keyroll.run import GroupDeleted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rackctl.keyroll.journal import GroupRecord
     from rackctl.keyroll.run import Run
-    from rackctl.model import AutoScalingGroup, LaunchTemplateRef, LaunchTemplateVersion
+    from rackctl.model import AutoScalingGroup, LaunchTemplate, LaunchTemplateRef, LaunchTemplateVersion
 
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+NO_TEMPLATE = {
+    "InvalidLaunchTemplateId.NotFound",
+    "InvalidLaunchTemplateId.VersionNotFound",
+    "InvalidLaunchTemplateName.NotFoundException",
+}
 _MADE = re.compile(r"keyroll: version (?P<source>\d+) with key .*")
 
 
@@ -33,13 +41,7 @@ class Templates:
 
     def record(self, group: AutoScalingGroup) -> list[TemplateRecord]:
         """Say how a group names its templates and what that is, before it is changed."""
-        return [
-            TemplateRecord(
-                version.launch_template_id, ref.launch_template_name, ref.version, source=version.version_number
-            )
-            for ref in group.launch_templates
-            for version in [self._aws.ec2.launch_template_version(ref)]
-        ]
+        return [_record(ref, self._aws.ec2.launch_template_version(ref)) for ref in group.launch_templates]
 
     def give_new_key(self) -> Iterator[str]:
         """Have every group launch with the new key, yielding a sentence for each template that changed for it."""
@@ -49,69 +51,108 @@ class Templates:
             yield from self._give(group, ref)
 
     def _give(self, group: AutoScalingGroup, ref: LaunchTemplateRef) -> Iterator[str]:
-        key, name = self._journal.key_name, group.auto_scaling_group_name
-        record = self._find(name, ref)
-        now = self._aws.ec2.launch_template_version(ref)
-        source = _source(now, key)
-        if now.key_name == key and (source is None or ref.version != "$Latest" or source == record.source):
-            return
-        if source is None and record.source != now.version_number:
-            # Somebody has moved it on since the roll began: that is what is to be kept now.
-            record.source = now.version_number
-        made = self._made(now.launch_template_id, record.source)
-        if not made or (ref.version == "$Latest" and made != self._latest(now.launch_template_id)):
-            made = self._aws.ec2.create_launch_template_version(
-                now.launch_template_id,
-                record.source,
-                key_name=key,
-                description=_description(record.source, key),
-            )
+        key = self._journal.key_name
+        record = self._find(group.auto_scaling_group_name, ref)
+        # None for one that somebody has deleted meanwhile, as the roll's own may have been: it is made again.
+        now = self._version(ref)
+        if now is not None:
+            source = _source(now, key)
+            if now.key_name == key and (source is None or ref.version != "$Latest" or source == record.source):
+                return
+            if source is None and record.source != now.version_number:
+                # Somebody has moved it on since the roll began: that is what is to be kept now.
+                record.source = now.version_number
+        made = self._derived(ref, record.source, key)
         # Written down before it is used: whoever takes it back must know what stands in the place of what.
         record.made = made
         self._run.save()
-        template = ref.launch_template_name or ref.launch_template_id
+        yield self._use(group, ref, made, f"version {record.source} with the new key")
+
+    def _derived(self, ref: LaunchTemplateRef, source: int, key_name: str) -> int:
+        """Give a version that differs from its source in nothing but the key, made now or before."""
+        id_ = ref.launch_template_id
+        versions = self._aws.ec2.launch_template_versions_from(id_, source)
+        made = max((v.version_number for v in versions if _source(v, key_name) == source), default=0)
+        if not made or (ref.version == "$Latest" and made != self._template(id_).latest_version_number):
+            made = self._aws.ec2.create_launch_template_version(
+                id_, source, key_name=key_name, description=_description(source, key_name)
+            )
+        return made
+
+    def _use(self, group: AutoScalingGroup, ref: LaunchTemplateRef, version: int, what: str) -> str:
+        """Have what a reference names be this version, and say so."""
+        template = _named(ref)
         if ref.version == "$Default":
-            self._aws.ec2.set_default_version(now.launch_template_id, made)
-            yield f"launch template {template}: version {made} is the default, version {record.source} with the new key"
-        elif ref.version == "$Latest":
-            yield f"launch template {template}: version {made} is the latest, version {record.source} with the new key"
-        else:
-            current = self._group(name)
-            self._aws.autoscaling.set_launch_template_versions(current, {ref: str(made)})
-            yield f"group {name}: launch template {template} version {made}, which is {record.source} with the new key"
+            self._aws.ec2.set_default_version(ref.launch_template_id, version)
+            return f"launch template {template}: version {version} is the default, {what}"
+        if ref.version == "$Latest":
+            return f"launch template {template}: version {version} is the latest, {what}"
+        name = group.auto_scaling_group_name
+        self._aws.autoscaling.set_launch_template_versions(self._group(name), {ref: str(version)})
+        return f"group {name}: launch template {template} version {version}, which is {what}"
 
     def _find(self, group_name: str, ref: LaunchTemplateRef) -> TemplateRecord:
+        """Find or make the record of what a group named where it names this now."""
         records = self._journal.groups[group_name].templates
         for record in records:
-            if record.launch_template_id == ref.launch_template_id and record.version == ref.version:
+            if record.launch_template_id == ref.launch_template_id and ref.version in {
+                record.version,
+                str(record.made),
+            }:
                 return record
-        version = self._aws.ec2.launch_template_version(ref)
-        record = TemplateRecord(
-            version.launch_template_id, ref.launch_template_name, ref.version, source=version.version_number
-        )
-        if version.key_name != self._journal.key_name:
+        now = self._aws.ec2.launch_template_version(ref)
+        record = _record(ref, now)
+        if now.key_name != self._journal.key_name:
             records.append(record)
         return record
 
+    def _version(self, ref: LaunchTemplateRef) -> LaunchTemplateVersion | None:
+        """Give the version that a reference names, None when there is none."""
+        try:
+            return self._aws.ec2.launch_template_version(ref)
+        except AwsError as error:
+            if error.code in NO_TEMPLATE:
+                return None
+            raise
+
     def _group(self, name: str) -> AutoScalingGroup:
-        for group in self._aws.autoscaling.groups([name]):
-            return group
-        raise RackctlError(f"group {name} has been deleted")
+        """Describe a group as it is now, its policy and all."""
+        for group in self._run.groups():
+            if group.auto_scaling_group_name == name:
+                return group
+        raise GroupDeleted(f"group {name} has been deleted")
 
-    def _latest(self, launch_template_id: str) -> int:
-        return self._aws.ec2.launch_templates([launch_template_id])[0].latest_version_number
-
-    def _made(self, launch_template_id: str, source: int) -> int:
-        """Find the newest version that this roll made of a source; 0 for none."""
-        versions = self._aws.ec2.launch_template_versions_from(launch_template_id, source)
-        key = self._journal.key_name
-        return max((v.version_number for v in versions if _source(v, key) == source), default=0)
+    def _template(self, launch_template_id: str) -> LaunchTemplate:
+        return self._aws.ec2.launch_templates([launch_template_id])[0]
 
     def give_back(self) -> Iterator[str]:
-        """Have every group launch as before the roll, and delete the versions that the roll made."""
+        """Have every group launch as before the roll, and delete the versions that the roll made.
+
+        What somebody has made of those meanwhile is kept, with the old key again.
+        """
         for group in self._run.groups():
             yield from self._restore(group, self._journal.groups[group.auto_scaling_group_name])
         yield from self._delete_made()
+        for group in self._run.groups():
+            for ref in group.launch_templates:
+                yield from self._give_old_key(group, ref)
+
+    def _give_old_key(self, group: AutoScalingGroup, ref: LaunchTemplateRef) -> Iterator[str]:
+        now = self._version(ref)
+        if now is None or now.key_name != self._journal.key_name:
+            return
+        records = self._journal.groups[group.auto_scaling_group_name].templates
+        sources = [record.source for record in records if record.launch_template_id == ref.launch_template_id]
+        before = self._version(replace(ref, version=str(sources[0]))) if sources else None
+        if before is None or not before.key_name or self._aws.ec2.key_pair(before.key_name) is None:
+            # A key can be put in the place of another; none cannot.
+            yield (
+                f"launch template {_named(ref)}: version {now.version_number}, which somebody has made meanwhile, "
+                f"keeps key {now.key_name}"
+            )
+            return
+        made = self._derived(ref, now.version_number, before.key_name)
+        yield self._use(group, ref, made, f"version {now.version_number} with the old key")
 
     def _restore(self, group: AutoScalingGroup, record: GroupRecord) -> Iterator[str]:
         for template in record.templates:
@@ -119,7 +160,7 @@ class Templates:
             if not template.made or template.version == "$Latest":
                 continue
             if template.version == "$Default":
-                if self._aws.ec2.launch_templates([id_])[0].default_version_number == template.made:
+                if self._template(id_).default_version_number == template.made:
                     self._aws.ec2.set_default_version(id_, template.source)
                     yield f"launch template {name}: version {template.source} is the default again"
                 continue
@@ -141,7 +182,7 @@ class Templates:
                 lowest[id_] = min(lowest.get(id_, template.source), template.source)
         named = _named_by_number(self._aws.autoscaling.all_groups()) if lowest else set()
         for id_, source in lowest.items():
-            default = self._aws.ec2.launch_templates([id_])[0].default_version_number
+            default = self._template(id_).default_version_number
             made = [
                 version.version_number
                 for version in self._aws.ec2.launch_template_versions_from(id_, source)
@@ -161,6 +202,16 @@ def _named_by_number(groups: Sequence[AutoScalingGroup]) -> set[tuple[str, int]]
         for ref in group.launch_templates
         if ref.version.isdecimal()
     }
+
+
+def _record(ref: LaunchTemplateRef, version: LaunchTemplateVersion) -> TemplateRecord:
+    return TemplateRecord(
+        version.launch_template_id, ref.launch_template_name, ref.version, source=version.version_number
+    )
+
+
+def _named(ref: LaunchTemplateRef) -> str:
+    return ref.launch_template_name or ref.launch_template_id
 
 
 def _description(source: int, key_name: str) -> str:
