@@ -350,6 +350,10 @@ class WorldAws(FakeAws):
             for a in self.world.autoscaling.get(auto_scaling_group_name).activities
         ]
 
+    @reading
+    def refreshing(self, auto_scaling_group_name: str) -> str:
+        return next((r.refresh_id for r in self.world.refreshes.of(auto_scaling_group_name) if not r.ended), "")
+
     # S3
 
     def get(self, bucket: str, key: str) -> StoredObject | None:

@@ -370,6 +370,17 @@ def test_a_suspended_process_refuses_the_roll_and_is_named(process: str) -> None
     assert f"--scaling-processes {process}" in said
 
 
+def test_an_instance_refresh_under_way_refuses_the_roll_until_it_is_over() -> None:
+    scene = Scene(2)
+    scene.world.refreshes.start(scene.group, {"MinHealthyPercentage": 50})
+
+    assert "cancel-instance-refresh" in refused(scene)
+    scene.clock.sleep(400)
+    scene.broken_promises.clear()  # the refresh's
+    start(scene)
+    assert_given_back(scene, 2)
+
+
 def test_a_launch_configuration_refuses_the_roll_and_says_how_to_migrate() -> None:
     scene = Scene(2)
     scene.group.launch_template, scene.group.launch_configuration = None, "old-style"
@@ -1039,6 +1050,25 @@ def test_an_agent_that_goes_off_for_good_in_the_middle_stops_the_roll() -> None:
         start(scene)
 
     assert scene.draining == []
+
+
+def test_an_instance_refresh_that_somebody_starts_in_the_middle_stops_the_roll() -> None:
+    scene = Scene(4)
+    events = until(scene, "instance", "terminating")
+    scene.world.refreshes.start(scene.group, {"MinHealthyPercentage": 90})
+
+    with pytest.raises(RollIncomplete, match="somebody has started the instance refresh"):
+        list(events)
+
+    assert scene.draining == [] or not set(scene.draining) & set(scene.old)
+    with pytest.raises(RollIncomplete, match="instance refresh"):
+        list(scene.roll.resume())
+    scene.world.refreshes.cancel(scene.group)
+    scene.clock.sleep(30)
+    list(scene.roll.resume())
+    scene.clock.sleep(120)
+    assert set(scene.key_names) == set(scene.keys.names()) == scene.key_pairs
+    assert scene.desired == 4
 
 
 def test_a_process_suspended_in_the_middle_stops_the_roll() -> None:

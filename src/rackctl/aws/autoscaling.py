@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rackctl.aws.session import Client
 
 _INSTANCES_PER_DESCRIBE = 50
+# https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstanceRefresh.html
+_REFRESHING = {"Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking"}
 
 
 class AutoScaling:
@@ -123,6 +125,17 @@ class AutoScaling:
             )
             for document in answer["Activities"]
         ]
+
+    def refreshing(self, auto_scaling_group_name: str) -> str:
+        """Give the id of the instance refresh that is replacing a group's instances; empty when there is none."""
+        # There is one at a time, and it is the newest: the first page has it.
+        answer = self._call(
+            "describe_instance_refreshes",
+            resource=auto_scaling_group_name,
+            AutoScalingGroupName=auto_scaling_group_name,
+        )
+        active = (r["InstanceRefreshId"] for r in answer["InstanceRefreshes"] if r["Status"] in _REFRESHING)
+        return next(active, "")
 
 
 def _group(document: dict[str, Any]) -> AutoScalingGroup:

@@ -232,6 +232,11 @@ class _Planner:
                     f"`aws autoscaling resume-processes --auto-scaling-group-name {name} "
                     f"--scaling-processes {process}`",
                 )
+        if refresh := self._aws.autoscaling.refreshing(name):
+            self._refuse(
+                f"the instance refresh {refresh} of group {name} is under way, which replaces the same instances",
+                f"wait for its end, or `aws autoscaling cancel-instance-refresh --auto-scaling-group-name {name}`",
+            )
         if _is_weighted(group):
             self._refuse(
                 f"group {name} counts its capacity in weights of its instance types and not in instances: a surge and "

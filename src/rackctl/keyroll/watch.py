@@ -41,9 +41,12 @@ class Watch:
         self._coming: set[str] = set()
         self._lost = 0
         self._asked_activities = float("-inf")
+        # Groups in which somebody else may be replacing instances: none has been asked yet.
+        self._disturbed: set[str] = set()
 
     def begin(self, group: str) -> None:
         """Take what a group has done so far as past."""
+        self._disturbed.add(group)
         self._past[group] = {activity.activity_id for activity in self._run.aws.autoscaling.activities(group)}
         self._failures = {}
 
@@ -94,6 +97,8 @@ class Watch:
             if id_ in self._coming and not terminating:
                 self._coming.discard(id_)
                 self._lost += 1
+            if not terminating:
+                self._disturbed.add(state.name)
             yield id_, "gone" if terminating else "vanished"
         self._seen[state.name] = set(now)
 
@@ -114,6 +119,7 @@ class Watch:
     def check(self, state: GroupState) -> Iterator[Event]:
         """Raise RackctlError or Timeout for what a roll must not go on with; yield what is about to become that."""
         self._check_processes(state)
+        self._check_refresh(state)
         self._check_templates(state)
         yield from self._check_launches(state)
         self._check_agents(state)
@@ -151,6 +157,24 @@ class Watch:
                     hint=f"`aws autoscaling resume-processes --auto-scaling-group-name {state.name} "
                     f"--scaling-processes {process}`",
                 )
+
+    def _check_refresh(self, state: GroupState) -> None:
+        """Raise RackctlError when Auto Scaling is replacing the same instances, and drains none.
+
+        It is asked at the beginning, and when an instance has gone that the roll has not ended.
+        """
+        if state.name not in self._disturbed:
+            return
+        refresh = self._run.looked(partial(self._run.aws.autoscaling.refreshing, state.name))
+        if refresh:
+            raise RackctlError(
+                f"somebody has started the instance refresh {refresh} of group {state.name}, which replaces the same "
+                "instances",
+                hint="wait for its end, or `aws autoscaling cancel-instance-refresh --auto-scaling-group-name "
+                f"{state.name}`",
+            )
+        if refresh is not None:
+            self._disturbed.discard(state.name)
 
     def _check_templates(self, state: GroupState) -> None:
         """Raise RackctlError when a group launches with another key again: the roll would replace for ever.

@@ -53,6 +53,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "AutoScalingInstances.LaunchTemplate",
             "AutoScalingInstances.ProtectedFromScaleIn",
         ),
+        "DescribeInstanceRefreshes": ("InstanceRefreshes.InstanceRefreshId", "InstanceRefreshes.Status"),
         "DescribeScalingActivities": (
             "NextToken",
             "Activities.ActivityId",

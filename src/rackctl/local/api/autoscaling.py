@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from rackctl.local.world import World
+    from rackctl.local.world.refreshes import Refresh
 
 _INVALID_TOKEN = Refused("InvalidNextToken", "The NextToken value is not valid.")
 _GROUP = "auto-scaling-group"
@@ -368,6 +369,34 @@ class AutoScalingOperations(Operations):
             "Details": json.dumps(place),
         }
 
+    # Instance refreshes
+
+    def start_instance_refresh(self, asked: Asked) -> Result:
+        group = self._scaling.get(asked["AutoScalingGroupName"])
+        preferences = {"MinHealthyPercentage": 90, **asked.get("Preferences", {})}
+        known = {"AutoScalingGroupName", "Preferences", "MinHealthyPercentage"}
+        known |= {"Strategy"} if asked.get("Strategy") == "Rolling" else set()
+        if unknown := sorted({*asked, *preferences} - known):
+            raise validation_error(f"The local rack has no {unknown[0]} of instance refreshes.")
+        return {"InstanceRefreshId": self.world.refreshes.start(group, preferences).refresh_id}
+
+    def cancel_instance_refresh(self, asked: Asked) -> Result:
+        group = self._scaling.get(asked["AutoScalingGroupName"])
+        return {"InstanceRefreshId": self.world.refreshes.cancel(group).refresh_id}
+
+    def describe_instance_refreshes(self, asked: Asked) -> Result:
+        name = self._scaling.get(asked["AutoScalingGroupName"]).name
+        ids = asked.get("InstanceRefreshIds")
+        found, token = page(
+            self.world.refreshes.of(name),
+            order=lambda refresh: [-refresh.started, refresh.refresh_id],
+            asked=asked,
+            limit=_limit(asked, 50, 100),
+            invalid_token=_INVALID_TOKEN,
+            matches=lambda refresh: not ids or refresh.refresh_id in ids,
+        )
+        return {"InstanceRefreshes": [_refresh(refresh) for refresh in found], "NextToken": token}
+
     # Lifecycle hooks
 
     def put_lifecycle_hook(self, asked: Asked) -> Result:
@@ -505,10 +534,6 @@ class AutoScalingOperations(Operations):
         group = self._scaling.get(asked["AutoScalingGroupName"])
         return {"WarmPoolConfiguration": group.warm_pool, "Instances": []}
 
-    def describe_instance_refreshes(self, asked: Asked) -> Result:
-        self._scaling.get(asked["AutoScalingGroupName"])
-        return {"InstanceRefreshes": []}
-
     def describe_account_limits(self, _: Asked) -> Result:
         return {
             "MaxNumberOfAutoScalingGroups": 500,
@@ -566,6 +591,21 @@ def _member(member: Member, group: Group, *, short: bool = False) -> Result:
         "LaunchTemplate": template
         and {"LaunchTemplateId": template[0], "LaunchTemplateName": template[1], "Version": str(template[2])},
         "ProtectedFromScaleIn": member.protected,
+    }
+
+
+def _refresh(refresh: Refresh) -> Result:
+    left = len(refresh.outdated)
+    return {
+        "InstanceRefreshId": refresh.refresh_id,
+        "AutoScalingGroupName": refresh.group,
+        "Status": refresh.status,
+        "StartTime": refresh.started,
+        "EndTime": refresh.ended,
+        "PercentageComplete": 100 * (refresh.total - left) // refresh.total if refresh.total else 100,
+        "InstancesToUpdate": left,
+        "Preferences": refresh.preferences,
+        "Strategy": "Rolling",
     }
 
 

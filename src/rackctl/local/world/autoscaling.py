@@ -150,6 +150,12 @@ class AutoScaling:
             self._decrement(group)
         return self._terminate(group, member, "At a user's request an instance was taken out of service.")
 
+    def refresh(self, group: Group, instance_id: str) -> None:
+        """Terminate a member for an instance refresh; the group launches another in its place."""
+        self._terminate(
+            group, group.members[instance_id], "An instance was taken out of service by an instance refresh."
+        )
+
     @staticmethod
     def _decrement(group: Group) -> None:
         if group.desired - 1 < group.min_size:

@@ -12,6 +12,7 @@ from rackctl.local.world.autoscaling import AutoScaling, Group, Member
 from rackctl.local.world.base import Ids, Schedule, validation_error
 from rackctl.local.world.ec2 import IMAGE, INSTANCE_TYPES, Ec2
 from rackctl.local.world.ecs import Ecs, Service
+from rackctl.local.world.refreshes import Refreshes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,6 +90,7 @@ class World:
         self._schedule = Schedule()
         self.ec2 = Ec2(self, network)
         self.autoscaling = AutoScaling(self)
+        self.refreshes = Refreshes(self)
         self.ecs = Ecs(self)
 
     def after(self, seconds: float, part: str, method: str, *arguments: object) -> None:
