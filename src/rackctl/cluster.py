@@ -359,9 +359,9 @@ class Drains:
         return tuple(self._drains)
 
     def start(self, container_instance: ContainerInstance) -> None:
-        """Set an instance to DRAINING, unless it is, and follow its tasks from now on."""
-        if container_instance.status != "DRAINING":
-            self._of.set_status([container_instance], "DRAINING")
+        """Set an instance to DRAINING, and follow its tasks from now on."""
+        # Also one that is shown as DRAINING: it may have been so, and be ACTIVE again.
+        self._of.set_status([container_instance], "DRAINING")
         # A task leaves ListTasks' running ones, and runningTasksCount, before its containers have stopped: its ARN
         # is followed until it is STOPPED. Those that were stopping already are among the stopped ones.
         arn = container_instance.container_instance_arn
@@ -381,11 +381,18 @@ class Drains:
         for drain in self._drains.values():
             if not drain.tasks:
                 # Nothing is placed on a DRAINING instance, but what was being placed when it became one may show late.
-                late = self._ecs.tasks_on(self._cluster, drain.container_instance.container_instance_arn, "RUNNING")
-                drain.followed.update(late)
+                drain.followed.update(self._running_on(drain.container_instance))
         if any(drain.followed and not drain.tasks for drain in self._drains.values()):
             self._look()
         return {id_: Draining(id_, drain.tasks, self._event(drain)) for id_, drain in self._drains.items()}
+
+    def _running_on(self, container_instance: ContainerInstance) -> list[str]:
+        try:
+            return self._ecs.tasks_on(self._cluster, container_instance.container_instance_arn, "RUNNING")
+        except AwsError as error:
+            if error.code == "InvalidParameterException":
+                return []  # it is not registered any more
+            raise
 
     def _look(self) -> None:
         followed = sorted({arn for drain in self._drains.values() for arn in drain.followed})

@@ -42,6 +42,10 @@ class SshKey:
         return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
+class Unreadable(RackctlError):
+    """What stands in a stored key's place is none that this rackctl can read."""
+
+
 def key_name(rack: str, created: datetime) -> str:
     """Name a new key of a rack; such names sort by age."""
     return f"{rack}-keypair-{created.astimezone(UTC):%Y%m%dT%H%M%SZ}"
@@ -126,7 +130,8 @@ class KeyStore:
         """Give the names of the stored keys, oldest first."""
         prefix = f"{self._rack['prefix']}/keys/"
         stored = self._rack.aws.s3.keys(self._rack.require("bucket"), prefix)
-        return sorted(key.removeprefix(prefix).removesuffix(".json") for key in stored if key.endswith(".json"))
+        names = (key.removeprefix(prefix).removesuffix(".json") for key in stored if key.endswith(".json"))
+        return sorted(name for name in names if _is_name(name))
 
     def delete(self, name: str) -> None:
         """Delete a key; one that is not there is no error."""
@@ -150,15 +155,14 @@ class KeyStore:
                     private_key=base64.b64decode(document["private_key"], validate=True),
                 )
         except (ValueError, TypeError, KeyError) as error:
-            raise RackctlError(f"{self._url(name)} is not an SSH key that rackctl has stored ({error})") from error
-        raise RackctlError(
+            raise Unreadable(f"{self._url(name)} is not an SSH key that rackctl has stored ({error})") from error
+        raise Unreadable(
             f"{self._url(name)} has format version {version}; this rackctl reads version {_FORMAT_VERSION}",
             hint="update rackctl",
         )
 
     def _object(self, name: str) -> str:
-        # EC2 allows nearly any character in a key pair's name; S3 keys and our prefix do not mean the same by all.
-        if not re.fullmatch(r"[\w .@+=:,()-]{1,255}", name, re.ASCII) or name.startswith("."):
+        if not _is_name(name):
             raise UsageError(f'"{name}" cannot be the name of a stored SSH key')
         return f"{self._rack['prefix']}/keys/{name}.json"
 
@@ -167,6 +171,11 @@ class KeyStore:
 
     def _context(self, name: str) -> dict[str, str]:
         return {"rackctl:rack": self._rack.name, "rackctl:key-name": name}
+
+
+def _is_name(name: str) -> bool:
+    # EC2 allows nearly any character in a key pair's name; S3 keys and our prefix do not mean the same by all.
+    return bool(re.fullmatch(r"[\w .@+=:,()-]{1,255}", name, re.ASCII)) and not name.startswith(".")
 
 
 def _no_key(why: str) -> NotFound:

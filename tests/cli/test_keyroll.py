@@ -20,7 +20,7 @@ from rackctl.errors import SshError
 from rackctl.keyroll.run import Event
 from rackctl.ssh.connect import LoginRefused
 from tests.fakes.world import OLD_KEY, START, Login, Scene
-from tests.keyroll.test_chaos import JOURNAL, run_until_killed
+from tests.keyroll.acts import JOURNAL, run_until_killed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -153,7 +153,7 @@ class WorldAws(FakeAws):
         return [
             LaunchTemplate(id_, t.launch_template_name, t.default_version, max(t.versions), t.tags)
             for id_ in launch_template_ids
-            for t in [self.world.ec2.templates[id_]]
+            for t in [self.world.ec2.find_template(id_, None)]
         ]
 
     def _version(self, id_: str, v: Any) -> LaunchTemplateVersion:
@@ -349,6 +349,11 @@ class WorldAws(FakeAws):
             )
             for a in self.world.autoscaling.get(auto_scaling_group_name).activities
         ]
+
+    @reading
+    def launch_configuration_keys(self) -> dict[str, str]:
+        known = self.world.autoscaling.launch_configurations
+        return {name: configuration.get("KeyName", "") for name, configuration in known.items()}
 
     @reading
     def refreshing(self, auto_scaling_group_name: str) -> str:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rackctl.keyroll.journal import RollOptions
-from tests.fakes.world import OLD_KEY, Killed, Scene, add_group, mixed, name_version
+from tests.fakes.world import OLD_KEY, Scene, add_group, mixed, name_version
+from tests.keyroll.acts import JOURNAL, assert_given_back, run_until_killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-JOURNAL = ("b", "rackctl/prod/roll.json")
 # Of these only the beginning is special: the calls that make and take back template versions.
 BEGINNINGS = {"shared template", "mixed policy"}
 _BEGINNING = 16
@@ -61,40 +61,6 @@ def points() -> list[tuple[str, int, str, str]]:
         for number, call in enumerate(whole_roll(name)[: _BEGINNING if name in BEGINNINGS else None])
         for moment in ("before", "after")
     ]
-
-
-def killer(at: int, moment: str) -> Callable[[int, str, str], None]:
-    def interfere(number: int, name: str, when: str) -> None:
-        if (number, when) == (at, moment):
-            raise Killed(name)
-
-    return interfere
-
-
-def run_until_killed(scene: Scene, act: Callable[[], object], at: int, moment: str) -> bool:
-    """Do something, and tell whether it was cut off at its call of this number."""
-    kill = killer(len(scene.aws.mutations) + at, moment)
-    scene.aws.interfering.append(kill)
-    try:
-        act()
-    except Killed:
-        return True
-    finally:
-        scene.aws.interfering.remove(kill)
-    return False
-
-
-def assert_given_back(scene: Scene, capacity: int) -> None:
-    scene.clock.sleep(120)
-    assert scene.broken_promises == []
-    assert scene.desired == capacity
-    assert len(scene.key_names) == capacity
-    assert all(group.suspended == {} for group in scene.world.autoscaling.groups.values())
-    assert scene.draining == []
-    assert JOURNAL not in scene.aws.objects
-    named = {*scene.key_names, *scene.keys_in_templates}
-    assert scene.key_pairs == named
-    assert set(scene.keys.names()) == named
 
 
 @pytest.mark.parametrize(("name", "number", "call", "moment"), points())

@@ -25,7 +25,7 @@ from rackctl.keyroll.journal import (
     TemplateRecord,
 )
 from tests.fakes.world import START, Scene, WorldClock
-from tests.keyroll.test_chaos import JOURNAL
+from tests.keyroll.acts import JOURNAL
 
 ME, OTHER = Owner("me@here", 1, "token-1"), Owner("other@there", 2, "token-2")
 
@@ -48,7 +48,7 @@ def journal() -> Journal:
                 3,
                 3,
                 ["AlarmNotification"],
-                [TemplateRecord("lt-1", "template", "$Default", 4, made=5)],
+                [TemplateRecord("lt-1", "template", "$Default", 4, "old-key", 4, made=5)],
                 ["AZRebalance"],
                 1,
                 PendingChange(4, 3, "i-1"),

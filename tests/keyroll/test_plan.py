@@ -8,7 +8,7 @@ import pytest
 
 from rackctl.keyroll.journal import RollOptions
 from tests.fakes.world import OLD_KEY, Scene
-from tests.keyroll.test_roll import alone
+from tests.keyroll.acts import alone
 
 if TYPE_CHECKING:
     from rackctl.keyroll.plan import Plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -18,27 +17,24 @@ from rackctl.keyroll.plan import PlanRefused
 from rackctl.keyroll.run import Event, RollStopped
 from rackctl.keys import generate
 from tests.fakes.world import OLD_KEY, START, Killed, Login, Scene, add_group, mixed, name_version
-from tests.keyroll.test_chaos import JOURNAL, assert_given_back, run_until_killed
+from tests.keyroll.acts import (
+    DEFAULT,
+    JOURNAL,
+    NEW_KEY,
+    alone,
+    assert_given_back,
+    collect,
+    fail_from,
+    refused,
+    run_until_killed,
+    start,
+    stopped_with_two_new_ones,
+    texts,
+    until,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-NEW_KEY = "prod-keypair-20260102T030435Z"
-DEFAULT = RollOptions()
-
-
-def texts(events: list[Event]) -> str:
-    return "\n".join(event.message for event in events)
-
-
-def collect(events: Iterator[Event], into: list[Event]) -> None:
-    """Keep the events of a roll that may not get through."""
-    for event in events:
-        into.append(event)  # noqa: PERF402 - what came before an error counts
-
-
-def start(scene: Scene, options: RollOptions = DEFAULT) -> list[Event]:
-    return list(scene.roll.start(options))
+    from collections.abc import Callable
 
 
 # A rack that behaves
@@ -351,14 +347,6 @@ def test_the_groups_of_other_racks_and_of_builds_are_left_alone() -> None:
 # Refused before anything changes
 
 
-def refused(scene: Scene, options: RollOptions = DEFAULT) -> str:
-    before = len(scene.aws.mutations)
-    with pytest.raises(PlanRefused) as caught:
-        start(scene, options)
-    assert len(scene.aws.mutations) == before
-    return f"{caught.value}\n{caught.value.hint}"
-
-
 @pytest.mark.parametrize("process", ["Launch", "Terminate"])
 def test_a_suspended_process_refuses_the_roll_and_is_named(process: str) -> None:
     scene = Scene(2)
@@ -629,20 +617,6 @@ def test_resume_abort_and_unlock_say_when_there_is_nothing_to_do() -> None:
     assert scene.roll.status() is None
 
 
-def stopped_with_two_new_ones() -> Scene:
-    """Give the scene of a roll of three that was stopped when two new instances were ready."""
-    scene = Scene(3)
-    ready = scene.seeded.registrations.values
-    scene.when(
-        lambda: sum(r.agent_connected and r.instance_id in scene.new for r in ready()) == 2,
-        lambda: setattr(scene.stop, "signal", 2),
-    )
-    with pytest.raises(RollStopped):
-        start(scene)
-    scene.stop.signal = 0
-    return scene
-
-
 def test_a_key_that_instances_have_already_outlives_an_abort() -> None:
     scene = stopped_with_two_new_ones()
 
@@ -652,17 +626,6 @@ def test_a_key_that_instances_have_already_outlives_an_abort() -> None:
     assert f"key {NEW_KEY} is kept" in texts(events)
     assert scene.template_in_use.data["KeyName"] == OLD_KEY
     assert_given_back(scene, 3)
-
-
-def fail_from(scene: Scene, call: str, error: Exception, *, times: float = math.inf) -> None:
-    left = [times]
-
-    def interfere(_: int, name: str, moment: str) -> None:
-        if name == call and moment == "before" and left[0] > 0:
-            left[0] -= 1
-            raise error
-
-    scene.aws.interfering.append(interfere)
 
 
 def test_credentials_that_expire_in_the_middle_stop_the_roll_and_resume_goes_on() -> None:
@@ -763,14 +726,6 @@ def test_force_goes_past_a_drain_that_never_ends() -> None:
 
     assert set(scene.key_names) == {NEW_KEY}
     assert "going on, as --force says" in texts(events)
-
-
-def alone(scene: Scene) -> Any:
-    definition = scene.world.ecs.register_definition(
-        {"family": "once", "containerDefinitions": [{"name": "once", "image": "once", "memory": 64}]}
-    )
-    registration = next(r for r in scene.seeded.registrations.values() if r.instance_id in scene.old)
-    return scene.world.ecs.start_task(scene.seeded, definition, registration)
 
 
 def test_a_task_of_no_service_is_waited_for() -> None:
@@ -1173,304 +1128,3 @@ def test_a_surge_that_somebody_else_takes_back_during_an_abort_leaves_nothing_dr
     assert scene.draining == []
     assert scene.group.desired == 3
     assert JOURNAL not in scene.aws.objects
-
-
-# What somebody else does meanwhile
-
-
-def until(scene: Scene, kind: str, saying: str = "") -> Iterator[Event]:
-    """Begin a roll and give the rest of it from the first event of this kind that says so."""
-    events = scene.roll.start(DEFAULT)
-    for event in events:
-        if event.kind == kind and saying in event.message:
-            return events
-    raise AssertionError(f"there was no event {kind} {saying}")
-
-
-@pytest.mark.parametrize("version", ["1", "$Default", "$Latest"])
-@pytest.mark.parametrize("moment", ["surge", "replacing"])
-def test_a_template_that_somebody_changes_back_stops_the_roll_and_resume_gives_it_the_new_key_again(
-    version: str, moment: str
-) -> None:
-    scene = Scene(3)
-    name_version(scene, version)
-    events = until(scene, "surge") if moment == "surge" else until(scene, "instance", "terminating")
-    if version == "1":
-        name_version(scene, "1")
-    elif version == "$Default":
-        scene.template.default_version = 1
-    else:
-        scene.world.ec2.add_version(scene.template, {}, source="1")
-
-    with pytest.raises(RollIncomplete, match=f"launches with {OLD_KEY} again"):
-        list(events)
-
-    assert not any(m.lifecycle_state == "InService" for i, m in scene.group.members.items() if i in scene.draining)
-    list(scene.roll.resume())
-    assert scene.key_names == [scene.keys.names()[0]] * 3
-    assert_given_back(scene, 3)
-
-
-def stopped(scene: Scene, events: Iterator[Event]) -> None:
-    scene.stop.signal = 2
-    with pytest.raises(RollStopped):
-        list(events)
-    scene.stop.signal = 0
-
-
-@pytest.mark.parametrize("version", ["1", "$Latest"])
-@pytest.mark.parametrize("way", ["resume", "abort"])
-def test_a_version_of_the_rolls_that_somebody_deletes_is_made_again_or_not_missed(version: str, way: str) -> None:
-    scene = Scene(3)
-    name_version(scene, version)
-    stopped(scene, until(scene, "surge"))
-    del scene.template.versions[2]
-
-    list(getattr(scene.roll, way)())
-
-    assert scene.key_names == [OLD_KEY if way == "abort" else scene.keys.names()[0]] * 3
-    assert_given_back(scene, 3)
-
-
-@pytest.mark.parametrize("version", ["3", "$Default", "$Latest"])
-def test_abort_keeps_what_somebody_has_made_of_the_rolls_version_and_gives_it_the_old_key(version: str) -> None:
-    scene = Scene(3)
-    name_version(scene, {"3": "1"}.get(version, version))
-    stopped(scene, until(scene, "surge"))
-    theirs = scene.world.ec2.add_version(scene.template, {"ImageId": "ami-theirs"}, source="2")
-    if version == "$Default":
-        scene.template.default_version = theirs.number
-    name_version(scene, version)
-
-    said = texts(list(scene.roll.abort()))
-
-    assert "version 3 with the old key" in said
-    assert scene.group.launch_template
-    assert scene.group.launch_template["Version"] == ("4" if version == "3" else version)
-    assert scene.template_in_use.data == {**scene.template.versions[1].data, "ImageId": "ami-theirs"}
-    assert_given_back(scene, 3)
-
-
-def test_abort_says_what_keeps_the_new_key_because_there_was_none_before() -> None:
-    scene = Scene(2)
-    name_version(scene, "$Latest")
-    del scene.template_in_use.data["KeyName"]
-    stopped(scene, until(scene, "surge"))
-    scene.world.ec2.add_version(scene.template, {"ImageId": "ami-theirs"}, source="2")
-
-    said = texts(list(scene.roll.abort()))
-
-    assert f"version 3, which somebody has made meanwhile, keeps key {NEW_KEY}" in said
-    assert f"key {NEW_KEY} is kept: group prod-instances has it" in said
-    assert_given_back(scene, 2)
-
-
-def test_a_desired_capacity_lowered_before_the_surge_came_does_not_leave_the_roll_waiting_for_it() -> None:
-    scene = Scene(3)
-    scene.group.min_size = 1
-    events = until(scene, "surge")
-    scene.world.autoscaling.set_desired(scene.group, 2)
-
-    list(events)
-
-    assert scene.key_names == [NEW_KEY] * 2
-    assert_given_back(scene, 2)
-
-
-def test_a_minimum_size_raised_over_the_surge_is_kept() -> None:
-    scene = Scene(3)
-    events = until(scene, "surge")
-    scene.group.min_size = 4
-
-    list(events)
-
-    assert scene.key_names == [NEW_KEY] * 4
-    assert_given_back(scene, 4)
-
-
-def test_an_error_while_the_capacity_is_lowered_does_not_leave_launch_suspended() -> None:
-    scene = Scene(3)
-    scene.world.set_condition("no-capacity", "")
-    events = until(scene, "surge")
-    scene.stop.signal = 2
-    with pytest.raises(RollStopped):
-        list(events)
-    scene.stop.signal = 0
-
-    def fail(_: int, call: str, when: str) -> None:
-        if (call, when) == ("set_desired_capacity", "before"):
-            raise AwsError("AWS refused", code="ValidationError")
-
-    scene.aws.interfering.append(fail)
-    with pytest.raises(RollIncomplete):
-        list(scene.roll.abort())
-
-    assert "Launch" not in scene.group.suspended
-    scene.aws.interfering.remove(fail)
-    list(scene.roll.abort())
-    assert_given_back(scene, 3)
-
-
-def test_a_stop_of_a_process_that_has_lost_the_roll_leaves_what_the_new_holder_drains() -> None:
-    scene = Scene(3)
-    lost = until(scene, "instance", "draining")
-    scene.roll.unlock(force=True)
-    holder = scene.roll.resume()
-    next(event for event in holder if "draining" in event.message)
-    drained = scene.draining
-    assert drained
-
-    scene.stop.signal = 2
-    with pytest.raises(JournalLost, match="was taken from this process"):
-        list(lost)
-    scene.stop.signal = 0
-
-    assert scene.draining == drained
-    list(holder)
-    assert_given_back(scene, 3)
-
-
-def test_a_key_pair_of_somebody_elses_by_the_new_keys_name_is_not_deleted() -> None:
-    scene = Scene(2)
-    theirs = generate("theirs", created=START).public_key
-
-    def meanwhile(_: int, call: str, when: str) -> None:
-        if (call, when) == ("import_key_pair", "before"):
-            scene.world.ec2.import_key_pair(NEW_KEY, theirs.encode(), {})
-
-    scene.aws.interfering.append(meanwhile)
-    with pytest.raises(RackctlError, match="already exists"):
-        start(scene)
-
-    assert scene.world.ec2.key_pairs[NEW_KEY].public_key == theirs
-    assert scene.keys.names() == [OLD_KEY]
-
-
-def test_a_stored_key_without_a_key_pair_in_this_region_is_kept() -> None:
-    scene = Scene(2)
-    of_another_region = generate("prod-keypair-20200101T000000Z", created=START)
-    scene.keys.store(of_another_region)
-
-    said = [event.message for event in start(scene)]
-
-    assert scene.keys.names() == [of_another_region.key_name, NEW_KEY]
-    assert any("no key pair by that name in this region" in message for message in said)
-
-
-def test_a_new_key_that_is_deleted_from_the_store_is_not_made_again_under_its_name() -> None:
-    scene = Scene(3)
-    events = until(scene, "instance", "terminating")
-    scene.stop.signal = 2
-    with pytest.raises(RollStopped):
-        list(events)
-    scene.stop.signal = 0
-    scene.keys.delete(NEW_KEY)
-
-    with pytest.raises(RollIncomplete, match="has been deleted from the store") as caught:
-        list(scene.roll.resume())
-
-    assert "abort this roll and begin another" in caught.value.hint
-    assert scene.keys.names() == [OLD_KEY]
-    list(scene.roll.abort())
-    start(scene)
-    assert NEW_KEY not in scene.key_names
-    assert_given_back(scene, 3)
-
-
-def test_a_group_of_others_that_names_no_version_that_exists_does_not_keep_a_roll_from_its_end() -> None:
-    scene = Scene(2)
-    add_group(scene, "theirs", 0, Rack="another").launch_template["Version"] = "77"
-
-    start(scene)
-
-    assert OLD_KEY not in scene.key_names
-    assert scene.key_pairs == set(scene.key_names)
-    assert JOURNAL not in scene.aws.objects
-
-
-@pytest.mark.parametrize("dead", [False, True], ids=["during the roll", "while it is stopped"])
-def test_an_instance_that_somebody_detaches_while_it_is_drained_takes_tasks_again(dead: bool) -> None:
-    scene = Scene(3)
-    events = until(scene, "instance", "draining")
-    [id_] = scene.draining
-    if dead:
-        run_until_killed(scene, lambda: list(events), 0, "before")
-        scene.clock.sleep(400)
-    scene.group.members.pop(id_)
-    scene.group.desired -= 1
-
-    list(scene.roll.resume() if dead else events)
-
-    assert id_ not in scene.draining
-    assert scene.key_names.count(OLD_KEY) == 1
-    assert scene.key_pairs == set(scene.keys.names()) == {OLD_KEY, NEW_KEY}
-    # Nobody can tell whose share has gone; then the larger capacity stays.
-    assert scene.desired == 3
-
-
-def test_an_instance_that_somebody_sets_on_standby_while_it_is_drained_is_left_alone() -> None:
-    scene = Scene(3)
-    events = until(scene, "instance", "draining")
-    [id_] = scene.draining
-    scene.group.members[id_].lifecycle_state = "Standby"
-    scene.group.desired -= 1
-
-    list(events)
-
-    assert id_ not in scene.draining
-    assert scene.old == [id_]
-    assert scene.key_pairs == {OLD_KEY, NEW_KEY}
-    # Nobody can tell whose share has gone; then the larger capacity stays.
-    assert scene.desired == 3
-
-
-def test_new_instances_that_a_hook_abandons_one_after_the_other_stop_the_roll_with_nothing_drained() -> None:
-    from rackctl.local.world.autoscaling import Hook
-
-    scene = Scene(2)
-    scene.group.hooks["up"] = Hook("up", "autoscaling:EC2_INSTANCE_LAUNCHING", 60, "ABANDON")
-
-    with pytest.raises(RollIncomplete, match="3 new instances in a row of group prod-instances have gone"):
-        start(scene)
-
-    assert len(scene.old) == 2
-    assert scene.draining == []
-    scene.group.hooks.clear()
-    list(scene.roll.resume())
-    assert_given_back(scene, 2)
-
-
-@pytest.mark.parametrize("killed", [False, True], ids=["in a group that was done", "while the roll was dead"])
-def test_an_old_instance_that_comes_back_from_standby_is_replaced_before_the_roll_ends(killed: bool) -> None:
-    scene = Scene(3)
-    id_ = scene.old[0]
-    autoscaling = scene.world.autoscaling
-    autoscaling.set_standby(scene.group, id_, standby=True, decrement=True)
-    if not killed:
-        add_group(scene, "prod-zzz")
-
-    def back() -> None:
-        autoscaling.set_standby(scene.group, id_, standby=False, decrement=True)
-
-    if killed:
-
-        def kill(_: int, call: str, when: str) -> None:
-            if (call, when) == ("resume_processes", "before"):
-                raise Killed(call)
-
-        scene.aws.interfering.append(kill)
-        with pytest.raises(Killed):
-            start(scene)
-        scene.aws.interfering.remove(kill)
-        scene.clock.sleep(400)
-        back()
-        list(scene.roll.resume())
-    else:
-        events = scene.roll.start(DEFAULT)
-        next(event for event in events if event.kind == "surge" and "prod-zzz" in event.message)
-        back()
-        list(events)
-
-    assert OLD_KEY not in scene.key_names
-    assert JOURNAL not in scene.aws.objects
-    assert scene.key_pairs == set(scene.keys.names()) == set(scene.key_names)

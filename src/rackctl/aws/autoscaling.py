@@ -126,6 +126,14 @@ class AutoScaling:
             for document in answer["Activities"]
         ]
 
+    def launch_configuration_keys(self) -> dict[str, str]:
+        """Map the launch configurations of the account and region to the names of their keys, empty where none."""
+        return {
+            document["LaunchConfigurationName"]: document.get("KeyName", "")
+            for page in self._call.pages("describe_launch_configurations", MaxRecords=100)
+            for document in page["LaunchConfigurations"]
+        }
+
     def refreshing(self, auto_scaling_group_name: str) -> str:
         """Give the id of the instance refresh that is replacing a group's instances; empty when there is none."""
         # There is one at a time, and it is the newest: the first page has it.

@@ -114,7 +114,9 @@ class GroupState:
     def zones(self, *, without: Collection[str] = ()) -> Counter[str]:
         """Count its capacity by Availability Zone, some instances left out."""
         zones = Counter(dict.fromkeys(self.group.availability_zones, 0))
-        zones.update(m.availability_zone for m in self.alive if m.ec2_instance_id not in without)
+        # What is set aside comes back to its zone one day, and must not make it one too many there.
+        staying = [m for m in self.members if not m.is_going and m.ec2_instance_id not in without]
+        zones.update(m.availability_zone for m in staying)
         return zones
 
     def member(self, ec2_instance_id: str) -> Member | None:
@@ -134,16 +136,14 @@ class Groups:
         self._cluster = rack.cluster
         self._instances: dict[str, Instance] = {}
         self._registered: dict[str, ContainerInstance] = {}
-        self._ended: set[str] = set()
 
-    def end(self, ec2_instance_id: str) -> None:
-        """Take it from now on that an instance is going: descriptions may lag behind what was done."""
-        self._ended.add(ec2_instance_id)
-
-    def look(self, names: list[str], *, at_ecs: bool = True) -> dict[str, GroupState]:
+    def look(
+        self, names: list[str], *, at_ecs: bool = True, ended: Collection[str] = frozenset()
+    ) -> dict[str, GroupState]:
         """Describe groups and their members. One that does not exist is left out.
 
-        Without ``at_ecs`` the registrations are those of the last look, and it is one call or two.
+        Without ``at_ecs`` the registrations are those of the last look, and it is one call or two. ``ended`` are
+        instances whose end has just been granted, which AWS may not show yet.
         """
         groups = self._aws.autoscaling.groups(names)
         members = [member for group in groups for member in group.instances]
@@ -164,7 +164,7 @@ class Groups:
             group.auto_scaling_group_name: GroupState(
                 group,
                 tuple(
-                    Member(m, self._instances.get(id_), registered.get(id_), id_ in self._ended)
+                    Member(m, self._instances.get(id_), registered.get(id_), id_ in ended)
                     for m in group.instances
                     for id_ in [m.ec2_instance_id]
                 ),

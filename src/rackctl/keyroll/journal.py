@@ -121,13 +121,16 @@ def _began(pid: int) -> str | None:
 class TemplateRecord:
     """One launch template as a group named it before: ``version`` is what it named, ``source`` what that was.
 
-    ``made`` is the version with the new key that stands in its place, 0 before there is one.
+    ``key_name`` is the source's key; ``made`` the version with the new key that stands in its place, 0 before there is
+    one. All that the roll has made is newer than ``lowest``.
     """
 
     launch_template_id: str
     launch_template_name: str
     version: str
     source: int
+    key_name: str
+    lowest: int
     made: int = 0
 
 

@@ -6,32 +6,39 @@ has just begun, has been interrupted anywhere, or has found that somebody else c
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from rackctl.aws.errors import AwsError
 from rackctl.cluster import drain_timeout
 from rackctl.errors import RackctlError
+from rackctl.keyroll.capacity import Capacity
 from rackctl.keyroll.groups import is_even
-from rackctl.keyroll.journal import JournalLost, PendingChange
 from rackctl.keyroll.plan import replacing_order, surge_of
-from rackctl.keyroll.watch import Watch
+from rackctl.keyroll.processes import suspend
+from rackctl.keyroll.watch import Departure, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 
     from rackctl.cluster import Cluster
     from rackctl.keyroll.groups import GroupState, Member
     from rackctl.keyroll.journal import GroupRecord, InstanceRecord
     from rackctl.keyroll.run import Event, Run
-    from rackctl.model import ContainerInstance, Instance
+    from rackctl.model import AutoScalingGroup, ContainerInstance, Instance
 
 # How long a drain may stand still before its services are asked what the matter is, in seconds.
 _STUCK = 30.0
-_BUSY_FOR = 120.0  # how long another scaling activity may be in progress
-_BUSY = {"ScalingActivityInProgress", "ResourceContention"}
+# Auto Scaling would end instances, undrained, to balance zones that a roll puts out of balance for a while.
+_REBALANCING = "AZRebalance"
 _PROOFS = 6
 _PROVE_AGAIN = 10.0
+
+
+_DEPARTED: Mapping[Departure, str] = {
+    "terminated": "gone",
+    "vanished": "vanished",
+    "detached": "no longer in its group",
+    "set aside": "on standby",
+}
 
 
 class Proof(Protocol):
@@ -57,6 +64,7 @@ class Replacer:
         self._cluster = cluster
         self._prove = prove
         self._watch = Watch(run)
+        self._capacity = Capacity(run)
         self._drains = cluster.drains(stop_standalone=self._options.stop_standalone, patience=_STUCK)
         self._drain_began: dict[str, float] = {}
         self._drained: set[str] = set()
@@ -70,77 +78,51 @@ class Replacer:
         while True:
             state = yield from self._look(record)
             stale = state.stale(self._run.key_name)
-            if not stale and self._is_whole(state):
+            is_whole = len(state.alive) >= state.desired_capacity and all(m.counts for m in state.alive)
+            if not stale and is_whole:
+                yield from self._prove_key(record, state)
                 return
             yield from self._watch.check(state)
-            if (yield from self._surge(record, state, len(stale))):
+            yield from self.hold_still(record, state.group)
+            if (surge := self._surge(record, state, len(stale))) > 0:
+                yield self._capacity.raise_by(record, state, surge)
                 continue
             yield from self._prove_key(record, state)
             self._drain_more(record, state)
             yield from self._advance(record, state)
             self._run.pause(len(state.members))
 
+    def hold_still(self, record: GroupRecord, group: AutoScalingGroup) -> Iterator[Event]:
+        """Keep Auto Scaling from ending instances, undrained, to balance zones that a roll puts out of balance."""
+        if suspend(self._run, record, group, _REBALANCING):
+            name = group.auto_scaling_group_name
+            yield self._run.event("processes", f"group {name}: {_REBALANCING} suspended", group=name)
+
     def _look(self, record: GroupRecord) -> Generator[Event, None, GroupState]:
         """Look at a group, again until AWS answers; count the surge by it, and tell what is new."""
         name = record.auto_scaling_group_name
         self._run.checkpoint()
-        while (state := self._run.looked(lambda: self._run.look(name))) is None:
+        while (state := self._run.looked("groups", lambda: self._capacity.look(record))) is None:
             self._run.pause()
-        self._settle(record, state)
         yield from self._watch.tell(state)
-        for id_, how in self._watch.departed(state):
-            if how == "vanished" and state.member(id_) is None:
-                yield from self._let_go(name, id_, "no longer in its group")
-            yield self._run.event("instance", f"{id_}: {how}", group=name, ec2_instance_id=id_, phase="gone")
+        for id_, departure in self._watch.departed(state):
+            self._forget(id_)
+            if departure in {"detached", "set aside"}:
+                yield from self._let_go(name, id_, _DEPARTED[departure])
+            yield self._run.event(
+                "instance", f"{id_}: {_DEPARTED[departure]}", group=name, ec2_instance_id=id_, phase="gone"
+            )
         return state
 
-    def _is_whole(self, state: GroupState) -> bool:
-        return len(state.alive) >= state.desired_capacity and all(m.counts for m in state.alive)
+    def _forget(self, id_: str) -> None:
+        self._drains.forget(id_)
+        self._drained.discard(id_)
 
-    def _share(self, record: GroupRecord, state: GroupState) -> int:
-        """Give the roll's share of the desired capacity.
-
-        Somebody else may have set it lower meanwhile, or the minimum size higher: then that much of the surge is gone
-        or theirs, and nothing more is to be taken away.
-        """
-        kept = max(record.desired_capacity, state.group.min_size)
-        record.surge = min(record.surge, max(state.desired_capacity - kept, 0))
-        return record.surge
-
-    def _settle(self, record: GroupRecord, state: GroupState) -> None:
-        """Find out whether the last change of the desired capacity has been made, and count the surge by it.
-
-        When somebody else has changed it at the same time, that cannot be told; then the larger capacity stays.
-        """
-        pending = record.pending
-        if pending is None:
-            return
-        if pending.ec2_instance_id:
-            member = state.member(pending.ec2_instance_id)
-            gone = member is None or member.is_going
-            if gone and state.desired_capacity < pending.before:
-                record.surge = max(record.surge - 1, 0)
-        elif state.desired_capacity == pending.after:
-            record.surge += pending.after - pending.before
-        record.pending = None
-
-    def _surge(self, record: GroupRecord, state: GroupState, stale: int) -> Generator[Event, None, bool]:
-        """Raise the desired capacity, if that is still to do; the return value tells whether."""
-        share = self._share(record, state)
+    def _surge(self, record: GroupRecord, state: GroupState, stale: int) -> int:
+        """Say by how much the desired capacity is to be raised now."""
+        share = self._capacity.share(record, state)
         wanted, _ = surge_of(state.group, max(stale - share, 0), self._options)
-        wanted = min(wanted, self._options.batch - share)
-        if wanted <= 0:
-            return False
-        name, before = state.name, state.desired_capacity
-        if not share:
-            record.desired_capacity = before
-        record.pending = PendingChange(before, before + wanted)
-        self._run.save()
-        self._insist(lambda: self._run.aws.autoscaling.set_desired_capacity(name, before + wanted))
-        record.pending = None
-        record.surge += wanted
-        yield self._run.event("surge", f"group {name}: desired capacity {before} → {before + wanted}", group=name)
-        return True
+        return min(wanted, self._options.batch - share)
 
     def _prove_key(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
         """Log in to the first new instance of the group. Raises KeyNotProven."""
@@ -183,7 +165,7 @@ class Replacer:
 
     def _drain_more(self, record: GroupRecord, state: GroupState) -> None:
         """Begin to drain as many instances as may be on their way out now."""
-        key, share = self._run.key_name, self._share(record, state)
+        key, share = self._run.key_name, self._capacity.share(record, state)
         on_their_way = {*self._drains.ec2_instance_ids, *self._drained}
         stale = state.stale(key)
         counting = sum(m.counts for m in state.alive if m.ec2_instance_id not in on_their_way)
@@ -234,25 +216,22 @@ class Replacer:
         self._drain_began[registered.ec2_instance_id] = self._clock.monotonic()
 
     def _advance(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
-        """Go on with what is draining, and terminate what is drained."""
+        """Go on with what is draining, and terminate what is drained, taking the surge back with the last ones."""
         yield from self._follow_drains(state)
         for id_ in sorted(self._drained):
-            latest = self._run.look(state.name, at_ecs=False)
-            self._settle(record, latest)
-            yield from self._terminate(record, latest, id_)
+            latest = self._capacity.look(record, at_ecs=False)
+            member = latest.member(id_)
+            if member is None or member.is_going or member.is_set_aside:
+                continue  # the next look tells
+            share = self._capacity.share(record, latest)
+            decrement = self._needs_no_replacement(member, latest, share)
+            if (yield from self._capacity.terminate(record, latest, id_, decrement=decrement)):
+                self._drained.discard(id_)
 
     def _follow_drains(self, state: GroupState) -> Iterator[Event]:
         """Find out which drains are over. Raises Timeout for one that takes too long, unless that is forced."""
-        for id_ in [*self._drains.ec2_instance_ids, *self._drained]:
-            member = state.member(id_)
-            if member is None or member.is_going or member.is_set_aside:
-                # It has vanished by itself, as spot instances do, and its group replaces it; or it was set aside.
-                self._drains.forget(id_)
-                self._drained.discard(id_)
-                if member is not None and member.is_set_aside:
-                    yield from self._let_go(state.name, id_, "on standby")
         limit = self._options.drain_timeout
-        for id_, progress in (self._run.looked(self._drains.poll) or {}).items():
+        for id_, progress in (self._run.looked("drains", self._drains.poll) or {}).items():
             yield from self._watch.tell_drain(progress, state.name)
             if progress.tasks:
                 if self._clock.monotonic() - self._drain_began[id_] < limit:
@@ -265,15 +244,6 @@ class Replacer:
             self._drains.forget(id_)
             self._drained.add(id_)
 
-    def _terminate(self, record: GroupRecord, state: GroupState, id_: str) -> Iterator[Event]:
-        """Terminate a drained instance, taking the surge back with the last ones."""
-        member = state.member(id_)
-        if member is not None and not member.is_going:
-            decrement = self._needs_no_replacement(member, state, self._share(record, state))
-            if not (yield from self._terminate_one(record, state, id_, decrement=decrement)):
-                return
-        self._drained.discard(id_)
-
     def _needs_no_replacement(self, member: Member, state: GroupState, share: int) -> bool:
         """Whether the surge stands in for an old instance, which is then taken out of the desired capacity.
 
@@ -285,71 +255,39 @@ class Replacer:
             return False
         return is_even(state.zones(without=stale)) or member.availability_zone in _fullest_zones(state)
 
-    def _terminate_one(
-        self, record: GroupRecord, state: GroupState, id_: str, *, decrement: bool
-    ) -> Generator[Event, None, bool]:
-        """Terminate a member of the group; the return value tells whether it is going now."""
-        name, before = state.name, state.desired_capacity
-        self._run.note(name, id_, "terminating")
-        if decrement:
-            record.pending = PendingChange(before, before - 1, id_)
-        self._run.save()
-        try:
-            self._run.aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=decrement)
-        except AwsError as error:
-            # A lost answer makes it a second call, which then fails; and the instance may vanish by itself.
-            latest = self._run.look(name, at_ecs=False)
-            self._settle(record, latest)
-            member = latest.member(id_)
-            if member is not None and not member.is_going:
-                if error.code not in _BUSY or self._watch.lasting(f"busy {id_}") > _BUSY_FOR:
-                    raise
-                return False
-        else:
-            self._run.end(id_)
-            if decrement:
-                record.pending = None
-                record.surge = max(record.surge - 1, 0)
-        self._run.look(name, at_ecs=False)
-        what = f"; desired capacity {before} → {before - 1}" if decrement else ""
-        yield self._run.event(
-            "instance", f"{id_}: terminating{what}", group=name, ec2_instance_id=id_, phase="terminating"
-        )
-        return True
-
-    def _insist(self, call: Callable[[], None]) -> None:
-        """Change a group, waiting while another scaling activity is in progress."""
-        began = self._clock.monotonic()
-        while True:
-            try:
-                return call()
-            except AwsError as error:
-                if error.code not in _BUSY or self._clock.monotonic() - began > _BUSY_FOR:
-                    raise
-            self._run.pause()
-
     # Backwards
 
     def reactivate(self) -> list[str]:
-        """Set what the roll has drained, and has not terminated, to ACTIVE again; give the ids."""
-        drained = {i: r.auto_scaling_group_name for i, r in self._run.journal.instances.items() if r.drained_by_roll}
+        """Set what the roll has drained, and has not terminated, to ACTIVE again; give the ids.
+
+        Raises RackctlError, and then what is DRAINING is still known to be the roll's doing.
+        """
+        drained = [id_ for id_, record in self._run.journal.instances.items() if record.drained_by_roll]
+        # One that was told to go, and may be going although AWS's answer was an error, must get no tasks.
+        drained = [id_ for id_ in drained if not self._capacity.is_undecided(id_)]
         if not drained:
             return []
-        states = self._run.look_at_all()
-        ours = [id_ for id_, group in drained.items() if group in states]
+        members = {m.ec2_instance_id: m for state in self._run.look_at_all().values() for m in state.members}
+        # Whether ECS shows it as DRAINING is no matter: it may not yet.
         restored = [
-            member.container_instance
-            for state in states.values()
-            for member in state.members
-            if member.ec2_instance_id in ours and not member.is_going
-            if member.container_instance and member.container_instance.status == "DRAINING"
+            registered
+            for id_ in drained
+            for member in [members.get(id_)]
+            if (registered := member.container_instance if member else self._registration_of_one_that_is_up(id_))
+            and not (member and member.is_going)
+            and registered.status in {"ACTIVE", "DRAINING"}
         ]
         self._cluster.set_status(restored, "ACTIVE")
-        for id_ in ours:
+        for registered in restored:
+            if (member := members.get(registered.ec2_instance_id)) is None or member.is_set_aside:
+                self._watch.count_out(registered.ec2_instance_id)
+        for id_ in drained:
             self._run.note("", id_, "waiting")
-            self._drains.forget(id_)
-            self._drained.discard(id_)
+            self._forget(id_)
         return [registered.ec2_instance_id for registered in restored]
+
+    def _registration_of_one_that_is_up(self, id_: str) -> ContainerInstance | None:
+        return self._cluster.registration(id_) if self._run.instance(id_) else None
 
     def let_go_of(self, record: GroupRecord) -> Iterator[Event]:
         """Set to ACTIVE what was drained of a group that has been deleted, if it is still up, and forget the group."""
@@ -358,30 +296,29 @@ class Replacer:
             if instance.auto_scaling_group_name == name:
                 yield from self._let_go(name, id_, "its group has been deleted")
                 self._run.journal.instances.pop(id_, None)
-                self._drains.forget(id_)
-                self._drained.discard(id_)
+                self._forget(id_)
 
     def give_surge_back(self, record: GroupRecord) -> Iterator[Event]:
         """Lower the desired capacity by what is left of the roll's share, without ending an instance that has tasks."""
         name = record.auto_scaling_group_name
         while True:
             state = yield from self._look(record)
-            if not self._share(record, state):
-                if self._drains or self._drained:
-                    self.reactivate()
+            if not self._capacity.share(record, state):
+                self.reactivate()
                 return
             if len(state.alive) < state.desired_capacity:
                 if not self._needs_what_is_missing(state):
-                    yield from self._lower_desired(record)
+                    yield from self._capacity.lower_by_what_is_missing(record, state)
                     continue
                 yield from self._watch.failed_launches(name)
                 self._run.pause(len(state.members))
                 continue
-            self._watch.is_over("missing surplus")
-            if self._share(record, state) > len(self._drains) + len(self._drained):
+            self._watch.is_over(f"missing surplus {name}")
+            self._watch.check_processes(state, "Terminate")
+            if self._capacity.share(record, state) > len(self._drains) + len(self._drained):
                 self._drain_surplus(state)
             yield from self._follow_drains(state)
-            yield from self._terminate_surplus(record, name)
+            yield from self._terminate_surplus(record)
             if self._drains or self._drained:
                 self._run.pause(len(state.members))
 
@@ -391,7 +328,7 @@ class Replacer:
         Without it the zones would be uneven, and Auto Scaling would even them, undrained, once it may again. What
         cannot be launched is not waited for: then Auto Scaling cannot do that either.
         """
-        return not self._watch.cannot_launch("missing surplus") and not is_even(state.zones())
+        return not self._watch.cannot_launch(f"missing surplus {state.name}") and not is_even(state.zones())
 
     def _drain_surplus(self, state: GroupState) -> None:
         """Choose what the group can best do without, in the zone that has most.
@@ -415,63 +352,26 @@ class Replacer:
             return
         self._follow(registered, record)
 
-    def _terminate_surplus(self, record: GroupRecord, name: str) -> Iterator[Event]:
+    def _terminate_surplus(self, record: GroupRecord) -> Iterator[Event]:
         for id_ in sorted(self._drained):
-            state = self._run.look(name, at_ecs=False)
-            self._settle(record, state)
+            state = self._capacity.look(record, at_ecs=False)
             member = state.member(id_)
-            if not self._share(record, state):
+            if member is None or member.is_going or member.is_set_aside:
+                continue  # the next look tells
+            if not self._capacity.share(record, state):
                 return  # somebody else has lowered the desired capacity meanwhile
-            if (
-                member is None
-                or member.is_going
-                or (yield from self._terminate_one(record, state, id_, decrement=True))
-            ):
+            if (yield from self._capacity.terminate(record, state, id_, decrement=True)):
                 self._drained.discard(id_)
-
-    def _lower_desired(self, record: GroupRecord) -> Iterator[Event]:
-        """Lower the desired capacity by instances that were never launched.
-
-        With Launch suspended meanwhile: if one came in between, Auto Scaling would choose itself which one to end.
-        """
-        name = record.auto_scaling_group_name
-        autoscaling = self._run.aws.autoscaling
-        if "Launch" not in record.suspended:
-            record.suspended.append("Launch")
-            self._run.save()
-        autoscaling.suspend_processes(name, ["Launch"])
-        try:
-            state = self._run.look(name, at_ecs=False)
-            surplus = min(self._share(record, state), state.desired_capacity - len(state.alive))
-            if surplus > 0:
-                after = state.desired_capacity - surplus
-                self._insist(lambda: autoscaling.set_desired_capacity(name, after))
-                record.surge -= surplus
-                yield self._run.event(
-                    "surge", f"group {name}: desired capacity {state.desired_capacity} → {after}", group=name
-                )
-        except JournalLost:
-            raise
-        except Exception:
-            # A group that stays as it is must not stay unable to launch. Where this fails too, the journal says so.
-            with suppress(RackctlError):
-                autoscaling.resume_processes(name, ["Launch"])
-                record.suspended.remove("Launch")
-            raise
-        autoscaling.resume_processes(name, ["Launch"])
-        record.suspended.remove("Launch")
-        self._run.save()
 
     def _let_go(self, group: str, id_: str, why: str) -> Iterator[Event]:
         """Set what the roll was draining to ACTIVE when somebody has taken it out of service and it is still up."""
         record = self._run.journal.instances.get(id_)
         if record is None or not record.drained_by_roll:
             return
-        self._run.store.hold(self._run.journal)
-        if any(not instance.is_going for instance in self._run.aws.ec2.instances_by_id([id_])):
-            registered = self._cluster.registration(id_)
-            if registered and registered.status == "DRAINING":
-                self._cluster.set_status([registered], "ACTIVE")
+        self._run.hold()
+        registered = self._registration_of_one_that_is_up(id_)
+        if registered and registered.status in {"ACTIVE", "DRAINING"}:
+            self._cluster.set_status([registered], "ACTIVE")
             yield self._run.event("restored", f"{id_}: {why}; ACTIVE again, and left alone", group=group)
         self._run.note(group, id_, "waiting")
 

@@ -27,13 +27,13 @@ from rackctl.keyroll.journal import (
 )
 from rackctl.keyroll.plan import PlanRefused, Refusal, make_plan
 from rackctl.keyroll.replace import KeyNotProven, Replacer
-from rackctl.keyroll.run import RollStopped, Run, StopNow, StopRequest
+from rackctl.keyroll.run import LAG, RollStopped, Run, StopNow, StopRequest
 from rackctl.keyroll.status import Status, status_of
-from rackctl.keyroll.steps import Steps
+from rackctl.keyroll.steps import Steps, as_it_was
 from rackctl.keyroll.templates import Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from rackctl.clock import Clock
@@ -143,14 +143,14 @@ class Keyroll:
             )
         run = self._taken(store, found, changed)
         yield run.event("lock", f"went on with the roll begun at {run.journal.started}")
-        yield from self._held(run, Steps.forwards)
+        yield from self._held(run, Steps.forwards, blind_for=LAG - found.silent_for)
 
     def abort(self, **changed: Any) -> Iterator[Event]:
         """Give the rack back as it was, but for instances that have been replaced. Raises as `start` does."""
         store, found = self._dead()
         run = self._taken(store, found, changed)
         yield run.event("lock", f"took the roll begun at {run.journal.started}")
-        yield from self._held(run, Steps.backwards)
+        yield from self._held(run, Steps.backwards, blind_for=LAG - found.silent_for)
 
     def unlock(self, *, force: bool = False) -> Journal:
         """Take the journal from its holder, so that somebody can `resume` or `abort`.
@@ -238,18 +238,24 @@ class Keyroll:
     def _command(self, word: str) -> str:
         return f"`rackctl instances keyroll {word} --rack {self._rack.name}`"
 
-    def _held(self, run: Run, way: Callable[[Steps], Iterator[Event]]) -> Iterator[Event]:
-        """Do the steps of a roll whose journal is held, and leave everything running if they do not get through."""
+    def _held(self, run: Run, way: Callable[[Steps], Iterator[Event]], *, blind_for: float = 0) -> Iterator[Event]:
+        """Do the steps of a roll whose journal is held, and leave everything running if they do not get through.
+
+        ``blind_for`` is for how many seconds what another process did last may not be seen yet.
+        """
         replacer = Replacer(run, self._cluster, self._prove)
-        steps = Steps(run, self._keys, replacer)
+        steps = Steps(run, self._cluster, self._keys, replacer)
         try:
+            if blind_for > 0:
+                yield run.event("lock", f"waiting {blind_for:.0f} s for AWS to show what was done last")
+                run.wait(blind_for)
             run.look_at_all()
             yield from way(steps)
         except StopNow:
-            self._leave(run, replacer, "it was asked to stop")
+            left = self._leave(run, replacer, "it was asked to stop")
             name = Signals(run.stop_signal).name
             raise RollStopped(
-                f"stopped by {name}. {self._so_far(run)}", signal=run.stop_signal, hint=self._way_on(run)
+                f"stopped by {name}. {self._so_far(run, left)}", signal=run.stop_signal, hint=self._way_on(run)
             ) from None
         except JournalLost:
             raise
@@ -257,9 +263,9 @@ class Keyroll:
             untouched = run.journal.phase == "preparing" or isinstance(error, KeyNotProven)
             if untouched and not run.journal.anything_drained:
                 yield from self._undo(run, steps, replacer, error)
-            self._leave(run, replacer, str(error))
+            left = self._leave(run, replacer, str(error))
             hint = f"{error.hint}\n  {self._way_on(run)}" if error.hint else self._way_on(run)
-            raise RollIncomplete(f"{error}. {self._so_far(run)}", hint=hint) from error
+            raise RollIncomplete(f"{error}. {self._so_far(run, left)}", hint=hint) from error
         except Exception as error:
             with suppress(JournalLost):
                 self._leave(run, replacer, f"an error in rackctl itself: {error}")
@@ -269,7 +275,7 @@ class Keyroll:
         """Give the rack back because of an error before any instance was drained, and raise that error."""
         yield run.event("problem", f"{error}; giving the rack back")
         try:
-            yield from steps.backwards()
+            yield from steps.backwards(may_finish=False)
         except StopNow:
             self._leave(run, replacer, str(error))
             raise RollStopped(
@@ -284,14 +290,15 @@ class Keyroll:
             raise RollIncomplete(
                 f"{error}. The rack could not be given back: {another}", hint=self._way_on(run)
             ) from error
-        given_back = RackctlError(f"{error}. Nothing was drained, and the rack is as it was", hint=error.hint)
+        given_back = RackctlError(f"{error}. Nothing was drained, and {as_it_was(run)}", hint=error.hint)
         given_back.exit_code = error.exit_code
         raise given_back from error
 
-    def _leave(self, run: Run, replacer: Replacer, problem: str) -> None:
+    def _leave(self, run: Run, replacer: Replacer, problem: str) -> list[str]:
         """Leave everything running, as far as AWS still lets us: nothing but JournalLost may hide why it is left.
 
-        Raises JournalLost, with nothing changed: what drains may be another process's by now.
+        Give the instances that may have been left DRAINING. Raises JournalLost, with nothing changed: what drains may
+        be another process's by now.
         """
         run.journal.problem = problem
         try:
@@ -302,16 +309,19 @@ class Keyroll:
             pass  # whether it is held is not known, which is no reason to leave an instance draining
         with suppress(RackctlError):
             replacer.reactivate()
+        draining = [id_ for id_, record in run.journal.instances.items() if record.drained_by_roll]
         with suppress(RackctlError):
             run.store.release(run.journal)
+        return draining
 
-    def _so_far(self, run: Run) -> str:
+    def _so_far(self, run: Run, draining: Sequence[str]) -> str:
         total, left = run.journal.total, run.journal.total - run.done
         if run.journal.phase == "preparing":
             return f"No instance was touched; all {total} are still to be replaced"
         if run.journal.phase == "aborting":
             return "The rack has been given back in part"
-        return f"{run.done} of {total} instances have been replaced, {left} are left; everything is running"
+        running = f"{', '.join(draining)} may still be DRAINING" if draining else "nothing is left draining"
+        return f"{run.done} of {total} instances have been replaced, {left} are left; {running}"
 
     def _way_on(self, run: Run) -> str:
         if run.journal.phase == "aborting":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
     from rackctl.keyroll.groups import GroupState
     from rackctl.keyroll.journal import Journal, JournalStore
-    from rackctl.model import AutoScalingGroup
+    from rackctl.model import AutoScalingGroup, Instance
     from rackctl.rack import Rack
 
 T = TypeVar("T")
@@ -33,6 +33,10 @@ _INSTANCES_PER_SECOND = 100
 _SLICE = 0.5  # how long a request to stop may wait while the roll does
 # How long AWS may fail to answer what a roll looks at, as after a laptop's sleep, before the roll stops.
 _PATIENCE = 120.0
+# How long what AWS describes may be behind what was done, in seconds: its APIs are eventually consistent. Usually
+# it is not behind at all; nothing waits for so long that shows what was done.
+LAG = 20.0
+_ENDED_FOR = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ class Run:
         self._left: dict[str, int] | None = None
         self._done_before = self._last_done = 0
         self._last_done_at = self._began
-        self._failing_since: float | None = None
+        self._ended: dict[str, float] = {}
+        self._failing_since: dict[str, float] = {}
 
     @property
     def key_name(self) -> str:
@@ -150,19 +155,28 @@ class Run:
 
     def look(self, name: str, *, at_ecs: bool = True) -> GroupState:
         """Look at a group; without ``at_ecs`` at nothing else. Raises GroupDeleted."""
-        state = self._groups.look([name], at_ecs=at_ecs).get(name)
+        state = self._groups.look([name], at_ecs=at_ecs, ended=self._just_ended()).get(name)
         if state is None or not self._is_of_the_roll(state.group):
             raise GroupDeleted(f"group {name} has been deleted")
         self._left = {**(self._left or {}), name: len(state.stale(self.key_name))}
         return state
 
     def end(self, ec2_instance_id: str) -> None:
-        """Take it from now on that an instance is going."""
-        self._groups.end(ec2_instance_id)
+        """Take it that an instance is going, also while AWS does not show it yet."""
+        self._ended[ec2_instance_id] = self.clock.monotonic()
+
+    def _just_ended(self) -> set[str]:
+        now = self.clock.monotonic()
+        return {id_ for id_, at in self._ended.items() if now - at < _ENDED_FOR}
+
+    def instance(self, ec2_instance_id: str) -> Instance | None:
+        """Ask EC2 for an instance that is up; None for one that is going, or gone."""
+        found = next(iter(self.aws.ec2.instances_by_id([ec2_instance_id])), None)
+        return found if found and not found.is_going else None
 
     def look_at_all(self) -> dict[str, GroupState]:
         """Look at every group of the journal, those that have been deleted apart."""
-        looked = self._groups.look(list(self.journal.groups))
+        looked = self._groups.look(list(self.journal.groups), ended=self._just_ended())
         states = {name: state for name, state in looked.items() if self._is_of_the_roll(state.group)}
         first = self._left is None
         self._left = {name: len(state.stale(self.key_name)) for name, state in states.items()}
@@ -178,19 +192,21 @@ class Run:
         """Whether it is the group that the roll began with, and not another one that has come by its name."""
         return group.auto_scaling_group_arn == self.journal.groups[group.auto_scaling_group_name].auto_scaling_group_arn
 
-    def looked(self, look: Callable[[], T]) -> T | None:
-        """Look, and give None when AWS gives no answer for once. Raises what lasts, or is no matter of waiting."""
+    def looked(self, at: str, look: Callable[[], T]) -> T | None:
+        """Look at something, and give None when AWS gives no answer for once.
+
+        Raises what lasts, however well it goes elsewhere, and what is no matter of waiting.
+        """
         try:
             seen = look()
         except (AccessDenied, NotFound, RollIncomplete, GroupDeleted):
             raise
         except RackctlError:
             now = self.clock.monotonic()
-            self._failing_since = self._failing_since or now
-            if now - self._failing_since > _PATIENCE:
+            if now - self._failing_since.setdefault(at, now) > _PATIENCE:
                 raise
             return None
-        self._failing_since = None
+        self._failing_since.pop(at, None)
         return seen
 
     # Safe points
@@ -198,6 +214,10 @@ class Run:
     def save(self) -> None:
         """Write down what is about to be relied on. Nothing is changed in AWS that this has not preceded."""
         self.store.save(self.journal)
+
+    def hold(self) -> None:
+        """Know that the roll is still this process's, before a change that nothing was written down for just now."""
+        self.store.hold(self.journal)
 
     def checkpoint(self) -> None:
         """Be at a point where the roll may stop. Raises what ends it here."""
@@ -212,6 +232,12 @@ class Run:
         while not self._stop and (left := until - self.clock.monotonic()) > 0:
             self.clock.sleep(min(_SLICE, left))
         self.checkpoint()
+
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass, as `pause` does."""
+        until = self.clock.monotonic() + seconds
+        while self.clock.monotonic() < until:
+            self.pause()
 
     @property
     def stop_signal(self) -> int:

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from rackctl import keys as ssh_keys
 from rackctl.aws.errors import AwsError
 from rackctl.errors import RackctlError
+from rackctl.keyroll.processes import resume
 from rackctl.keyroll.run import GroupDeleted
 from rackctl.keyroll.templates import NO_TEMPLATE, Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from rackctl.cluster import Cluster
     from rackctl.keyroll.journal import GroupRecord
     from rackctl.keyroll.replace import Replacer
     from rackctl.keyroll.run import Event, Run
     from rackctl.keys import KeyStore
     from rackctl.model import KeyPair
 
-# Auto Scaling would end instances, undrained, to balance zones that a roll puts out of balance for a while.
-_SUSPENDED = "AZRebalance"
 # How long to wait at the end for what was terminated to be gone, so that its key can be retired, in seconds.
 _GOING_FOR = 120.0
 
@@ -28,15 +28,17 @@ _GOING_FOR = 120.0
 class Steps:
     """What a roll does while its journal is held. ``replacer`` works on one group at a time."""
 
-    def __init__(self, run: Run, keys: KeyStore, replacer: Replacer) -> None:
+    def __init__(self, run: Run, cluster: Cluster, keys: KeyStore, replacer: Replacer) -> None:
         self._run = run
         self._aws = run.aws
         self._journal = run.journal
+        self._cluster = cluster
         self._keys = keys
         self._replacer = replacer
 
     def forwards(self) -> Iterator[Event]:
         """Give every instance the new key, from wherever the roll stands. Raises RackctlError, StopNow."""
+        yield from self._all_active()
         # One with another key may have come back into service meanwhile, as from standby, into a group that was done.
         while self._journal.phase != "finishing" or any(
             s.stale(self._run.key_name) for s in self._run.look_at_all().values()
@@ -50,9 +52,12 @@ class Steps:
         yield from self._replacer.replace_all(record)
         yield from self._replacer.give_surge_back(record)
 
-    def _give_surge_back(self, record: GroupRecord) -> Iterator[Event]:
-        self._resume_launch(record)
-        yield from self._replacer.give_surge_back(record)
+    def _all_active(self) -> Iterator[Event]:
+        """Begin from where nothing is DRAINING by a roll that was cut off, and every group can launch."""
+        for group in self._run.groups():
+            resume(self._run, self._journal.groups[group.auto_scaling_group_name], ["Launch"])
+        for id_ in self._replacer.reactivate():
+            yield self._run.event("restored", f"{id_}: ACTIVE again", ec2_instance_id=id_)
 
     def _on_each_group(self, do: Callable[[GroupRecord], Iterator[Event]]) -> Iterator[Event]:
         """Work on one group after the other, leaving those out that somebody has deleted, even in the middle of it."""
@@ -76,7 +81,8 @@ class Steps:
         self._run.checkpoint()
         for change in Templates(self._run).give_new_key():
             yield self._run.event("template", change)
-        yield from self._hold_processes()
+        for group in self._run.groups():
+            yield from self._replacer.hold_still(self._journal.groups[group.auto_scaling_group_name], group)
         self._journal.phase = "replacing"
         self._run.save()
 
@@ -85,7 +91,7 @@ class Steps:
         name, options = self._run.key_name, self._journal.options
         public_key = self._keys.public_key(name)
         there = self._aws.ec2.key_pair(name)
-        if public_key is None and there and self._journal.phase != "preparing":
+        if public_key is None and self._journal.phase != "preparing":
             # Another key by its name would look like the one that instances were launched with, and open none of them.
             raise RackctlError(
                 f"key {name} has been deleted from the store, and with it the way to the instances that have it",
@@ -108,66 +114,52 @@ class Steps:
         elif there.public_key != public_key:
             raise RackctlError(f"EC2 has another key pair by the name of {name}; nothing was overwritten")
 
-    def _hold_processes(self) -> Iterator[Event]:
-        for group in self._run.groups():
-            name = group.auto_scaling_group_name
-            record = self._journal.groups[name]
-            self._resume_launch(record)
-            if _SUSPENDED in group.suspended_processes:
-                continue
-            if _SUSPENDED not in record.suspended:
-                record.suspended.append(_SUSPENDED)
-                self._run.save()
-            self._aws.autoscaling.suspend_processes(name, [_SUSPENDED])
-            yield self._run.event("processes", f"group {name}: {_SUSPENDED} suspended", group=name)
-
-    def _resume_launch(self, record: GroupRecord) -> None:
-        """Resume Launch if a roll died in the moment it had it suspended."""
-        if "Launch" in record.suspended:
-            self._aws.autoscaling.resume_processes(record.auto_scaling_group_name, ["Launch"])
-            record.suspended.remove("Launch")
-            self._run.save()
-
     def _release_processes(self) -> Iterator[Event]:
         for group in self._run.groups():
             name = group.auto_scaling_group_name
             record = self._journal.groups[name]
-            if record.suspended:
-                self._aws.autoscaling.resume_processes(name, record.suspended)
-                yield self._run.event("processes", f"group {name}: {', '.join(record.suspended)} resumed", group=name)
-            record.suspended = []
-        self._run.save()
+            if resumed := resume(self._run, record, record.suspended):
+                yield self._run.event("processes", f"group {name}: {', '.join(resumed)} resumed", group=name)
 
     def _finish(self) -> Iterator[Event]:
         self._run.save()
-        yield from self._on_each_group(self._give_surge_back)
+        yield from self._on_each_group(self._replacer.give_surge_back)
         yield from self._release_processes()
         yield from self._retire(self._old_keys())
         self._run.store.delete(self._journal)
-        yield self._run.event("finished", f"every instance has the key {self._run.key_name}")
+        others = sorted(i.ec2_instance_id for i in self._cluster.instances() if i.key_name != self._run.key_name)
+        what = f"every instance has the key {self._run.key_name}"
+        if others:
+            what += f", but for {', '.join(others[:10])}{' and more' * (len(others) > 10)}, which were left alone"
+        yield self._run.event("finished", what)
 
-    def backwards(self) -> Iterator[Event]:
-        """Give the rack back; if every instance has the new key already, finish. Raises RackctlError, StopNow."""
-        if self._journal.phase in {"replacing", "finishing"} and not any(
-            state.stale(self._run.key_name) for state in self._run.look_at_all().values()
-        ):
+    def backwards(self, *, may_finish: bool = True) -> Iterator[Event]:
+        """Give the rack back; if every instance has the new key already, and takes it, finish.
+
+        Raises RackctlError, StopNow.
+        """
+        yield from self._all_active()
+        if may_finish and self._is_done():
             yield self._run.event("problem", "every instance has been replaced already: finishing is all that is left")
             self._journal.phase = "finishing"
             yield from self._finish()
             return
         self._journal.phase = "aborting"
         self._run.save()
-        for id_ in self._replacer.reactivate():
-            yield self._run.event("restored", f"{id_}: ACTIVE again", ec2_instance_id=id_)
         for change in Templates(self._run).give_back():
             yield self._run.event("restored", change)
-        yield from self._on_each_group(self._give_surge_back)
+        yield from self._on_each_group(self._replacer.give_surge_back)
         yield from self._release_processes()
         yield from self._retire([*self._old_keys(), self._run.key_name])
         self._run.store.delete(self._journal)
-        replaced = self._run.done
-        but = f", but for {replaced} of {self._journal.total} instances, which have been replaced" if replaced else ""
-        yield self._run.event("restored", f"the rack is as it was{but}")
+        yield self._run.event("restored", as_it_was(self._run))
+
+    def _is_done(self) -> bool:
+        """Whether all that is left of the roll is its end: no old key, and no new one that has not been proven."""
+        return self._journal.phase in {"replacing", "finishing"} and all(
+            not state.stale(self._run.key_name) and (self._journal.groups[name].proof or not state.alive)
+            for name, state in self._run.look_at_all().items()
+        )
 
     def _old_keys(self) -> list[str]:
         """Name the rack's keys that are rackctl's own and older than this roll, unless they are to be kept."""
@@ -184,7 +176,11 @@ class Steps:
                 yield self._run.event("retired", f"key {name} is kept: {used[name]} has it")
                 continue
             self._run.checkpoint()
-            pair, stored = self._aws.ec2.key_pair(name), self._keys.public_key(name)
+            try:
+                pair, stored = self._aws.ec2.key_pair(name), self._keys.public_key(name)
+            except ssh_keys.Unreadable as error:
+                yield self._run.event("retired", f"key {name} is kept: {error}")
+                continue
             if pair is None and name not in {self._run.key_name, *self._journal.retiring}:
                 # A rack of the same name in another region may share the bucket, and have this key's pair.
                 yield self._run.event(
@@ -218,6 +214,9 @@ class Steps:
                     continue  # a group, of whomever, that names what does not exist names no key
                 if key in names:
                     used[key] = f"group {group.auto_scaling_group_name}"
+        for configuration, key in self._aws.autoscaling.launch_configuration_keys().items():
+            if key in names:
+                used[key] = f"launch configuration {configuration}"
         deadline = self._run.clock.monotonic() + _GOING_FOR
         while True:
             existing = [i for i in self._aws.ec2.instances_with_key(list(names)) if not i.is_going]
@@ -227,3 +226,10 @@ class Steps:
                 used.update((i.key_name, i.ec2_instance_id) for i in existing)
                 return used
             self._run.pause()
+
+
+def as_it_was(run: Run) -> str:
+    """Say how much of a rack that was given back is as it was before the roll."""
+    if not run.done:
+        return "the rack is as it was"
+    return f"the rack is as it was, but for {run.done} of {run.journal.total} instances, which have been replaced"

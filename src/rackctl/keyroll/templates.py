@@ -8,19 +8,18 @@ roll made is known by its description and its key, not by memory, so that each s
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import AwsError
 from rackctl.keyroll.journal import TemplateRecord
 from rackctl.keyroll.run import GroupDeleted
+from rackctl.model import LaunchTemplateRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rackctl.keyroll.journal import GroupRecord
     from rackctl.keyroll.run import Run
-    from rackctl.model import AutoScalingGroup, LaunchTemplate, LaunchTemplateRef, LaunchTemplateVersion
+    from rackctl.model import AutoScalingGroup, LaunchTemplate, LaunchTemplateVersion
 
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 NO_TEMPLATE = {
@@ -58,10 +57,12 @@ class Templates:
         if now is not None:
             source = _source(now, key)
             if now.key_name == key and (source is None or ref.version != "$Latest" or source == record.source):
+                if source == record.source:
+                    record.made = now.version_number  # by another group that names it, if not by this one
                 return
             if source is None and record.source != now.version_number:
                 # Somebody has moved it on since the roll began: that is what is to be kept now.
-                record.source = now.version_number
+                record.source, record.key_name = now.version_number, now.key_name
         made = self._derived(ref, record.source, key)
         # Written down before it is used: whoever takes it back must know what stands in the place of what.
         record.made = made
@@ -73,7 +74,8 @@ class Templates:
         id_ = ref.launch_template_id
         versions = self._aws.ec2.launch_template_versions_from(id_, source)
         made = max((v.version_number for v in versions if _source(v, key_name) == source), default=0)
-        if not made or (ref.version == "$Latest" and made != self._template(id_).latest_version_number):
+        latest = max((v.version_number for v in versions), default=0)
+        if not made or (ref.version == "$Latest" and made != latest):
             made = self._aws.ec2.create_launch_template_version(
                 id_, source, key_name=key_name, description=_description(source, key_name)
             )
@@ -122,16 +124,28 @@ class Templates:
                 return group
         raise GroupDeleted(f"group {name} has been deleted")
 
-    def _template(self, launch_template_id: str) -> LaunchTemplate:
-        return self._aws.ec2.launch_templates([launch_template_id])[0]
+    def _template(self, launch_template_id: str) -> LaunchTemplate | None:
+        """Describe a launch template, None when there is none."""
+        try:
+            return next(iter(self._aws.ec2.launch_templates([launch_template_id])), None)
+        except AwsError as error:
+            if error.code in NO_TEMPLATE:
+                return None
+            raise
 
     def give_back(self) -> Iterator[str]:
         """Have every group launch as before the roll, and delete the versions that the roll made.
 
         What somebody has made of those meanwhile is kept, with the old key again.
         """
+        for record in self._records():
+            if record.version == "$Default" and record.made:
+                yield from self._restore_default(record)
         for group in self._run.groups():
-            yield from self._restore(group, self._journal.groups[group.auto_scaling_group_name])
+            name = group.auto_scaling_group_name
+            for record in self._journal.groups[name].templates:
+                if record.version.isdecimal() and record.made:
+                    yield from self._restore_number(name, record)
         yield from self._delete_made()
         for group in self._run.groups():
             for ref in group.launch_templates:
@@ -142,57 +156,67 @@ class Templates:
         if now is None or now.key_name != self._journal.key_name:
             return
         records = self._journal.groups[group.auto_scaling_group_name].templates
-        sources = [record.source for record in records if record.launch_template_id == ref.launch_template_id]
-        before = self._version(replace(ref, version=str(sources[0]))) if sources else None
-        if before is None or not before.key_name or self._aws.ec2.key_pair(before.key_name) is None:
+        before = next((r.key_name for r in records if r.launch_template_id == ref.launch_template_id), "")
+        if not before or self._aws.ec2.key_pair(before) is None:
             # A key can be put in the place of another; none cannot.
             yield (
                 f"launch template {_named(ref)}: version {now.version_number}, which somebody has made meanwhile, "
                 f"keeps key {now.key_name}"
             )
             return
-        made = self._derived(ref, now.version_number, before.key_name)
+        made = self._derived(ref, now.version_number, before)
         yield self._use(group, ref, made, f"version {now.version_number} with the old key")
 
-    def _restore(self, group: AutoScalingGroup, record: GroupRecord) -> Iterator[str]:
-        for template in record.templates:
-            id_, name = template.launch_template_id, template.launch_template_name or template.launch_template_id
-            if not template.made or template.version == "$Latest":
-                continue
-            if template.version == "$Default":
-                if self._template(id_).default_version_number == template.made:
-                    self._aws.ec2.set_default_version(id_, template.source)
-                    yield f"launch template {name}: version {template.source} is the default again"
-                continue
-            current = self._group(group.auto_scaling_group_name)
-            back = {
-                ref: template.version
-                for ref in current.launch_templates
-                if ref.launch_template_id == id_ and ref.version == str(template.made)
-            }
-            if back:
-                self._aws.autoscaling.set_launch_template_versions(current, back)
-                yield f"group {group.auto_scaling_group_name}: launch template {name} version {template.version} again"
+    def _restore_default(self, record: TemplateRecord) -> Iterator[str]:
+        """Have a template's default be what it was: whoever launches by it, it is the roll that has moved it."""
+        id_ = record.launch_template_id
+        template = self._template(id_)
+        if template and template.default_version_number == record.made and self._exists(record):
+            self._aws.ec2.set_default_version(id_, record.source)
+            yield f"launch template {template.launch_template_name}: version {record.source} is the default again"
+
+    def _restore_number(self, group_name: str, record: TemplateRecord) -> Iterator[str]:
+        """Have a group name the version that it named before."""
+        group = self._group(group_name)
+        back = {
+            ref: record.version
+            for ref in group.launch_templates
+            if ref.launch_template_id == record.launch_template_id and ref.version == str(record.made)
+        }
+        if back and self._exists(record):
+            self._aws.autoscaling.set_launch_template_versions(group, back)
+            name = record.launch_template_name or record.launch_template_id
+            yield f"group {group_name}: launch template {name} version {record.version} again"
+
+    def _exists(self, record: TemplateRecord) -> bool:
+        """Whether nobody has deleted what the roll derived its version from."""
+        return self._version(LaunchTemplateRef(record.launch_template_id, "", str(record.source))) is not None
 
     def _delete_made(self) -> Iterator[str]:
         lowest: dict[str, int] = {}
-        for record in self._journal.groups.values():
-            for template in record.templates:
-                id_ = template.launch_template_id
-                lowest[id_] = min(lowest.get(id_, template.source), template.source)
+        for record in self._records():
+            id_ = record.launch_template_id
+            lowest[id_] = min(lowest.get(id_, record.lowest), record.lowest)
         named = _named_by_number(self._aws.autoscaling.all_groups()) if lowest else set()
-        for id_, source in lowest.items():
-            default = self._template(id_).default_version_number
+        for id_, number in lowest.items():
+            template = self._template(id_)
+            if template is None:
+                continue
             made = [
                 version.version_number
-                for version in self._aws.ec2.launch_template_versions_from(id_, source)
+                for version in self._aws.ec2.launch_template_versions_from(id_, number)
                 if _source(version, self._journal.key_name) is not None
-                and version.version_number != default
+                and version.version_number != template.default_version_number
                 and (id_, version.version_number) not in named
             ]
             if made:
                 self._aws.ec2.delete_launch_template_versions(id_, made)
-                yield f"launch template {id_}: version {', '.join(map(str, made))} deleted"
+                which = ", ".join(map(str, made))
+                yield f"launch template {template.launch_template_name}: version {which} deleted"
+
+    def _records(self) -> Iterator[TemplateRecord]:
+        for record in self._journal.groups.values():
+            yield from record.templates
 
 
 def _named_by_number(groups: Sequence[AutoScalingGroup]) -> set[tuple[str, int]]:
@@ -205,8 +229,14 @@ def _named_by_number(groups: Sequence[AutoScalingGroup]) -> set[tuple[str, int]]
 
 
 def _record(ref: LaunchTemplateRef, version: LaunchTemplateVersion) -> TemplateRecord:
+    number = version.version_number
     return TemplateRecord(
-        version.launch_template_id, ref.launch_template_name, ref.version, source=version.version_number
+        version.launch_template_id,
+        ref.launch_template_name,
+        ref.version,
+        source=number,
+        key_name=version.key_name,
+        lowest=number,
     )
 
 

@@ -9,13 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from rackctl.errors import RackctlError, Timeout
+from rackctl.keyroll.run import LAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rackctl.cluster import Draining
-    from rackctl.keyroll.groups import GroupState
+    from rackctl.keyroll.groups import GroupState, Member
     from rackctl.keyroll.run import Event, Run
+    from rackctl.model import AutoScalingGroup
 
 _ACTIVITIES_EVERY = 15.0
 # Auto Scaling tries a launch again and again. What has failed so often in a row is not about to work.
@@ -23,6 +25,9 @@ _LAUNCHES_FAILED = 3
 # An agent reconnects by itself every now and then, which takes seconds.
 _AGENT_OFF_FOR = 120.0
 _ON_ITS_WAY_OUT = {"draining", "drained", "terminating"}
+
+# The roll has terminated it; it has ended otherwise; it is up, and not its group's any more, or on standby there.
+Departure = Literal["terminated", "vanished", "detached", "set aside"]
 
 
 class Watch:
@@ -32,7 +37,8 @@ class Watch:
         self._run = run
         self._options = run.journal.options
         self._said: dict[str, str] = {}
-        self._seen: dict[str, set[str]] = {}
+        self._alive: dict[str, set[str]] = {}
+        self._stale: dict[str, set[str]] = {}
         self._gone: set[str] = set()
         self._since: dict[str, float] = {}
         self._old: dict[str, set[str]] = {}
@@ -63,7 +69,7 @@ class Watch:
 
     def tell(self, state: GroupState) -> Iterator[Event]:
         """Yield what is new about new instances."""
-        first = state.name not in self._seen
+        first = state.name not in self._alive
         for member in state.fresh(self._run.key_name):
             id_, said = member.ec2_instance_id, member.describe()
             if not member.counts:
@@ -84,23 +90,50 @@ class Watch:
                 phase="ready" if member.counts else "booting" if member.in_service else "launching",
             )
 
-    def departed(self, state: GroupState) -> Iterator[tuple[str, Literal["gone", "vanished"]]]:
-        """Yield, once each, which instances have left the group or are leaving: gone if the roll ended them."""
-        journalled = self._run.journal.instances
-        known = {id_ for id_, record in journalled.items() if record.auto_scaling_group_name == state.name}
-        now = {m.ec2_instance_id: m for m in state.members}
-        for id_ in sorted(known.union(self._seen.get(state.name, ())) - self._gone):
-            terminating = id_ in journalled and journalled[id_].phase == "terminating"
-            if id_ in now and (terminating or not now[id_].is_going):
-                continue
+    def departed(self, state: GroupState) -> Iterator[tuple[str, Departure]]:
+        """Yield, once each, which instances count for their group no more, and how that came; keep the total true."""
+        members, alive = {m.ec2_instance_id: m for m in state.members}, {m.ec2_instance_id for m in state.alive}
+        stale = {m.ec2_instance_id for m in state.stale(self._run.key_name)}
+        journalled = {
+            id_: record
+            for id_, record in self._run.journal.instances.items()
+            if record.auto_scaling_group_name == state.name
+        }
+        record = self._run.journal.groups[state.name]
+        if state.name in self._stale:
+            # It has come back from standby, or was launched with another key since.
+            record.total += len(stale - self._stale[state.name])
+        self._gone -= alive
+        for id_ in sorted((self._alive.get(state.name, set()) | journalled.keys()) - alive - self._gone):
+            member = members.get(id_)
+            terminated = id_ in journalled and journalled[id_].phase == "terminating"
+            if terminated and member and not member.is_set_aside:
+                continue  # it takes its time
             self._gone.add(id_)
-            if id_ in self._coming and not terminating:
-                self._coming.discard(id_)
-                self._lost += 1
-            if not terminating:
+            departure = self._departure(id_, member, terminated=terminated)
+            if departure in {"detached", "set aside"}:
+                self.count_out(id_, state.name)
+            if departure == "vanished":
                 self._disturbed.add(state.name)
-            yield id_, "gone" if terminating else "vanished"
-        self._seen[state.name] = set(now)
+                self._lost += id_ in self._coming
+            self._coming.discard(id_)
+            yield id_, departure
+        self._alive[state.name], self._stale[state.name] = alive, stale
+
+    def _departure(self, id_: str, member: Member | None, *, terminated: bool) -> Departure:
+        if member and member.is_set_aside:
+            return "set aside"
+        if terminated:
+            return "terminated"
+        return "detached" if member is None and self._run.instance(id_) else "vanished"
+
+    def count_out(self, id_: str, group: str = "") -> None:
+        """Take an instance that somebody has taken out of its group out of the total, if it was to be replaced."""
+        instance = self._run.instance(id_)
+        journalled = self._run.journal.instances.get(id_)
+        record = self._run.journal.groups.get(journalled.auto_scaling_group_name if journalled else group)
+        if record and instance and instance.key_name != self._run.key_name:
+            record.total -= 1
 
     def tell_drain(self, progress: Draining, group: str) -> Iterator[Event]:
         """Yield how far a drain is, if that is new."""
@@ -118,7 +151,7 @@ class Watch:
 
     def check(self, state: GroupState) -> Iterator[Event]:
         """Raise RackctlError or Timeout for what a roll must not go on with; yield what is about to become that."""
-        self._check_processes(state)
+        self.check_processes(state, "Launch", "Terminate")
         self._check_refresh(state)
         self._check_templates(state)
         yield from self._check_launches(state)
@@ -149,8 +182,9 @@ class Watch:
         record = self._run.journal.instances.get(id_)
         return record is not None and record.phase in _ON_ITS_WAY_OUT
 
-    def _check_processes(self, state: GroupState) -> None:
-        for process in ("Launch", "Terminate"):
+    def check_processes(self, state: GroupState, *processes: str) -> None:
+        """Raise RackctlError for one of these processes that somebody has suspended."""
+        for process in processes:
             if process in state.group.suspended_processes:
                 raise RackctlError(
                     f"somebody has suspended the {process} process of group {state.name}",
@@ -165,7 +199,7 @@ class Watch:
         """
         if state.name not in self._disturbed:
             return
-        refresh = self._run.looked(partial(self._run.aws.autoscaling.refreshing, state.name))
+        refresh = self._run.looked("refreshes", partial(self._run.aws.autoscaling.refreshing, state.name))
         if refresh:
             raise RackctlError(
                 f"somebody has started the instance refresh {refresh} of group {state.name}, which replaces the same "
@@ -179,25 +213,35 @@ class Watch:
     def _check_templates(self, state: GroupState) -> None:
         """Raise RackctlError when a group launches with another key again: the roll would replace for ever.
 
-        It is asked only when an instance with another key has come since the first look.
+        It is asked at the first look, and when an instance with another key has come since. What lasts counts: how
+        the group names its template may be seen late, too.
         """
-        key, stale = self._run.key_name, {m.ec2_instance_id for m in state.stale(self._run.key_name)}
-        known = self._old.setdefault(state.name, stale)
+        stale, known = {m.ec2_instance_id for m in state.stale(self._run.key_name)}, self._old.get(state.name, set())
         if stale <= known:
             return
-        for ref in state.group.launch_templates:
-            version = self._run.looked(partial(self._run.aws.ec2.launch_template_version, ref))
-            if version is None:
-                return
-            if version.key_name != key:
+        what = f"another key {state.name}"
+        wrong = self._run.looked("templates", partial(self._other_key, state.group))
+        if wrong:
+            if self.lasting(what) > LAG:
                 raise RackctlError(
-                    f"group {state.name} launches with {version.key_name or 'no key'} again and not with {key}: "
-                    f"somebody has changed launch template {ref.launch_template_name or ref.launch_template_id}, or "
-                    "which version of it the group names",
+                    f"group {state.name} {wrong}: somebody has changed it, or the launch template",
                     hint="find out who does, such as a CloudFormation stack or Terraform; resume gives it the new key "
                     "once more",
                 )
-        self._old[state.name] = known | stale
+        elif wrong is not None:
+            self.is_over(what)
+            self._old[state.name] = known | stale
+
+    def _other_key(self, group: AutoScalingGroup) -> str:
+        """Say how a group launches if not with the new key."""
+        key = self._run.key_name
+        if not group.launch_templates:
+            return "launches from a launch configuration now, which cannot be given a key"
+        for ref in group.launch_templates:
+            launches_with = self._run.aws.ec2.launch_template_version(ref).key_name
+            if launches_with != key:
+                return f"launches with {launches_with or 'no key'} again and not with {key}"
+        return ""
 
     def _check_agents(self, state: GroupState) -> None:
         """Raise RackctlError for an old instance whose agent has been away for long: its drain would not end."""
@@ -240,12 +284,12 @@ class Watch:
                     hint=f"look at it with `rackctl instances ssh {member.ec2_instance_id}`",
                 )
         if len(state.alive) >= state.desired_capacity:
-            self.is_over("missing")
+            self.is_over(f"missing {state.name}")
             self._failures = {}
             return
-        waited = self.lasting("missing")
+        waited = self.lasting(f"missing {state.name}")
         yield from self.failed_launches(state.name)
-        if self.cannot_launch("missing"):
+        if self.cannot_launch(f"missing {state.name}"):
             reason = next(reversed(self._failures.values()), "")
             raise Timeout(
                 f"group {state.name} has {len(state.alive)} instances and wants {state.desired_capacity}, and no more "

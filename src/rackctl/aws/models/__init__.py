@@ -54,6 +54,11 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "AutoScalingInstances.ProtectedFromScaleIn",
         ),
         "DescribeInstanceRefreshes": ("InstanceRefreshes.InstanceRefreshId", "InstanceRefreshes.Status"),
+        "DescribeLaunchConfigurations": (
+            "NextToken",
+            "LaunchConfigurations.LaunchConfigurationName",
+            "LaunchConfigurations.KeyName",
+        ),
         "DescribeScalingActivities": (
             "NextToken",
             "Activities.ActivityId",
