@@ -430,13 +430,17 @@ class Drains:
         return drain.service_event
 
 
-def drain_timeout(progress: Draining, timeout: float) -> Timeout:
+def drain_timeout(
+    progress: Draining,
+    timeout: float,
+    hint: str = "give it longer, make room for the tasks elsewhere, or stop them",
+) -> Timeout:
     """Say of a drain that has taken too long what blocks it."""
     return Timeout(
         f"{progress.ec2_instance_id} still has {_count(progress.tasks)} after {timeout:g} s of draining: "
         f"{_blocking(progress.tasks)}"
         + (f". The newest event: {progress.service_event}" if progress.service_event else ""),
-        hint="give it longer, make room for the tasks elsewhere, or stop them",
+        hint=hint,
     )
 
 

@@ -76,7 +76,7 @@ def test_the_options_are_those_of_the_roll(typed: Prompt) -> None:
 
 
 EVENT_FIELDS = {
-    "at", "event", "message", "group", "instance", "phase", "tasks_left", "service_event", "done", "total",
+    "at", "event", "message", "group", "instance", "key", "phase", "tasks_left", "service_event", "done", "total",
     "seconds_left",
 }  # fmt: skip
 
@@ -110,7 +110,7 @@ def test_a_roll_that_stops_says_what_is_done_what_is_left_and_what_goes_on(typed
     result = typed("--drain-timeout", "1m")
 
     assert result.exit_code == 6
-    assert "0 of 3 instances have been replaced, 3 are left; everything is running" in result.stderr
+    assert "0 of 3 instances have been replaced, 3 are left; nothing is left draining" in result.stderr
     assert "go on with `rackctl instances keyroll resume --rack prod`" in result.stderr
     typed.scene.world.clear_condition("stuck-drain")
     assert typed("resume", "--drain-timeout", "10m").exit_code == 0
@@ -221,7 +221,8 @@ PLAN_FIELDS = {
     "seconds", "instance_hours",
 }  # fmt: skip
 GROUP_FIELDS = {
-    "group", "desired_capacity", "max_size", "launch_templates", "replace", "surge", "surge_reason", "seconds",
+    "group", "desired_capacity", "max_size", "launch_templates", "replace", "surge", "surge_reason", "at_once",
+    "seconds",
 }  # fmt: skip
 
 
@@ -286,7 +287,7 @@ def test_status_names_the_ways_on_of_a_dead_roll(typed: Prompt) -> None:
 
     text = typed("status").stdout
 
-    assert "has died without a word, last heard of 7 minutes ago" in text
+    assert "has ended without giving it up, last heard of 7 minutes ago" in text
     assert "keyroll resume --rack prod` or `rackctl instances keyroll abort --rack prod`" in text
 
 
@@ -322,12 +323,12 @@ def test_a_login_tells_a_refused_key_from_an_instance_that_cannot_be_reached(
 # The live view
 
 
-def render(view: LiveView) -> str:
+def render(view: LiveView, width: int = 100) -> str:
     from io import StringIO
 
     from rich.console import Console
 
-    console = Console(file=StringIO(), width=100, height=30)
+    console = Console(file=StringIO(), width=width, height=30)
     with console.capture() as capture:
         console.print(view._render())
     return capture.get()
@@ -338,14 +339,14 @@ def test_the_live_view_shows_each_instance_what_it_waits_for_and_how_far_all_is(
 
     scene = Scene(1)
     begun: list[bool] = []
-    view = LiveView(Console(quiet=True), scene.clock, lambda: begun.append(True), lambda: False)
+    view = LiveView(Console(quiet=True), scene.clock, "prod", lambda: begun.append(True), lambda: False)
 
     def event(message: str, **more: Any) -> Event:
-        return Event(START, "instance", message, "g", done=1, total=4, seconds_left=150, **more)
+        return Event(START, "instance", message, "g", done=1, total=4, seconds_left=150, waiting=3, **more)
 
     with view:
         view.show(Event(START, "surge", "group g: desired capacity 4 → 5", "g", total=4))
-        view.show(event("i-2: new, Pending, not registered", ec2_instance_id="i-2", phase="launching"))
+        view.show(event("i-2: new, Pending, not registered", ec2_instance_id="i-2", phase="launching", is_new=True))
         scene.clock.sleep(5)
         view.show(event("", ec2_instance_id="i-1", phase="draining", tasks_left=2, service_event="no room for web"))
         scene.clock.sleep(65)
@@ -355,24 +356,61 @@ def test_the_live_view_shows_each_instance_what_it_waits_for_and_how_far_all_is(
     assert re.search(r"i-1 +old +draining +1:05 +2 tasks left: no room for web", text)
     assert re.search(r"i-2 +new +launching +1:10 +Pending, not registered", text)
     assert "and 3 waiting" in text
-    assert "· group g: desired capacity 4 → 5" in text
-    assert "1 of 4 replaced  1:10  about 1 minute left" in text
+    assert "prod: replacing  1 of 4 replaced  1:10  about 1 minute left" in text
+
+
+@pytest.mark.parametrize("width", [64, 80, 120])
+def test_only_what_an_instance_waits_for_is_cut_when_the_terminal_is_narrow(width: int) -> None:
+    from rich.console import Console
+
+    clock = Scene(1).clock
+    view = LiveView(Console(quiet=True, width=width), clock, "prod", lambda: None, lambda: False)
+    long = "(service worker) was unable to place a task because no container instance met all of its requirements."
+    with view:
+        for id_, more in (
+            ("i-0a19bcc46de2f00d1", {"phase": "draining", "tasks_left": 1, "service_event": long}),
+            ("i-0cb84185aa11bb22c", {"phase": "terminating"}),
+        ):
+            details: Any = more
+            view.show(Event(START, "instance", "", "g", id_, total=3, **details))
+        lines = render(view, width).splitlines()
+
+    assert re.match(r"INSTANCE +KEY +PHASE +TIME +WAITS FOR", lines[0])
+    assert re.match(r"i-0a19bcc46de2f00d1 +old +draining +0:00 +1 task.*…", lines[1])
+    assert re.match(r"i-0cb84185aa11bb22c +old +terminating +0:00 +EC2 to end it", lines[2])
+    assert max(map(len, lines)) <= width
+
+
+def test_an_abort_counts_nothing_as_replaced_and_calls_new_instances_new() -> None:
+    from rich.console import Console
+
+    view = LiveView(Console(quiet=True), Scene(1).clock, "prod", lambda: None, lambda: False)
+    with view:
+        view.show(
+            Event(START, "instance", "", "g", "i-3", "draining", 1, done=1, total=3, is_new=True, doing="aborting")
+        )
+        text = render(view)
+
+    assert re.search(r"i-3 +new +draining", text)
+    assert "prod: giving back  0:00" in text
+    assert "replaced" not in text
+    assert "waiting" not in text
 
 
 def test_the_live_view_of_many_instances_fits_the_terminal_and_counts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
     monkeypatch.setenv("LINES", "20")
-    view = LiveView(Console(quiet=True), Scene(1).clock, lambda: None, lambda: True)
+    view = LiveView(Console(quiet=True), Scene(1).clock, "prod", lambda: None, lambda: True)
     with view:
         for number in range(60):
             phase: Any = "gone" if number < 50 else "draining"
-            view.show(Event(START, "instance", "", "g", f"i-{number}", phase, 1, done=50, total=100))
+            view.show(Event(START, "instance", "", "g", f"i-{number}", phase, 1, done=50, total=100, waiting=40))
         text = render(view)
 
     assert len(text.splitlines()) <= 20
     assert "and 40 waiting, 50 gone" in text
-    assert "stopping at the next safe point" in text
+    assert "stopping; once more to stop at once" in text
 
 
 def test_what_aws_says_cannot_steer_the_terminal(typed: Prompt) -> None:

@@ -464,7 +464,7 @@ def test_a_surge_that_is_taken_back_again_and_again_stops_the_roll() -> None:
 
     scene.clock.watching.append(scaler)
 
-    with pytest.raises(RollIncomplete, match="after each of the last 3 surges") as caught:
+    with pytest.raises(RackctlError, match="after each of the last 3 surges") as caught:
         start(scene)
 
     assert "--no-surge" in caught.value.hint

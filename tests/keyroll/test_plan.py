@@ -41,7 +41,27 @@ def test_the_zones_take_turns() -> None:
     (group,) = plan(scene).groups
 
     zones = [scene.world.ec2.instances[id_].subnet.availability_zone[-1] for id_ in group.replace]
-    assert zones == ["a", "b", "c", "a", "b", "c"]
+    # The surge comes to a, where one is left over at the end.
+    assert zones == ["b", "c", "a", "b", "c", "a"]
+
+
+@pytest.mark.parametrize(("instances", "batch", "max_size"), [(3, 1, 5), (3, 1, 3), (5, 1, 7), (6, 2, 8), (12, 3, 14)])
+def test_the_order_and_the_number_at_a_time_are_what_the_roll_then_does(
+    instances: int, batch: int, max_size: int
+) -> None:
+    scene = Scene(instances, max_size=max_size)
+    (group,) = plan(scene, batch=batch).groups
+    most: list[int] = []
+    scene.clock.watching.append(
+        lambda: most.append(len([i for i in scene.draining if i in scene.old and scene.world.ec2.instances[i].exists]))
+    )
+
+    events = list(scene.roll.start(RollOptions(batch=batch)))
+
+    drained = [e.ec2_instance_id for e in events if e.phase == "terminating"]
+    rounds = [slice(n, n + group.at_once) for n in range(0, instances, group.at_once)]
+    assert [set(drained[r]) for r in rounds] == [set(group.replace[r]) for r in rounds]
+    assert max(most) <= group.at_once
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_a_new_instance_that_does_not_come_stops_the_roll_with_nothing_drained(
 
     error = fails(rolls, RollIncomplete, says)
 
-    assert "3 are left; everything is running" in str(error)
+    assert "3 are left; nothing is left draining" in str(error)
     assert "ecs:UpdateContainerInstancesState" not in rolls.process.actions()
     assert old <= set(rolls.process.ids())
     rolls.process.clear_condition(condition)

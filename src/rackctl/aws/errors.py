@@ -123,14 +123,20 @@ def _from_answer(error: Any, where: Where) -> RackctlError:
             hint=f"the IAM permission that is missing: {str(where).partition(' ')[0]}",
         )
     if code in _THROTTLED:
-        return AwsError(
+        return Throttled(
             f"AWS kept throttling {where} ({code})",
             code=code,
             hint="wait a moment and run the same command again",
         )
     if code in _NOT_FOUND:
         return _NotThere(f"{where}: {message or 'not found'} ({code})", code=code)
-    return AwsError(f"AWS refused {where}: {message.rstrip('.') or 'no reason given'} ({code})", code=code)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    did = "failed at" if status >= 500 else "refused"
+    return AwsError(f"AWS {did} {where}: {message.rstrip('.') or 'no reason given'} ({code})", code=code)
+
+
+class Throttled(AwsError):
+    """AWS has refused a call again and again because there were too many."""
 
 
 class _NotThere(AwsError, NotFound):
@@ -148,7 +154,10 @@ def _denied_to(message: str) -> str:
 def _from_client(error: Any, where: Where) -> RackctlError:
     from botocore import exceptions as b
 
-    endpoint = where.endpoint_url or f"AWS in region {where.region() or '?'}"
+    def endpoint() -> str:
+        # Not before it is needed: with a profile that does not exist there is no asking for the region either.
+        return where.endpoint_url or f"AWS in region {where.region() or '?'}"
+
     asked = f"; it was asked for {where}" if where.action else ""
     match error:
         case b.NoCredentialsError() | b.PartialCredentialsError() | b.CredentialRetrievalError():
@@ -171,12 +180,12 @@ def _from_client(error: Any, where: Where) -> RackctlError:
             return AccessDenied(f"the AWS login cannot be used: {_sentence(error)}", hint="log in with `aws sso login`")
         case b.ConnectTimeoutError() | b.ReadTimeoutError():
             return Timeout(
-                f"{endpoint} does not answer{asked}",
+                f"{endpoint()} does not answer{asked}",
                 hint="check the network, the region and AWS_ENDPOINT_URL",
             )
         case b.EndpointConnectionError() | b.ConnectionError() | b.HTTPClientError():
             return RackctlError(
-                f"{endpoint} cannot be reached{asked}",
+                f"{endpoint()} cannot be reached{asked}",
                 hint="check the network, the region and AWS_ENDPOINT_URL",
             )
         case b.ParamValidationError():

@@ -201,6 +201,7 @@ class _RetryReport:
         if self._said or numbered.split(b";")[0] == b"attempt=1":
             return
         self._said = True
-        call = event_name.removeprefix("before-send.").replace(".", ":")
+        endpoint, operation = event_name.removeprefix("before-send.").split(".", 1)
+        call = f"{endpoint.replace('-', '')}:{operation}"  # as IAM names it: autoscaling, not auto-scaling
         reason = self._reasons.get(threading.get_ident(), "no usable answer")
         self._notify(f"AWS ({call}): {reason}; asking again")

@@ -21,7 +21,9 @@ class Duration(click.ParamType[float]):
         if isinstance(value, int | float):
             return float(value)
         text = str(value)
-        if not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", text) or not text:
+        if not text.strip():
+            self.fail("it is empty: is a variable in your script unset?", param, ctx)
+        if not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", text):
             self.fail(f'"{text}" is not a length of time such as 90s, 15m or 1h30m', param, ctx)
         return float(sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)([hms])", text)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -88,7 +89,9 @@ def note(message: str) -> None:
 def say(text: str) -> None:
     """Write a line to stderr; where a full disk or the like keeps it from being read, what goes on counts for more."""
     try:
-        click.echo(printable(text), err=True)
+        # Not click.echo, which goes round whoever has taken sys.stderr's place, as a live view does.
+        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.flush()
     except BrokenPipeError:
         raise
     except OSError:

@@ -43,26 +43,46 @@ def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) 
     return value
 
 
-# Options that may be changed in the middle of a roll, and those that only its beginning takes.
-_ALONG_THE_WAY = (
-    click.option("--batch", type=click.IntRange(1), metavar="N",
-                 help="How many instances may be on their way out at once.  [default: 1]"),
-    click.option("--surge/--no-surge", default=None,
-                 help="Launch new instances before old ones go, as far as the group's maximum size allows, or after.  "
-                 "[default: surge]"),
-    click.option("--drain-timeout", type=Duration(),
-                 help="How long the tasks of an instance may take to move before the roll stops.  [default: 15m]"),
-    click.option("--boot-timeout", type=Duration(),
-                 help="How long a new instance may take until it can take tasks.  [default: 15m]"),
-    click.option("--force", is_flag=True, default=None,
-                 help="Go on past a drain that times out or an agent that is off: what still runs there is ended."),
-    click.option("--stop-standalone", is_flag=True, default=None,
-                 help="Stop tasks that belong to no service, rather than wait for their end."),
-    click.option("--require-ssh", is_flag=True, default=None,
-                 help="Stop if the first new instance cannot be reached to prove the new key."),
-    click.option("--keep-old-keys", is_flag=True, default=None,
-                 help="Keep keys that nothing has any more."),
-)  # fmt: skip
+class _Count(click.IntRange):
+    """A number of instances; what is empty is said to be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and not value.strip():
+            self.fail("it is empty: is a variable in your script unset?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _along_the_way(*, begun: bool = False) -> dict[str, Callable[..., Any]]:
+    """Make the options that may be changed in the middle of a roll, for its beginning or for one that is ``begun``."""
+
+    def unless(default: str) -> str:
+        return f"  [default: {'as begun' if begun else default}]"
+
+    def switch(name: str, text: str) -> Callable[..., Any]:
+        # What was asked for at the beginning can be taken back.
+        spelling = f"--{name}/--no-{name}" if begun else f"--{name}"
+        return click.option(spelling, is_flag=True, default=None, help=text + (unless("") if begun else ""))
+
+    return {
+        "batch": click.option("--batch", type=_Count(1), metavar="N",
+                              help=f"How many instances may be on their way out at once.{unless('1')}"),
+        "surge": click.option("--surge/--no-surge", default=None,
+                              help="Launch new instances before old ones go, as far as the group's maximum size "
+                              f"allows, or after.{unless('surge')}"),
+        "drain": click.option("--drain-timeout", type=Duration(),
+                              help="How long the tasks of an instance may take to move before the roll stops."
+                              f"{unless('15m')}"),
+        "boot": click.option("--boot-timeout", type=Duration(),
+                             help=f"How long a new instance may take until it can take tasks.{unless('15m')}"),
+        "force": switch("force", "Go on past a drain that times out or an agent that is off: what still runs there is "
+                        "ended."),
+        "standalone": switch("stop-standalone",
+                             "Stop tasks that belong to no service, rather than wait for their end."),
+        "ssh": switch("require-ssh", "Stop if the first new instance cannot be reached to prove the new key."),
+        "keep": switch("keep-old-keys", "Keep keys that nothing has any more."),
+    }  # fmt: skip
+
+
 _AT_THE_BEGINNING = (
     click.option("--key-type", type=click.Choice(["ed25519", "rsa"]), help="Type of the new key.  [default: ed25519]"),
     click.option("--out-of-band", is_flag=True, default=None,
@@ -86,7 +106,7 @@ def _with(*options: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True)
-@_with(*_ALONG_THE_WAY, *_AT_THE_BEGINNING, _events)
+@_with(*_along_the_way().values(), *_AT_THE_BEGINNING, _events)
 @click.pass_context
 def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
     """Replace every instance by one with a new SSH key, without anybody noticing.
@@ -113,7 +133,7 @@ def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
 
 
 @keyroll.command(cls=RackCommand)
-@_with(*_ALONG_THE_WAY, *_AT_THE_BEGINNING, _document)
+@_with(*_along_the_way().values(), *_AT_THE_BEGINNING, _document)
 @pass_invocation
 def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
     """Say what a keyroll with these options would do, and change nothing.
@@ -143,7 +163,7 @@ def status(invocation: Invocation, output: str) -> None:
 
 
 @keyroll.command(cls=RackCommand)
-@_with(*_ALONG_THE_WAY, _events)
+@_with(*_along_the_way(begun=True).values(), _events)
 @pass_invocation
 def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
     """Go on with a keyroll that has stopped or died, from this machine.
@@ -154,7 +174,7 @@ def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
 
 
 @keyroll.command(cls=RackCommand)
-@_with(*(option for option in _ALONG_THE_WAY[2:6]), _events)
+@_with(*(_along_the_way(begun=True)[name] for name in ("drain", "boot", "force", "standalone")), _events)
 @pass_invocation
 def abort(invocation: Invocation, /, output: str, **options: Any) -> None:
     """End a keyroll that has stopped or died, and give the rack back.
@@ -174,8 +194,10 @@ def unlock(invocation: Invocation, force: bool) -> None:
     Then `resume` or `abort` can have it. A dead one needs no unlocking: it can be had once nothing has been heard of it
     for five minutes.
     """
-    journal = _keyroll(invocation).unlock(force=force)
-    note(f"unlocked the keyroll begun at {journal.started}; go on with `resume` or `abort`")
+    found = _keyroll(invocation).unlock(force=force)
+    began, owner = found.journal.started, found.journal.owner
+    who = f"taken from {owner}" if owner else "held by nobody, there was nothing to unlock"
+    note(f"the keyroll begun at {began}: {who}; go on with `resume` or `abort`")
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -232,24 +254,32 @@ def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Keyroll], I
 
     stop = StopRequest()
     live = output != "json" and draws_on(sys.stderr, invocation.environment)
-    with _signals(stop, say=not live), _view(invocation, output, begin, stop, live=live) as view:
-        watched = True
-        try:
-            for event in begin_roll(_keyroll(invocation, stop)):
-                try:
-                    if watched:
-                        view.show(event)
-                except OSError:
-                    # Nobody reads on, or the terminal has gone: the roll is to stop where it safely can.
-                    watched, stop.signal = False, stop.signal or signal.SIGPIPE
-                    _silence_stdout()
-        except RackctlError as error:
-            if watched:
-                view.fail(error)
-            raise
-        except KeyboardInterrupt:
-            note("stopped at once; `rackctl instances keyroll status` shows where the roll stands")
-            raise
+    try:
+        with _signals(stop, say=not live), _view(invocation, output, begin, stop, live=live) as view:
+            _show(view, begin_roll(_keyroll(invocation, stop)), stop)
+    except KeyboardInterrupt:
+        note(
+            "stopped at once: instances may still be DRAINING. `rackctl instances keyroll status` shows where the roll "
+            "stands; `resume` or `abort` goes on"
+        )
+        raise
+
+
+def _show(view: View, events: Iterator[Event], stop: StopRequest) -> None:
+    watched = True
+    try:
+        for event in events:
+            try:
+                if watched:
+                    view.show(event)
+            except OSError:
+                # Nobody reads on, or the terminal has gone: the roll is to stop where it safely can.
+                watched, stop.signal = False, stop.signal or signal.SIGPIPE
+                _silence_stdout()
+    except RackctlError as error:
+        if watched:
+            view.fail(error)
+        raise
 
 
 def _silence_stdout() -> None:
@@ -275,7 +305,7 @@ def _view(invocation: Invocation, output: str, begin: str, stop: StopRequest, *,
         return LineView(say_begin)
     from rich.console import Console
 
-    return LiveView(Console(stderr=True), invocation.clock, say_begin, lambda: bool(stop))
+    return LiveView(Console(stderr=True), invocation.clock, invocation.rack.name, say_begin, lambda: bool(stop))
 
 
 @contextmanager

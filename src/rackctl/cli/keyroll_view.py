@@ -44,6 +44,7 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
                 "replace": list(group.replace),
                 "surge": group.surge,
                 "surge_reason": group.surge_reason,
+                "at_once": group.at_once,
                 "seconds": group.seconds,
             }
             for group in plan.groups
@@ -66,8 +67,10 @@ def plan_text(plan: Plan) -> str:
 def _sections(plan: Plan) -> Iterator[list[str]]:
     count = counted(plan.total, "instance")
     about = f"in about {roughly(plan.seconds)}{_cost(plan)}"
-    yield [f'A keyroll of rack "{plan.rack}" would replace {count}, {about}.' if plan.total else "Nothing to replace."]
-    yield from (_group(group, plan.options.batch) for group in plan.groups)
+    what = f"would replace {count}, {about}" if plan.total else "would replace nothing"
+    refused = "; but it would be refused, as said at the end" if plan.refusals else ""
+    yield [f'A keyroll of rack "{plan.rack}" {what}{refused}.']
+    yield from map(_group, plan.groups)
     for title, dips in (
         ("These services run with less for a while:", [d for d in plan.dips if not d.stuck]),
         ("The tasks of these services cannot be moved:", [d for d in plan.dips if d.stuck]),
@@ -105,19 +108,19 @@ def _cost(plan: Plan) -> str:
     return f", with {counted(most, 'instance')} more meanwhile ({plan.instance_hours:.1f} instance-hours)"
 
 
-def _group(group: GroupPlan, batch: int) -> list[str]:
+def _group(group: GroupPlan) -> list[str]:
     def template(named: str, version: str, number: int, key: str) -> str:
         which = version if version == str(number) else f"{version} (now {number})"
         return f"  launches    {named} version {which}, with {f'key {key}' if key else 'no key'}"
 
-    at_a_time = f", {batch} at a time" if batch > 1 else ""
+    at_a_time = f", {group.at_once} at a time" if group.at_once > 1 else ""
     return [
         f"Group {group.auto_scaling_group_name}",
         f"  capacity    {group.desired_capacity}, at most {group.max_size}",
         *(template(u.launch_template_name or u.launch_template_id, u.version, u.version_number, u.key_name)
           for u in group.templates),
         f"  surge       {group.surge} ({group.surge_reason})",
-        f"  replaces    {counted(len(group.replace), 'instance')}{at_a_time}, in this order:"
+        f"  replaces    {counted(len(group.replace), 'instance')}{at_a_time}, in about this order:"
         if group.replace
         else "  replaces    nothing",
         *(f"              {id_}" for id_ in group.replace),
@@ -125,6 +128,9 @@ def _group(group: GroupPlan, batch: int) -> list[str]:
 
 
 # The status
+
+# A roll's batch is seldom larger.
+_SHOWN = 20
 
 
 def status_fields(status: Status | None) -> dict[str, Any]:
@@ -141,7 +147,7 @@ def status_fields(status: Status | None) -> dict[str, Any]:
         "started": journal.started,
         "owner": str(journal.owner) if journal.owner else None,
         "heartbeat": _rfc3339(status.found.heartbeat),
-        "problem": journal.problem,
+        "problem": journal.problem or None,
         "total": status.total,
         "left": status.old,
         "groups": [
@@ -176,7 +182,7 @@ def status_text(status: Status | None, rack: str) -> str:
     who = {
         "running": f"{journal.owner} is at work on it, {heard}",
         "stopped": f"it has stopped, {heard}" + (f": {journal.problem}" if journal.problem else ""),
-        "dead": f"{journal.owner} has died without a word, {heard}",
+        "dead": f"{journal.owner} has ended without giving it up, {heard}",
     }[_state(status)]
     lines = [
         f'Keyroll of rack "{journal.rack}", begun at {journal.started}: {doing}; {who}.',
@@ -192,6 +198,12 @@ def status_text(status: Status | None, rack: str) -> str:
             f"  old key     {group.old}" + (f", {group.draining} of them draining" if group.draining else ""),
             f"  new key     {group.new}, {group.ready} of them ready",
         ]
+        if suspended := journal.groups[group.auto_scaling_group_name].suspended:
+            lines.append(f"  suspended   {', '.join(suspended)}")
+    busy = [i for i in status.instances if i.phase not in {"waiting", "ready"}]
+    lines += [f"  {i.ec2_instance_id}  {i.phase}{f' since {i.since}' if i.since else ''}" for i in busy[:_SHOWN]]
+    if len(busy) > _SHOWN:
+        lines.append(f"  and {len(busy) - _SHOWN} more on their way")
     there = {group.auto_scaling_group_name for group in status.groups}
     lines += [f"Group {name} has been deleted" for name in journal.groups if name not in there]
     if not status.found.is_live:
@@ -220,6 +232,7 @@ def event_fields(event: Event) -> dict[str, Any]:
         "message": event.message,
         "group": event.auto_scaling_group_name or None,
         "instance": event.ec2_instance_id or None,
+        "key": None if event.is_new is None else "new" if event.is_new else "old",
         "phase": event.phase,
         "tasks_left": event.tasks_left,
         "service_event": event.service_event or None,
@@ -303,8 +316,11 @@ _QUIET = ("waiting", "ready", "gone")
 class LiveView:
     """A table that is redrawn in place on a terminal: each instance, what it waits for, and how far all is."""
 
-    def __init__(self, console: Console, clock: Clock, begin: Callable[[], None], stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, console: Console, clock: Clock, rack: str, begin: Callable[[], None], stopping: Callable[[], bool]
+    ) -> None:
         self._console = console
+        self._rack = rack
         self._clock = clock
         self._begin = begin
         self._stopping = stopping
@@ -312,7 +328,6 @@ class LiveView:
         self._rows: dict[str, _Row] = {}
         self._latest: Event | None = None
         self._latest_at = self._began
-        self._notes: list[str] = []
         self._live: Live | None = None
 
     def __enter__(self) -> LiveView:
@@ -321,10 +336,9 @@ class LiveView:
     def __exit__(self, *_: object) -> None:
         if self._live and self._latest:
             self._live.stop()
-            if self._latest.kind != "restored":
-                done, total = self._latest.done, self._latest.total
+            if self._latest.kind == "finished":
                 took = minutes_and_seconds(self._clock.monotonic() - self._began)
-                click.echo(f"rackctl: {done} of {total} replaced in {took}", err=True)
+                click.echo(f"rackctl: {self._latest.done} of {self._latest.total} replaced; it took {took}", err=True)
 
     def show(self, event: Event) -> None:
         from rich.live import Live
@@ -337,14 +351,12 @@ class LiveView:
         if event.ec2_instance_id and event.phase:
             row = self._rows.get(event.ec2_instance_id)
             if row is None or row.phase != event.phase:
-                new = event.phase in {"launching", "booting", "ready"} or bool(row and row.is_new)
+                new = bool(row and row.is_new) if event.is_new is None else event.is_new
                 row = self._rows[event.ec2_instance_id] = _Row(event.phase, self._clock.monotonic(), new, "")
             row.waits_for = _one_line(_waits_for(event))
-        else:
-            message = _one_line(event.message)
-            self._notes = [*self._notes, message][-_NOTES:]
-            if event.kind in {"problem", "proof", "retired", "finished", "restored"}:
-                self._console.print(message, highlight=False, markup=False)
+        elif event.kind != "waiting":
+            # It stays on the screen above the table, and can be read when all is over.
+            self._console.print(_one_line(event.message), highlight=False, markup=False)
 
     def fail(self, error: RackctlError) -> None:
         """Leave it to the command line's end, which tells every error."""
@@ -354,27 +366,30 @@ class LiveView:
         from rich.table import Table
         from rich.text import Text
 
-        height = max(shutil.get_terminal_size().lines - 4 - len(self._notes), 3)
         now = self._clock.monotonic()
+        height = max(shutil.get_terminal_size().lines - 4, 1)
         busy = [(id_, row) for id_, row in self._rows.items() if row.phase not in _QUIET]
         quiet = [(id_, row) for id_, row in self._rows.items() if row.phase in _QUIET]
         shown = [*busy, *quiet] if len(self._rows) <= height else busy[:height]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("INSTANCE", "KEY", "PHASE", "TIME"):
-            table.add_column(column, no_wrap=True)
-        table.add_column("WAITS FOR", no_wrap=True, overflow="ellipsis", ratio=1)
+        for column, width in _WIDTHS.items():
+            table.add_column(column, no_wrap=True, min_width=width)
+        table.add_column("WAITS FOR", no_wrap=True)
+        # What is too long is cut here, where it is known to be of least worth, and not shared out by the table.
+        room = max(self._console.width - sum(width + 2 for width in _WIDTHS.values()), len("WAITS FOR"))
         for id_, row in shown:
+            waits_for = Text(row.waits_for)
+            waits_for.truncate(room, overflow="ellipsis")
             table.add_row(
                 id_,
                 "new" if row.is_new else "old",
                 Text(row.phase, _PHASE_STYLE.get(row.phase, "dim")),
                 "" if row.phase in _QUIET else minutes_and_seconds(now - row.since),
-                Text(row.waits_for),
+                waits_for,
             )
         lines: list[RenderableType] = [table] if shown else []
         if rest := self._rest(shown, busy, quiet):
-            lines.append(Text("and " + ", ".join(rest), "dim"))
-        lines += [Text(f"· {note}", "dim", no_wrap=True, overflow="ellipsis") for note in self._notes]
+            lines.append(Text(("and " if shown else "") + ", ".join(rest), "dim"))
         lines.append(self._summary(now))
         return Group(*lines)
 
@@ -387,7 +402,7 @@ class LiveView:
         if len(shown) == len(self._rows):
             counts = dict.fromkeys(counts, 0)
         # Those whose turn has not come have had no event yet.
-        counts["waiting"] += max(self._latest.total - sum(not row.is_new for row in self._rows.values()), 0)
+        counts["waiting"] = self._latest.waiting
         rest = [f"{count} {phase}" for phase, count in counts.items() if count]
         if len(busy) > len(shown):
             rest.insert(0, f"{len(busy) - len(shown)} more at work")
@@ -398,16 +413,20 @@ class LiveView:
 
         event = self._latest
         assert event is not None
-        parts = [f"{event.done} of {event.total} replaced", minutes_and_seconds(now - self._began)]
-        if event.seconds_left is not None:
-            left = max(event.seconds_left - (now - self._latest_at), 0)
+        doing = "giving back" if event.doing == "aborting" else event.doing
+        parts = [f"{self._rack}: {doing}"]
+        if event.doing != "aborting":
+            parts.append(f"{event.done} of {event.total} replaced")
+        parts.append(minutes_and_seconds(now - self._began))
+        if event.seconds_left is not None and (left := event.seconds_left - (now - self._latest_at)) > 0:
             parts.append(f"about {roughly(left)} left")
         if self._stopping():
-            parts.append("stopping at the next safe point; once more to stop at once")
-        return Text("  ".join(parts), "bold")
+            parts.append("stopping; once more to stop at once")
+        return Text("  ".join(parts), "bold", no_wrap=True, overflow="ellipsis")
 
 
-_NOTES = 3
+# An instance's id has 19 characters; of the phases "terminating" is the longest; a time may be 1:02:03.
+_WIDTHS = {"INSTANCE": 19, "KEY": 3, "PHASE": 11, "TIME": 7}
 
 
 def _waits_for(event: Event) -> str:
@@ -419,7 +438,7 @@ def _waits_for(event: Event) -> str:
         case "launching" | "booting":
             return event.message.partition(": new, ")[2]
         case "terminating":
-            return "its end"
+            return "EC2 to end it"
     return ""
 
 

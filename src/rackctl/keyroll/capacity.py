@@ -108,8 +108,7 @@ class Capacity:
             raise RackctlError(
                 f"somebody has lowered the desired capacity of group {state.name} again after each of the last "
                 f"{self._taken_back} surges, and no instance could be replaced",
-                hint="suspend what scales it in (a scaling policy, managed scaling, a schedule), or go on without a "
-                "surge: resume with --no-surge",
+                hint="suspend what scales it in (a policy, managed scaling, a schedule), or roll with --no-surge",
             )
         if not record.surge:
             record.desired_capacity = state.desired_capacity

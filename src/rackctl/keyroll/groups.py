@@ -137,6 +137,10 @@ class Groups:
         self._instances: dict[str, Instance] = {}
         self._registered: dict[str, ContainerInstance] = {}
 
+    def seen(self, ec2_instance_id: str) -> Instance | None:
+        """Give what EC2 has said of an instance, if it has been asked."""
+        return self._instances.get(ec2_instance_id)
+
     def look(
         self, names: list[str], *, at_ecs: bool = True, ended: Collection[str] = frozenset()
     ) -> dict[str, GroupState]:

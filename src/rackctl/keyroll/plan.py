@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from rackctl.errors import NotFound, RackctlError
 from rackctl.keyroll.groups import Groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rackctl.cluster import Cluster
     from rackctl.keyroll.groups import GroupState, Member
@@ -39,7 +38,11 @@ class TemplateUse:
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """What happens to one group. ``surge`` is how many instances more it will have, and ``surge_reason`` why so."""
+    """What happens to one group.
+
+    ``replace`` is in the order that is expected, ``at_once`` how many of them go at a time at the most; ``surge`` is
+    how many instances more the group will have, and ``surge_reason`` why so.
+    """
 
     auto_scaling_group_name: str
     desired_capacity: int
@@ -48,6 +51,7 @@ class GroupPlan:
     replace: tuple[str, ...]
     surge: int
     surge_reason: str
+    at_once: int
     seconds: float
 
 
@@ -116,21 +120,20 @@ class PlanRefused(RackctlError):
         self.refusals = tuple(refusals)
 
 
-def replacing_order(stale: Sequence[Member], alive: Sequence[Member]) -> list[Member]:
-    """Order the instances to replace, out of a group's living ones.
+def replacing_order(stale: Sequence[Member], filled: Mapping[str, int]) -> list[Member]:
+    """Order the instances to replace, the zones of their group being filled so.
 
     What cannot take tasks goes first: to replace it costs no capacity. Then one from each zone in turn, so that those
     that are left, and with them those that have come, are as even over the zones as all of them are; where zones are
     alike, from the one that has fewest, since Auto Scaling launches there, and leaves the zone of the surge for the
     end, when the surge is taken back.
     """
-    filled = Counter(member.availability_zone for member in alive)
     zones: dict[str, list[Member]] = {}
     for member in sorted(stale, key=lambda m: (m.counts, m.ec2_instance_id), reverse=True):
         zones.setdefault(member.availability_zone, []).append(member)
     ordered = []
     while left := [zone for zone in zones.items() if zone[1]]:
-        _, members = min(left, key=lambda zone: (zone[1][-1].counts, -len(zone[1]), filled[zone[0]], zone[0]))
+        _, members = min(left, key=lambda zone: (zone[1][-1].counts, -len(zone[1]), filled.get(zone[0], 0), zone[0]))
         ordered.append(members.pop())
     return ordered
 
@@ -246,7 +249,11 @@ class _Planner:
             )
         self._check_stack(state, templates)
         for member in state.alive:
-            if member.agent_is_off and not self._options.force:
+            if member.agent_is_off and self._options.force:
+                self._found.warnings.append(
+                    f"the agent of {member.ec2_instance_id} is off: --force ends its {tasks_of(member)} with it"
+                )
+            elif member.agent_is_off:
                 self._refuse(
                     f"the agent of {member.ec2_instance_id} is off: ECS cannot move its tasks, its drain would not end",
                     "restart the agent (`sudo systemctl restart ecs` on the instance), or go on all the same with "
@@ -280,12 +287,12 @@ class _Planner:
 
     def _group(self, state: GroupState) -> GroupPlan:
         group, batch = state.group, self._options.batch
-        replace = tuple(m.ec2_instance_id for m in replacing_order(state.alive, state.alive))
-        surge, reason = surge_of(group, len(replace), self._options)
+        count = len(state.alive)
+        surge, reason = surge_of(group, count, self._options)
         # At a time go as many as there is a surge for; without one, the batch.
-        at_once = max(surge or batch, 1)
-        rounds = math.ceil(len(replace) / at_once)
-        seconds = rounds * (BOOT_ESTIMATE + DRAIN_ESTIMATE) if replace else 0.0
+        at_once = min(max(surge or batch, 1), count)
+        replace = tuple(m.ec2_instance_id for m in _expected_order(state, surge, at_once))
+        seconds = math.ceil(count / at_once) * (BOOT_ESTIMATE + DRAIN_ESTIMATE) if count else 0.0
         return GroupPlan(
             auto_scaling_group_name=state.name,
             desired_capacity=group.desired_capacity,
@@ -294,6 +301,7 @@ class _Planner:
             replace=replace,
             surge=surge,
             surge_reason=reason,
+            at_once=at_once,
             seconds=seconds,
         )
 
@@ -318,6 +326,27 @@ class _Planner:
                 )
 
 
+def _expected_order(state: GroupState, surge: int, at_once: int) -> list[Member]:
+    """Say in which order instances will go if Auto Scaling launches each new one where there are fewest."""
+    filled, left = state.zones(), list(state.alive)
+
+    def launch() -> None:
+        filled[min(filled, key=lambda zone: (filled[zone], zone))] += 1
+
+    for _ in range(surge):
+        launch()
+    ordered: list[Member] = []
+    while left:
+        going = replacing_order(left, filled)[:at_once]
+        ordered += going
+        for member in going:
+            left.remove(member)
+            filled[member.availability_zone] -= 1
+            if len(left) >= surge:
+                launch()
+    return ordered
+
+
 def surge_of(group: AutoScalingGroup, to_replace: int, options: RollOptions) -> tuple[int, str]:
     """Say by how many instances a group is to grow while some of it are replaced, and why by so many."""
     wanted = min(options.batch, to_replace)
@@ -331,6 +360,13 @@ def surge_of(group: AutoScalingGroup, to_replace: int, options: RollOptions) -> 
     if room < wanted:
         return room, f"the group's maximum size of {group.max_size} allows no more"
     return wanted, "new instances come before old ones go"
+
+
+def tasks_of(member: Member) -> str:
+    """Count the tasks that ECS shows on an instance."""
+    registered = member.container_instance
+    count = registered.running_tasks_count + registered.pending_tasks_count if registered else 0
+    return f"{count} task{'s' * (count != 1)}"
 
 
 def groups_of_rack(rack: str, listed: Sequence[RackInstance], groups: Sequence[AutoScalingGroup]) -> list[str]:

@@ -68,6 +68,7 @@ class Replacer:
         self._drains = cluster.drains(stop_standalone=self._options.stop_standalone, patience=_STUCK)
         self._drain_began: dict[str, float] = {}
         self._drained: set[str] = set()
+        self._reactivated: set[str] = set()
 
     # Forwards
 
@@ -75,6 +76,8 @@ class Replacer:
         """Replace every instance of a group that carries another key, and wait until what is new counts."""
         name = record.auto_scaling_group_name
         self._watch.begin(name)
+        if record.surge and not self._options.surge:
+            yield from self.give_surge_back(record)
         while True:
             state = yield from self._look(record)
             stale = state.stale(self._run.key_name)
@@ -90,6 +93,7 @@ class Replacer:
             yield from self._prove_key(record, state)
             self._drain_more(record, state)
             yield from self._advance(record, state)
+            yield from self._watch.remind()
             self._run.pause(len(state.members))
 
     def hold_still(self, record: GroupRecord, group: AutoScalingGroup) -> Iterator[Event]:
@@ -102,8 +106,7 @@ class Replacer:
         """Look at a group, again until AWS answers; count the surge by it, and tell what is new."""
         name = record.auto_scaling_group_name
         self._run.checkpoint()
-        while (state := self._run.looked("groups", lambda: self._capacity.look(record))) is None:
-            self._run.pause()
+        state = self._capacity.look(record)
         yield from self._watch.tell(state)
         for id_, departure in self._watch.departed(state):
             self._forget(id_)
@@ -132,14 +135,19 @@ class Replacer:
         instance = ready[0].instance
         assert instance is not None
         # A login may come before the instance is done with its first boot.
-        for attempt in range(_PROOFS):
-            proof = self._prove(instance)
-            if proof.outcome == "accepted" or attempt + 1 == _PROOFS:
-                break
-            until = self._clock.monotonic() + _PROVE_AGAIN
-            while self._clock.monotonic() < until:
-                self._run.pause()
         id_, name = instance.ec2_instance_id, state.name
+        for attempt in range(1, _PROOFS + 1):
+            proof = self._prove(instance)
+            if proof.outcome == "accepted" or attempt == _PROOFS:
+                break
+            yield self._run.event(
+                "instance",
+                f"{id_}: new, login with the new key {proof.outcome} ({proof.detail}), attempt {attempt} of {_PROOFS}",
+                group=name,
+                ec2_instance_id=id_,
+                phase="booting",
+            )
+            self._run.wait(_PROVE_AGAIN)
         if proof.outcome == "refused":
             raise KeyNotProven(
                 f"{id_}, the first new instance of group {name}, refuses the new key: {proof.detail}",
@@ -171,7 +179,7 @@ class Replacer:
         counting = sum(m.counts for m in state.alive if m.ec2_instance_id not in on_their_way)
         enough = state.desired_capacity - share - (0 if share else self._options.batch)
         candidates = [m for m in stale if m.in_service and m.ec2_instance_id not in on_their_way]
-        for member in replacing_order(candidates, state.alive):
+        for member in replacing_order(candidates, state.zones()):
             # Until the key is proven, nothing goes that could be kept: where no new instance is on its way, one has to.
             coming = state.fresh(key) or len(state.alive) < state.desired_capacity
             unproven = not record.proof and (on_their_way or coming)
@@ -199,7 +207,7 @@ class Replacer:
         self._run.journal.anything_drained = True
         if registered is None or member.registration_failed or member.agent_is_off:
             # There is nothing to wait for: no tasks, or nobody who could move them.
-            if registered and registered.status == "ACTIVE":
+            if registered and self._is_active(registered):
                 record.drained_by_roll = True
                 self._run.save()
                 self._cluster.set_status([registered], "DRAINING")
@@ -209,11 +217,15 @@ class Replacer:
 
     def _follow(self, registered: ContainerInstance, record: InstanceRecord) -> None:
         """Drain an instance, and follow its tasks from now on."""
-        if registered.status == "ACTIVE":
+        if self._is_active(registered):
             record.drained_by_roll = True
             self._run.save()
         self._drains.start(registered)
         self._drain_began[registered.ec2_instance_id] = self._clock.monotonic()
+
+    def _is_active(self, registered: ContainerInstance) -> bool:
+        """Whether it is the roll that drains it: also when ECS has yet to show that the roll has set it to ACTIVE."""
+        return registered.status == "ACTIVE" or registered.ec2_instance_id in self._reactivated
 
     def _advance(self, record: GroupRecord, state: GroupState) -> Iterator[Event]:
         """Go on with what is draining, and terminate what is drained, taking the surge back with the last ones."""
@@ -231,18 +243,32 @@ class Replacer:
     def _follow_drains(self, state: GroupState) -> Iterator[Event]:
         """Find out which drains are over. Raises Timeout for one that takes too long, unless that is forced."""
         limit = self._options.drain_timeout
-        for id_, progress in (self._run.looked("drains", self._drains.poll) or {}).items():
+        for id_, progress in self._run.patiently(self._drains.poll).items():
             yield from self._watch.tell_drain(progress, state.name)
             if progress.tasks:
                 if self._clock.monotonic() - self._drain_began[id_] < limit:
                     continue
                 if not self._options.force:
-                    raise drain_timeout(progress, limit)
+                    raise drain_timeout(progress, limit, self._past_a_drain(state, id_))
                 count = len(progress.tasks)
                 what = f"{id_} still has {count} task{'s' * (count > 1)} after {limit:g} s; going on, as --force says"
                 yield self._run.event("problem", what, group=state.name, ec2_instance_id=id_)
             self._drains.forget(id_)
             self._drained.add(id_)
+
+    def _past_a_drain(self, state: GroupState, id_: str) -> str:
+        """Say what helps when the drain of an instance does not end, and what else is to be known."""
+        ways = (
+            "make room for its tasks elsewhere, stop them (`aws ecs stop-task`), or go on with a longer "
+            "--drain-timeout or with --force, which ends them"
+        )
+        others = sorted({*self._drains.ec2_instance_ids} - {id_})
+        if others:
+            ways = f"{', '.join(others)} {'are' if len(others) > 1 else 'is'} being drained as well; {ways}"
+        member = state.member(id_)
+        if member and member.agent_is_off:
+            ways = f"its agent is off, so that ECS cannot move its tasks: restart it; or {ways}"
+        return ways
 
     def _needs_no_replacement(self, member: Member, state: GroupState, share: int) -> bool:
         """Whether the surge stands in for an old instance, which is then taken out of the desired capacity.
@@ -278,6 +304,7 @@ class Replacer:
             and registered.status in {"ACTIVE", "DRAINING"}
         ]
         self._cluster.set_status(restored, "ACTIVE")
+        self._reactivated.update(registered.ec2_instance_id for registered in restored)
         for registered in restored:
             if (member := members.get(registered.ec2_instance_id)) is None or member.is_set_aside:
                 self._watch.count_out(registered.ec2_instance_id)
@@ -311,6 +338,7 @@ class Replacer:
                     yield from self._capacity.lower_by_what_is_missing(record, state)
                     continue
                 yield from self._watch.failed_launches(name)
+                yield from self._watch.remind()
                 self._run.pause(len(state.members))
                 continue
             self._watch.is_over(f"missing surplus {name}")
@@ -320,6 +348,7 @@ class Replacer:
             yield from self._follow_drains(state)
             yield from self._terminate_surplus(record)
             if self._drains or self._drained:
+                yield from self._watch.remind()
                 self._run.pause(len(state.members))
 
     def _needs_what_is_missing(self, state: GroupState) -> bool:

@@ -7,12 +7,14 @@ roll begun again, from any machine, and `abort` undoes what is found to be the r
 from __future__ import annotations
 
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from rackctl import keys as ssh_keys
+from rackctl.aws.errors import Throttled
 from rackctl.errors import NotFound, RackctlError, RollIncomplete
 from rackctl.keyroll.journal import (
     STALE_AFTER,
@@ -123,7 +125,8 @@ class Keyroll:
         if not store.create(journal, Owner.this_process()):
             other = store.read()
             raise PlanRefused([self._refusal(other) if other else Refusal("another keyroll began at the same time")])
-        yield run.event("lock", f"holding {store.url}")
+        where = f'rack "{self._rack.name}" in {self._rack.aws.region}'
+        yield run.event("lock", f"{where}: {journal.total} to replace; holding {store.url}")
         yield from self._held(run, Steps.forwards)
 
     def _new_key_name(self, now: datetime) -> str:
@@ -152,8 +155,8 @@ class Keyroll:
         yield run.event("lock", f"took the roll begun at {run.journal.started}")
         yield from self._held(run, Steps.backwards, blind_for=LAG - found.silent_for)
 
-    def unlock(self, *, force: bool = False) -> Journal:
-        """Take the journal from its holder, so that somebody can `resume` or `abort`.
+    def unlock(self, *, force: bool = False) -> Found:
+        """Take the journal from its holder, so that somebody can `resume` or `abort`; give it as it was found.
 
         A holder that is at work finds out at its next step and stops. Raises RackctlError for a live holder
         unless ``force``, and NotFound when there is no roll.
@@ -162,10 +165,12 @@ class Keyroll:
         found = self._existing(store)
         if found.is_live and not force:
             raise RackctlError(f"{self._held_by(found)}: it is at work", hint="take it away all the same with --force")
-        if not store.take(found, Owner.this_process()):
+        taken = replace(found, journal=deepcopy(found.journal))
+        taken.journal.problem = f"it was unlocked by {Owner.this_process()}"
+        if not store.take(taken, Owner.this_process()):
             raise RackctlError(f"{store.url} was changed meanwhile: its holder is at work")
-        store.release(found.journal)
-        return found.journal
+        store.release(taken.journal)
+        return found
 
     # The hold
 
@@ -185,9 +190,10 @@ class Keyroll:
         self._require_here(found.journal, store)
         if found.is_live:
             raise RackctlError(
-                f"{self._held_by(found)}",
-                hint=f"it counts as dead when nothing is heard of it for another {STALE_AFTER - found.silent_for:.0f} "
-                f"s; if you know that it is, {self._command('unlock --force')}",
+                f"{self._held_by(found)}: it is at work",
+                hint=f"see how far it is with {self._command('status')}, or stop it there with Ctrl-C; should it have "
+                f"died, it counts as dead when nothing is heard of it for another "
+                f"{STALE_AFTER - found.silent_for:.0f} s, or at once after {self._command('unlock --force')}",
             )
         return store, found
 
@@ -253,19 +259,23 @@ class Keyroll:
             yield from way(steps)
         except StopNow:
             left = self._leave(run, replacer, "it was asked to stop")
-            name = Signals(run.stop_signal).name
+            name = Signals(run.stop_signal).name + (" (Ctrl-C)" if run.stop_signal == Signals.SIGINT else "")
             raise RollStopped(
                 f"stopped by {name}. {self._so_far(run, left)}", signal=run.stop_signal, hint=self._way_on(run)
             ) from None
         except JournalLost:
             raise
         except RackctlError as error:
-            untouched = run.journal.phase == "preparing" or isinstance(error, KeyNotProven)
-            if untouched and not run.journal.anything_drained:
+            groups = run.journal.groups.values()
+            untouched = isinstance(error, KeyNotProven) or not any(group.surge or group.pending for group in groups)
+            if untouched and not run.journal.anything_drained and run.journal.phase in {"preparing", "replacing"}:
                 yield from self._undo(run, steps, replacer, error)
             left = self._leave(run, replacer, str(error))
-            hint = f"{error.hint}\n  {self._way_on(run)}" if error.hint else self._way_on(run)
-            raise RollIncomplete(f"{error}. {self._so_far(run, left)}", hint=hint) from error
+            # "Run it again", as for a throttled call, is no remedy here: it would be refused.
+            remedy = f"{error.hint}\n  " if error.hint and not isinstance(error, Throttled) else ""
+            raise RollIncomplete(
+                f"{_sentence(error)} {self._so_far(run, left)}", hint=f"{remedy}{self._way_on(run)}"
+            ) from error
         except Exception as error:
             with suppress(JournalLost):
                 self._leave(run, replacer, f"an error in rackctl itself: {error}")
@@ -288,9 +298,9 @@ class Keyroll:
         except RackctlError as another:
             self._leave(run, replacer, str(another))
             raise RollIncomplete(
-                f"{error}. The rack could not be given back: {another}", hint=self._way_on(run)
+                f"{_sentence(error)} The rack could not be given back: {another}", hint=self._way_on(run)
             ) from error
-        given_back = RackctlError(f"{error}. Nothing was drained, and {as_it_was(run)}", hint=error.hint)
+        given_back = RackctlError(f"{_sentence(error)} Nothing was drained, and {as_it_was(run)}", hint=error.hint)
         given_back.exit_code = error.exit_code
         raise given_back from error
 
@@ -307,7 +317,7 @@ class Keyroll:
             raise
         except RackctlError:
             pass  # whether it is held is not known, which is no reason to leave an instance draining
-        with suppress(RackctlError):
+        with suppress(RackctlError, StopNow):
             replacer.reactivate()
         draining = [id_ for id_, record in run.journal.instances.items() if record.drained_by_roll]
         with suppress(RackctlError):
@@ -324,6 +334,24 @@ class Keyroll:
         return f"{run.done} of {total} instances have been replaced, {left} are left; {running}"
 
     def _way_on(self, run: Run) -> str:
+        """Say what of the rack is changed until somebody goes on, and how to."""
+        meanwhile = "".join(f"until then {what}\n  " for what in map(_changed, run.journal.groups.values()) if what)
         if run.journal.phase == "aborting":
-            return f"go on with {self._command('abort')}"
-        return f"go on with {self._command('resume')}, or give the rack back with {self._command('abort')}"
+            return f"{meanwhile}go on with {self._command('abort')}"
+        return f"{meanwhile}go on with {self._command('resume')}, or give the rack back with {self._command('abort')}"
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).rstrip('.')}."
+
+
+def _changed(record: GroupRecord) -> str:
+    """Say what of a group is the roll's doing at the moment."""
+    what = []
+    if record.surge:
+        what.append(f"has {record.surge} more in its desired capacity than the {record.desired_capacity} it had")
+    if record.suspended:
+        what.append(f"has {', '.join(record.suspended)} suspended")
+    if any(template.made for template in record.templates):
+        what.append("launches with the new key")
+    return f"group {record.auto_scaling_group_name} {' and '.join(what)}" if what and not record.deleted else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rackctl.cluster import POLL
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
 
     from rackctl.clock import Clock
     from rackctl.keyroll.groups import GroupState
-    from rackctl.keyroll.journal import Journal, JournalStore
+    from rackctl.keyroll.journal import Journal, JournalStore, Phase
     from rackctl.model import AutoScalingGroup, Instance
     from rackctl.rack import Rack
 
 T = TypeVar("T")
 
 EventKind = Literal[
-    "lock", "key", "template", "processes", "surge", "instance", "proof", "problem", "restored", "retired", "finished"
+    "lock", "key", "template", "processes", "surge", "instance", "waiting", "proof", "problem", "restored", "retired",
+    "finished",
 ]  # fmt: skip
 # Old instances wait, drain, terminate and are gone; new ones launch, boot and are ready.
 InstancePhase = Literal["waiting", "draining", "drained", "terminating", "gone", "launching", "booting", "ready"]
@@ -41,7 +43,11 @@ _ENDED_FOR = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that has happened. ``seconds_left`` is an estimate, None before there is one."""
+    """Something that has happened.
+
+    ``is_new`` says of an instance whether it has the new key, None where that is not known. ``waiting`` is how many
+    instances have still to be taken on, ``seconds_left`` an estimate, None where there is none.
+    """
 
     at: datetime
     kind: EventKind
@@ -54,6 +60,9 @@ class Event:
     done: int = 0
     total: int = 0
     seconds_left: float | None = None
+    is_new: bool | None = None
+    waiting: int = 0
+    doing: Phase = "replacing"
 
 
 class StopRequest:
@@ -93,12 +102,12 @@ class Run:
         self.journal = journal
         self._stop = stop
         self._groups = Groups(rack)
-        self._began = clock.monotonic()
+        self._began = self.silent_since = clock.monotonic()
         self._left: dict[str, int] | None = None
         self._done_before = self._last_done = 0
         self._last_done_at = self._began
         self._ended: dict[str, float] = {}
-        self._failing_since: dict[str, float] = {}
+        self._beat_failing_since: float | None = None
 
     @property
     def key_name(self) -> str:
@@ -120,10 +129,25 @@ class Run:
         """Make an event. An instance's phase is noted in the journal as well, to be written at the next save."""
         if ec2_instance_id and phase:
             self.note(group, ec2_instance_id, phase)
+        self.silent_since = self.clock.monotonic()
         return Event(
             self.clock.now(), kind, message, group, ec2_instance_id, phase, tasks_left, service_event,
             self.done, self.journal.total, self._seconds_left(),
+            self._is_new(ec2_instance_id), self._waiting(), self.journal.phase,
         )  # fmt: skip
+
+    def _is_new(self, ec2_instance_id: str) -> bool | None:
+        instance = self._groups.seen(ec2_instance_id)
+        return instance.key_name == self.key_name if instance else None
+
+    def _waiting(self) -> int:
+        if self.journal.phase != "replacing":
+            return 0
+        taken_on = sum(
+            record.phase in {"draining", "drained"} and not self._is_new(id_)
+            for id_, record in self.journal.instances.items()
+        )
+        return max(sum((self._left or {}).values()) - taken_on, 0)
 
     def note(self, group: str, ec2_instance_id: str, phase: InstancePhase) -> InstanceRecord:
         """Note an instance's phase in the journal, while it is on its way: of the others there may be thousands."""
@@ -149,13 +173,15 @@ class Run:
         if here <= 0 or self.journal.phase != "replacing":
             return None
         each = (self._last_done_at - self._began) / here
-        return max(each * (self.journal.total - self.done) - (self.clock.monotonic() - self._last_done_at), 0.0)
+        left = each * (self.journal.total - self.done) - (self.clock.monotonic() - self._last_done_at)
+        return left if left > 0 else None
 
     # Looking
 
     def look(self, name: str, *, at_ecs: bool = True) -> GroupState:
         """Look at a group; without ``at_ecs`` at nothing else. Raises GroupDeleted."""
-        state = self._groups.look([name], at_ecs=at_ecs, ended=self._just_ended()).get(name)
+        look = partial(self._groups.look, [name], at_ecs=at_ecs, ended=self._just_ended())
+        state = self.patiently(look).get(name)
         if state is None or not self._is_of_the_roll(state.group):
             raise GroupDeleted(f"group {name} has been deleted")
         self._left = {**(self._left or {}), name: len(state.stale(self.key_name))}
@@ -171,12 +197,12 @@ class Run:
 
     def instance(self, ec2_instance_id: str) -> Instance | None:
         """Ask EC2 for an instance that is up; None for one that is going, or gone."""
-        found = next(iter(self.aws.ec2.instances_by_id([ec2_instance_id])), None)
+        found = self.patiently(lambda: next(iter(self.aws.ec2.instances_by_id([ec2_instance_id])), None))
         return found if found and not found.is_going else None
 
     def look_at_all(self) -> dict[str, GroupState]:
         """Look at every group of the journal, those that have been deleted apart."""
-        looked = self._groups.look(list(self.journal.groups), ended=self._just_ended())
+        looked = self.patiently(partial(self._groups.look, list(self.journal.groups), ended=self._just_ended()))
         states = {name: state for name, state in looked.items() if self._is_of_the_roll(state.group)}
         first = self._left is None
         self._left = {name: len(state.stale(self.key_name)) for name, state in states.items()}
@@ -186,52 +212,66 @@ class Run:
 
     def groups(self) -> list[AutoScalingGroup]:
         """Describe the groups of the journal, those that have been deleted apart."""
-        return list(filter(self._is_of_the_roll, self.aws.autoscaling.groups(list(self.journal.groups))))
+        described = self.patiently(partial(self.aws.autoscaling.groups, list(self.journal.groups)))
+        return list(filter(self._is_of_the_roll, described))
 
     def _is_of_the_roll(self, group: AutoScalingGroup) -> bool:
         """Whether it is the group that the roll began with, and not another one that has come by its name."""
         return group.auto_scaling_group_arn == self.journal.groups[group.auto_scaling_group_name].auto_scaling_group_arn
 
-    def looked(self, at: str, look: Callable[[], T]) -> T | None:
-        """Look at something, and give None when AWS gives no answer for once.
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """Ask AWS, and again for a while when it gives no answer; it is a safe point then.
 
-        Raises what lasts, however well it goes elsewhere, and what is no matter of waiting.
+        Raises what lasts, and what is no matter of waiting.
         """
-        try:
-            seen = look()
-        except (AccessDenied, NotFound, RollIncomplete, GroupDeleted):
-            raise
-        except RackctlError:
-            now = self.clock.monotonic()
-            if now - self._failing_since.setdefault(at, now) > _PATIENCE:
+        since = self.clock.monotonic()
+        while True:
+            try:
+                return ask()
+            except (AccessDenied, NotFound, RollIncomplete, GroupDeleted):
                 raise
-            return None
-        self._failing_since.pop(at, None)
-        return seen
+            except RackctlError:
+                if self._stop or self.clock.monotonic() - since > _PATIENCE:
+                    raise
+            self.pause()
 
     # Safe points
 
     def save(self) -> None:
         """Write down what is about to be relied on. Nothing is changed in AWS that this has not preceded."""
-        self.store.save(self.journal)
+        self.patiently(lambda: self.store.save(self.journal))
 
     def hold(self) -> None:
         """Know that the roll is still this process's, before a change that nothing was written down for just now."""
-        self.store.hold(self.journal)
+        self.patiently(lambda: self.store.hold(self.journal))
 
     def checkpoint(self) -> None:
         """Be at a point where the roll may stop. Raises what ends it here."""
         if self._stop:
             raise StopNow
-        self.store.beat(self.journal)
+        self._beat()
 
     def pause(self, instances: int = 0) -> None:
         """Wait until it is time to look again; a request to stop is heard at once."""
-        self.store.beat(self.journal)
+        self._beat()
         until = self.clock.monotonic() + max(POLL, instances / _INSTANCES_PER_SECOND)
         while not self._stop and (left := until - self.clock.monotonic()) > 0:
             self.clock.sleep(min(_SLICE, left))
         self.checkpoint()
+
+    def _beat(self) -> None:
+        """Show that the roll is at work, unless S3 cannot be asked for once."""
+        try:
+            self.store.beat(self.journal)
+        except (AccessDenied, NotFound, RollIncomplete):
+            raise
+        except RackctlError:
+            now = self.clock.monotonic()
+            self._beat_failing_since = self._beat_failing_since or now
+            if now - self._beat_failing_since > _PATIENCE:
+                raise
+        else:
+            self._beat_failing_since = None
 
     def wait(self, seconds: float) -> None:
         """Let so much time pass, as `pause` does."""

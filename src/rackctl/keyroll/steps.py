@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rackctl.keyroll.replace import Replacer
     from rackctl.keyroll.run import Event, Run
     from rackctl.keys import KeyStore
-    from rackctl.model import KeyPair
+    from rackctl.model import Instance, KeyPair
 
 # How long to wait at the end for what was terminated to be gone, so that its key can be retired, in seconds.
 _GOING_FOR = 120.0
@@ -203,29 +203,34 @@ class Steps:
 
     def _used(self, names: Sequence[str]) -> dict[str, str]:
         """Map those of these keys that something still names to what does."""
+        used = self._run.patiently(self._launched_with)
+        deadline = self._run.clock.monotonic() + _GOING_FOR
+        while True:
+            existing, going = self._run.patiently(lambda: self._instances_with(names))
+            if not going or self._run.clock.monotonic() >= deadline:
+                return {**used, **{i.key_name: i.ec2_instance_id for i in existing}}
+            self._run.pause()
+
+    def _launched_with(self) -> dict[str, str]:
+        """Map the keys that something is launched with, whosever it is, to what that is."""
         used: dict[str, str] = {}
         for group in self._aws.autoscaling.all_groups():
             for ref in group.launch_templates:
                 try:
-                    key = self._aws.ec2.launch_template_version(ref).key_name
+                    used[self._aws.ec2.launch_template_version(ref).key_name] = f"group {group.auto_scaling_group_name}"
                 except AwsError as error:
+                    # A group, of whomever, that names what does not exist names no key.
                     if error.code not in NO_TEMPLATE:
                         raise
-                    continue  # a group, of whomever, that names what does not exist names no key
-                if key in names:
-                    used[key] = f"group {group.auto_scaling_group_name}"
         for configuration, key in self._aws.autoscaling.launch_configuration_keys().items():
-            if key in names:
-                used[key] = f"launch configuration {configuration}"
-        deadline = self._run.clock.monotonic() + _GOING_FOR
-        while True:
-            existing = [i for i in self._aws.ec2.instances_with_key(list(names)) if not i.is_going]
-            members = self._aws.autoscaling.members([i.ec2_instance_id for i in existing])
-            going = [id_ for id_, member in members.items() if member.is_going]
-            if not going or self._run.clock.monotonic() >= deadline:
-                used.update((i.key_name, i.ec2_instance_id) for i in existing)
-                return used
-            self._run.pause()
+            used[key] = f"launch configuration {configuration}"
+        return used
+
+    def _instances_with(self, names: Sequence[str]) -> tuple[list[Instance], bool]:
+        """Give the instances that are up and have one of these keys, and whether some of them are about to go."""
+        existing = [i for i in self._aws.ec2.instances_with_key(list(names)) if not i.is_going]
+        members = self._aws.autoscaling.members([i.ec2_instance_id for i in existing])
+        return existing, any(member.is_going for member in members.values())
 
 
 def as_it_was(run: Run) -> str:

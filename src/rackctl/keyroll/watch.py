@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from rackctl.cluster import Draining
     from rackctl.keyroll.groups import GroupState, Member
     from rackctl.keyroll.run import Event, Run
-    from rackctl.model import AutoScalingGroup
+    from rackctl.model import AutoScalingGroup, ScalingActivity
 
 _ACTIVITIES_EVERY = 15.0
+_SAY_SOMETHING_EVERY = 60.0
 # Auto Scaling tries a launch again and again. What has failed so often in a row is not about to work.
 _LAUNCHES_FAILED = 3
 # An agent reconnects by itself every now and then, which takes seconds.
@@ -53,7 +54,7 @@ class Watch:
     def begin(self, group: str) -> None:
         """Take what a group has done so far as past."""
         self._disturbed.add(group)
-        self._past[group] = {activity.activity_id for activity in self._run.aws.autoscaling.activities(group)}
+        self._past[group] = {activity.activity_id for activity in self._activities(group)}
         self._failures = {}
 
     def lasting(self, what: str) -> float:
@@ -147,6 +148,13 @@ class Watch:
                 phase="draining" if left else "drained", tasks_left=left, service_event=progress.service_event,
             )  # fmt: skip
 
+    def remind(self) -> Iterator[Event]:
+        """Say what is waited for when nothing has been said for a while: a log must show that somebody is at work."""
+        if self._run.clock.monotonic() - self._run.silent_since < _SAY_SOMETHING_EVERY:
+            return
+        on_their_way = [self._said[id_] for id_ in self._run.journal.instances if id_ in self._said]
+        yield self._run.event("waiting", "still waiting: " + ("; ".join(on_their_way) or "for new instances"))
+
     # What must not last
 
     def check(self, state: GroupState) -> Iterator[Event]:
@@ -167,7 +175,7 @@ class Watch:
         if now - self._asked_activities < _ACTIVITIES_EVERY:
             return
         self._asked_activities = now
-        activities = self._run.aws.autoscaling.activities(group)
+        activities = self._activities(group)
         past = self._past.setdefault(group, {activity.activity_id for activity in activities})
         for activity in reversed(activities):
             if activity.activity_id in past or activity.status_code != "Failed":
@@ -177,6 +185,9 @@ class Watch:
             self._failures[activity.activity_id] = activity.status_message
             if new:
                 yield self._run.event("problem", f"group {group}: {activity.status_message}", group=group)
+
+    def _activities(self, group: str) -> list[ScalingActivity]:
+        return self._run.patiently(partial(self._run.aws.autoscaling.activities, group))
 
     def _is_on_its_way_out(self, id_: str) -> bool:
         record = self._run.journal.instances.get(id_)
@@ -199,16 +210,14 @@ class Watch:
         """
         if state.name not in self._disturbed:
             return
-        refresh = self._run.looked("refreshes", partial(self._run.aws.autoscaling.refreshing, state.name))
-        if refresh:
+        if refresh := self._run.patiently(partial(self._run.aws.autoscaling.refreshing, state.name)):
             raise RackctlError(
                 f"somebody has started the instance refresh {refresh} of group {state.name}, which replaces the same "
                 "instances",
                 hint="wait for its end, or `aws autoscaling cancel-instance-refresh --auto-scaling-group-name "
                 f"{state.name}`",
             )
-        if refresh is not None:
-            self._disturbed.discard(state.name)
+        self._disturbed.discard(state.name)
 
     def _check_templates(self, state: GroupState) -> None:
         """Raise RackctlError when a group launches with another key again: the roll would replace for ever.
@@ -220,17 +229,16 @@ class Watch:
         if stale <= known:
             return
         what = f"another key {state.name}"
-        wrong = self._run.looked("templates", partial(self._other_key, state.group))
-        if wrong:
-            if self.lasting(what) > LAG:
-                raise RackctlError(
-                    f"group {state.name} {wrong}: somebody has changed it, or the launch template",
-                    hint="find out who does, such as a CloudFormation stack or Terraform; resume gives it the new key "
-                    "once more",
-                )
-        elif wrong is not None:
+        wrong = self._run.patiently(partial(self._other_key, state.group))
+        if not wrong:
             self.is_over(what)
             self._old[state.name] = known | stale
+        elif self.lasting(what) > LAG:
+            raise RackctlError(
+                f"group {state.name} {wrong}: somebody has changed it, or the launch template",
+                hint="find out who does, such as a CloudFormation stack or Terraform; resume gives it the new key "
+                "once more",
+            )
 
     def _other_key(self, group: AutoScalingGroup) -> str:
         """Say how a group launches if not with the new key."""
@@ -274,14 +282,15 @@ class Watch:
                 reason = registered.status_reason if registered else ""
                 raise RackctlError(
                     f"{member.ec2_instance_id} could not register with ECS (REGISTRATION_FAILED): "
-                    f"{reason or 'ECS gives no reason'}"
+                    f"{reason or 'ECS gives no reason'}",
+                    hint=_another(member.ec2_instance_id),
                 )
             if member.counts or self._is_on_its_way_out(member.ec2_instance_id):
                 self.is_over(what)
             elif self.lasting(what) > limit:
                 raise Timeout(
                     f"gave up after {limit:g} s waiting for {member.ec2_instance_id}, which is {member.describe()}",
-                    hint=f"look at it with `rackctl instances ssh {member.ec2_instance_id}`",
+                    hint=_another(member.ec2_instance_id),
                 )
         if len(state.alive) >= state.desired_capacity:
             self.is_over(f"missing {state.name}")
@@ -293,5 +302,14 @@ class Watch:
             reason = next(reversed(self._failures.values()), "")
             raise Timeout(
                 f"group {state.name} has {len(state.alive)} instances and wants {state.desired_capacity}, and no more "
-                f"have been launched for {waited:.0f} s" + (f": {reason}" if reason else "")
+                f"have been launched for {waited:.0f} s" + (f": {reason}" if reason else ""),
+                hint="wait until there is capacity, or let the group have other instance types or zones; resume with "
+                "--no-surge needs no instance in addition",
             )
+
+
+def _another(ec2_instance_id: str) -> str:
+    return (
+        f"look at it with `rackctl instances ssh {ec2_instance_id}`; have another one launched in its place with "
+        f"`rackctl instances terminate {ec2_instance_id}`, and go on then"
+    )
