@@ -336,3 +336,30 @@ def test_an_instance_refresh_waits_for_what_is_protected(world: World) -> None:
 
     assert refresh.status == "InProgress"
     assert refresh.outdated == [first(world)]
+
+
+def test_groups_may_be_described_as_they_were_some_seconds_ago(world: World) -> None:
+    def described() -> tuple[int, int]:
+        (group,) = world.autoscaling.described()
+        return group.desired, len(group.members)
+
+    world.set_condition("late-groups", "10")
+    wait(world, 20)
+    world.autoscaling.set_desired(group_of(world), 4)
+    seen = [described() for _ in later(world, 20)]
+
+    assert seen[0] == (3, 3)
+    assert seen[8] == (3, 3)
+    assert seen[10][0] == 4
+    assert seen[-1] == (4, 4)
+    world.clear_condition("late-groups")
+    assert described() == (4, 4)
+
+
+def test_groups_and_templates_may_belong_to_a_stack(world: World) -> None:
+    world.set_condition("stack-owned", "prod")
+
+    assert group_of(world).tag_values()["aws:cloudformation:stack-name"] == "prod"
+    assert [t.tags for t in world.ec2.templates.values()] == [{"aws:cloudformation:stack-name": "prod"}]
+    world.clear_condition("stack-owned")
+    assert "aws:cloudformation:stack-name" not in group_of(world).tag_values()

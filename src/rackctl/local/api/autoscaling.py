@@ -54,7 +54,7 @@ class AutoScalingOperations(Operations):
         names = set(asked.get("AutoScalingGroupNames", ()))
         passes: Filters[Group] = Filters(asked.get("Filters", []), {}, Group.tag_values, wildcards=False)
         found, token = page(
-            self._scaling.groups.values(),
+            self._scaling.described(),
             order=lambda group: group.name,
             asked=asked,
             limit=_limit(asked, 50, 100),

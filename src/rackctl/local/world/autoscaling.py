@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from rackctl.local.world import timing
 from rackctl.local.world.base import Refused, validation_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from rackctl.local.world.ec2 import Subnet
     from rackctl.local.world.world import World
@@ -99,6 +100,23 @@ class AutoScaling:
         self._world = world
         self.groups: dict[str, Group] = {}
         self.launch_configurations: dict[str, dict[str, Any]] = {}
+        self._past: list[tuple[float, dict[str, Group]]] = []
+
+    def remember(self) -> None:
+        """Keep how the groups are now, if that is what is to be described later."""
+        if "late-groups" not in self._world.conditions:
+            self._past = []
+            return
+        since = self._world.now - float(self._world.conditions["late-groups"]) / self._world.speed
+        # Of what is older, the newest is how things were then.
+        older = [at for at, _ in self._past if at <= since]
+        self._past = [(at, groups) for at, groups in self._past if at >= max(older, default=0.0)]
+        self._past.append((self._world.now, deepcopy(self.groups)))
+
+    def described(self) -> Iterable[Group]:
+        """Give the groups as DescribeAutoScalingGroups shows them: eventually consistent."""
+        self.remember()
+        return (self._past[0][1] if self._past else self.groups).values()
 
     def add(self, group: Group) -> None:
         self.groups[group.name] = group

@@ -29,8 +29,11 @@ CONDITIONS = {
     "stuck-drain": ("tasks that are told to stop do not", ""),
     "key-refused": ("new instances refuse the key of their key pair", ""),
     "slow-boot": ("new instances take this many times longer to boot", "FACTOR"),
+    "late-groups": ("Auto Scaling describes its groups as they were so long ago, as it may", "SECONDS"),
+    "stack-owned": ("the groups and launch templates belong to a CloudFormation stack", "NAME"),
     "console-late": ("the console output of new instances does not appear", ""),
 }
+STACK_TAG = "aws:cloudformation:stack-name"
 # What can be done to an instance from outside.
 INCIDENTS = {
     "vanish": "EC2 takes the instance away, as it does with spot capacity",
@@ -120,6 +123,7 @@ class World:
 
     def changed(self) -> None:
         self.version += 1
+        self.autoscaling.remember()
 
     # What goes wrong on purpose
 
@@ -130,14 +134,27 @@ class World:
         if name == "no-capacity" and argument and argument not in zones | INSTANCE_TYPES.keys():
             there_are = ", ".join([*sorted(zones), *INSTANCE_TYPES])
             raise validation_error(f"there is no zone or instance type {argument} here; there are {there_are}")
-        if name == "slow-boot" and not re.fullmatch(r"\d+(\.\d+)?", argument):
-            raise validation_error(f'slow-boot takes a number of times, for example 5, not "{argument}"')
+        if name in {"slow-boot", "late-groups"} and not re.fullmatch(r"\d+(\.\d+)?", argument):
+            raise validation_error(f'{name} takes a number, for example 5, not "{argument}"')
         self.conditions[name] = argument
+        self._tag_with_stack()
         self.changed()
 
     def clear_condition(self, name: str) -> None:
         self.conditions.pop(name, None)
+        self._tag_with_stack()
         self.changed()
+
+    def _tag_with_stack(self) -> None:
+        stack = self.conditions.get("stack-owned")
+        for template in self.ec2.templates.values():
+            template.tags.pop(STACK_TAG, None)
+            if stack is not None:
+                template.tags[STACK_TAG] = stack or "stack"
+        for group in self.autoscaling.groups.values():
+            group.tags = [tag for tag in group.tags if tag["Key"] != STACK_TAG]
+            if stack is not None:
+                group.tags.append({"Key": STACK_TAG, "Value": stack or "stack", "PropagateAtLaunch": False})
 
     def befall(self, incident: str, instance_id: str) -> None:
         """Have an incident befall an instance."""
