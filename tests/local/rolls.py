@@ -8,20 +8,26 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from rackctl.cli.invocation import Invocation
 from rackctl.cli.keyroll import prove
 from rackctl.cluster import Cluster
+from rackctl.keyroll.journal import RollOptions
 from rackctl.keyroll.roll import Keyroll
 from rackctl.keyroll.run import StopRequest
 from rackctl.keys import KeyStore
 from tests.local.fast import FastClock
 
 if TYPE_CHECKING:
+    from rackctl.errors import RackctlError
     from rackctl.keyroll.run import Event
     from rackctl.model import AutoScalingGroup
     from tests.local_rack import LocalRackProcess
 
 SAMPLED_EVERY = 0.1
+# Timeouts that a test can wait for.
+SOON = RollOptions(drain_timeout=120, boot_timeout=200)
 # A roll in this process, with its calls and logins, keeps up with a rack that is so fast.
 SPEED = 100.0
 
@@ -118,6 +124,15 @@ class Rolls:
         listed = Cluster(self.rack, self.clock).list()
         return {i.container_instance.status for i in listed if i.container_instance and i.instance}
 
+    def statuses_by_id(self) -> dict[str, bool]:
+        """Tell of each registered instance that is up whether it can take tasks."""
+        listed = Cluster(self.rack, self.clock).list()
+        return {
+            i.ec2_instance_id: i.container_instance.status == "ACTIVE" and i.agent_connected
+            for i in listed
+            if i.container_instance and i.instance
+        }
+
     def assert_given_back(self, capacity: int) -> None:
         """Check what must be so after every roll, however it has ended."""
         group = self.group
@@ -134,3 +149,27 @@ class Rolls:
 
 def texts(events: list[Event]) -> str:
     return "\n".join(event.message for event in events)
+
+
+def start(rolls: Rolls, options: RollOptions = SOON) -> list[Event]:
+    with Observer(rolls.process) as observer:
+        events = list(rolls.roll.start(options))
+    assert observer.broken_promises == []
+    assert observer.samples
+    return events
+
+
+def fails(rolls: Rolls, error: type[RackctlError], says: str, options: RollOptions = SOON) -> RackctlError:
+    """Roll, and see it end in an error without a service having noticed."""
+    with Observer(rolls.process) as observer, pytest.raises(error, match=says) as caught:
+        list(rolls.roll.start(options))
+    assert observer.broken_promises == []
+    return caught.value
+
+
+def assert_ssh_works_on_each(rolls: Rolls) -> None:
+    invocation = Invocation(environment=rolls.process.environment)
+    for instance in rolls.aws.ec2.instances_tagged({"Rack": rolls.rack.name}):
+        if not instance.is_going:
+            login = prove(invocation, instance)
+            assert (login.outcome, login.detail) == ("accepted", "")

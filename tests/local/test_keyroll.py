@@ -11,52 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rackctl.cli.invocation import Invocation
-from rackctl.cli.keyroll import prove
 from rackctl.errors import RackctlError, RollIncomplete
 from rackctl.keyroll.journal import RollOptions
-from tests.local.rolls import Observer, Rolls
+from tests.local.rolls import SOON, Observer, Rolls, assert_ssh_works_on_each, fails, start
 from tests.ssh.person import Person
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rackctl.keyroll.run import Event
     from tests.local_rack import LocalRackProcess
 
 # Each of these is over two seconds, for it is a roll with real logins; a fault adds what the roll waits for.
 pytestmark = pytest.mark.timeout(300)
-
-SOON = RollOptions(drain_timeout=120, boot_timeout=200)
-
-
-@pytest.fixture
-def rolls(own_local_rack: LocalRackProcess) -> Rolls:
-    return Rolls(own_local_rack)
-
-
-def start(rolls: Rolls, options: RollOptions = SOON) -> list[Event]:
-    with Observer(rolls.process) as observer:
-        events = list(rolls.roll.start(options))
-    assert observer.broken_promises == []
-    assert observer.samples
-    return events
-
-
-def fails(rolls: Rolls, error: type[RackctlError], says: str, options: RollOptions = SOON) -> RackctlError:
-    """Roll, and see it end in an error without a service having noticed."""
-    with Observer(rolls.process) as observer, pytest.raises(error, match=says) as caught:
-        list(rolls.roll.start(options))
-    assert observer.broken_promises == []
-    return caught.value
-
-
-def assert_ssh_works_on_each(rolls: Rolls) -> None:
-    invocation = Invocation(environment=rolls.process.environment)
-    for instance in rolls.aws.ec2.instances_tagged({"Rack": rolls.rack.name}):
-        if not instance.is_going:
-            login = prove(invocation, instance)
-            assert (login.outcome, login.detail) == ("accepted", "")
 
 
 # A whole roll
