@@ -1,4 +1,4 @@
-"""Measure what docs/performance.md claims: ``python -m benchmarks [--repeats N] [--check] [--only aws|ssh]``."""
+"""Measure what docs/ claims: ``python -m benchmarks [--repeats N] [--check] [--only aws|ssh|keyroll]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import aws, ssh
+from benchmarks import aws, keyroll, ssh
 from benchmarks.table import show
 
 PACKAGES = ("awscli", "boto3", "botocore", "click", "paramiko")
@@ -21,8 +21,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--repeats", type=int, default=7, help="runs of each command, of which the median counts")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a goal is missed")
-    parser.add_argument("--only", choices=["aws", "ssh"], help="leave the other half out")
+    parser.add_argument("--only", choices=["aws", "ssh", "keyroll"], help="leave the others out")
     asked = parser.parse_args()
+    if asked.only == "keyroll":
+        keyroll.show()
+        return 0
     if not Path(aws.AWS).exists():
         sys.exit(f"{aws.AWS} is missing: `make bench` installs it")
     rows = aws.rows(asked.repeats) if asked.only != "ssh" else []
@@ -32,6 +35,9 @@ def main() -> int:
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()},")
     print(f"{', '.join(f'{name} {version(name)}' for name in PACKAGES)}.\n")
     show(rows)
+    if asked.only is None:
+        print()
+        keyroll.show()
     return int(asked.check and not all(row.met for row in rows))
 
 

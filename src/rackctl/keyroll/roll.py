@@ -349,9 +349,9 @@ def _changed(record: GroupRecord) -> str:
     """Say what of a group is the roll's doing at the moment."""
     what = []
     if record.surge:
-        what.append(f"has {record.surge} more in its desired capacity than the {record.desired_capacity} it had")
+        what.append(f"a desired capacity raised by {record.surge} from {record.desired_capacity}")
     if record.suspended:
-        what.append(f"has {', '.join(record.suspended)} suspended")
+        what.append(f"{', '.join(record.suspended)} suspended")
     if any(template.made for template in record.templates):
-        what.append("launches with the new key")
-    return f"group {record.auto_scaling_group_name} {' and '.join(what)}" if what and not record.deleted else ""
+        what.append("the new key in its launch template")
+    return f"group {record.auto_scaling_group_name} has {', '.join(what)}" if what and not record.deleted else ""

@@ -135,7 +135,8 @@ class World:
             there_are = ", ".join([*sorted(zones), *INSTANCE_TYPES])
             raise validation_error(f"there is no zone or instance type {argument} here; there are {there_are}")
         if name in {"slow-boot", "late-groups"} and not re.fullmatch(r"\d+(\.\d+)?", argument):
-            raise validation_error(f'{name} takes a number, for example 5, not "{argument}"')
+            what = "times" if name == "slow-boot" else "seconds"
+            raise validation_error(f'{name} takes a number of {what}, for example 5, not "{argument}"')
         self.conditions[name] = argument
         self._tag_with_stack()
         self.changed()
