@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import string
+from typing import TYPE_CHECKING
 
 import botocore.exceptions
 import pytest
@@ -12,7 +13,11 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from rackctl.aws.errors import Where, translated
+from rackctl.aws.session import Aws
 from rackctl.errors import AccessDenied, NotFound, RackctlError, Timeout
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WHERE = Where("ecs", lambda: "us-east-1", action="ListContainerInstances", resource="cluster prod")
 BOTOCORE = sorted(
@@ -129,3 +134,21 @@ def test_what_keeps_a_call_from_being_made_says_what_to_do(
         raise error
 
     assert caught.value.hint
+
+
+def test_a_profile_that_does_not_exist_is_said_also_when_all_that_is_wanted_is_the_region(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+        environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+            environment.delenv(name, raising=False)
+        with pytest.raises(AccessDenied, match="nosuch"):
+            _ = Aws(profile="nosuch").region
+
+
+@pytest.mark.parametrize(("status", "says"), [(500, "AWS failed at"), (400, "AWS refused")])
+def test_a_failure_of_awss_is_told_from_a_refusal(status: int, says: str) -> None:
+    with pytest.raises(RackctlError, match=says), translated(WHERE):
+        raise ClientError(
+            {"Error": {"Code": "Odd"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "ListContainerInstances"
+        )

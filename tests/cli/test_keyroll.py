@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rackctl.cli.duration import minutes_and_seconds, roughly
-from rackctl.cli.invocation import Invocation
+from rackctl.cli.invocation import Invocation, note
 from rackctl.cli.keyroll import prove
 from rackctl.cli.keyroll_view import LiveView
 from rackctl.cli.main import cli
 from rackctl.cluster import Cluster
 from rackctl.errors import SshError
+from rackctl.keyroll.journal import RollOptions
 from rackctl.keyroll.run import Event
 from rackctl.ssh.connect import LoginRefused
 from tests.fakes.world import OLD_KEY, START, Login, Scene
@@ -429,3 +430,73 @@ def test_lengths_of_time_read_well() -> None:
     assert [roughly(s) for s in (0, 1, 40, 61, 7500, 7200)] == [
         "1 second", "1 second", "40 seconds", "1 minute", "2 hours 5 minutes", "2 hours",
     ]  # fmt: skip
+
+
+def test_unlock_says_from_whom_or_that_there_was_nothing_to_unlock(typed: Prompt) -> None:
+    next(typed.scene.roll.start(RollOptions()))
+
+    assert re.search(r"taken from \S+@\S+ \(process \d+\)", typed("unlock", "--force").stderr)
+    assert "held by nobody" in typed("unlock").stderr
+
+
+def test_what_was_asked_for_at_the_beginning_can_be_taken_back(typed: Prompt) -> None:
+    typed.scene.world.set_condition("stuck-drain")
+    assert typed("--drain-timeout", "1m", "--force", "--batch", "1").exit_code == 0
+    assert typed("--drain-timeout", "1m").exit_code == 6
+    assert typed("resume", "--force", "--no-require-ssh").exit_code == 0
+    assert typed("--drain-timeout", "1m").exit_code == 6
+
+    assert typed("resume", "--no-force").exit_code == 6
+
+
+@pytest.mark.parametrize("option", ["--batch", "--drain-timeout", "--boot-timeout"])
+def test_an_empty_value_is_said_to_be_one(typed: Prompt, option: str) -> None:
+    result = typed("plan", option, "")
+
+    assert result.exit_code == 2
+    assert "is a variable in your script unset?" in result.stderr
+
+
+def test_help_of_resume_promises_no_other_defaults_than_the_rolls_own(typed: Prompt) -> None:
+    said = typed("resume", "--help").stdout
+
+    assert "[default: as begun]" in said
+    assert "[default: 15m]" not in said
+    assert "[default: 15m]" in typed("--help").stdout
+
+
+def test_a_plan_that_would_be_refused_says_so_at_once(typed: Prompt) -> None:
+    typed.scene.group.suspended["Launch"] = "by hand"
+
+    said = typed("plan").stdout
+
+    assert "; but it would be refused, as said at the end." in said.splitlines()[0]
+
+
+def test_status_shows_what_is_on_its_way_and_what_is_suspended(typed: Prompt) -> None:
+    events = typed.scene.roll.start(RollOptions())
+    id_ = next(event.ec2_instance_id for event in events if event.phase == "draining")
+
+    said = typed("status").stdout
+
+    assert re.search(rf"{id_}  draining since 2026-\S+Z", said)
+    assert "suspended   AZRebalance" in said
+
+
+def test_a_word_on_stderr_meanwhile_stays_above_the_live_view() -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    screen = StringIO()
+    view = LiveView(
+        Console(file=screen, force_terminal=True, width=80), Scene(1).clock, "prod", lambda: None, lambda: False
+    )
+    with view:
+        view.show(Event(START, "instance", "", "g", "i-1", "draining", 1, total=3))
+        note("i-2: trusting its host key")
+
+    # Whole, on a line of its own.
+    assert re.search(
+        r"\nrackctl: i-2: trusting its host key *\r?\n|^.*rackctl: i-2: trusting its host key\n", screen.getvalue()
+    )

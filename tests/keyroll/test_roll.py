@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -1128,3 +1129,104 @@ def test_a_surge_that_somebody_else_takes_back_during_an_abort_leaves_nothing_dr
     assert scene.draining == []
     assert scene.group.desired == 3
     assert JOURNAL not in scene.aws.objects
+
+
+def test_s3_failing_for_a_minute_does_not_stop_a_roll_that_waits() -> None:
+    scene = Scene(3)
+    down = AwsError("s3 cannot be reached", code="503")
+    scene.when(lambda: len(scene.new) == 1, lambda: fail_from(scene, "replace", down, times=15))
+
+    start(scene)
+
+    assert_given_back(scene, 3)
+
+
+def test_s3_failing_for_long_stops_it() -> None:
+    scene = Scene(3)
+    scene.when(lambda: len(scene.new) == 1, lambda: fail_from(scene, "replace", AwsError("s3 is down", code="503")))
+
+    with pytest.raises(RollIncomplete, match="s3 is down"):
+        start(scene)
+
+    assert scene.draining == []
+
+
+def test_a_roll_that_waits_for_long_says_so_every_minute() -> None:
+    scene = Scene(3)
+    scene.world.set_condition("stuck-drain")
+    events: list[Event] = []
+
+    with pytest.raises(RollIncomplete):
+        collect(scene.roll.start(RollOptions(drain_timeout=400)), events)
+
+    waiting = [event.message for event in events if event.kind == "waiting"]
+    assert len(waiting) >= 4
+    assert re.fullmatch(r"still waiting: i-\w+: draining, 1 task left.*", waiting[-1])
+
+
+def test_resuming_without_a_surge_gives_back_the_one_that_never_came() -> None:
+    scene = Scene(3)
+    scene.world.set_condition("no-capacity")
+    with pytest.raises(RollIncomplete, match="sufficient") as caught:
+        start(scene)
+    assert "--no-surge" in caught.value.hint
+    scene.when(lambda: scene.group.desired == 3, lambda: scene.world.clear_condition("no-capacity"))
+
+    list(scene.roll.resume(surge=False))
+
+    assert OLD_KEY not in scene.key_names
+    assert_given_back(scene, 3)
+
+
+def test_each_login_that_fails_is_told_before_it_is_given_up() -> None:
+    scene = Scene(2)
+    scene.login = lambda _: Login("refused", "Permission denied")
+    events: list[Event] = []
+
+    with pytest.raises(RackctlError):
+        collect(scene.roll.start(DEFAULT), events)
+
+    told = [event.message for event in events if "login with the new key refused" in event.message]
+    assert told[0].endswith("(Permission denied), attempt 1 of 6")
+    assert len(told) == 5
+
+
+def test_a_stop_says_what_of_the_rack_is_changed_meanwhile() -> None:
+    scene = Scene(3)
+    scene.when(lambda: bool(scene.draining), lambda: setattr(scene.stop, "signal", 2))
+
+    with pytest.raises(RollStopped, match=r"stopped by SIGINT \(Ctrl-C\)") as caught:
+        start(scene)
+
+    assert (
+        "until then group prod-instances has a desired capacity raised by 1 from 3, AZRebalance suspended, the new key "
+        "in its launch template"
+    ) in caught.value.hint
+
+
+def test_what_is_not_waited_for_twice_is_an_instance_that_never_registers() -> None:
+    scene = Scene(3)
+    scene.world.set_condition("never-register")
+    with pytest.raises(RollIncomplete, match="not registered") as caught:
+        start(scene, RollOptions(boot_timeout=300))
+    [corpse] = scene.new
+    assert f"rackctl instances terminate {corpse}" in caught.value.hint
+    scene.world.clear_condition("never-register")
+
+    # What the hint says is what helps.
+    scene.world.autoscaling.terminate(corpse, decrement=False)
+    list(scene.roll.resume())
+
+    assert_given_back(scene, 3)
+
+
+def test_a_roll_that_is_unlocked_says_by_whom() -> None:
+    scene = Scene(2)
+    next(scene.roll.start(DEFAULT))
+
+    found = scene.roll.unlock(force=True)
+
+    assert found.journal.owner
+    status = scene.roll.status()
+    assert status
+    assert status.journal.problem.startswith("it was unlocked by ")
