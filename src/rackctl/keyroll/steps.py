@@ -126,8 +126,9 @@ class Steps:
         yield from self._on_each_group(self._replacer.give_surge_back)
         yield from self._release_processes()
         yield from self._retire(self._old_keys())
+        instances = self._run.patiently(self._cluster.instances)
+        others = sorted(i.ec2_instance_id for i in instances if i.key_name != self._run.key_name)
         self._run.store.delete(self._journal)
-        others = sorted(i.ec2_instance_id for i in self._cluster.instances() if i.key_name != self._run.key_name)
         what = f"every instance has the key {self._run.key_name}"
         if others:
             what += f", but for {', '.join(others[:10])}{' and more' * (len(others) > 10)}, which were left alone"
