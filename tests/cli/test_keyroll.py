@@ -500,3 +500,17 @@ def test_a_word_on_stderr_meanwhile_stays_above_the_live_view() -> None:
     assert re.search(
         r"\nrackctl: i-2: trusting its host key *\r?\n|^.*rackctl: i-2: trusting its host key\n", screen.getvalue()
     )
+
+
+def test_status_is_watched_until_nobody_is_at_work_any_more(typed: Prompt) -> None:
+    scene = typed.scene
+    events = scene.roll.start(RollOptions())
+    next(event for event in events if event.phase == "draining")
+    scene.later(15, lambda: scene.roll.unlock(force=True))
+
+    said = typed("status", "--watch", "5").stdout
+
+    assert said.count("is at work on it") >= 2
+    assert "it has stopped" in said
+    assert said.rstrip().endswith("keyroll abort --rack prod`")
+    assert typed("status", "--watch", "0").exit_code == 2

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, draws_on, note, pass_invocation
-from rackctl.errors import AccessDenied, RackctlError, UsageError
+from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, pass_invocation
+from rackctl.cli.watching import print_text, seconds_of, watch_option
+from rackctl.cli.watching import watch as repeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 FORMAT_NAMES = ("table", "wide", "json", "csv", "id")
-_WATCH_SECONDS = "2"
 
 
 def _list_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,8 +26,7 @@ def _list_options(command: Callable[..., Any]) -> Callable[..., Any]:
                          help="Only instances with this in a field of the JSON. Repeat it to ask for more."),
             click.option("--sort", "sort_by", metavar="[-]KEY", default="id", show_default=True,
                          help="Order by a field of the JSON; with a minus, downwards."),
-            click.option("-w", "--watch", metavar="[SECONDS]", is_flag=False, flag_value=_WATCH_SECONDS,
-                         help=f"Show it again and again, every {_WATCH_SECONDS} seconds unless told."),
+            watch_option(),
         )
     ):  # fmt: skip
         command = option(command)
@@ -88,7 +86,7 @@ def list_instances(
 
     # What is wrong with the options is said before AWS is asked anything.
     ordered(filtered([], filters), sort_by)
-    seconds = _seconds(watch) if watch is not None else None
+    seconds = seconds_of(watch) if watch is not None else None
     # The thread that asks AWS for the next page must not wait long for those that read the pages before.
     sys.setswitchinterval(0.001)
 
@@ -97,55 +95,6 @@ def list_instances(
         return FORMATS[output](listed, invocation.clock.now())
 
     if seconds is None:
-        _print(text())
+        print_text(text())
     else:
-        _watch(invocation, text, seconds)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise UsageError(f'--watch: "{text}" is not a number of seconds', hint="for example --watch 5")
-    return seconds
-
-
-def _print(text: str) -> None:
-    if text:
-        click.echo(text)
-
-
-def _watch(invocation: Invocation, text: Callable[[], str], seconds: float) -> None:
-    """Print a text again and again: in place on a terminal, one after the other elsewhere."""
-    in_place = draws_on(sys.stdout, invocation.environment)
-    shown = False
-    while True:
-        try:
-            latest = text()
-        except AccessDenied:
-            raise
-        except RackctlError as error:
-            if not shown:
-                raise
-            note(str(error))
-        else:
-            if in_place:
-                _redraw(latest)
-            else:
-                _print(("\n" if shown else "") + latest)
-            sys.stdout.flush()
-            shown = True
-        invocation.clock.sleep(seconds)
-
-
-def _redraw(text: str) -> None:
-    """Replace what is on the terminal by a text, cut to its size; no line is ever empty in between."""
-    width, height = shutil.get_terminal_size()
-    lines = text.splitlines()
-    if len(lines) >= height:
-        hidden = len(lines) - height + 2
-        lines = [*lines[: height - 2], f"… and {hidden} more"]
-    drawn = "".join(f"{line[:width]}\x1b[K\n" for line in lines)
-    click.echo(f"\x1b[H{drawn}\x1b[J", nl=False, color=True)
+        repeat(invocation, text, seconds)

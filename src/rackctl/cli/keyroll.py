@@ -23,6 +23,8 @@ from rackctl.cli.invocation import (
     printable,
 )
 from rackctl.cli.signals import heard
+from rackctl.cli.watching import print_text, seconds_of, watch_option
+from rackctl.cli.watching import watch as repeat
 from rackctl.errors import RackctlError, SshError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from rackctl.keyroll.replace import Proof
     from rackctl.keyroll.roll import Keyroll
     from rackctl.keyroll.run import Event, StopRequest
+    from rackctl.keyroll.status import Status
     from rackctl.model import Instance
 
 _REFUSED = 1
@@ -150,16 +153,26 @@ def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
 
 @keyroll.command(cls=RackCommand)
 @_document
+@watch_option(", until nobody is at work on a keyroll any more")
 @pass_invocation
-def status(invocation: Invocation, output: str) -> None:
+def status(invocation: Invocation, output: str, watch: str | None) -> None:
     """Say whether a keyroll is under way, who is at work on it, and how far it is."""
     from rackctl.cli.keyroll_view import status_fields, status_text
 
-    found = _keyroll(invocation).status()
-    if output == "json":
-        click.echo(json.dumps(status_fields(found), indent=2))
+    seconds = seconds_of(watch) if watch is not None else None
+    roll = _keyroll(invocation)
+    latest: list[Status | None] = []
+
+    def text() -> str:
+        latest[:] = [roll.status()]
+        if output == "json":
+            return json.dumps(status_fields(latest[0]), indent=None if seconds else 2)
+        return printable(status_text(latest[0], invocation.rack.name))
+
+    if seconds is None:
+        print_text(text())
     else:
-        click.echo(printable(status_text(found, invocation.rack.name)))
+        repeat(invocation, text, seconds, is_over=lambda: not (latest[0] and latest[0].found.is_live))
 
 
 @keyroll.command(cls=RackCommand)

@@ -357,7 +357,10 @@ class Replacer:
         Without it the zones would be uneven, and Auto Scaling would even them, undrained, once it may again. What
         cannot be launched is not waited for: then Auto Scaling cannot do that either.
         """
-        return not self._watch.cannot_launch(f"missing surplus {state.name}") and not is_even(state.zones())
+        cannot = "Launch" in state.group.suspended_processes or self._watch.cannot_launch(
+            f"missing surplus {state.name}"
+        )
+        return not cannot and not is_even(state.zones())
 
     def _drain_surplus(self, state: GroupState) -> None:
         """Choose what the group can best do without, in the zone that has most.
