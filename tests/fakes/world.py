@@ -60,7 +60,7 @@ def _as_aws() -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        raise AwsError(f"AWS refused: {refused.message}", code=refused.code) from refused
+        raise AwsError(f"AWS refused: {refused.message}", code=refused.code, refused=True) from refused
 
 
 def mutating(method: Callable[..., Any]) -> Callable[..., Any]:

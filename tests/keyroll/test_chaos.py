@@ -7,10 +7,12 @@ model in memory; tests/local/test_keyroll_chaos.py does the same to a process an
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
+from rackctl.aws.errors import AwsError
 from rackctl.keyroll.journal import RollOptions
 from tests.fakes.world import OLD_KEY, Scene, add_group, mixed, name_version
 from tests.keyroll.acts import JOURNAL, assert_given_back, run_until_killed
@@ -117,6 +119,44 @@ def test_a_roll_that_is_killed_again_and_again_is_finished_or_given_back_all_the
         list((scene.roll.abort if status.journal.phase == "aborting" else scene.roll.resume)())
 
     assert_given_back(scene, capacity)
+
+
+def calls_of_a_roll() -> list[tuple[str, int]]:
+    """Name what a roll asks once it has begun, each with how often it does."""
+    scene = Scene(3)
+    events = scene.roll.start(RollOptions())
+    next(events)
+    scene.aws.reads.clear()
+    list(events)
+    return sorted(Counter(scene.aws.reads).items())
+
+
+@pytest.mark.parametrize("from_the", ["first", "middle", "last"])
+@pytest.mark.parametrize(("call", "times"), calls_of_a_roll())
+def test_a_minute_without_an_answer_to_a_question_is_waited_out(call: str, times: int, from_the: str) -> None:
+    scene = Scene(3)
+    events = scene.roll.start(RollOptions())
+    next(events)
+    left = {"first": 0, "middle": times // 2, "last": times - 1}[from_the]
+    began: list[float] = []
+
+    def interfere(_: int, name: str, __: str) -> None:
+        nonlocal left
+        if name != call:
+            return
+        left -= 1
+        if left < 0:
+            began.append(scene.clock.at)
+            if scene.clock.at < began[0] + 60:
+                raise AwsError(f"AWS failed at {name}", code="InternalFailure")
+
+    scene.aws.interfering.append(interfere)
+
+    list(events)
+
+    assert began
+    assert OLD_KEY not in scene.key_names
+    assert_given_back(scene, 3)
 
 
 def test_the_observer_sees_a_broken_promise() -> None:

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 
 class AwsError(RackctlError):
-    """An answer of AWS that has no more special meaning here. ``code`` is AWS's own error code."""
+    """An answer of AWS that has no more special meaning here, or none.
 
-    def __init__(self, message: str, *, code: str, hint: str = "") -> None:
+    ``code`` is AWS's own error code; ``refused`` says that the answer would be the same if it were asked again.
+    """
+
+    def __init__(self, message: str, *, code: str, hint: str = "", refused: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.code = code
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +133,13 @@ def _from_answer(error: Any, where: Where) -> RackctlError:
             hint="wait a moment and run the same command again",
         )
     if code in _NOT_FOUND:
-        return _NotThere(f"{where}: {message or 'not found'} ({code})", code=code)
+        return _NotThere(f"{where}: {message or 'not found'} ({code})", code=code, refused=True)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-    did = "failed at" if status >= 500 else "refused"
-    return AwsError(f"AWS {did} {where}: {message.rstrip('.') or 'no reason given'} ({code})", code=code)
+    refused = status < 500
+    did = "refused" if refused else "failed at"
+    return AwsError(
+        f"AWS {did} {where}: {message.rstrip('.') or 'no reason given'} ({code})", code=code, refused=refused
+    )
 
 
 class Throttled(AwsError):
@@ -141,6 +148,12 @@ class Throttled(AwsError):
 
 class _NotThere(AwsError, NotFound):
     exit_code = NotFound.exit_code
+
+
+class _Silent(AwsError, Timeout):
+    """AWS does not answer."""
+
+    exit_code = Timeout.exit_code
 
 
 def _denied_to(message: str) -> str:
@@ -179,13 +192,15 @@ def _from_client(error: Any, where: Where) -> RackctlError:
         case b.SSOError() | b.TokenRetrievalError():
             return AccessDenied(f"the AWS login cannot be used: {_sentence(error)}", hint="log in with `aws sso login`")
         case b.ConnectTimeoutError() | b.ReadTimeoutError():
-            return Timeout(
+            return _Silent(
                 f"{endpoint()} does not answer{asked}",
+                code="",
                 hint="check the network, the region and AWS_ENDPOINT_URL",
             )
         case b.EndpointConnectionError() | b.ConnectionError() | b.HTTPClientError():
-            return RackctlError(
+            return AwsError(
                 f"{endpoint()} cannot be reached{asked}",
+                code="",
                 hint="check the network, the region and AWS_ENDPOINT_URL",
             )
         case b.ParamValidationError():

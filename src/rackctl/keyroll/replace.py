@@ -6,6 +6,7 @@ has just begun, has been interrupted anywhere, or has found that somebody else c
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rackctl.cluster import drain_timeout
@@ -220,7 +221,7 @@ class Replacer:
         if self._is_active(registered):
             record.drained_by_roll = True
             self._run.save()
-        self._drains.start(registered)
+        self._run.patiently(partial(self._drains.start, registered))
         self._drain_began[registered.ec2_instance_id] = self._clock.monotonic()
 
     def _is_active(self, registered: ContainerInstance) -> bool:

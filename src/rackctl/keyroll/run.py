@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from rackctl.aws.errors import AwsError
 from rackctl.cluster import POLL
-from rackctl.errors import SIGNALLED, AccessDenied, NotFound, RackctlError, RollIncomplete
+from rackctl.errors import SIGNALLED, RackctlError, RollIncomplete
 from rackctl.keyroll.groups import Groups
 from rackctl.keyroll.journal import InstanceRecord, timestamp
 
@@ -228,10 +229,8 @@ class Run:
         while True:
             try:
                 return ask()
-            except (AccessDenied, NotFound, RollIncomplete, GroupDeleted):
-                raise
-            except RackctlError:
-                if self._stop or self.clock.monotonic() - since > _PATIENCE:
+            except AwsError as error:
+                if error.refused or self._stop or self.clock.monotonic() - since > _PATIENCE:
                     raise
             self.pause()
 
@@ -263,12 +262,10 @@ class Run:
         """Show that the roll is at work, unless S3 cannot be asked for once."""
         try:
             self.store.beat(self.journal)
-        except (AccessDenied, NotFound, RollIncomplete):
-            raise
-        except RackctlError:
+        except AwsError as error:
             now = self.clock.monotonic()
             self._beat_failing_since = self._beat_failing_since or now
-            if now - self._beat_failing_since > _PATIENCE:
+            if error.refused or now - self._beat_failing_since > _PATIENCE:
                 raise
         else:
             self._beat_failing_since = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rackctl import keys as ssh_keys
@@ -89,8 +90,7 @@ class Steps:
     def _make_key(self) -> Iterator[Event]:
         """Make, store and import the key, as far as that is still to do."""
         name, options = self._run.key_name, self._journal.options
-        public_key = self._keys.public_key(name)
-        there = self._aws.ec2.key_pair(name)
+        there, public_key = self._run.patiently(lambda: self._pair_and_public_key(name))
         if public_key is None and self._journal.phase != "preparing":
             # Another key by its name would look like the one that instances were launched with, and open none of them.
             raise RackctlError(
@@ -166,8 +166,13 @@ class Steps:
         """Name the rack's keys that are rackctl's own and older than this roll, unless they are to be kept."""
         if self._journal.options.keep_old_keys:
             return []
-        ours = {pair.key_name for pair in self._aws.ec2.key_pairs_tagged({"rackctl:rack": self._run.rack.name})}
-        return sorted({*self._keys.names(), *ours} - {self._run.key_name})
+        tags = {"rackctl:rack": self._run.rack.name}
+        ours = {pair.key_name for pair in self._run.patiently(lambda: list(self._aws.ec2.key_pairs_tagged(tags)))}
+        return sorted({*self._run.patiently(self._keys.names), *ours} - {self._run.key_name})
+
+    def _pair_and_public_key(self, name: str) -> tuple[KeyPair | None, str | None]:
+        """Give what EC2 and what the store has by a key's name."""
+        return self._aws.ec2.key_pair(name), self._keys.public_key(name)
 
     def _retire(self, names: Sequence[str]) -> Iterator[Event]:
         """Delete those of these keys that no instance and no group's launch template names."""
@@ -178,7 +183,7 @@ class Steps:
                 continue
             self._run.checkpoint()
             try:
-                pair, stored = self._aws.ec2.key_pair(name), self._keys.public_key(name)
+                pair, stored = self._run.patiently(partial(self._pair_and_public_key, name))
             except ssh_keys.Unreadable as error:
                 yield self._run.event("retired", f"key {name} is kept: {error}")
                 continue

@@ -8,6 +8,7 @@ roll made is known by its description and its key, not by memory, so that each s
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import AwsError
@@ -72,7 +73,7 @@ class Templates:
     def _derived(self, ref: LaunchTemplateRef, source: int, key_name: str) -> int:
         """Give a version that differs from its source in nothing but the key, made now or before."""
         id_ = ref.launch_template_id
-        versions = self._aws.ec2.launch_template_versions_from(id_, source)
+        versions = self._versions_from(id_, source)
         made = max((v.version_number for v in versions if _source(v, key_name) == source), default=0)
         latest = max((v.version_number for v in versions), default=0)
         if not made or (ref.version == "$Latest" and made != latest):
@@ -102,7 +103,7 @@ class Templates:
                 str(record.made),
             }:
                 return record
-        now = self._aws.ec2.launch_template_version(ref)
+        now = self._run.patiently(partial(self._aws.ec2.launch_template_version, ref))
         record = _record(ref, now)
         if now.key_name != self._journal.key_name:
             records.append(record)
@@ -111,7 +112,7 @@ class Templates:
     def _version(self, ref: LaunchTemplateRef) -> LaunchTemplateVersion | None:
         """Give the version that a reference names, None when there is none."""
         try:
-            return self._aws.ec2.launch_template_version(ref)
+            return self._run.patiently(partial(self._aws.ec2.launch_template_version, ref))
         except AwsError as error:
             if error.code in NO_TEMPLATE:
                 return None
@@ -127,11 +128,17 @@ class Templates:
     def _template(self, launch_template_id: str) -> LaunchTemplate | None:
         """Describe a launch template, None when there is none."""
         try:
-            return next(iter(self._aws.ec2.launch_templates([launch_template_id])), None)
+            described = self._run.patiently(partial(self._aws.ec2.launch_templates, [launch_template_id]))
         except AwsError as error:
             if error.code in NO_TEMPLATE:
                 return None
             raise
+        return next(iter(described), None)
+
+    def _versions_from(self, launch_template_id: str, lowest: int) -> list[LaunchTemplateVersion]:
+        return self._run.patiently(
+            lambda: list(self._aws.ec2.launch_template_versions_from(launch_template_id, lowest))
+        )
 
     def give_back(self) -> Iterator[str]:
         """Have every group launch as before the roll, and delete the versions that the roll made.
@@ -157,7 +164,7 @@ class Templates:
             return
         records = self._journal.groups[group.auto_scaling_group_name].templates
         before = next((r.key_name for r in records if r.launch_template_id == ref.launch_template_id), "")
-        if not before or self._aws.ec2.key_pair(before) is None:
+        if not before or self._run.patiently(partial(self._aws.ec2.key_pair, before)) is None:
             # A key can be put in the place of another; none cannot.
             yield (
                 f"launch template {_named(ref)}: version {now.version_number}, which somebody has made meanwhile, "
@@ -197,14 +204,14 @@ class Templates:
         for record in self._records():
             id_ = record.launch_template_id
             lowest[id_] = min(lowest.get(id_, record.lowest), record.lowest)
-        named = _named_by_number(self._aws.autoscaling.all_groups()) if lowest else set()
+        named = _named_by_number(self._run.patiently(self._aws.autoscaling.all_groups)) if lowest else set()
         for id_, number in lowest.items():
             template = self._template(id_)
             if template is None:
                 continue
             made = [
                 version.version_number
-                for version in self._aws.ec2.launch_template_versions_from(id_, number)
+                for version in self._versions_from(id_, number)
                 if _source(version, self._journal.key_name) is not None
                 and version.version_number != template.default_version_number
                 and (id_, version.version_number) not in named
