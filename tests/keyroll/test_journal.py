@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rackctl.aws.errors import AwsError
 from rackctl.aws.s3 import StoredObject
 from rackctl.errors import RackctlError, RollIncomplete
 from rackctl.keyroll.journal import (
@@ -26,6 +27,9 @@ from rackctl.keyroll.journal import (
 )
 from tests.fakes.world import START, Scene, WorldClock
 from tests.keyroll.acts import JOURNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ME, OTHER = Owner("me@here", 1, "token-1"), Owner("other@there", 2, "token-2")
 
@@ -254,3 +258,57 @@ def test_a_journal_holds_no_secret(scene: Scene) -> None:
 
     assert b"PRIVATE" not in scene.aws.objects[JOURNAL].body
     list(events)
+
+
+@pytest.mark.parametrize("write", ["create", "replace", "delete"])
+def test_a_write_that_was_done_though_it_failed_is_known_for_ones_own_at_the_next(scene: Scene, write: str) -> None:
+    mine, held = store(scene), journal()
+    if write != "create":
+        mine.create(held, ME)
+    lost = [True]
+
+    def lose(_: int, call: str, when: str) -> None:
+        if (call, when) == (write, "after") and lost:
+            lost.clear()
+            raise AwsError("S3 cannot be reached", code="")
+
+    scene.aws.interfering.append(lose)
+    held.phase = "finishing"
+    acts: dict[str, Callable[[], object]] = {
+        "create": lambda: mine.create(held, ME),
+        "replace": lambda: mine.save(held),
+        "delete": lambda: mine.delete(held),
+    }
+    act = acts[write]
+    with pytest.raises(AwsError):
+        act()
+
+    act()
+
+    if write == "delete":
+        assert JOURNAL not in scene.aws.objects
+    else:
+        assert found(scene).journal == held
+        mine.hold(held)
+
+
+def test_somebody_elses_write_is_not_taken_for_ones_own(scene: Scene) -> None:
+    mine, held = store(scene), journal()
+    mine.create(held, ME)
+
+    def lose(_: int, call: str, when: str) -> None:
+        if (call, when) == ("replace", "before"):
+            raise AwsError("S3 cannot be reached", code="")
+
+    scene.aws.interfering.append(lose)
+    held.phase = "finishing"
+    with pytest.raises(AwsError):
+        mine.save(held)
+    scene.aws.interfering.clear()
+    theirs = store(scene)
+    taken = theirs.read()
+    assert taken
+    assert theirs.take(taken, OTHER)
+
+    with pytest.raises(JournalLost):
+        mine.save(held)

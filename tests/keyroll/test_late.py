@@ -5,6 +5,8 @@ DescribeAutoScalingGroups and the others are eventually consistent; here they ar
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from rackctl.aws.errors import AwsError
@@ -171,3 +173,39 @@ def test_what_was_drained_before_a_stop_is_drained_again_after_it() -> None:
     list(scene.roll.resume(drain_timeout=300.0))
 
     assert_given_back(scene, 3)
+
+
+@pytest.mark.parametrize(("groups", "registrations"), [(2, 2), (2, 5), (5, 2)])
+def test_zones_are_as_even_after_a_roll_as_they_were_before_it(groups: float, registrations: float) -> None:
+    scene = Scene(3, max_size=5)
+    slow_calls(scene)
+    late_groups(scene, groups)
+    late_registrations(scene, registrations)
+
+    start(scene, RollOptions(batch=2))
+
+    # Auto Scaling evens them, undrained, when it may again.
+    scene.clock.sleep(300)
+    assert_given_back(scene, 3)
+
+
+@pytest.mark.parametrize(("call", "when"), [("suspend_processes", "after"), ("resume_processes", "before")])
+def test_a_call_that_fails_once_does_not_leave_launch_suspended(call: str, when: str) -> None:
+    scene = Scene(3)
+    scene.world.set_condition("no-capacity")
+    with pytest.raises(RollIncomplete):
+        start(scene, RollOptions(boot_timeout=60))
+    failed: list[str] = []
+
+    def fail(_: int, name: str, moment: str) -> None:
+        if (name, moment) == (call, when) and not failed:
+            failed.append(name)
+            raise AwsError("AWS does not answer", code="")
+
+    scene.aws.interfering.append(fail)
+
+    with contextlib.suppress(RollIncomplete):
+        list(scene.roll.abort())
+
+    assert failed
+    assert "Launch" not in scene.group.suspended

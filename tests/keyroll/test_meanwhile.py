@@ -678,3 +678,76 @@ def test_a_refused_key_is_not_all_that_is_left_when_the_last_old_instance_vanish
 
     assert scene.template_in_use.data["KeyName"] == OLD_KEY
     assert OLD_KEY in scene.keys.names()
+
+
+# What a second look at it has found
+
+
+@pytest.mark.parametrize("at", range(3, 24, 3))
+def test_a_journal_whose_writes_are_done_but_not_answered_for_half_a_minute_stays_the_rolls(at: int) -> None:
+    scene = Scene(3)
+    writes, began = [0], [0.0]
+
+    def interfere(_: int, call: str, when: str) -> None:
+        if (call, when) != ("replace", "after"):
+            return
+        writes[0] += 1
+        began[0] = began[0] or (scene.clock.at if writes[0] == at else 0.0)
+        if began[0] and scene.clock.at < began[0] + 30:
+            raise AwsError("S3 does not answer", code="")
+
+    scene.aws.interfering.append(interfere)
+
+    start(scene)
+
+    assert_given_back(scene, 3)
+
+
+def test_a_zone_in_which_all_are_on_standby_does_not_hold_the_surplus() -> None:
+    scene = Scene(9, max_size=20)
+    zones = {id_: scene.world.ec2.instances[id_].subnet for id_ in scene.old}
+    aside = next(iter(zones.values()))
+    for id_ in [id_ for id_, subnet in zones.items() if subnet is aside]:
+        scene.world.autoscaling.set_standby(scene.group, id_, standby=True, decrement=True)
+    scene.group.subnets.remove(aside.subnet_id)
+    scene.clock.sleep(60)
+    scene.world.autoscaling.set_desired(scene.group, 2)
+    scene.clock.sleep(200)
+    scene.broken_promises.clear()
+
+    start(scene)
+
+    assert scene.desired == 2
+    assert JOURNAL not in scene.aws.objects
+
+
+def test_a_stop_while_a_termination_is_refused_as_busy_leaves_nothing_draining() -> None:
+    scene = Scene(3)
+    fail_from(scene, "terminate_instance", AwsError("busy", code="ScalingActivityInProgress"))
+    scene.when(
+        lambda: "terminate_instance" in scene.aws.mutations,
+        lambda: scene.later(4, lambda: setattr(scene.stop, "signal", 15)),
+    )
+
+    with pytest.raises(RollStopped, match="nothing is left draining"):
+        start(scene)
+
+    assert scene.draining == []
+
+
+def test_a_group_that_is_not_described_for_once_does_not_have_the_roll_go_round_in_circles() -> None:
+    scene = Scene(3)
+    events = until(scene, "instance", "draining")
+    real = scene.aws.groups
+
+    def groups(names: object) -> list[object]:
+        scene.aws.groups = real  # type: ignore[method-assign]
+        return []
+
+    scene.aws.groups = groups  # type: ignore[method-assign]
+
+    said = texts(list(events))
+
+    assert "the roll goes on without it" in said
+    assert scene.draining == []
+    assert JOURNAL not in scene.aws.objects

@@ -149,6 +149,7 @@ class Capacity:
             if isinstance(error, AwsError) and error.code in _BUSY:
                 busy = self._clock.monotonic() - self._busy_since.setdefault(id_, self._clock.monotonic())
                 if busy <= _BUSY_FOR:
+                    self._asked_to_end.pop(id_)
                     return False
             # A lost answer makes it a second call, which then fails; and the instance may vanish by itself.
             if isinstance(error, AccessDenied) or not self._goes_after_all(name, id_):
@@ -186,8 +187,8 @@ class Capacity:
         With Launch suspended meanwhile: if one came in between, Auto Scaling would choose itself which one to end. And
         one that has just come may not be seen at once.
         """
-        suspend(self._run, record, state.group, "Launch")
         try:
+            suspend(self._run, record, state.group, "Launch")
             self._run.wait(LAG)
             state = self.look(record, at_ecs=False)
             surplus = min(self.share(record, state), state.desired_capacity - len(state.alive))

@@ -24,6 +24,7 @@ from rackctl.errors import RackctlError, RollIncomplete
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rackctl.aws.s3 import StoredObject
     from rackctl.clock import Clock
     from rackctl.keys import KeyType
     from rackctl.rack import Rack
@@ -300,6 +301,7 @@ class JournalStore:
         self._clock = clock
         self._etag = ""
         self._saved = b""
+        self._tried: set[bytes] = set()
         self._last_write = datetime.min.replace(tzinfo=UTC)
 
     @property
@@ -352,27 +354,40 @@ class JournalStore:
 
     def delete(self, journal: Journal) -> None:
         """Remove the journal: the roll is over. Raises JournalLost."""
-        if not self._s3.delete(self._bucket, self._key, etag=self._etag) and self.read() is not None:
+        if self._s3.delete(self._bucket, self._key, etag=self._etag) or self.read() is None:
+            return
+        stored = self._own_write()
+        if stored is None or not self._s3.delete(self._bucket, self._key, etag=stored.etag):
             raise self._lost(journal)
 
     def _write(self, journal: Journal, owner: Owner | None, *, etag: str | None) -> bool:
         journal.owner = owner
         journal.revision += 1
         body = journal.dumps()
+        # Whatever becomes of it: its answer may get lost after it is done.
+        self._tried.add(body)
         written = (
             self._s3.create(self._bucket, self._key, body)
             if etag is None
             else self._s3.replace(self._bucket, self._key, body, etag=etag)
         )
-        if written is None:
-            # The write may have been done and its answer lost, and then the write made again has met itself.
-            stored = self._s3.get(self._bucket, self._key)
-            if stored is None or stored.body != body:
+        while written is None:
+            stored = self._own_write()
+            if stored is None:
                 return False
-            written = stored.etag
-        self._etag, self._saved = written, _substance(journal)
+            written = (
+                stored.etag
+                if stored.body == body
+                else self._s3.replace(self._bucket, self._key, body, etag=stored.etag)
+            )
+        self._etag, self._saved, self._tried = written, _substance(journal), set()
         self._last_write = self._clock.now()
         return True
+
+    def _own_write(self) -> StoredObject | None:
+        """Give what stands there if this process has written it and had no answer; None otherwise."""
+        stored = self._s3.get(self._bucket, self._key)
+        return stored if stored and stored.body in self._tried else None
 
     def _lost(self, held: Journal) -> JournalLost:
         found = self.read()

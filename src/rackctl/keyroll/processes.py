@@ -29,7 +29,7 @@ def resume(run: Run, record: GroupRecord, processes: Sequence[str]) -> list[str]
     ours = [process for process in processes if process in record.suspended]
     if ours:
         run.hold()
-        run.aws.autoscaling.resume_processes(record.auto_scaling_group_name, ours)
+        run.patiently(lambda: run.aws.autoscaling.resume_processes(record.auto_scaling_group_name, ours))
         record.suspended = [process for process in record.suspended if process not in ours]
         run.save()
     return ours

@@ -278,7 +278,8 @@ class Replacer:
         move instances, undrained, once it may again.
         """
         stale = {m.ec2_instance_id for m in state.stale(self._run.key_name)}
-        if len(stale) > share:
+        # What is launched in the place of the last one may not be seen yet, nor in which zone.
+        if len(stale) > share or len(state.alive) < state.desired_capacity:
             return False
         return is_even(state.zones(without=stale)) or member.availability_zone in _fullest_zones(state)
 
@@ -333,6 +334,9 @@ class Replacer:
             state = yield from self._look(record)
             if not self._capacity.share(record, state):
                 self.reactivate()
+                for id_ in [*self._drains.ec2_instance_ids, *self._drained]:
+                    self._run.note(name, id_, "waiting")
+                    self._forget(id_)
                 return
             if len(state.alive) < state.desired_capacity:
                 if not self._needs_what_is_missing(state):
@@ -375,8 +379,10 @@ class Replacer:
             return member.key_name != key, not idle, member.agent_is_off, _tasks(member), member.ec2_instance_id
 
         left = [m for m in state.alive if m.ec2_instance_id not in on_their_way]
-        fullest = _fullest_zones(state, without=on_their_way)
-        member = min((m for m in left if m.availability_zone in fullest), key=cost)
+        # One whose zone is the fullest; where all that are there are set aside, the next best.
+        zones = state.zones(without=on_their_way)
+        most = max(zones[m.availability_zone] for m in left)
+        member = min((m for m in left if zones[m.availability_zone] == most), key=cost)
         registered = member.container_instance
         record = self._run.note(state.name, member.ec2_instance_id, "draining")
         cannot_drain = member.agent_is_off and (self._options.force or not _tasks(member))

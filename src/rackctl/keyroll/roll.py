@@ -122,7 +122,8 @@ class Keyroll:
             )
         if self._stop:
             raise RollStopped("stopped before anything was changed", signal=self._stop.signal)
-        if not store.create(journal, Owner.this_process()):
+        owner = Owner.this_process()
+        if not run.patiently(lambda: store.create(journal, owner)):
             other = store.read()
             raise PlanRefused([self._refusal(other) if other else Refusal("another keyroll began at the same time")])
         where = f'rack "{self._rack.name}" in {self._rack.aws.region}'
@@ -319,6 +320,11 @@ class Keyroll:
             pass  # whether it is held is not known, which is no reason to leave an instance draining
         with suppress(RackctlError, StopNow):
             replacer.reactivate()
+        for record in run.journal.groups.values():
+            if "Launch" in record.suspended and not record.deleted:
+                with suppress(RackctlError, StopNow):
+                    run.aws.autoscaling.resume_processes(record.auto_scaling_group_name, ["Launch"])
+                    record.suspended.remove("Launch")
         draining = [id_ for id_, record in run.journal.instances.items() if record.drained_by_roll]
         with suppress(RackctlError):
             run.store.release(run.journal)
@@ -329,7 +335,8 @@ class Keyroll:
         if run.journal.phase == "preparing":
             return f"No instance was touched; all {total} are still to be replaced"
         if run.journal.phase == "aborting":
-            return "The rack has been given back in part"
+            named = f"; {', '.join(draining)} may still be DRAINING" if draining else ""
+            return f"The rack has been given back in part{named}"
         running = f"{', '.join(draining)} may still be DRAINING" if draining else "nothing is left draining"
         return f"{run.done} of {total} instances have been replaced, {left} are left; {running}"
 

@@ -42,7 +42,9 @@ class Steps:
         yield from self._all_active()
         # One with another key may have come back into service meanwhile, as from standby, into a group that was done.
         while self._journal.phase != "finishing" or any(
-            s.stale(self._run.key_name) for s in self._run.look_at_all().values()
+            s.stale(self._run.key_name)
+            for name, s in self._run.look_at_all().items()
+            if not self._journal.groups[name].deleted
         ):
             yield from self._prepare()
             yield from self._on_each_group(self._replace)
@@ -128,7 +130,7 @@ class Steps:
         yield from self._retire(self._old_keys())
         instances = self._run.patiently(self._cluster.instances)
         others = sorted(i.ec2_instance_id for i in instances if i.key_name != self._run.key_name)
-        self._run.store.delete(self._journal)
+        self._run.patiently(lambda: self._run.store.delete(self._journal))
         what = f"every instance has the key {self._run.key_name}"
         if others:
             what += f", but for {', '.join(others[:10])}{' and more' * (len(others) > 10)}, which were left alone"
@@ -152,11 +154,13 @@ class Steps:
         yield from self._on_each_group(self._replacer.give_surge_back)
         yield from self._release_processes()
         yield from self._retire([*self._old_keys(), self._run.key_name])
-        self._run.store.delete(self._journal)
+        self._run.patiently(lambda: self._run.store.delete(self._journal))
         yield self._run.event("restored", as_it_was(self._run))
 
     def _is_done(self) -> bool:
         """Whether all that is left of the roll is its end: no old key, and no new one that has not been proven."""
+        if self._journal.retiring and self._journal.phase == "finishing":
+            return True  # old keys are being deleted: nothing could be launched with them any more
         return self._journal.phase in {"replacing", "finishing"} and all(
             not state.stale(self._run.key_name) and (self._journal.groups[name].proof or not state.alive)
             for name, state in self._run.look_at_all().items()
