@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rackctl.keyroll.run import Event
+    from rackctl.model import Instance
 
 
 @pytest.mark.parametrize("version", ["1", "$Default", "$Latest"])
@@ -751,3 +752,92 @@ def test_a_group_that_is_not_described_for_once_does_not_have_the_roll_go_round_
     assert "the roll goes on without it" in said
     assert scene.draining == []
     assert JOURNAL not in scene.aws.objects
+
+
+def test_an_abort_does_not_take_a_key_for_proven_because_its_group_was_scaled_to_nothing() -> None:
+    scene = Scene(2)
+    for service in scene.seeded.services.values():
+        service.desired = 0
+    events = until(scene, "instance", "new, ")
+    stopped(scene, events)
+    scene.world.autoscaling.set_desired(scene.group, 0)
+    scene.clock.sleep(200)
+
+    list(scene.roll.abort())
+
+    assert scene.template_in_use.data["KeyName"] == OLD_KEY
+    assert OLD_KEY in scene.keys.names()
+
+
+def test_a_roll_that_is_stopped_while_it_waits_for_aws_knows_what_was_done_before() -> None:
+    scene = Scene(3)
+    stopped(scene, until(scene, "instance", "terminating"))
+    events = scene.roll.resume()
+    next(event for event in events if "waiting" in event.message)
+    scene.stop.signal = 15
+
+    with pytest.raises(RollStopped, match="1 of 3 instances have been replaced"):
+        list(events)
+
+
+def test_what_somebody_takes_away_is_counted_out_once_though_it_cannot_be_set_active_at_first() -> None:
+    scene = Scene(3)
+    id_, events = draining_one(scene)
+    scene.world.autoscaling.detach(scene.group, id_, decrement=True)
+    fail_from(scene, "set_container_instances_state", AwsError("no", code="no", refused=True), times=1)
+    with pytest.raises(RollIncomplete):
+        list(events)
+    scene.aws.interfering.clear()
+    scene.clock.sleep(400)
+
+    last = list(scene.roll.resume())[-1]
+
+    assert (last.done, last.total) == (2, 2)
+    assert statuses(scene, id_) == ["ACTIVE"]
+
+
+def test_a_surge_that_is_denied_gives_the_rack_back() -> None:
+    scene = Scene(3)
+    fail_from(scene, "set_desired_capacity", AccessDenied("AWS denied autoscaling:SetDesiredCapacity"))
+
+    with pytest.raises(RackctlError, match="the rack is as it was") as caught:
+        start(scene)
+
+    assert caught.value.exit_code == AccessDenied.exit_code
+    assert_given_back(scene, 3)
+
+
+def test_a_new_instance_that_vanishes_while_it_is_being_proven_is_not_the_last_word() -> None:
+    scene = Scene(3)
+    vanished: list[str] = []
+
+    def login(instance: Instance) -> Login:
+        if not vanished:
+            vanished.append(instance.ec2_instance_id)
+            scene.world.befall("vanish", instance.ec2_instance_id)
+        gone = instance.ec2_instance_id in vanished
+        return Login("unreachable", "no route") if gone else Login()
+
+    scene.login = login
+
+    start(scene, RollOptions(require_ssh=True))
+
+    assert set(scene.key_names) == {NEW_KEY}
+    assert scene.desired == 3
+
+
+def test_an_error_of_our_own_while_the_rack_is_given_back_leaves_the_roll_to_others() -> None:
+    scene = Scene(2)
+    scene.login = lambda _: Login("refused", "no")
+
+    def broken(_: int, call: str, when: str) -> None:
+        if (call, when) == ("delete_launch_template_versions", "before"):
+            raise ZeroDivisionError
+
+    scene.aws.interfering.append(broken)
+    with pytest.raises(ZeroDivisionError):
+        start(scene)
+
+    scene.aws.interfering.clear()
+    list(scene.roll.abort())
+    assert_given_back(scene, 2)

@@ -123,6 +123,9 @@ class Capacity:
             try:
                 self._aws.autoscaling.set_desired_capacity(name, after)
                 break
+            except AccessDenied:
+                record.pending = None  # it has not been made
+                raise
             except AwsError as error:
                 if error.code not in _BUSY or self._clock.monotonic() - began > _BUSY_FOR:
                     raise

@@ -173,13 +173,15 @@ class GroupRecord:
 class InstanceRecord:
     """How far an instance is that is on its way out or in; of the others AWS tells all there is to know.
 
-    ``drained_by_roll`` is set before it is drained, and only if it was ACTIVE.
+    ``drained_by_roll`` is set before it is drained, and only if it was ACTIVE; ``counted_out`` once it counts no more
+    because somebody has taken it out of its group.
     """
 
     auto_scaling_group_name: str
     phase: str
     since: str
     drained_by_roll: bool = False
+    counted_out: bool = False
 
 
 @dataclass(slots=True)

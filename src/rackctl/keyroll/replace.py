@@ -149,6 +149,8 @@ class Replacer:
                 phase="booting",
             )
             self._run.wait(_PROVE_AGAIN)
+            if self._run.instance(id_) is None:
+                return  # it has vanished: the next one is asked
         if proof.outcome == "refused":
             raise KeyNotProven(
                 f"{id_}, the first new instance of group {name}, refuses the new key: {proof.detail}",

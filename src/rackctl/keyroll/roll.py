@@ -253,10 +253,10 @@ class Keyroll:
         replacer = Replacer(run, self._cluster, self._prove)
         steps = Steps(run, self._cluster, self._keys, replacer)
         try:
+            run.look_at_all()
             if blind_for > 0:
                 yield run.event("lock", f"waiting {blind_for:.0f} s for AWS to show what was done last")
                 run.wait(blind_for)
-            run.look_at_all()
             yield from way(steps)
         except StopNow:
             left = self._leave(run, replacer, "it was asked to stop")
@@ -301,6 +301,10 @@ class Keyroll:
             raise RollIncomplete(
                 f"{_sentence(error)} The rack could not be given back: {another}", hint=self._way_on(run)
             ) from error
+        except Exception as bug:
+            with suppress(JournalLost):
+                self._leave(run, replacer, f"an error in rackctl itself: {bug}")
+            raise
         given_back = RackctlError(f"{_sentence(error)} Nothing was drained, and {as_it_was(run)}", hint=error.hint)
         given_back.exit_code = error.exit_code
         raise given_back from error

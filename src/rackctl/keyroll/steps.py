@@ -161,9 +161,14 @@ class Steps:
         """Whether all that is left of the roll is its end: no old key, and no new one that has not been proven."""
         if self._journal.retiring and self._journal.phase == "finishing":
             return True  # old keys are being deleted: nothing could be launched with them any more
-        return self._journal.phase in {"replacing", "finishing"} and all(
-            not state.stale(self._run.key_name) and (self._journal.groups[name].proof or not state.alive)
-            for name, state in self._run.look_at_all().items()
+        proven = any(record.proof for record in self._journal.groups.values())
+        return (
+            proven
+            and self._journal.phase in {"replacing", "finishing"}
+            and all(
+                not state.stale(self._run.key_name) and (self._journal.groups[name].proof or not state.alive)
+                for name, state in self._run.look_at_all().items()
+            )
         )
 
     def _old_keys(self) -> list[str]:

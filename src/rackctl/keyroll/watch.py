@@ -47,6 +47,7 @@ class Watch:
         self._failures: dict[str, str] = {}
         self._coming: set[str] = set()
         self._lost = 0
+        self._counted_out: set[str] = set()
         self._asked_activities = float("-inf")
         # Groups in which somebody else may be replacing instances: none has been asked yet.
         self._disturbed: set[str] = set()
@@ -105,6 +106,7 @@ class Watch:
             # It has come back from standby, or was launched with another key since.
             record.total += len(stale - self._stale[state.name])
         self._gone -= alive
+        self._counted_out -= alive
         for id_ in sorted((self._alive.get(state.name, set()) | journalled.keys()) - alive - self._gone):
             member = members.get(id_)
             terminated = id_ in journalled and journalled[id_].phase == "terminating"
@@ -130,8 +132,13 @@ class Watch:
 
     def count_out(self, id_: str, group: str = "") -> None:
         """Take an instance that somebody has taken out of its group out of the total, if it was to be replaced."""
-        instance = self._run.instance(id_)
         journalled = self._run.journal.instances.get(id_)
+        if id_ in self._counted_out or (journalled and journalled.counted_out):
+            return
+        self._counted_out.add(id_)
+        if journalled:
+            journalled.counted_out = True
+        instance = self._run.instance(id_)
         record = self._run.journal.groups.get(journalled.auto_scaling_group_name if journalled else group)
         if record and instance and instance.key_name != self._run.key_name:
             record.total -= 1
@@ -194,9 +201,15 @@ class Watch:
         return record is not None and record.phase in _ON_ITS_WAY_OUT
 
     def check_processes(self, state: GroupState, *processes: str) -> None:
-        """Raise RackctlError for one of these processes that somebody has suspended."""
+        """Raise RackctlError for one of these processes that somebody has suspended.
+
+        What lasts counts: one that the roll has just resumed may be seen late.
+        """
         for process in processes:
-            if process in state.group.suspended_processes:
+            what = f"{process} suspended {state.name}"
+            if process not in state.group.suspended_processes:
+                self.is_over(what)
+            elif self.lasting(what) > LAG:
                 raise RackctlError(
                     f"somebody has suspended the {process} process of group {state.name}",
                     hint=f"`aws autoscaling resume-processes --auto-scaling-group-name {state.name} "
