@@ -72,15 +72,19 @@ def refused(scene: Scene, options: RollOptions = DEFAULT) -> str:
     return f"{caught.value}\n{caught.value.hint}"
 
 
-def fail_from(scene: Scene, call: str, error: Exception, *, times: float = math.inf) -> None:
-    left = [times]
+def fail_from(
+    scene: Scene, call: str, error: BaseException, *, times: float = math.inf, when: str = "before"
+) -> list[str]:
+    """Have a call fail from now on, before or after it takes effect; the list grows with each that has."""
+    failed: list[str] = []
 
     def interfere(_: int, name: str, moment: str) -> None:
-        if name == call and moment == "before" and left[0] > 0:
-            left[0] -= 1
+        if (name, moment) == (call, when) and len(failed) < times:
+            failed.append(name)
             raise error
 
     scene.aws.interfering.append(interfere)
+    return failed
 
 
 def alone(scene: Scene) -> Any:

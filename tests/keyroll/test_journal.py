@@ -26,7 +26,7 @@ from rackctl.keyroll.journal import (
     TemplateRecord,
 )
 from tests.fakes.world import START, Scene, WorldClock
-from tests.keyroll.acts import JOURNAL
+from tests.keyroll.acts import JOURNAL, fail_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,14 +265,7 @@ def test_a_write_that_was_done_though_it_failed_is_known_for_ones_own_at_the_nex
     mine, held = store(scene), journal()
     if write != "create":
         mine.create(held, ME)
-    lost = [True]
-
-    def lose(_: int, call: str, when: str) -> None:
-        if (call, when) == (write, "after") and lost:
-            lost.clear()
-            raise AwsError("S3 cannot be reached", code="")
-
-    scene.aws.interfering.append(lose)
+    fail_from(scene, write, AwsError("S3 cannot be reached", code=""), times=1, when="after")
     held.phase = "finishing"
     acts: dict[str, Callable[[], object]] = {
         "create": lambda: mine.create(held, ME),
@@ -295,12 +288,7 @@ def test_a_write_that_was_done_though_it_failed_is_known_for_ones_own_at_the_nex
 def test_somebody_elses_write_is_not_taken_for_ones_own(scene: Scene) -> None:
     mine, held = store(scene), journal()
     mine.create(held, ME)
-
-    def lose(_: int, call: str, when: str) -> None:
-        if (call, when) == ("replace", "before"):
-            raise AwsError("S3 cannot be reached", code="")
-
-    scene.aws.interfering.append(lose)
+    fail_from(scene, "replace", AwsError("S3 cannot be reached", code=""), times=1)
     held.phase = "finishing"
     with pytest.raises(AwsError):
         mine.save(held)

@@ -15,7 +15,7 @@ from rackctl.keyroll.journal import RollOptions
 from rackctl.local.world.autoscaling import Hook
 from tests.fakes.late import late_groups, late_registrations, slow_calls
 from tests.fakes.world import OLD_KEY, Killed, Scene
-from tests.keyroll.acts import assert_given_back, run_until_killed, start, stopped, until
+from tests.keyroll.acts import assert_given_back, fail_from, run_until_killed, start, stopped, until
 
 
 def late_scene(instances: int = 3, *, groups: float = 5, max_size: int | None = None) -> Scene:
@@ -102,15 +102,9 @@ def test_an_abort_while_the_surge_comes_ends_no_old_instance() -> None:
 def test_an_instance_that_is_told_to_go_gets_no_tasks_any_more() -> None:
     scene = late_scene(groups=4)
     scene.group.hooks["bye"] = Hook("bye", "autoscaling:EC2_INSTANCE_TERMINATING", 120, "CONTINUE")
-
-    def kill(_: int, call: str, when: str) -> None:
-        if (call, when) == ("terminate_instance", "after"):
-            raise Killed
-
-    scene.aws.interfering.append(kill)
+    fail_from(scene, "terminate_instance", Killed(), times=1, when="after")
     with pytest.raises(Killed):
         start(scene)
-    scene.aws.interfering.remove(kill)
     scene.roll.unlock(force=True)
 
     list(scene.roll.abort())
@@ -121,14 +115,9 @@ def test_an_instance_that_is_told_to_go_gets_no_tasks_any_more() -> None:
 
 def test_a_terminate_whose_answer_was_lost_is_found_to_have_worked() -> None:
     scene = late_scene(groups=4)
-    lost: list[str] = []
-
-    def lose(_: int, call: str, when: str) -> None:
-        if (call, when) == ("terminate_instance", "after") and not lost:
-            lost.append(call)
-            raise AwsError("Instance Id not found", code="ValidationError")
-
-    scene.aws.interfering.append(lose)
+    fail_from(
+        scene, "terminate_instance", AwsError("Instance Id not found", code="ValidationError"), times=1, when="after"
+    )
 
     start(scene)
 
@@ -195,14 +184,7 @@ def test_a_call_that_fails_once_does_not_leave_launch_suspended(call: str, when:
     scene.world.set_condition("no-capacity")
     with pytest.raises(RollIncomplete):
         start(scene, RollOptions(boot_timeout=60))
-    failed: list[str] = []
-
-    def fail(_: int, name: str, moment: str) -> None:
-        if (name, moment) == (call, when) and not failed:
-            failed.append(name)
-            raise AwsError("AWS does not answer", code="")
-
-    scene.aws.interfering.append(fail)
+    failed = fail_from(scene, call, AwsError("AWS does not answer", code=""), times=1, when=when)
 
     with contextlib.suppress(RollIncomplete):
         list(scene.roll.abort())

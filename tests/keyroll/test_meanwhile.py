@@ -829,12 +829,7 @@ def test_a_new_instance_that_vanishes_while_it_is_being_proven_is_not_the_last_w
 def test_an_error_of_our_own_while_the_rack_is_given_back_leaves_the_roll_to_others() -> None:
     scene = Scene(2)
     scene.login = lambda _: Login("refused", "no")
-
-    def broken(_: int, call: str, when: str) -> None:
-        if (call, when) == ("delete_launch_template_versions", "before"):
-            raise ZeroDivisionError
-
-    scene.aws.interfering.append(broken)
+    fail_from(scene, "delete_launch_template_versions", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         start(scene)
 

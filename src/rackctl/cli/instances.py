@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, pass_invocation
-from rackctl.cli.watching import print_text, seconds_of, watch_option
-from rackctl.cli.watching import watch as repeat
+from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

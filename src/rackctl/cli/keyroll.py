@@ -23,8 +23,7 @@ from rackctl.cli.invocation import (
     printable,
 )
 from rackctl.cli.signals import heard
-from rackctl.cli.watching import print_text, seconds_of, watch_option
-from rackctl.cli.watching import watch as repeat
+from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
 from rackctl.errors import RackctlError, SshError, UsageError
 
 if TYPE_CHECKING:

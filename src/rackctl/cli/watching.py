@@ -43,7 +43,7 @@ def print_text(text: str) -> None:
         click.echo(text)
 
 
-def watch(
+def repeat(
     invocation: Invocation, text: Callable[[], str], seconds: float, *, is_over: Callable[[], bool] = lambda: False
 ) -> None:
     """Print a text again and again: in place on a terminal, one after the other elsewhere."""

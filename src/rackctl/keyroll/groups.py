@@ -69,6 +69,12 @@ class Member:
         return bool(registered and registered.status in {"ACTIVE", "DRAINING"} and not registered.agent_connected)
 
     @property
+    def tasks(self) -> int:
+        """How many tasks ECS shows on it, DAEMON tasks among them."""
+        registered = self.container_instance
+        return registered.running_tasks_count + registered.pending_tasks_count if registered else 0
+
+    @property
     def registration_failed(self) -> bool:
         return bool(self.container_instance and self.container_instance.status == "REGISTRATION_FAILED")
 

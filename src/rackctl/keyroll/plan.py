@@ -250,8 +250,9 @@ class _Planner:
         self._check_stack(state, templates)
         for member in state.alive:
             if member.agent_is_off and self._options.force:
+                count = f"{member.tasks} task{'s' * (member.tasks != 1)}"
                 self._found.warnings.append(
-                    f"the agent of {member.ec2_instance_id} is off: --force ends its {tasks_of(member)} with it"
+                    f"the agent of {member.ec2_instance_id} is off: --force ends its {count} with it"
                 )
             elif member.agent_is_off:
                 self._refuse(
@@ -360,13 +361,6 @@ def surge_of(group: AutoScalingGroup, to_replace: int, options: RollOptions) -> 
     if room < wanted:
         return room, f"the group's maximum size of {group.max_size} allows no more"
     return wanted, "new instances come before old ones go"
-
-
-def tasks_of(member: Member) -> str:
-    """Count the tasks that ECS shows on an instance."""
-    registered = member.container_instance
-    count = registered.running_tasks_count + registered.pending_tasks_count if registered else 0
-    return f"{count} task{'s' * (count != 1)}"
 
 
 def groups_of_rack(rack: str, listed: Sequence[RackInstance], groups: Sequence[AutoScalingGroup]) -> list[str]:

@@ -135,8 +135,8 @@ class Replacer:
             return
         instance = ready[0].instance
         assert instance is not None
-        # A login may come before the instance is done with its first boot.
         id_, name = instance.ec2_instance_id, state.name
+        # A login may come before the instance is done with its first boot.
         for attempt in range(1, _PROOFS + 1):
             proof = self._prove(instance)
             if proof.outcome == "accepted" or attempt == _PROOFS:
@@ -377,8 +377,8 @@ class Replacer:
         key, on_their_way = self._run.key_name, {*self._drains.ec2_instance_ids, *self._drained}
 
         def cost(member: Member) -> tuple[bool, bool, bool, int, str]:
-            idle = not member.counts and not _tasks(member)
-            return member.key_name != key, not idle, member.agent_is_off, _tasks(member), member.ec2_instance_id
+            idle = not member.counts and not member.tasks
+            return member.key_name != key, not idle, member.agent_is_off, member.tasks, member.ec2_instance_id
 
         left = [m for m in state.alive if m.ec2_instance_id not in on_their_way]
         # One whose zone is the fullest; where all that are there are set aside, the next best.
@@ -387,7 +387,7 @@ class Replacer:
         member = min((m for m in left if zones[m.availability_zone] == most), key=cost)
         registered = member.container_instance
         record = self._run.note(state.name, member.ec2_instance_id, "draining")
-        cannot_drain = member.agent_is_off and (self._options.force or not _tasks(member))
+        cannot_drain = member.agent_is_off and (self._options.force or not member.tasks)
         if registered is None or member.registration_failed or cannot_drain:
             self._drained.add(member.ec2_instance_id)
             return
@@ -415,11 +415,6 @@ class Replacer:
             self._cluster.set_status([registered], "ACTIVE")
             yield self._run.event("restored", f"{id_}: {why}; ACTIVE again, and left alone", group=group)
         self._run.note(group, id_, "waiting")
-
-
-def _tasks(member: Member) -> int:
-    registered = member.container_instance
-    return registered.running_tasks_count + registered.pending_tasks_count if registered else 0
 
 
 def _fullest_zones(state: GroupState, *, without: Collection[str] = ()) -> set[str]:

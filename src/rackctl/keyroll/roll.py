@@ -166,9 +166,9 @@ class Keyroll:
         found = self._existing(store)
         if found.is_live and not force:
             raise RackctlError(f"{self._held_by(found)}: it is at work", hint="take it away all the same with --force")
-        taken = replace(found, journal=deepcopy(found.journal))
-        taken.journal.problem = f"it was unlocked by {Owner.this_process()}"
-        if not store.take(taken, Owner.this_process()):
+        taken, owner = replace(found, journal=deepcopy(found.journal)), Owner.this_process()
+        taken.journal.problem = f"it was unlocked by {owner}"
+        if not store.take(taken, owner):
             raise RackctlError(f"{store.url} was changed meanwhile: its holder is at work")
         store.release(taken.journal)
         return found

@@ -217,8 +217,9 @@ class Run:
         return list(filter(self._is_of_the_roll, described))
 
     def _is_of_the_roll(self, group: AutoScalingGroup) -> bool:
-        """Whether it is the group that the roll began with, and not another one that has come by its name."""
-        return group.auto_scaling_group_arn == self.journal.groups[group.auto_scaling_group_name].auto_scaling_group_arn
+        """Whether it is the group that the roll began with, not given up since, nor another of its name."""
+        record = self.journal.groups[group.auto_scaling_group_name]
+        return not record.deleted and group.auto_scaling_group_arn == record.auto_scaling_group_arn
 
     def patiently(self, ask: Callable[[], T]) -> T:
         """Ask AWS, and again for a while when it gives no answer; it is a safe point then.

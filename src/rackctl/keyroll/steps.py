@@ -42,9 +42,7 @@ class Steps:
         yield from self._all_active()
         # One with another key may have come back into service meanwhile, as from standby, into a group that was done.
         while self._journal.phase != "finishing" or any(
-            s.stale(self._run.key_name)
-            for name, s in self._run.look_at_all().items()
-            if not self._journal.groups[name].deleted
+            state.stale(self._run.key_name) for state in self._run.look_at_all().values()
         ):
             yield from self._prepare()
             yield from self._on_each_group(self._replace)
