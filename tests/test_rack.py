@@ -125,9 +125,17 @@ def test_a_tag_of_the_cluster_comes_after_what_is_given_and_before_the_default()
     assert aws.asked == 1
 
 
-def test_a_tag_can_neither_run_a_command_nor_weaken_a_check_on_the_users_machine() -> None:
-    found, aws = rack({"rackctl:proxy-command": "rm -rf ~", "rackctl:host-key-check": "off", "rackctl:jump": "x"})
+def test_a_tag_can_neither_run_a_command_nor_weaken_a_check_nor_name_the_buckets_owner() -> None:
+    found, aws = rack(
+        {
+            "rackctl:proxy-command": "rm -rf ~",
+            "rackctl:host-key-check": "off",
+            "rackctl:jump": "x",
+            "rackctl:bucket-owner": "111122223333",
+        }
+    )
 
+    assert found["bucket_owner"] == ""
     assert found["proxy_command"] == ""
     assert found["host_key_check"] == "first-use"
     assert found["jump"] == ""
@@ -153,7 +161,15 @@ def test_a_setting_that_is_needed_and_missing_names_every_way_to_set_it() -> Non
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("region", "us east"), ("endpoint_url", "localhost:4566"), ("address", "both"), ("host_key_check", "no")],
+    [
+        ("region", "us east"),
+        ("endpoint_url", "localhost:4566"),
+        ("address", "both"),
+        ("host_key_check", "no"),
+        ("bucket_owner", "1234"),
+        ("bucket_owner", "१२३४५६७८९०१२"),
+        ("ssh_port", "२२"),
+    ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_before_anything_is_asked(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=value):

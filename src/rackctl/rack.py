@@ -60,7 +60,12 @@ class Setting:
 
 
 def _port(value: str) -> str | None:
-    return None if value.isdecimal() and 0 < int(value) < 65536 else "a port is a number from 1 to 65535"
+    number = re.fullmatch(r"[0-9]{1,5}", value)
+    return None if number and 0 < int(value) < 65536 else "a port is a number from 1 to 65535"
+
+
+def _account(value: str) -> str | None:
+    return None if re.fullmatch(r"[0-9]{12}", value) else "an AWS account id has 12 digits"
 
 
 def _one_of(*choices: str) -> Callable[[str], str | None]:
@@ -83,6 +88,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("endpoint_url", "endpoint to use in place of AWS's own", check=_url),
         Setting("cluster", "name of the ECS cluster", default=lambda rack: rack),
         Setting("bucket", "S3 bucket for SSH keys and the keyroll's journal", tagged=True),
+        Setting("bucket_owner", "AWS account that owns the bucket, if not the cluster's", check=_account),
         Setting("prefix", "prefix of the objects in the bucket", default=lambda rack: f"rackctl/{rack}", tagged=True),
         Setting("kms_key", "KMS key (id, ARN or alias) that seals the SSH keys", tagged=True),
         Setting("ssh_user", "user to log in as", default=lambda _: "ec2-user", tagged=True, option="user"),
