@@ -45,7 +45,7 @@ chaos: $(VENV)/.dev
 	RACKCTL_CHAOS=all $(BIN)/python -m pytest tests/local -k chaos $(ARGS)
 
 models: $(VENV)/.dev
-	$(BIN)/python -m rackctl.aws.models
+	$(BIN)/python -m tools.cut_models
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

@@ -1,4 +1,4 @@
-"""How old an object is, S3's own clock tells, whatever the time is here."""
+"""S3 objects as rackctl reads them: their age by S3's own clock, and their keys."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rackctl.aws.s3 import S3
+from tests.aws.answers import aws_answering
 
 WRITTEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -31,3 +32,18 @@ def test_an_objects_age_is_the_difference_of_two_times_of_s3s(headers: dict[str,
 
     assert stored
     assert (stored.body, stored.last_modified, stored.age) == (b"x", WRITTEN, age)
+
+
+def test_listed_keys_are_those_that_were_stored_also_where_s3_url_encodes_them() -> None:
+    """botocore asks for ``encoding-type=url``, and decodes the keys of an answer that names its EncodingType."""
+    asked: list[str] = []
+
+    def answer(request: Any) -> tuple[int, dict[str, str], bytes]:
+        asked.append(request.url)
+        keys = "".join(f"<Contents><Key>racks%2Fa%3Db%3A%40%2B+c%2F{n}</Key></Contents>" for n in range(2))
+        return 200, {}, f"<R><EncodingType>url</EncodingType>{keys}</R>".encode()
+
+    keys = list(aws_answering(answer).s3.keys("bucket", "racks/a=b:@+ c/"))
+
+    assert keys == ["racks/a=b:@+ c/0", "racks/a=b:@+ c/1"]
+    assert "encoding-type=url" in asked[0]

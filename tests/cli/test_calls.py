@@ -27,7 +27,7 @@ def aws_answering(answers: Answers) -> Aws:
         raw = SimpleNamespace(stream=lambda: [content])
         return AWSResponse(request.url, 200, {"Content-Type": content_type}, raw)
 
-    aws._session.register("before-send", answer)
+    aws._session.events.register("before-send", answer)
     return aws
 
 

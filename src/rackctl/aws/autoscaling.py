@@ -10,7 +10,7 @@ from rackctl.model import AutoScalingGroup, GroupInstance, LaunchTemplateRef, Sc
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rackctl.aws.session import Client
+    from rackctl.aws.client import Client
 
 _INSTANCES_PER_DESCRIBE = 50
 # https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstanceRefresh.html

@@ -11,7 +11,7 @@ from rackctl.model import Instance, KeyPair, LaunchTemplate, LaunchTemplateRef, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rackctl.aws.session import Client
+    from rackctl.aws.client import Client
 
 # A filter takes at most 200 values.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html

@@ -11,7 +11,7 @@ from rackctl.model import ContainerInstance, Failure, Resources, Service, Servic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rackctl.aws.session import Client
+    from rackctl.aws.client import Client
 
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/: the most items each operation takes.
 _CONTAINER_INSTANCES_PER_UPDATE = 10

@@ -10,7 +10,7 @@ from rackctl.errors import AccessDenied, NotFound, RackctlError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rackctl.aws.session import Client
+    from rackctl.aws.client import Client
 
 
 class Kms:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from rackctl.aws.session import Client
+    from rackctl.aws.client import Client
 
 # 412 when the condition does not hold, 409 when two conditional writes meet.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from rackctl.aws.client import Client, RetryReport
 from rackctl.aws.errors import Where, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from rackctl.aws.autoscaling import AutoScaling
     from rackctl.aws.ec2 import Ec2
@@ -54,30 +55,37 @@ class Aws:
         self._profile = profile
         self._endpoint_url = endpoint_url
         self._credentials = credentials
-        self._retries = _RetryReport(notify)
+        self._retries = RetryReport(notify)
         self._making = threading.RLock()
 
     @cached_property
-    def _session(self) -> Any:
-        # boto3's own session adds resources and file transfers to this one, and a tenth to the time of a list.
+    def _core(self) -> Any:
+        """The botocore session under boto3's, which alone tells settings and takes a loader of models."""
         import botocore.session
 
         from rackctl.aws.models import SlicedLoader
-        from rackctl.aws.parsing import ParserFactory
+
+        with translated(self._where("session")):
+            core = botocore.session.Session(profile=self._profile)
+            core.register_component("data_loader", SlicedLoader(core.get_config_variable("data_path")))
+        return core
+
+    @cached_property
+    def _session(self) -> Any:
+        import boto3
 
         given = self._credentials
-        with translated(self._where("session")):
-            session = botocore.session.Session(profile=self._profile)
-            session.register_component("data_loader", SlicedLoader(session.get_config_variable("data_path")))
-            session.register_component("response_parser_factory", ParserFactory())
-            if given:
-                session.set_credentials(given.access_key_id, given.secret_access_key)
-        return session
+        return boto3.Session(
+            botocore_session=self._core,
+            region_name=self._region,
+            aws_access_key_id=given.access_key_id if given else None,
+            aws_secret_access_key=given.secret_access_key if given else None,
+        )
 
     @property
     def region(self) -> str:
         """The region in force, or an empty string when none is set anywhere."""
-        return self._region or str(self._session.get_config_variable("region") or "")
+        return self._region or str(self._session.region_name or "")
 
     @property
     def endpoint_url(self) -> str:
@@ -120,11 +128,10 @@ class Aws:
 
         # botocore's session is not safe to make clients from in two threads.
         with self._making, translated(self._where(service)):
-            configured = self._session.get_config_variable
+            configured = self._core.get_config_variable
             mode, attempts = configured("retry_mode"), configured("max_attempts")
-            client = self._session.create_client(
+            client = self._session.client(
                 service,
-                region_name=self._region,
                 endpoint_url=self._endpoint_url,
                 config=Config(
                     connect_timeout=CONNECT_TIMEOUT,
@@ -142,66 +149,3 @@ class Aws:
 
     def _where(self, service: str) -> Where:
         return Where(service, lambda: self.region, self.endpoint_url)
-
-
-class Client:
-    """One service's botocore client; calling it is calling AWS."""
-
-    def __init__(self, client: Any, where: Where) -> None:
-        self._client = client
-        self._where = where
-
-    def __call__(self, operation: str, /, *, resource: str = "", **parameters: Any) -> dict[str, Any]:
-        """Call an operation by its Python name and give the answer as botocore parsed it.
-
-        ``resource`` says for an error message what it was asked of. Raises RackctlError.
-        """
-        where = replace(self._where, action=self._client.meta.method_to_api_mapping[operation], resource=resource)
-        with translated(where):
-            answer: dict[str, Any] = getattr(self._client, operation)(**parameters)
-            return answer
-
-    def pages(self, operation: str, /, *, resource: str = "", **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Yield the pages of an answer, asking for each when the one before has been used.
-
-        The token's name is the one that botocore's own paginator definitions give. Raises RackctlError.
-        """
-        paging = self._client.get_paginator(operation)._pagination_cfg  # noqa: SLF001 - its pages() hides the errors' place
-        sent, received = paging["input_token"], paging["output_token"]
-        while True:
-            page = self(operation, resource=resource, **parameters)
-            yield page
-            if not page.get(received):
-                return
-            parameters = {**parameters, sent: page[received]}
-
-
-class _RetryReport:
-    """Says, once, that AWS has to be asked again and why; botocore itself retries in silence."""
-
-    def __init__(self, notify: Callable[[str], None]) -> None:
-        self._notify = notify
-        self._said = False
-        self._reasons: dict[int, str] = {}
-
-    def watch(self, events: Any) -> None:
-        events.register("needs-retry", self._remember_reason)
-        events.register("before-send", self._report)
-
-    def _remember_reason(self, *, response: Any, caught_exception: Exception | None, **_: Any) -> None:
-        if caught_exception is not None:
-            reason = "no answer" if "imeout" in type(caught_exception).__name__ else "no connection"
-        else:
-            reason = response[1].get("Error", {}).get("Code") or f"HTTP status {response[0].status_code}"
-        self._reasons[threading.get_ident()] = reason
-
-    def _report(self, *, request: Any, event_name: str, **_: Any) -> None:
-        # botocore numbers what it sends: "attempt=2; max=5".
-        numbered = request.headers.get("amz-sdk-request", b"attempt=1")
-        if self._said or numbered.split(b";")[0] == b"attempt=1":
-            return
-        self._said = True
-        endpoint, operation = event_name.removeprefix("before-send.").split(".", 1)
-        call = f"{endpoint.replace('-', '')}:{operation}"  # as IAM names it: autoscaling, not auto-scaling
-        reason = self._reasons.get(threading.get_ident(), "no usable answer")
-        self._notify(f"AWS ({call}): {reason}; asking again")

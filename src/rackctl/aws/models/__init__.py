@@ -4,7 +4,7 @@ A botocore model describes a whole service: EC2's has 760 operations, of which r
 DescribeInstances alone answers some 300 members for each instance, of which it reads ten. Reading the one and
 building the other is most of what a boto3 program does. So the directory beside this file holds slices of the
 models, in the layout of botocore's own data: the operations of `KEPT` with everything that can be asked of them and
-the part of their answers that is named there. `python -m rackctl.aws.models` (or ``make models``) cuts them again.
+the part of their answers that is named there. ``make models`` cuts them again.
 
 The directory is named for the minor version of botocore that it was cut from. With another one installed there is no
 such directory, and botocore finds its own whole models: slower, and otherwise the same. (Newer models of the same minor
@@ -34,12 +34,14 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "AutoScalingGroups.MinSize",
             "AutoScalingGroups.MaxSize",
             "AutoScalingGroups.DesiredCapacity",
+            "AutoScalingGroups.DesiredCapacityType",
             "AutoScalingGroups.Instances",
             "AutoScalingGroups.SuspendedProcesses.ProcessName",
             "AutoScalingGroups.LaunchTemplate",
             "AutoScalingGroups.LaunchConfigurationName",
             # Handed back whole by UpdateAutoScalingGroup.
             "AutoScalingGroups.MixedInstancesPolicy",
+            "AutoScalingGroups.WarmPoolConfiguration",
             "AutoScalingGroups.WarmPoolSize",
             "AutoScalingGroups.Tags",
         ),
@@ -53,6 +55,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "AutoScalingInstances.LaunchTemplate",
             "AutoScalingInstances.ProtectedFromScaleIn",
         ),
+        "DescribeLifecycleHooks": ("LifecycleHooks",),
         "DescribeInstanceRefreshes": ("InstanceRefreshes.InstanceRefreshId", "InstanceRefreshes.Status"),
         "DescribeLaunchConfigurations": (
             "NextToken",
@@ -67,6 +70,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "Activities.StatusMessage",
             "Activities.StartTime",
         ),
+        "DescribeWarmPool": ("NextToken", "WarmPoolConfiguration", "Instances"),
         "ResumeProcesses": (),
         "SetDesiredCapacity": (),
         "SuspendProcesses": (),
@@ -74,16 +78,20 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "UpdateAutoScalingGroup": (),
     },
     "ec2": {
-        "CreateLaunchTemplateVersion": ("LaunchTemplateVersion.VersionNumber",),
+        "CreateLaunchTemplateVersion": ("LaunchTemplateVersion.VersionNumber", "Warning"),
         "DeleteKeyPair": (),
         "DeleteLaunchTemplateVersions": ("UnsuccessfullyDeletedLaunchTemplateVersions",),
         "DescribeInstances": (
             "NextToken",
+            "Reservations.Instances.ImageId",
             "Reservations.Instances.InstanceId",
             "Reservations.Instances.InstanceType",
+            "Reservations.Instances.Ipv6Address",
             "Reservations.Instances.KeyName",
             "Reservations.Instances.LaunchTime",
+            "Reservations.Instances.NetworkInterfaces.Ipv6Addresses.Ipv6Address",
             "Reservations.Instances.Placement.AvailabilityZone",
+            "Reservations.Instances.Platform",
             "Reservations.Instances.PrivateIpAddress",
             "Reservations.Instances.PublicIpAddress",
             "Reservations.Instances.State.Name",
@@ -95,7 +103,8 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "LaunchTemplateVersions.LaunchTemplateId",
             "LaunchTemplateVersions.VersionNumber",
             "LaunchTemplateVersions.VersionDescription",
-            "LaunchTemplateVersions.LaunchTemplateData.KeyName",
+            # A new version is compared with its source, member by member.
+            "LaunchTemplateVersions.LaunchTemplateData",
         ),
         "DescribeLaunchTemplates": (
             "NextToken",
@@ -110,8 +119,25 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "ModifyLaunchTemplate": (),
     },
     "ecs": {
-        "DescribeClusters": ("clusters.status", "clusters.tags"),
+        "DescribeCapacityProviders": (
+            "nextToken",
+            "failures",
+            "capacityProviders.name",
+            "capacityProviders.capacityProviderArn",
+            "capacityProviders.status",
+            "capacityProviders.autoScalingGroupProvider",
+        ),
+        "DescribeClusters": (
+            "failures",
+            "clusters.clusterArn",
+            "clusters.clusterName",
+            "clusters.status",
+            "clusters.capacityProviders",
+            "clusters.tags",
+        ),
         "DescribeContainerInstances": (
+            "failures",
+            "containerInstances.capacityProviderName",
             "containerInstances.containerInstanceArn",
             "containerInstances.ec2InstanceId",
             "containerInstances.status",
@@ -127,6 +153,9 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "containerInstances.versionInfo.agentVersion",
         ),
         "DescribeServices": (
+            "failures",
+            "services.launchType",
+            "services.capacityProviderStrategy",
             "services.serviceName",
             "services.serviceArn",
             "services.schedulingStrategy",
@@ -138,6 +167,9 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "services.events.message",
         ),
         "DescribeTasks": (
+            "failures",
+            "tasks.launchType",
+            "tasks.capacityProviderName",
             "tasks.taskArn",
             "tasks.lastStatus",
             "tasks.desiredStatus",
@@ -146,6 +178,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "tasks.startedBy",
             "tasks.stoppedReason",
         ),
+        "ListClusters": ("nextToken", "clusterArns"),
         "ListContainerInstances": ("nextToken", "containerInstanceArns"),
         "ListServices": ("nextToken", "serviceArns"),
         "ListTasks": ("nextToken", "taskArns"),
@@ -153,8 +186,8 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "UpdateContainerInstancesState": ("failures",),
     },
     "kms": {
-        "Decrypt": ("Plaintext",),
-        "Encrypt": ("CiphertextBlob",),
+        "Decrypt": ("KeyId", "Plaintext"),
+        "Encrypt": ("KeyId", "CiphertextBlob"),
     },
     "s3": {
         # botocore itself calls this one to find a bucket of another region,
@@ -162,8 +195,9 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         # and this one for a directory bucket.
         "CreateSession": ("Credentials",),
         "DeleteObject": (),
-        "GetObject": ("Body", "ETag", "LastModified"),
-        "ListObjectsV2": ("NextContinuationToken", "Contents.Key"),
+        "GetObject": ("Body", "ContentLength", "ETag", "LastModified"),
+        # botocore decodes keys only in an answer that names its EncodingType.
+        "ListObjectsV2": ("EncodingType", "NextContinuationToken", "Contents.Key"),
         "PutObject": ("ETag",),
     },
 }

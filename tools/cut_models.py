@@ -1,4 +1,4 @@
-"""Cut the slices of `KEPT` out of the installed botocore's models: ``python -m rackctl.aws.models``."""
+"""Cut the slices of `KEPT` out of the installed botocore's models: ``make models``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _write(name: str | Path, cut: Model) -> None:
     path = SLICES / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(cut, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{path.stat().st_size:8,} bytes  {path.relative_to(SLICES.parent)}")  # noqa: T201 - for whoever runs it
+    print(f"{path.stat().st_size:8,} bytes  {path.relative_to(SLICES.parent)}")
 
 
 def endpoints_slice(model: Model) -> Model:
