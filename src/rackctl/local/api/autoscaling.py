@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rackctl.local.api.filters import Filters
-from rackctl.local.api.operations import Asked, Operations, Result
+from rackctl.local.api.operations import Asked, Result, Room
 from rackctl.local.api.paging import page
 from rackctl.local.api.wire import AutoScalingProtocol, Fragments, Raw
 from rackctl.local.world.autoscaling import PROCESSES, Activity, Group, Hook, Member
@@ -36,15 +36,19 @@ _SETTINGS: Mapping[str, Any] = {
     "Context": None,
 }
 _SOURCES = ("LaunchTemplate", "MixedInstancesPolicy", "LaunchConfigurationName")
-_CAPACITY = ("MinSize", "MaxSize", "DesiredCapacity", "NewInstancesProtectedFromScaleIn", "VPCZoneIdentifier")
+_CAPACITY = (
+    "MinSize",
+    "MaxSize",
+    "DesiredCapacity",
+    "DesiredCapacityType",
+    "NewInstancesProtectedFromScaleIn",
+    "VPCZoneIdentifier",
+)
 
 
-class AutoScalingOperations(Operations):
-    protocol: AutoScalingProtocol
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.protocol = AutoScalingProtocol("autoscaling", self.methods())
+class AutoScalingOperations(Room[AutoScalingProtocol]):
+    def __init__(self, world: World, protocol: AutoScalingProtocol) -> None:
+        super().__init__(world, protocol)
         self._scaling = world.autoscaling
         self._fragments = Fragments()
 
@@ -75,6 +79,7 @@ class AutoScalingOperations(Operations):
             "MinSize": group.min_size,
             "MaxSize": group.max_size,
             "DesiredCapacity": group.desired,
+            "DesiredCapacityType": None if group.desired_capacity_type == "units" else group.desired_capacity_type,
             "AvailabilityZones": list(dict.fromkeys(zones)),
             "LoadBalancerNames": [],
             "TargetGroupARNs": [],
@@ -94,7 +99,10 @@ class AutoScalingOperations(Operations):
         }
 
     def _instance(self, member: Member, group: Group) -> Raw:
-        seen = (member.lifecycle_state, member.healthy, member.protected, member.instance_type, member.launch_template)
+        seen = (
+            member.lifecycle_state, member.healthy, member.protected, member.instance_type, member.launch_template,
+            member.weight,
+        )  # fmt: skip
         return self._fragments.get(
             member.instance_id,
             seen,
@@ -180,6 +188,7 @@ class AutoScalingOperations(Operations):
             whole = "LaunchTemplateSpecification" in policy.get("LaunchTemplate", {})
             if not whole and not (group and group.mixed_instances_policy):
                 raise validation_error("A new MixedInstancesPolicy needs a LaunchTemplateSpecification.")
+        self._check_capacity_type(changes, group)
         configuration = changes.get("LaunchConfigurationName")
         if configuration is not None and configuration not in self._scaling.launch_configurations:
             raise validation_error(
@@ -192,6 +201,19 @@ class AutoScalingOperations(Operations):
         elif zones := asked.get("AvailabilityZones"):
             changes["VPCZoneIdentifier"] = ",".join(self._subnet_in(zone) for zone in zones)
         return changes
+
+    @staticmethod
+    def _check_capacity_type(changes: Mapping[str, Any], group: Group | None) -> None:
+        kind = changes.get("DesiredCapacityType", group.desired_capacity_type if group else "units")
+        if kind not in {"units", "vcpu", "memory-mib"}:
+            raise validation_error("DesiredCapacityType must be one of units, vcpu and memory-mib.")
+        policy = changes.get("MixedInstancesPolicy") or (group.mixed_instances_policy if group else None) or {}
+        overrides = policy.get("LaunchTemplate", {}).get("Overrides", ())
+        if kind != "units" and not any("InstanceRequirements" in override for override in overrides):
+            raise validation_error(
+                "DesiredCapacityType is supported for attribute-based instance type selection only: a "
+                "MixedInstancesPolicy whose Overrides have InstanceRequirements."
+            )
 
     def _subnet_in(self, zone: str) -> str:
         for subnet in self.world.ec2.subnets.values():
@@ -591,6 +613,7 @@ def _member(member: Member, group: Group, *, short: bool = False) -> Result:
         "LaunchTemplate": template
         and {"LaunchTemplateId": template[0], "LaunchTemplateName": template[1], "Version": str(template[2])},
         "ProtectedFromScaleIn": member.protected,
+        "WeightedCapacity": None if member.weight == 1 else str(member.weight),
     }
 
 

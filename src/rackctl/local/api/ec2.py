@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackctl.local.api import ec2_documents as documents
 from rackctl.local.api.filters import Filters
-from rackctl.local.api.operations import Asked, Operations, Result, derived, tag_documents, tags_from
+from rackctl.local.api.operations import Asked, Result, Room, Service, derived, tag_documents, tags_from
 from rackctl.local.api.paging import page
 from rackctl.local.api.wire import Ec2Protocol, Fragments, Raw
 from rackctl.local.world.base import Refused
@@ -25,19 +25,21 @@ _MOST_TAGS = 50
 _INVALID_TOKEN = Refused("InvalidNextToken", "The specified NextToken is not valid.")
 
 
-class Ec2Operations(Operations):
-    protocol: Ec2Protocol
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.protocol = Ec2Protocol("ec2", self.methods())
-        self._ec2 = world.ec2
-        self._fragments = Fragments()
+class Ec2Service(Service):
+    def __init__(self, world: World, rooms: Sequence[type[Room[Ec2Protocol]]]) -> None:
+        super().__init__(world, "ec2", Ec2Protocol, rooms)
 
     def call(self, name: str, asked: Asked) -> Result:
         if asked.get("DryRun"):
             raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         return super().call(name, asked)
+
+
+class Ec2Operations(Room[Ec2Protocol]):
+    def __init__(self, world: World, protocol: Ec2Protocol) -> None:
+        super().__init__(world, protocol)
+        self._ec2 = world.ec2
+        self._fragments = Fragments()
 
     # Instances
 
@@ -99,6 +101,7 @@ class Ec2Operations(Operations):
             "instance.group-name": lambda i: [documents.SECURITY_GROUP] if network(i) else [],
             "group-id": lambda i: [group] if network(i) else [],
             "architecture": lambda _: ["x86_64"],
+            "platform": lambda i: [i.platform] if i.platform else [],
             "root-device-type": lambda _: ["ebs"],
             "virtualization-type": lambda _: ["hvm"],
             "owner-id": lambda _: [self.world.account_id],
@@ -166,6 +169,10 @@ class Ec2Operations(Operations):
         if zone and not subnets:
             raise Refused("InvalidParameterValue", f"Invalid availability zone: [{zone}]")
         return subnets[0] if subnets else None
+
+    def describe_images(self, asked: Asked) -> Result:
+        every = [documents.image(image_id, self.world) for image_id in self._ec2.images]
+        return {"Images": _chosen(every, asked, "ImageIds", "ImageId", "InvalidAMIID.NotFound")}
 
     def get_console_output(self, asked: Asked) -> Result:
         instance = self._ec2.get(asked["InstanceId"])

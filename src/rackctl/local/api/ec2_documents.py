@@ -20,6 +20,8 @@ STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 4
 SECURITY_GROUP = "default"
 ROOT_DEVICE = "/dev/xvda"
 
+# What a platform is called besides, and the operation that it is billed as.
+_PLATFORMS = {"": ("Linux/UNIX", "RunInstances"), "windows": ("Windows", "RunInstances:0002")}
 _REASONS = {
     "Client.UserInitiatedShutdown": "User initiated shutdown",
     "Server.SpotInstanceTermination": "Spot instance termination",
@@ -118,8 +120,9 @@ def _instance(instance: Instance, world: World) -> Result:
         },
         "EnclaveOptions": {"Enabled": False},
         "BootMode": "uefi-preferred",
-        "PlatformDetails": "Linux/UNIX",
-        "UsageOperation": "RunInstances",
+        "Platform": instance.platform or None,
+        "PlatformDetails": _PLATFORMS[instance.platform][0],
+        "UsageOperation": _PLATFORMS[instance.platform][1],
         "UsageOperationUpdateTime": instance.launched,
         "MaintenanceOptions": {"AutoRecovery": "default"},
         "CurrentInstanceBootMode": "legacy-bios",
@@ -177,6 +180,26 @@ def _network_interface(instance: Instance, dns: str, world: World) -> Result:
         "SubnetId": instance.subnet.subnet_id,
         "VpcId": world.ec2.vpc_id,
         "InterfaceType": "interface",
+    }
+
+
+def image(image_id: str, world: World) -> Result:
+    platform = world.ec2.images[image_id]
+    return {
+        "ImageId": image_id,
+        "Name": f"ecs-optimized-{platform or 'linux'}",
+        "State": "available",
+        "OwnerId": "591542846629",  # Amazon's, of the ECS-optimized images
+        "Public": True,
+        "Architecture": "x86_64",
+        "ImageType": "machine",
+        "Platform": platform or None,
+        "PlatformDetails": _PLATFORMS[platform][0],
+        "UsageOperation": _PLATFORMS[platform][1],
+        "RootDeviceName": ROOT_DEVICE,
+        "RootDeviceType": "ebs",
+        "VirtualizationType": "hvm",
+        "Hypervisor": "xen",
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackctl.local.api import ecs_documents as documents
 from rackctl.local.api import query
-from rackctl.local.api.operations import Asked, Operations, Result
+from rackctl.local.api.operations import Asked, Result, Room
 from rackctl.local.api.paging import page
 from rackctl.local.api.wire import EcsProtocol, Fragments, Raw
 from rackctl.local.world.base import Refused
@@ -29,12 +29,9 @@ def _invalid(message: str) -> Refused:
     return Refused("InvalidParameterException", message)
 
 
-class EcsOperations(Operations):
-    protocol: EcsProtocol
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.protocol = EcsProtocol("ecs", self.methods())
+class EcsOperations(Room[EcsProtocol]):
+    def __init__(self, world: World, protocol: EcsProtocol) -> None:
+        super().__init__(world, protocol)
         self._ecs = world.ecs
         self._fragments = Fragments()
 
@@ -90,6 +87,8 @@ class EcsOperations(Operations):
                 return self._ecs.cluster(name).registrations[arn].tags
             case ["service", name, service] if service in self._ecs.cluster(name).services:
                 return self._ecs.cluster(name).services[service].tags
+            case ["capacity-provider", name] if name in self._ecs.capacity_providers:
+                return self._ecs.capacity_providers[name].tags
             case _:
                 raise _invalid(f"The specified resource has no tags here, or does not exist: {arn}")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rackctl.local.world import World
-    from rackctl.local.world.ecs import Cluster, Registration, Service, Task, TaskDefinition
+    from rackctl.local.world.ecs import CapacityProvider, Cluster, Registration, Service, Task, TaskDefinition
 
 # What an agent of the ECS-optimized Amazon Linux 2 image says of itself.
 _CAPABILITIES = (
@@ -77,8 +77,8 @@ def cluster(cluster_: Cluster, include: frozenset[str] = frozenset()) -> Result:
         else [],
         "tags": tag_documents(cluster_.tags) if "TAGS" in include else [],
         "settings": [{"name": "containerInsights", "value": "disabled"}] if "SETTINGS" in include else [],
-        "capacityProviders": [],
-        "defaultCapacityProviderStrategy": [],
+        "capacityProviders": cluster_.capacity_providers,
+        "defaultCapacityProviderStrategy": cluster_.default_strategy,
     }
 
 
@@ -94,7 +94,25 @@ def attributes(registration: Registration, world: World) -> dict[str, str | None
             "ecs.subnet-id": instance.subnet.subnet_id,
             "ecs.vpc-id": world.ec2.vpc_id,
         }
-    return {**found, "ecs.cpu-architecture": "x86_64", "ecs.os-family": "LINUX", "ecs.os-type": "linux"}
+    windows = instance is not None and instance.platform == "windows"
+    family, kind = ("WINDOWS_SERVER_2022_CORE", "windows") if windows else ("LINUX", "linux")
+    return {**found, "ecs.cpu-architecture": "x86_64", "ecs.os-family": family, "ecs.os-type": kind}
+
+
+def capacity_provider(provider: CapacityProvider, *, tagged: bool) -> Result:
+    document: Result = {
+        "capacityProviderArn": provider.arn,
+        "name": provider.name,
+        "status": provider.status,
+        "tags": tag_documents(provider.tags) if tagged else [],
+    }
+    if provider.auto_scaling_group_arn:
+        document["autoScalingGroupProvider"] = {
+            "autoScalingGroupArn": provider.auto_scaling_group_arn,
+            "managedScaling": provider.managed_scaling,
+            **provider.switches,
+        }
+    return document
 
 
 def container_instance(registration: Registration, world: World) -> Result:

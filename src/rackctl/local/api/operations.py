@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from botocore import xform_name
 
@@ -20,16 +20,35 @@ Result: TypeAlias = dict[str, Any]
 _TOKENS = 10_000
 
 
-class Operations:
-    """A service's operations: a subclass's public methods, each named after the operation it carries out.
+P = TypeVar("P", bound="Protocol")
 
-    A method takes the parameters, which are as the model has them, and gives the result or raises Refused.
+
+class Room(Generic[P]):
+    """Some of a service's operations: a subclass's public methods, each named after the operation it carries out.
+
+    A method takes the parameters, which are as the model has them, and returns the result or raises Refused.
     """
 
-    protocol: Protocol
-
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, protocol: P) -> None:
         self.world = world
+        self.protocol = protocol
+
+    @classmethod
+    def methods(cls) -> frozenset[str]:
+        return frozenset(name for name in vars(cls) if not name.startswith("_"))
+
+
+class Service:
+    """A service of AWS: its protocol, and its operations room by room."""
+
+    def __init__(self, world: World, name: str, protocol: type[P], rooms: Sequence[type[Room[P]]]) -> None:
+        made_of = protocol(name, frozenset[str]().union(*(room.methods() for room in rooms)))
+        self.protocol: Protocol = made_of
+        self._methods: dict[str, Callable[[Asked], Result]] = {
+            method: getattr(made, method)
+            for made in (room(world, made_of) for room in rooms)
+            for method in made.methods()
+        }
         self._done: dict[tuple[str, str], tuple[Asked, Result]] = {}
 
     def call(self, name: str, asked: Asked) -> Result:
@@ -53,12 +72,7 @@ class Operations:
         return result
 
     def _carry_out(self, name: str, asked: Asked) -> Result:
-        result: Result = getattr(self, xform_name(name))(asked)
-        return result
-
-    @classmethod
-    def methods(cls) -> frozenset[str]:
-        return frozenset(name for name in vars(cls).keys() - vars(Operations).keys() if not name.startswith("_"))
+        return self._methods[xform_name(name)](asked)
 
 
 def derived(prefix: str, from_id: str, digits: int = 17) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackctl.local.world import timing
 from rackctl.local.world.base import Refused, validation_error
+from rackctl.local.world.ec2 import INSTANCE_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,6 +33,7 @@ class Member:
     lifecycle_state: str = "Pending"
     healthy: bool = True
     protected: bool = False
+    weight: int = 1
 
     @property
     def is_going(self) -> bool:
@@ -81,6 +83,7 @@ class Group:
     hooks: dict[str, Hook] = field(default_factory=dict)
     activities: list[Activity] = field(default_factory=list)
     protect_new: bool = False
+    desired_capacity_type: str = "units"
     warm_pool: dict[str, Any] | None = None
     deleting: bool = False
     no_launch_before: float = 0.0
@@ -89,7 +92,7 @@ class Group:
 
     @property
     def capacity(self) -> int:
-        return sum(member.counts for member in self.members.values())
+        return sum(member.weight for member in self.members.values() if member.counts)
 
     def tag_values(self) -> dict[str, str]:
         return {tag["Key"]: tag.get("Value", "") for tag in self.tags}
@@ -165,7 +168,7 @@ class AutoScaling:
                 "ScalingActivityInProgress", f"The Terminate process of {group.name} is suspended; cannot terminate."
             )
         if decrement:
-            self._decrement(group)
+            self._decrement(group, member.weight)
         return self._terminate(group, member, "At a user's request an instance was taken out of service.")
 
     def refresh(self, group: Group, instance_id: str) -> None:
@@ -175,20 +178,20 @@ class AutoScaling:
         )
 
     @staticmethod
-    def _decrement(group: Group) -> None:
-        if group.desired - 1 < group.min_size:
+    def _decrement(group: Group, weight: int) -> None:
+        if group.desired - weight < group.min_size:
             raise validation_error(
                 f"Currently, desiredSize equals minSize ({group.min_size}). Terminating instance without "
                 "replacement will violate group's min size constraint. Either set shouldDecrementDesiredCapacity "
                 "flag to false or lower group's min size."
             )
-        group.desired -= 1
+        group.desired -= weight
 
     def detach(self, group: Group, instance_id: str, *, decrement: bool) -> Activity:
         if instance_id not in group.members:
             raise validation_error(f"The instance {instance_id} is not part of Auto Scaling group {group.name}.")
         if decrement:
-            self._decrement(group)
+            self._decrement(group, group.members[instance_id].weight)
         del group.members[instance_id]
         self._world.ec2.instances[instance_id].tags.pop("aws:autoscaling:groupName", None)
         self._world.ec2.instances[instance_id].version += 1
@@ -206,11 +209,11 @@ class AutoScaling:
         if member.lifecycle_state != wanted:
             raise validation_error(f"The instance {instance_id} is not in {wanted}.")
         if standby and decrement:
-            self._decrement(group)
+            self._decrement(group, member.weight)
         elif not standby:
-            if group.desired + 1 > group.max_size:
+            if group.desired + member.weight > group.max_size:
                 raise validation_error(f"Moving {instance_id} out of Standby would exceed the group's max size.")
-            group.desired += 1
+            group.desired += member.weight
         member.lifecycle_state = "Standby" if standby else "InService"
         self._soon(group)
         way = "to Standby" if standby else "out of Standby"
@@ -301,7 +304,7 @@ class AutoScaling:
     def _launch_missing(self, group: Group) -> None:
         if "Launch" in group.suspended or group.no_launch_before > self._world.now or group.deleting:
             return
-        for _ in range(group.desired - group.capacity):
+        while group.capacity < group.desired:
             if not self._launch(
                 group, "An instance was started in response to a difference between desired and actual."
             ):
@@ -336,6 +339,7 @@ class AutoScaling:
             template,
             world.now,
             protected=group.protect_new,
+            weight=weight_of(group, instance.instance_type),
         )
         self._record(group, f"Launching a new EC2 instance: {instance.instance_id}", cause)
         return True
@@ -353,7 +357,7 @@ class AutoScaling:
         return (
             version.data,
             (template.launch_template_id, template.launch_template_name, version.number),
-            overrides[0].get("InstanceType", ""),
+            _type_of(overrides[0]),
         )
 
     def _least_filled(self, group: Group) -> Subnet:
@@ -364,8 +368,9 @@ class AutoScaling:
     def _scale_in(self, group: Group) -> None:
         if "Terminate" in group.suspended:
             return
-        for _ in range(group.capacity - group.desired):
-            free = [m for m in group.members.values() if m.counts and not m.protected]
+        while group.capacity > group.desired:
+            spare = group.capacity - group.desired
+            free = [m for m in group.members.values() if m.counts and not m.protected and m.weight <= spare]
             if not free:
                 return
             filled = Counter(member.availability_zone for member in free)
@@ -472,11 +477,37 @@ class AutoScaling:
             group.launch_configuration = changes["LaunchConfigurationName"]
             group.launch_template = group.mixed_instances_policy = None
         group.min_size, group.max_size, group.desired = minimum, maximum, desired
+        if kind := changes.get("DesiredCapacityType"):
+            group.desired_capacity_type = kind
+            for member in group.members.values():
+                member.weight = weight_of(group, member.instance_type)
         if "NewInstancesProtectedFromScaleIn" in changes:
             group.protect_new = changes["NewInstancesProtectedFromScaleIn"]
         if zones := changes.get("VPCZoneIdentifier"):
             group.subnets = [id_.strip() for id_ in zones.split(",")]
         self._soon(group)
+
+
+def weight_of(group: Group, instance_type: str) -> int:
+    """Count an instance as its group's desired capacity does: by units, vCPUs or MiB."""
+    cpus, memory = INSTANCE_TYPES.get(instance_type, (2, 2048))
+    if group.desired_capacity_type != "units":
+        return cpus if group.desired_capacity_type == "vcpu" else memory
+    overrides = (group.mixed_instances_policy or {}).get("LaunchTemplate", {}).get("Overrides", ())
+    weights = [o["WeightedCapacity"] for o in overrides if "WeightedCapacity" in o and _type_of(o) == instance_type]
+    return int(weights[0]) if weights else 1
+
+
+def _type_of(override: Mapping[str, Any]) -> str:
+    """Give an override's instance type: named, or the first that has what its InstanceRequirements ask for."""
+    asked = override.get("InstanceRequirements")
+    if asked is None:
+        return str(override.get("InstanceType", ""))
+    ranges = (asked["VCpuCount"], asked["MemoryMiB"])
+    for name, has in INSTANCE_TYPES.items():
+        if all(r["Min"] <= size <= r.get("Max", size) for size, r in zip(has, ranges, strict=True)):
+            return name
+    raise validation_error("The InstanceRequirements match no instance type that the local rack has.")
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

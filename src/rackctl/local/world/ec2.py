@@ -6,6 +6,7 @@ import base64
 import hashlib
 import ipaddress
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ INSTANCE_TYPES = {
     "c5.large": (2, 4096),
 }
 IMAGE = "ami-0c0ffee0c0ffee000"
+WINDOWS_IMAGE = "ami-0c0ffee0c0ffee111"
 
 
 @dataclass
@@ -111,6 +113,7 @@ class Instance:
     termination_protected: bool = False
     console_ready: bool = False
     host_keys: tuple[str, ...] = ()
+    platform: str = ""
     version: int = 0
 
     @property
@@ -142,6 +145,8 @@ class Ec2:
         self.key_pairs: dict[str, KeyPair] = {}
         self.templates: dict[str, LaunchTemplate] = {}
         self.instances: dict[str, Instance] = {}
+        # What an image's platform is; one that is not here is a Linux.
+        self.images = {IMAGE: "", WINDOWS_IMAGE: "windows"}
 
     def move(self, before: str, after: str) -> None:
         """Give subnets and instances the same addresses in another network."""
@@ -176,8 +181,11 @@ class Ec2:
     def add_version(
         self, template: LaunchTemplate, data: Mapping[str, Any], *, source: str = "", description: str = ""
     ) -> LaunchTemplateVersion:
-        """Add a version: a source's data, if there is one, overridden by what is given."""
-        copied = template.resolve(source).data if source else {}
+        """Add a version: a source's data, if there is one, overridden by what is given.
+
+        The snapshots of a source's block devices are not copied.
+        """
+        copied = _without_snapshots(template.resolve(source).data) if source else {}
         template.latest_version += 1
         version = LaunchTemplateVersion(template.latest_version, {**copied, **data}, self._world.now, description)
         template.versions[version.number] = version
@@ -218,6 +226,14 @@ class Ec2:
         key_name = data.get("KeyName", "")
         if key_name and key_name not in self.key_pairs:
             raise Refused("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")
+        image_id = data.get("ImageId", IMAGE)
+        platform = self.images.get(image_id, "")
+        if platform == "windows" and key_name and self.key_pairs[key_name].key_type == "ed25519":
+            raise Refused(
+                "Unsupported",
+                "ED25519 key pairs are not supported with Windows AMIs. Choose a different key pair type and try "
+                "again.",
+            )
         subnet = subnet or next(iter(self.subnets.values()))
         chosen_type = instance_type or data.get("InstanceType", "t3.small")
         lacking = self._world.conditions.get("no-capacity")
@@ -232,7 +248,8 @@ class Ec2:
         instance = Instance(
             instance_id=world.ids.ec2("i"),
             instance_type=chosen_type,
-            image_id=data.get("ImageId", IMAGE),
+            image_id=image_id,
+            platform=platform,
             key_name=key_name,
             subnet=subnet,
             private_ip=subnet.take_address(),
@@ -325,6 +342,14 @@ class Ec2:
         kind = resource_id.partition("-")[0]
         code = {"i": "InvalidInstanceID.NotFound", "lt": "InvalidLaunchTemplateId.NotFound"}.get(kind, "InvalidID")
         raise Refused(code, f"The ID '{resource_id}' does not exist")
+
+
+def _without_snapshots(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a launch template's data as `SourceVersion` does: without the snapshots of its block devices."""
+    copied = deepcopy(dict(data))
+    for mapping in copied.get("BlockDeviceMappings", ()):
+        mapping.get("Ebs", {}).pop("SnapshotId", None)
+    return copied
 
 
 def _read_public_key(material: bytes) -> tuple[str, str, str]:

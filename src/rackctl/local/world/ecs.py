@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # What the agent and the operating system keep back from ECS, in MiB.
 _RESERVED_MEMORY = 96
+# Every account has these, without making them.
+FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 _RESERVED_PORTS = frozenset({22, 2375, 2376, 51678, 51679})
 
 
@@ -130,6 +132,21 @@ class Service:
 
 
 @dataclass
+class CapacityProvider:
+    """A capacity provider; one of Fargate has no Auto Scaling group."""
+
+    arn: str
+    name: str
+    auto_scaling_group_arn: str = ""
+    managed_scaling: dict[str, Any] = field(default_factory=dict)
+    switches: dict[str, str] = field(
+        default_factory=lambda: {"managedTerminationProtection": "DISABLED", "managedDraining": "ENABLED"}
+    )
+    status: str = "ACTIVE"
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Cluster:
     arn: str
     name: str
@@ -138,6 +155,8 @@ class Cluster:
     registrations: dict[str, Registration] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     services: dict[str, Service] = field(default_factory=dict)
+    capacity_providers: list[str] = field(default_factory=list)
+    default_strategy: list[dict[str, Any]] = field(default_factory=list)
 
     def tasks_of(self, service: Service) -> list[Task]:
         return [t for t in self.tasks.values() if t.service == service.name and t.last_status != "STOPPED"]
@@ -148,6 +167,9 @@ class Ecs:
         self._world = world
         self.clusters: dict[str, Cluster] = {}
         self.definitions: dict[str, list[TaskDefinition]] = {}
+        self.capacity_providers = {
+            name: CapacityProvider(self.arn(f"capacity-provider/{name}"), name) for name in FARGATE_PROVIDERS
+        }
 
     def arn(self, resource: str) -> str:
         return f"arn:aws:ecs:{self._world.region}:{self._world.account_id}:{resource}"

@@ -1,0 +1,163 @@
+"""ECS's operations on capacity providers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from rackctl.local.api import ecs_documents as documents
+from rackctl.local.api.operations import Asked, Result, Room
+from rackctl.local.api.paging import page
+from rackctl.local.api.wire import EcsProtocol
+from rackctl.local.world.base import Refused
+from rackctl.local.world.ecs import FARGATE_PROVIDERS, CapacityProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rackctl.local.world import World
+
+_MOST = 20  # capacity providers of a cluster
+_SWITCHES = ("managedTerminationProtection", "managedDraining")
+_SCALING: Mapping[str, Any] = {
+    "status": "DISABLED",
+    "targetCapacity": 100,
+    "minimumScalingStepSize": 1,
+    "maximumScalingStepSize": 10000,
+    "instanceWarmupPeriod": 300,
+}
+
+
+def _invalid(message: str) -> Refused:
+    return Refused("InvalidParameterException", message)
+
+
+class CapacityProviderOperations(Room[EcsProtocol]):
+    def __init__(self, world: World, protocol: EcsProtocol) -> None:
+        super().__init__(world, protocol)
+        self._ecs = world.ecs
+
+    def describe_capacity_providers(self, asked: Asked) -> Result:
+        """Describe those named, or all; one that does not exist is a failure."""
+        names = [name.rpartition("/")[2] for name in asked.get("capacityProviders", ())]
+        if len(names) > 100:
+            raise _invalid("capacityProviders can have at most 100 items.")
+        known = self._ecs.capacity_providers
+        limit = asked.get("maxResults", 10)
+        if not 1 <= limit <= 10:
+            raise _invalid("maxResults must be between 1 and 10.")
+        found, token = page(
+            known.values(),
+            order=lambda provider: provider.name,
+            asked=asked,
+            limit=limit if not names else len(known),
+            invalid_token=_invalid("Invalid token."),
+            token_name="nextToken",  # noqa: S106 - a parameter's name
+            matches=lambda provider: not names or provider.name in names,
+        )
+        tagged = "TAGS" in asked.get("include", ())
+        failures = [
+            {"arn": self._ecs.arn(f"capacity-provider/{name}"), "reason": "MISSING"}
+            for name in names
+            if name not in known
+        ]
+        answer: Result = {
+            "capacityProviders": [documents.capacity_provider(provider, tagged=tagged) for provider in found],
+            "failures": failures,
+        }
+        return {**answer, "nextToken": token} if token else answer
+
+    def create_capacity_provider(self, asked: Asked) -> Result:
+        name = asked["name"]
+        if not re.fullmatch(r"(?!aws|ecs|fargate)[\w-]{1,255}", name, re.IGNORECASE | re.ASCII):
+            raise _invalid(
+                "The specified capacity provider name is invalid. Up to 255 characters are allowed, including letters, "
+                'numbers, underscores, and hyphens. The name cannot be prefixed with "aws", "ecs", or "fargate".'
+            )
+        if name in self._ecs.capacity_providers:
+            raise _invalid("A capacity provider with the specified name already exists.")
+        given = asked.get("autoScalingGroupProvider")
+        if given is None or asked.keys() - {"name", "autoScalingGroupProvider", "tags"}:
+            raise _invalid("The local rack has only capacity providers with an autoScalingGroupProvider.")
+        group = next((g for g in self.world.autoscaling.groups.values() if g.arn == given["autoScalingGroupArn"]), None)
+        if group is None:
+            raise _invalid("The specified Auto Scaling group ARN is invalid. Specify a valid ARN and try again.")
+        if any(p.auto_scaling_group_arn == group.arn for p in self._ecs.capacity_providers.values()):
+            raise _invalid(
+                "The specified Auto Scaling group ARN is already being used by another capacity provider. Specify a "
+                "unique Auto Scaling group ARN and try again."
+            )
+        provider = CapacityProvider(
+            self._ecs.arn(f"capacity-provider/{name}"),
+            name,
+            group.arn,
+            dict(_SCALING),
+            tags={tag["key"]: tag.get("value", "") for tag in asked.get("tags", ())},
+        )
+        _set(provider, given, protected=group.protect_new)
+        self._ecs.capacity_providers[name] = provider
+        return {"capacityProvider": documents.capacity_provider(provider, tagged=True)}
+
+    def update_capacity_provider(self, asked: Asked) -> Result:
+        provider = self._known(asked["name"])
+        if provider.auto_scaling_group_arn == "":
+            raise _invalid("The specified capacity provider is reserved and cannot be updated.")
+        groups = self.world.autoscaling.groups.values()
+        protected = any(g.protect_new for g in groups if g.arn == provider.auto_scaling_group_arn)
+        _set(provider, asked["autoScalingGroupProvider"], protected=protected)
+        return {"capacityProvider": documents.capacity_provider(provider, tagged=False)}
+
+    def delete_capacity_provider(self, asked: Asked) -> Result:
+        provider = self._known(asked["capacityProvider"].rpartition("/")[2])
+        users = [c.name for c in self._ecs.clusters.values() if provider.name in c.capacity_providers]
+        if users or provider.name in FARGATE_PROVIDERS:
+            raise Refused(
+                "ResourceInUseException",
+                "The specified capacity provider is in use and cannot be removed."
+                if users
+                else "The specified capacity provider is reserved and cannot be deleted.",
+            )
+        del self._ecs.capacity_providers[provider.name]
+        provider.status = "INACTIVE"
+        return {"capacityProvider": documents.capacity_provider(provider, tagged=False)}
+
+    def put_cluster_capacity_providers(self, asked: Asked) -> Result:
+        cluster = self._ecs.cluster(asked["cluster"])
+        names = [name.rpartition("/")[2] for name in asked["capacityProviders"]]
+        if len(names) > _MOST:
+            raise _invalid(f"A cluster can have at most {_MOST} capacity providers.")
+        for name in names:
+            self._known(name)
+        strategy = [dict(item) for item in asked["defaultCapacityProviderStrategy"]]
+        for item in strategy:
+            if item["capacityProvider"] not in names:
+                raise _invalid(
+                    "The specified capacity provider strategy cannot contain a capacity provider that is not "
+                    f"associated with the cluster: {item['capacityProvider']}"
+                )
+        cluster.capacity_providers, cluster.default_strategy = names, strategy
+        return {"cluster": documents.cluster(cluster)}
+
+    def _known(self, name: str) -> CapacityProvider:
+        found = self._ecs.capacity_providers.get(name)
+        if found is None:
+            raise _invalid(f"The specified capacity provider '{name}' was not found.")
+        return found
+
+
+def _set(provider: CapacityProvider, given: Mapping[str, Any], *, protected: bool) -> None:
+    """Change what is given. Raises Refused for managed termination protection without what it needs."""
+    scaling = {**provider.managed_scaling, **given.get("managedScaling", {})}
+    switches = {name: given.get(name, provider.switches[name]) for name in _SWITCHES}
+    if switches["managedTerminationProtection"] == "ENABLED" and scaling["status"] != "ENABLED":
+        raise _invalid(
+            "The managed termination protection setting for the capacity provider is invalid. To enable managed "
+            "termination protection for a capacity provider, you must enable managed scaling."
+        )
+    if switches["managedTerminationProtection"] == "ENABLED" and not protected:
+        raise _invalid(
+            "The managed termination protection setting for the capacity provider is invalid. To enable managed "
+            "termination protection for a capacity provider, the Auto Scaling group must have instance protection from "
+            "scale in enabled."
+        )
+    provider.managed_scaling, provider.switches = scaling, switches
