@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,14 +11,11 @@ from click.testing import CliRunner, Result
 
 from rackctl.cli.duration import minutes_and_seconds, roughly
 from rackctl.cli.invocation import Invocation, note
-from rackctl.cli.keyroll import prove
 from rackctl.cli.keyroll_view import LiveView
 from rackctl.cli.main import cli
 from rackctl.cluster import Cluster
-from rackctl.errors import SshError
 from rackctl.keyroll.journal import RollOptions
 from rackctl.keyroll.run import Event
-from rackctl.ssh.connect import LoginRefused
 from tests.fakes.world import OLD_KEY, START, Login, Scene
 from tests.keyroll.acts import JOURNAL, run_until_killed
 
@@ -299,26 +295,6 @@ def test_unlock_needs_force_for_a_live_roll(typed: Prompt) -> None:
     assert typed("unlock", "--force").exit_code == 0
     assert "it has stopped" in typed("status").stdout
     assert typed("resume").exit_code == 0
-
-
-# The proof
-
-
-@pytest.mark.parametrize(
-    ("raised", "outcome"),
-    [(LoginRefused("no"), "refused"), (SshError("timed out"), "unreachable"), (None, "accepted")],
-)
-def test_a_login_tells_a_refused_key_from_an_instance_that_cannot_be_reached(
-    typed: Prompt, tmp_path: Path, raised: Exception | None, outcome: str
-) -> None:
-    def connect(*_: object) -> Any:
-        if raised:
-            raise raised
-        return nullcontext()
-
-    instance = next(typed.scene.aws.instances_by_id(typed.scene.old[:1]))
-
-    assert prove(invocation_of(typed.scene, tmp_path), instance, connect=connect).outcome == outcome
 
 
 # The live view

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.cli.invocation import Invocation
-from rackctl.cli.keyroll import prove
 from rackctl.cluster import Cluster
 from rackctl.keyroll.journal import RollOptions
 from rackctl.keyroll.roll import Keyroll
@@ -77,7 +76,7 @@ class Rolls:
             Cluster(self.rack, self.clock),
             self.keys,
             self.clock,
-            prove=lambda instance: prove(invocation, instance),
+            prove=invocation.prove,
             stop=self.stop,
         )
 
@@ -171,5 +170,5 @@ def assert_ssh_works_on_each(rolls: Rolls) -> None:
     invocation = Invocation(environment=rolls.process.environment)
     for instance in rolls.aws.ec2.instances_tagged({"Rack": rolls.rack.name}):
         if not instance.is_going:
-            login = prove(invocation, instance)
+            login = invocation.prove(instance)
             assert (login.outcome, login.detail) == ("accepted", "")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.errors import NotFound
-from rackctl.ssh.fleet import once_each
+from rackctl.ssh.fleet import SharedKeys
 from tests.ssh.conftest import CommandLine
 from tests.ssh.entry import ID
 
@@ -263,12 +263,13 @@ def test_a_key_is_fetched_once_by_its_name() -> None:
     asked: list[str] = []
     first = threading.Event()
 
-    def fetch(name: str) -> Identity:
-        asked.append(name)
-        first.wait(10)
-        return Key(name)
+    class Slow:
+        def fetch(self, name: str, /) -> Identity:
+            asked.append(name)
+            first.wait(10)
+            return Key(name)
 
-    get = once_each(fetch)
+    get = SharedKeys(Slow()).fetch
     with ThreadPoolExecutor(4) as pool:
         got = [pool.submit(get, name) for name in ("a", "a", "b", "a")]
         first.set()
@@ -278,10 +279,11 @@ def test_a_key_is_fetched_once_by_its_name() -> None:
 
 
 def test_a_key_that_cannot_be_fetched_is_everybodys_error() -> None:
-    def fetch(name: str) -> Identity:
-        raise NotFound(name)
+    class Empty:
+        def fetch(self, name: str, /) -> Identity:
+            raise NotFound(name)
 
-    get = once_each(fetch)
+    get = SharedKeys(Empty()).fetch
     for _ in range(2):
         with pytest.raises(NotFound):
             get("a")

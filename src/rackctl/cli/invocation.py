@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rackctl.cluster import Cluster
-    from rackctl.keyroll.replace import Proof
+    from rackctl.keyroll.replace import Proof as BlockingProof
     from rackctl.keys import KeyStore
     from rackctl.model import Instance
     from rackctl.rack import Rack, Sources
+    from rackctl.ssh.login import Proof
 
 
 @dataclass
@@ -71,11 +72,18 @@ class Invocation:
         return KeyStore(self.rack)
 
     @cached_property
-    def prove(self) -> Callable[[Instance], Proof]:
-        """The way to find out whether an instance takes the key it was launched with: by logging in."""
-        from rackctl.cli.keyroll import prove
+    def prove(self) -> Callable[[Instance], BlockingProof]:
+        """Log in to an instance with the key it was launched with, and tell how that went."""
+        from rackctl.ssh.login import prove
 
-        return lambda instance: prove(self, instance)
+        return lambda instance: prove(self.rack, self.keys, instance, state_directory=self.state_directory)
+
+    @cached_property
+    def start_proof(self) -> Callable[[Instance], Callable[[], Proof | None]]:
+        """Begin what `prove` does; what is returned gives the Proof, or None while it is not there yet."""
+        from rackctl.ssh.login import start_proof
+
+        return lambda instance: start_proof(self.rack, self.keys, instance, state_directory=self.state_directory)
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

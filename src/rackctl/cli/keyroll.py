@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,17 +24,15 @@ from rackctl.cli.invocation import (
 )
 from rackctl.cli.signals import heard
 from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
-from rackctl.errors import RackctlError, SshError, UsageError
+from rackctl.errors import RackctlError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rackctl.cli.keyroll_view import View
-    from rackctl.keyroll.replace import Proof
     from rackctl.keyroll.roll import Keyroll
     from rackctl.keyroll.run import Event, StopRequest
     from rackctl.keyroll.status import Status
-    from rackctl.model import Instance
 
 _REFUSED = 1
 
@@ -233,31 +231,6 @@ def _keyroll(invocation: Invocation, stop: StopRequest | None = None) -> Keyroll
         prove=invocation.prove,
         stop=stop,
     )
-
-
-class _Login:
-    def __init__(self, outcome: Literal["accepted", "refused", "unreachable"], detail: str = "") -> None:
-        self.outcome = outcome
-        self.detail = detail
-
-
-def prove(invocation: Invocation, instance: Instance, *, connect: Callable[..., Any] | None = None) -> Proof:
-    """Log in to an instance with its own key, as `rackctl instances ssh` does."""
-    from rackctl.cli.ssh import host_key_check
-    from rackctl.ssh import connect as ssh
-    from rackctl.ssh.reach import reach
-
-    # What the group saw of it first may have been before it had an address.
-    current = next(invocation.rack.aws.ec2.instances_by_id([instance.ec2_instance_id]), instance)
-    try:
-        target = reach(invocation.rack, current)
-        check = host_key_check(invocation, current)
-        with (connect or ssh.connect)(target, lambda: invocation.keys.fetch(current.key_name), check):
-            return _Login("accepted")
-    except ssh.LoginRefused as error:
-        return _Login("refused", str(error))
-    except SshError as error:
-        return _Login("unreachable", str(error))
 
 
 def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Keyroll], Iterator[Event]], *, begin: str) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +15,7 @@ import click
 from rackctl.cli.completion import complete_instance
 from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation, printable
 from rackctl.cli.signals import ENDING, heard
-from rackctl.cli.ssh import host_key_check, import_paramiko, occupy_standard_streams, reach_options
+from rackctl.cli.ssh_options import occupy_standard_streams, reach_options
 from rackctl.errors import SIGNALLED, NotFound, SshError, UsageError
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def run(
     occupy_standard_streams()
     command = b" ".join(map(os.fsencode, ctx.meta[_COMMAND]))
     from rackctl.ssh.background import in_background
+    from rackctl.ssh.login import import_paramiko
 
     importing = in_background(import_paramiko)
     instances = _chosen(invocation, ids, on_all, filters)
@@ -143,26 +144,20 @@ def _chosen(invocation: Invocation, ids: Sequence[str], on_all: bool, filters: S
 def _connector(
     invocation: Invocation, instances: Sequence[Instance], say: Callable[[str], None]
 ) -> Callable[[str], Connection]:
-    """Work out how each instance is reached, before anything is run; give what connects to one by its id."""
-    from rackctl.ssh.fleet import once_each
-    from rackctl.ssh.reach import Target, reach
+    """Check how instances are reached, before anything is run; give what connects to one by its id."""
+    from rackctl.ssh.fleet import SharedKeys
+    from rackctl.ssh.login import connect
+    from rackctl.ssh.reach import reach
 
-    ways: dict[str, Target | SshError] = {}
     for instance in instances:
-        try:
-            ways[instance.ec2_instance_id] = reach(invocation.rack, instance)
-        except SshError as error:
-            ways[instance.ec2_instance_id] = error
+        # What is wrong with one instance is its own outcome; a setting that makes no sense is everybody's.
+        with suppress(SshError):
+            reach(invocation.rack, instance)
     by_id = {instance.ec2_instance_id: instance for instance in instances}
-    key = once_each(invocation.keys.fetch)
+    keys = SharedKeys(invocation.keys)
 
     def connect_to(id_: str) -> Connection:
-        from rackctl.ssh.connect import connect
-
-        target, instance = ways[id_], by_id[id_]
-        if isinstance(target, SshError):
-            raise target
-        return connect(target, lambda: key(instance.key_name), host_key_check(invocation, instance, say))
+        return connect(invocation.rack, keys, by_id[id_], state_directory=invocation.state_directory, notify=say)
 
     return connect_to
 

@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from rackctl.cli.completion import complete_instance
-from rackctl.cli.invocation import Invocation, RackCommand, into_setting, note, pass_invocation
+from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
+from rackctl.cli.ssh_options import occupy_standard_streams, reach_options
 from rackctl.errors import SIGNALLED, SshError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rackctl.model import Instance
     from rackctl.ssh.connect import Connection
-    from rackctl.ssh.host_keys import HostKeyCheck
-
-
-def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how instances are reached, each a setting of the rack."""
-    for option in reversed(
-        (
-            ("--user", "ssh_user", "NAME", "Log in as this user."),
-            ("--port", "ssh_port", "PORT", "Port of the SSH server."),
-            ("--address", "address", "WHICH", "auto, public or private; auto is the public one where there is one."),
-            ("--proxy-command", "proxy_command", "COMMAND",
-             "Reach it through a command's stdin and stdout: %h address, %p port, %i instance id, %r user."),
-            ("--jump", "jump", "[USER@]HOST[:PORT]", "Reach it through this host, by `ssh -W` and your ssh config."),
-            ("--via", "via", "ssm|eice", "Reach it through Session Manager or EC2 Instance Connect Endpoint."),
-            ("--host-key-check", "host_key_check", "MODE",
-             "strict, first-use (pin a key that nothing speaks against) or off."),
-        )
-    ):  # fmt: skip
-        flag, setting, metavar, text = option
-        store = into_setting(setting)
-        command = click.option(flag, setting, metavar=metavar, help=text, expose_value=False, callback=store)(command)
-    return command
 
 
 @click.command(cls=RackCommand, context_settings={"allow_interspersed_args": False})
@@ -136,12 +112,9 @@ def _on_pty(connection: Connection, command: bytes | None, stdin: int | None) ->
 
 
 def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
-    """Find an instance, and log in to it with its own key.
-
-    What takes time is done side by side: paramiko is imported while AWS answers, and the connection made while the
-    key is fetched and opened.
-    """
+    """Find an instance, and log in to it with its own key; paramiko is imported while AWS answers."""
     from rackctl.ssh.background import in_background
+    from rackctl.ssh.login import connect, import_paramiko
 
     importing = in_background(import_paramiko)
     rack = invocation.rack
@@ -150,40 +123,13 @@ def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
     if tags:
         # What went wrong with them is raised where one is needed.
         tags.exception()
-
-    from rackctl.ssh.dial import dial
-    from rackctl.ssh.reach import reach
-
-    target = reach(rack, instance)
-    link = in_background(lambda: dial(target))
-    check = host_key_check(invocation, instance)
+    connection = connect(rack, invocation.keys, instance, state_directory=invocation.state_directory, notify=note)
     importing.result()
-    from rackctl.ssh.connect import connect
-
-    return connect(target, lambda: invocation.keys.fetch(instance.key_name), check, link=link)
+    return connection
 
 
 # The settings that a login needs, and that tags of the cluster may give.
 _FROM_TAGS = ("address", "bucket", "kms_key", "prefix", "ssh_port", "ssh_user")
-
-
-def import_paramiko() -> None:
-    """Import what a session needs, which takes as long as an answer of AWS."""
-    import rackctl.ssh.session  # noqa: F401 - what the import leaves behind is the point
-
-
-def host_key_check(invocation: Invocation, instance: Instance, notify: Callable[[str], None] = note) -> HostKeyCheck:
-    """Make the check of an instance's host key that the rack asks for."""
-    from rackctl.ssh.host_keys import HostKeyCheck, HostKeyFile
-
-    id_ = instance.ec2_instance_id
-    return HostKeyCheck(
-        id_,
-        HostKeyFile(invocation.state_directory),
-        invocation.rack["host_key_check"],  # type: ignore[arg-type]  # checked where it was read
-        console_output=lambda: invocation.rack.aws.ec2.console_output(id_),
-        notify=notify,
-    )
 
 
 @click.command("forget-host-key", cls=RackCommand)
@@ -203,12 +149,3 @@ def forget_host_key(invocation: Invocation, ec2_instance_id: str) -> None:
         note(f"no host key is pinned for {ec2_instance_id}")
     for key in forgotten:
         note(f"forgot {key.fingerprint} ({key.key_type})")
-
-
-def occupy_standard_streams() -> None:
-    """Open /dev/null where a standard stream is closed, before a socket gets its number."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)

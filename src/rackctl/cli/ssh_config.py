@@ -11,7 +11,7 @@ import click
 
 from rackctl.cli.completion import complete_instance
 from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
-from rackctl.cli.ssh import host_key_check, occupy_standard_streams, reach_options
+from rackctl.cli.ssh_options import occupy_standard_streams, reach_options
 from rackctl.errors import NotFound, RackctlError
 
 if TYPE_CHECKING:
@@ -144,6 +144,10 @@ def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
     pins = HostKeyFile(invocation.state_directory)
     if invocation.rack["host_key_check"] != "off" and not pins.pinned(ec2_instance_id):
         from rackctl.ssh.connect import introduce
+        from rackctl.ssh.login import host_key_check
 
-        introduce(target, host_key_check(invocation, instance))
+        introduce(
+            target,
+            host_key_check(invocation.rack, instance, state_directory=invocation.state_directory, notify=note),
+        )
     join(target)

@@ -12,7 +12,7 @@ from rackctl.errors import SshError
 from rackctl.ssh.background import in_background
 from rackctl.ssh.dial import Link, dial
 from rackctl.ssh.host_keys import HostKey
-from rackctl.ssh.paramiko_below import Transport, load_private_key, paramiko
+from rackctl.ssh.paramiko_patches import Transport, load_private_key, paramiko
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,11 @@ _PROXY_TIMEOUT = 120.0
 
 
 class LoginRefused(SshError):
-    """The server was reached, and does not take the key."""
+    """The server does not accept the key: it has answered the login with USERAUTH_FAILURE."""
+
+
+class MoreThanKeyRequired(SshError):
+    """The server accepts the key, and asks for a password or the like besides."""
 
 
 class Identity(Protocol):
@@ -175,21 +179,19 @@ _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 def _log_in(connection: Connection, key_name: str, private: paramiko.PKey) -> None:
     target = connection.target
     with translated(target):
-        try:
-            further = connection.transport.auth_publickey(target.user, private)
-        except paramiko.BadAuthenticationType as error:
-            further = error.allowed_types
-        except paramiko.AuthenticationException as error:
-            raise LoginRefused(
-                f"{target} did not let {target.user} in with the key {key_name}",
-                hint="does its image have another user? See --user; "
-                "`rackctl instances -o wide` shows which key each instance was launched with",
-            ) from error
-    if further:
-        raise LoginRefused(
-            f"{target} wants more of {target.user} than a key: {', '.join(further)}",
+        refusal = connection.transport.log_in(target.user, private)
+    if refusal is None:
+        return
+    if refusal.partial_success:
+        raise MoreThanKeyRequired(
+            f"{target} wants more of {target.user} than a key: {', '.join(refusal.methods)}",
             hint="its sshd_config must allow a login by public key alone",
         )
+    raise LoginRefused(
+        f"{target} did not let {target.user} in with the key {key_name}",
+        hint="does its image have another user? See --user; "
+        "`rackctl instances -o wide` shows which key each instance was launched with",
+    )
 
 
 @contextmanager

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from rackctl.ssh.connect import Connection, Identity
+    from rackctl.ssh.login import Keys
     from rackctl.ssh.session import Sink
 
 # How long commands that are told to stop have for it, in seconds, before their connections are closed.
@@ -60,18 +61,19 @@ def run_on_all(
         running.stop()
 
 
-def once_each(fetch: Callable[[str], Identity]) -> Callable[[str], Identity]:
-    """Have each key fetched once, by its name, however many threads ask for it."""
-    fetched: dict[str, Future[Identity]] = {}
-    lock = threading.Lock()
+class SharedKeys:
+    """Keys that are fetched once each, by name, however many threads ask for one."""
 
-    def get(name: str) -> Identity:
-        with lock:
-            if name not in fetched:
-                fetched[name] = in_background(lambda: fetch(name))
-        return fetched[name].result()
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._fetched: dict[str, Future[Identity]] = {}
+        self._lock = threading.Lock()
 
-    return get
+    def fetch(self, name: str, /) -> Identity:
+        with self._lock:
+            if name not in self._fetched:
+                self._fetched[name] = in_background(lambda: self._keys.fetch(name))
+        return self._fetched[name].result()
 
 
 class _Running:

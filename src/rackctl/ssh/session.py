@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rackctl.errors import SIGNALLED, SshError
 from rackctl.ssh.connect import translated
-from rackctl.ssh.paramiko_below import open_session, paramiko, request_pty, send_eow, send_signal
+from rackctl.ssh.paramiko_patches import open_session, paramiko, request_pty, send_eow, send_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
 # ruff: noqa: SLF001 - private members of paramiko are what this module is about
 """Whatever reaches below paramiko's documented surface, each with its reason.
 
-Tested with paramiko 5.1.0; tests/ssh/test_paramiko_below.py fails when what is relied on here has changed.
+Tested with paramiko 5.1.0; tests/ssh/test_paramiko_patches.py fails when what is relied on here has changed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def _without(module: str) -> Iterator[None]:
 with _without("invoke"):
     import paramiko
     from paramiko import packet
+    from paramiko.auth_handler import AuthHandler
     from paramiko.common import (
         MSG_CHANNEL_REQUEST,
         cMSG_CHANNEL_REQUEST,
@@ -238,6 +240,18 @@ class Transport(paramiko.Transport):
         while self._held:
             _inside(self)._send_message(self._held.popleft())
 
+    def log_in(self, user: str, key: paramiko.PKey) -> Refusal | None:
+        """Log in with a key; give what the server said if it refused. Raises what paramiko raises for all else."""
+        done = threading.Event()
+        self.auth_handler = login = _Login(self)
+        try:
+            login.auth_publickey(user, key, done)
+            login.wait_for_response(done)
+        except paramiko.AuthenticationException:
+            if login.refusal is None:
+                raise
+        return login.refusal
+
     def ask_alive(self) -> None:
         """Ask the peer for an answer, any answer; skip it where that would mean waiting.
 
@@ -272,6 +286,26 @@ class Transport(paramiko.Transport):
 
 
 _BY_APPLICATION = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What USERAUTH_FAILURE said (RFC 4252, 5.1): ways to go on, and whether the key itself was accepted."""
+
+    methods: tuple[str, ...]
+    partial_success: bool
+
+
+class _Login(AuthHandler):
+    """paramiko's login, which does not tell a refusal from a timeout or a lost connection."""
+
+    refusal: Refusal | None = None
+
+    def _parse_userauth_failure(self, message: paramiko.Message) -> None:
+        methods = message.get_string().decode("utf-8", "replace").split(",")
+        self.refusal = Refusal(tuple(methods), partial_success=message.get_boolean())
+        message.rewind()
+        _inside(super())._parse_userauth_failure(message)
 
 
 class Stream:

@@ -16,9 +16,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from rackctl.ssh import paramiko_below
+from rackctl.ssh import paramiko_patches
 from rackctl.ssh.connect import Connection, connect
-from rackctl.ssh.paramiko_below import Packetizer, Stream, Transport, load_private_key
+from rackctl.ssh.paramiko_patches import Packetizer, Stream, Transport, load_private_key
 from rackctl.ssh.session import Session
 from tests.ssh.test_connect import Key, check_of, ignore, run, target_of
 
@@ -216,7 +216,7 @@ def test_no_traceback_of_paramiko_reaches_stderr() -> None:
     assert not logger.propagate
     assert logger.handlers
     assert not logger.isEnabledFor(logging.CRITICAL)
-    assert paramiko_below.paramiko is paramiko
+    assert paramiko_patches.paramiko is paramiko
 
 
 def test_private_keys_are_loaded_from_memory() -> None:

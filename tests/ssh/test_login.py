@@ -1,0 +1,156 @@
+"""A login by a rack's settings, and the proof that a roll makes of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rackctl.errors import NotFound
+from rackctl.ssh.login import Proof, connect, prove, start_proof
+from tests.ssh.entry import ID, KEY_NAME, invocation
+from tests.ssh.sshd import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rackctl.model import Instance
+    from rackctl.rack import Rack
+    from rackctl.ssh.connect import Identity
+    from rackctl.ssh.login import Keys
+    from tests.ssh.sshd import Sshd
+
+
+class Scene:
+    """A rack of one instance, which an sshd is."""
+
+    def __init__(self, server: Sshd, state: Path, *, port: int | None = None, key: Path | None = None) -> None:
+        self.state = state
+        made = invocation({"key": str(key or server.key), "port": port or server.port, "user": server.user})
+        self.rack: Rack = made.rack
+        self.keys: Keys = made.keys
+        self.instance: Instance = next(made.rack.aws.ec2.instances_by_id([ID]))
+
+    def prove(self, timeout: float = 30) -> Proof:
+        return prove(self.rack, self.keys, self.instance, state_directory=self.state, timeout=timeout)
+
+    def start_proof(self, timeout: float = 30) -> Callable[[], Proof | None]:
+        return start_proof(self.rack, self.keys, self.instance, state_directory=self.state, timeout=timeout)
+
+
+@contextmanager
+def answering(*answers: bytes, then_close: bool = True) -> Iterator[int]:
+    """Listen, send what is given to whoever connects, and close or stay silent; give the port."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            other, _ = server.accept()
+            with other:
+                other.sendall(b"".join(answers))
+                if not then_close:
+                    over.wait(30)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        over.set()
+
+
+def test_a_rack_and_an_instance_are_enough_to_connect(sshd: Sshd, tmp_path: Path) -> None:
+    said: list[str] = []
+    scene = Scene(sshd, tmp_path)
+
+    with connect(scene.rack, scene.keys, scene.instance, state_directory=tmp_path, notify=said.append) as made:
+        assert made.target.ec2_instance_id == ID
+    assert "trusting its host key" in said[0]
+
+
+def test_proof_accepted(sshd: Sshd, tmp_path: Path) -> None:
+    assert Scene(sshd, tmp_path).prove() == Proof("accepted")
+
+
+def test_proof_refused_is_what_the_server_says_of_the_key(sshd: Sshd, tmp_path: Path) -> None:
+    proof = Scene(sshd, tmp_path, key=sshd.directory / "host_ed25519").prove()
+
+    assert proof.outcome == "refused"
+    assert KEY_NAME in proof.detail
+
+
+def test_a_key_that_is_accepted_as_the_first_of_two_factors_is_proven(sshd: Sshd, tmp_path: Path) -> None:
+    more = {"AuthenticationMethods": "publickey,password", "PasswordAuthentication": "yes"}
+    with running(sshd.directory, **more) as server:
+        assert Scene(server, tmp_path).prove().outcome == "accepted"
+
+
+def test_a_wrong_host_key_refuses_no_key(sshd: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "host_keys").write_text(f"{ID} ssh-ed25519 AAAA\n")
+
+    proof = Scene(sshd, tmp_path).prove()
+
+    assert proof.outcome == "unreachable"
+    assert "host key" in proof.detail
+
+
+def test_a_connection_that_is_closed_refuses_no_key(sshd: Sshd, tmp_path: Path) -> None:
+    with answering(b"SSH-2.0-OpenSSH_9.9\r\n") as port:
+        proof = Scene(sshd, tmp_path, port=port).prove()
+
+    assert proof.outcome == "unreachable"
+
+
+def test_a_silent_server_is_unreachable_within_the_proofs_deadline(sshd: Sshd, tmp_path: Path) -> None:
+    with answering(then_close=False) as port:
+        proof = Scene(sshd, tmp_path, port=port).prove(timeout=0.2)
+
+    assert proof == Proof("unreachable", f"no login to {ID} within 0.2 s")
+
+
+def test_a_started_proof_is_polled_and_never_waits(sshd: Sshd, tmp_path: Path) -> None:
+    fetching, go_on = threading.Event(), threading.Event()
+    scene = Scene(sshd, tmp_path)
+    stored = scene.keys
+
+    class Slow:
+        def fetch(self, name: str, /) -> Identity:
+            fetching.set()
+            assert go_on.wait(30)
+            return stored.fetch(name)
+
+    scene.keys = Slow()
+    poll = scene.start_proof()
+    assert fetching.wait(30)
+    assert poll() is None
+    go_on.set()
+
+    assert until_there(poll) == Proof("accepted")
+
+
+def test_a_started_proof_ends_at_its_deadline(sshd: Sshd, tmp_path: Path) -> None:
+    with answering(then_close=False) as port:
+        poll = Scene(sshd, tmp_path, port=port).start_proof(timeout=0.2)
+        assert until_there(poll).outcome == "unreachable"
+
+
+def test_a_key_that_cannot_be_fetched_is_raised_and_no_proof(sshd: Sshd, tmp_path: Path) -> None:
+    class Empty:
+        def fetch(self, name: str, /) -> Identity:
+            raise NotFound(name)
+
+    scene = Scene(sshd, tmp_path)
+    scene.keys = Empty()
+    with pytest.raises(NotFound):
+        scene.prove()
+    with pytest.raises(NotFound):
+        until_there(scene.start_proof())
+
+
+def until_there(poll: Callable[[], Proof | None]) -> Proof:
+    for _ in range(3000):
+        if (proof := poll()) is not None:
+            return proof
+        threading.Event().wait(0.01)
+    raise AssertionError("there was no proof")
