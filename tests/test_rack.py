@@ -217,6 +217,39 @@ def test_known_racks_are_those_of_the_file_the_local_one_and_the_chosen_one() ->
     assert known["other"] == "--rack"
 
 
+@pytest.mark.parametrize(
+    ("setting", "tag"),
+    [
+        ("ssh_user", "ec2-user\\"),
+        ("ssh_user", "a b"),
+        ("ssh_user", "-oProxyCommand=x"),
+        ("ssh_user", "$(id)"),
+        ("ssh_user", "ec2-user\nHost *"),
+        ("ssh_user", "üser"),
+        ("ssh_port", "२२"),
+        ("ssh_port", "٢٢"),
+        ("address", "localhost"),
+    ],
+)
+def test_a_tag_that_ssh_config_or_a_shell_would_read_as_more_than_a_word_is_refused(setting: str, tag: str) -> None:
+    found, _ = rack({SETTINGS[setting].tag: tag})
+
+    with pytest.raises(UsageError, match=SETTINGS[setting].tag):
+        found.setting(setting)
+
+
+@pytest.mark.parametrize("user", ["ec2-user", "core", "_apt", "ann.lee", "ann@corp.example", "CORP+ann", "u1"])
+def test_user_names_that_are_usual_are_accepted(user: str) -> None:
+    assert SETTINGS["ssh_user"].check(user) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "problem"), [("1", False), ("3600", False), ("0", True), ("9999", True), ("x", True), ("٣", True)]
+)
+def test_a_connect_timeout_is_whole_seconds(seconds: str, problem: bool) -> None:
+    assert bool(SETTINGS["connect_timeout"].check(seconds)) == problem
+
+
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

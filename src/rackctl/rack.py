@@ -68,6 +68,17 @@ def _account(value: str) -> str | None:
     return None if re.fullmatch(r"[0-9]{12}", value) else "an AWS account id has 12 digits"
 
 
+def _user(value: str) -> str | None:
+    # Plain words only: the name stands in ssh_config, in shell commands and on command lines.
+    plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,255}", value)
+    return None if plain else "a user name has ASCII letters, digits and _ . @ + - only, and does not begin with . or -"
+
+
+def _seconds(value: str) -> str | None:
+    number = re.fullmatch(r"[0-9]{1,4}", value)
+    return None if number and 0 < int(value) <= 3600 else "it is a number of seconds from 1 to 3600"
+
+
 def _one_of(*choices: str) -> Callable[[str], str | None]:
     return lambda value: None if value in choices else f"it is one of {', '.join(choices)}"
 
@@ -91,7 +102,14 @@ SETTINGS: dict[str, Setting] = {
         Setting("bucket_owner", "AWS account that owns the bucket, if not the cluster's", check=_account),
         Setting("prefix", "prefix of the objects in the bucket", default=lambda rack: f"rackctl/{rack}", tagged=True),
         Setting("kms_key", "KMS key (id, ARN or alias) that seals the SSH keys", tagged=True),
-        Setting("ssh_user", "user to log in as", default=lambda _: "ec2-user", tagged=True, option="user"),
+        Setting(
+            "ssh_user",
+            "user to log in as",
+            default=lambda _: "ec2-user",
+            check=_user,
+            tagged=True,
+            option="user",
+        ),
         Setting(
             "ssh_port",
             "port of the instances' SSH server",
@@ -102,9 +120,9 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting(
             "address",
-            "address to reach instances at: auto, public or private",
+            "address to reach instances at: auto, public, private or ipv6",
             default=lambda _: "auto",
-            check=_one_of("auto", "public", "private"),
+            check=_one_of("auto", "public", "private", "ipv6"),
             tagged=True,
         ),
         Setting("jump", "[user@]host[:port] to reach instances through"),
@@ -119,6 +137,18 @@ SETTINGS: dict[str, Setting] = {
             "strict, first-use or off",
             default=lambda _: "first-use",
             check=_one_of("strict", "first-use", "off"),
+        ),
+        Setting(
+            "connect_timeout",
+            "seconds to wait for the first byte of an SSH server; 120 through a command, unless set",
+            default=lambda _: "30",
+            check=_seconds,
+        ),
+        Setting(
+            "send_locale",
+            "yes or no: send LANG and LC_* to instances, as Debian's ssh does",
+            default=lambda _: "yes",
+            check=_one_of("yes", "no"),
         ),
     )
 }

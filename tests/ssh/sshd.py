@@ -28,6 +28,7 @@ class Sshd:
     user: str
     directory: Path
     process: subprocess.Popen[bytes]
+    host: str = "127.0.0.1"
 
     @property
     def key(self) -> Path:
@@ -43,7 +44,7 @@ class Sshd:
         return [
             "ssh", "-F", "none", "-i", str(self.key), "-p", str(self.port), "-o", "IdentitiesOnly=yes",
             "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={self.directory}/known",
-            "-o", "LogLevel=ERROR", f"{self.user}@127.0.0.1", *words,
+            "-o", "LogLevel=ERROR", f"{self.user}@{self.host}", *words,
         ]  # fmt: skip
 
     def signal_children(self, signum: signal.Signals) -> None:
@@ -68,7 +69,7 @@ def find_sshd() -> str | None:
 
 
 @contextmanager
-def running(directory: Path, **options: str) -> Iterator[Sshd]:
+def running(directory: Path, host: str = "127.0.0.1", **options: str) -> Iterator[Sshd]:
     """Run a server whose files are in a directory; ``options`` are of its sshd_config."""
     program = find_sshd()
     assert program, f"sshd is not installed: {HOW_TO_INSTALL}"
@@ -83,9 +84,9 @@ def running(directory: Path, **options: str) -> Iterator[Sshd]:
         shutil.copy(directory / "key.pub", authorized)
     user = pwd.getpwuid(os.getuid()).pw_name
     for _ in range(5):
-        port = _free_port()
+        port = _free_port(host)
         settings = {
-            "ListenAddress": f"127.0.0.1:{port}",
+            "ListenAddress": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             "AuthorizedKeysFile": str(authorized),
             "UsePAM": "no",
             "StrictModes": "no",
@@ -106,11 +107,11 @@ def running(directory: Path, **options: str) -> Iterator[Sshd]:
             process = subprocess.Popen(
                 [program, "-D", "-e", "-f", config], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
-        if _listens(port, process):
+        if _listens(host, port, process):
             break
     else:
         raise AssertionError((directory / "sshd.log").read_text())
-    server = Sshd(port, user, directory, process)
+    server = Sshd(port, user, directory, process, host)
     try:
         yield server
     finally:
@@ -119,17 +120,16 @@ def running(directory: Path, **options: str) -> Iterator[Sshd]:
         process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
         port: int = sock.getsockname()[1]
         return port
 
 
-def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:
+def _listens(host: str, port: int, process: subprocess.Popen[bytes]) -> bool:
     while process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((host, port), timeout=1).close()
         except ConnectionRefusedError:
             time.sleep(0.02)
         else:

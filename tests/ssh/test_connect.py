@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
@@ -115,6 +116,17 @@ def test_connect_timed_out() -> None:
 
 def test_a_name_that_does_not_resolve(cli: CommandLine) -> None:
     fails(cli.ssh("true", instance={"public_ip": "no.such.host.invalid"}), "no.such.host.invalid", "cannot be reached")
+
+
+def test_an_ipv6_only_instance_is_reached_at_its_ipv6_address(cli: CommandLine) -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        if probe.connect_ex(("::1", 1)) == errno.EADDRNOTAVAIL:
+            pytest.skip("this machine has no IPv6")
+    with running(cli.server.directory, host="::1") as server:
+        at_ipv6 = {"public_ip": "", "ipv6_address": "::1", "port": server.port}
+        ran = cli.ssh("echo $SSH_CONNECTION", instance=at_ipv6)
+
+    assert (ran.returncode, ran.stdout.split()[2]) == (0, b"::1")
 
 
 def test_login_refused(cli: CommandLine, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BOTH = replace(ec2(A), public_ip="203.0.113.9", private_ip="10.0.0.9")
 PRIVATE = replace(BOTH, public_ip="")
+IPV6_ONLY = replace(PRIVATE, private_ip="", ipv6_address="2001:db8::9")
 
 
 def rack(origin: str = "config", **settings: str) -> Rack:
@@ -46,6 +47,10 @@ def install(directory: Path, *names: str) -> None:
         ("auto", PRIVATE, "10.0.0.9"),
         ("public", BOTH, "203.0.113.9"),
         ("private", BOTH, "10.0.0.9"),
+        ("auto", IPV6_ONLY, "2001:db8::9"),
+        ("ipv6", replace(BOTH, ipv6_address="2001:db8::9"), "2001:db8::9"),
+        ("auto", replace(BOTH, ipv6_address="2001:db8::9"), "203.0.113.9"),
+        ("auto", replace(PRIVATE, ipv6_address="2001:db8::9"), "10.0.0.9"),
     ],
 )
 def test_the_address(setting: str, instance: object, host: str) -> None:
@@ -69,8 +74,19 @@ def test_no_address_names_the_one_there_is() -> None:
         reach(rack(address="public"), PRIVATE)
 
     assert "10.0.0.9" in caught.value.hint
+    with pytest.raises(SshError, match="has no IPv6 address"):
+        reach(rack(address="ipv6"), BOTH)
+    with pytest.raises(SshError, match="has no private address") as caught:
+        reach(rack(address="private"), IPV6_ONLY)
+    assert "2001:db8::9" in caught.value.hint
     with pytest.raises(SshError, match="has no address"):
         reach(rack(), replace(PRIVATE, private_ip=""))
+
+
+def test_an_ipv6_only_instance_is_reached_through_a_jump_host_in_brackets(programs: Path) -> None:
+    install(programs, "ssh")
+
+    assert proxy_of(reach(rack(jump="bastion"), IPV6_ONLY))[:3] == ("ssh", "-W", "[2001:db8::9]:22")
 
 
 @pytest.mark.parametrize("state", ["pending", "stopping", "stopped", "shutting-down", "terminated"])
@@ -193,3 +209,9 @@ def test_none_leads_straight_there() -> None:
 def test_two_ways_of_the_same_nearness_are_refused() -> None:
     with pytest.raises(UsageError, match="two ways"):
         reach(rack(jump="bastion", via="ssm"), BOTH)
+
+
+@pytest.mark.parametrize("host", ["$(id)", "-oProxyCommand=x", "10.0.0.9 ", "a\nb"])
+def test_an_address_that_a_shell_would_read_as_more_than_a_word_is_refused(host: str) -> None:
+    with pytest.raises(SshError, match="which is none"):
+        reach(rack(), replace(BOTH, public_ip=host))

@@ -206,9 +206,18 @@ def _instance(document: dict[str, Any]) -> Instance:
         availability_zone=document.get("Placement", {}).get("AvailabilityZone", ""),
         private_ip=document.get("PrivateIpAddress", ""),
         public_ip=document.get("PublicIpAddress", ""),
+        ipv6_address=_ipv6_address(document),
         key_name=document.get("KeyName", ""),
         tags=tags_of(document),
     )
+
+
+def _ipv6_address(document: dict[str, Any]) -> str:
+    """Give the primary IPv6 address, or else the first one of the network interfaces."""
+    if primary := document.get("Ipv6Address"):
+        return str(primary)
+    interfaces = document.get("NetworkInterfaces", ())
+    return next((str(a["Ipv6Address"]) for i in interfaces for a in i.get("Ipv6Addresses", ())), "")
 
 
 def _key_pair(document: dict[str, Any]) -> KeyPair:

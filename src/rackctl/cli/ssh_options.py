@@ -19,11 +19,14 @@ def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             ("--user", "ssh_user", "NAME", "Log in as this user."),
             ("--port", "ssh_port", "PORT", "Port of the SSH server."),
-            ("--address", "address", "WHICH", "auto, public or private; auto is the public one where there is one."),
+            ("--address", "address", "WHICH",
+             "auto, public, private or ipv6; auto is the public one, else the private one, else IPv6."),
             ("--proxy-command", "proxy_command", "COMMAND",
              "Reach it through a command's stdin and stdout: %h address, %p port, %i instance id, %r user."),
             ("--jump", "jump", "[USER@]HOST[:PORT]", "Reach it through this host, by `ssh -W` and your ssh config."),
             ("--via", "via", "ssm|eice", "Reach it through Session Manager or EC2 Instance Connect Endpoint."),
+            ("--connect-timeout", "connect_timeout", "SECONDS",
+             "Wait this long for the server's first byte (default 30, or 120 through a command)."),
             ("--host-key-check", "host_key_check", "MODE",
              "strict, first-use (pin a key that nothing speaks against) or off."),
         )

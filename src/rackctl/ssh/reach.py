@@ -55,6 +55,8 @@ def reach(rack: Rack, instance: Instance) -> Target:
         raise SshError(f"{id_} is {instance.state}, so nothing can log in to it", hint=_UNTIL.get(instance.state, ""))
     name, value = _way(rack)
     host = _address(instance, rack["address"], through=bool(name))
+    if host and not _HOST.fullmatch(host):
+        raise SshError(f"the address of {id_} is {host!r}, which is none")
     port = int(rack["ssh_port"])
     target = Target(id_, host, port, rack["ssh_user"])
     if name == "proxy_command":
@@ -68,6 +70,9 @@ def reach(rack: Rack, instance: Instance) -> Target:
         _require_address(target, instance, rack["address"])
     return Target(id_, host, port, target.user, proxy)
 
+
+# An IPv4 or IPv6 address, or a name. It stands in command lines and in the shell command of a proxy.
+_HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:-]{0,254}")
 
 _UNTIL = {
     "pending": "try again when `rackctl instances` shows it running",
@@ -94,17 +99,17 @@ def _origin(rack: Rack, name: str) -> str:
 
 
 def _address(instance: Instance, setting: str, *, through: bool) -> str:
-    public, private = instance.public_ip, instance.private_ip
-    if setting == "auto":
-        return (private or public) if through else (public or private)
-    return public if setting == "public" else private
+    public, private, ipv6 = instance.public_ip, instance.private_ip, instance.ipv6_address
+    if setting != "auto":
+        return {"public": public, "private": private, "ipv6": ipv6}[setting]
+    return ((private or public) if through else (public or private)) or ipv6
 
 
 def _require_address(target: Target, instance: Instance, setting: str) -> None:
     if target.host:
         return
-    other = {"public": instance.private_ip, "private": instance.public_ip}.get(setting, "")
-    kind = "" if setting == "auto" else f"{setting} "
+    other = _address(instance, "auto", through=False)
+    kind = {"auto": "", "ipv6": "IPv6 "}.get(setting, f"{setting} ")
     raise SshError(
         f"{target.ec2_instance_id} has no {kind}address",
         hint=f"reach it at {other} with --address auto, or through Session Manager with --via ssm"
@@ -134,7 +139,10 @@ def _proxy_command(command: str, target: Target) -> Proxy:
     return Proxy((os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {shown}"), shown)
 
 
-_JUMP = re.compile(r"(?:(?P<user>[^@\s-][^@\s]*)@)?(?P<host>\[[^\]\s]+\]|[^:@\s\[-][^:@\s]*)(?::(?P<port>\d+))?")
+_JUMP = re.compile(
+    r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.@+-]*)@)?(?P<host>\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
 
 
 def _jump(jump: str, target: Target) -> Proxy:
