@@ -36,9 +36,9 @@ class Instance:
     availability_zone: str = ""
     private_ip: str = ""
     public_ip: str = ""
-    ipv6_address: str = ""
     key_name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    ipv6_address: str = ""
 
     @property
     def is_going(self) -> bool:
