@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rackctl.cli.main import cli
-from rackctl.rack import SETTINGS
+from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,9 +30,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.aws.session import Aws, Credentials
+from rackctl.config import read_config
+from rackctl.files import config_file
 from rackctl.local import control
 from rackctl.local.state import Options, RackDescription, StateDir
-from rackctl.rack import Rack, Sources, config_file, find_local_rack, read_config
+from rackctl.local_rack import find_local_rack
+from rackctl.rack import Rack, Sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

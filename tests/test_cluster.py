@@ -23,9 +23,11 @@ from rackctl.model import (
     ServiceEvent,
     Task,
 )
-from rackctl.rack import Rack, Value
+from rackctl.rack import Rack
+from rackctl.settings import Value
 from tests.fakes.aws import FakeAws
 from tests.fakes.clock import FakeClock
+from tests.fakes.origin import GIVEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,8 +76,8 @@ class Passing(FakeClock):
 
 
 def cluster(aws: FakeAws, clock: FakeClock | None = None) -> Cluster:
-    given = {"cluster": Value("prod", "test")}
-    return Cluster(Rack(Value("prod", "test"), given, aws=aws), clock or FakeClock())  # type: ignore[arg-type]
+    given = {"cluster": Value("prod", GIVEN)}
+    return Cluster(Rack(Value("prod", GIVEN), given, aws=aws), clock or FakeClock())  # type: ignore[arg-type]
 
 
 def test_instances_are_sorted_by_id_and_joined_with_their_registration() -> None:

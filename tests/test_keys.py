@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from rackctl.aws.s3 import StoredObject
 from rackctl.errors import AccessDenied, NotFound, RackctlError, UsageError
 from rackctl.keys import KeyStore, SshKey, generate, key_name
-from rackctl.rack import Rack, Value
+from rackctl.rack import Rack
+from rackctl.settings import Value
 from tests.fakes.aws import FakeAws
+from tests.fakes.origin import GIVEN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +29,8 @@ OBJECT = ("b", f"rackctl/prod/keys/{NAME}.json")
 
 def store(aws: FakeAws, rack: str = "prod", **settings: str) -> KeyStore:
     given = {"bucket": "b", "kms_key": "alias/k", "prefix": "rackctl/prod", "cluster": "prod", **settings}
-    values = {name: Value(value, "test") for name, value in given.items() if value}
-    return KeyStore(Rack(Value(rack, "test"), values, aws=aws))  # type: ignore[arg-type]
+    values = {name: Value(value, GIVEN) for name, value in given.items() if value}
+    return KeyStore(Rack(Value(rack, GIVEN), values, aws=aws))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

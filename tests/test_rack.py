@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rackctl.aws.session import Credentials
+from rackctl.config import Config
 from rackctl.errors import NotFound, UsageError
-from rackctl.rack import (
-    SETTINGS,
-    Config,
-    LocalRack,
-    Rack,
-    Sources,
-    Value,
-    config_file,
-    find_local_rack,
-    read_config,
-    state_dir,
-)
+from rackctl.local_rack import LocalRack
+from rackctl.rack import Rack, Sources
+from rackctl.settings import SETTINGS, Origin, Source, Value
+from tests.fakes.origin import GIVEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 LOCAL = LocalRack("local", "http://127.0.0.1:5000", "us-east-1", Credentials("AKIALOCAL", "secret"))
@@ -67,8 +57,8 @@ class TaggedAws:
 
 def rack(tags: Mapping[str, str] | None = None, given: Mapping[str, str] | None = None) -> tuple[Rack, TaggedAws]:
     aws = TaggedAws(tags or {})
-    values = {name: Value(value, "given") for name, value in (given or {}).items()}
-    return Rack(Value("prod", "test"), values, aws=aws), aws  # type: ignore[arg-type]
+    values = {name: Value(value, GIVEN) for name, value in (given or {}).items()}
+    return Rack(Value("prod", GIVEN), values, aws=aws), aws  # type: ignore[arg-type]
 
 
 def test_the_option_beats_the_environment_beats_the_config_files_default() -> None:
@@ -84,7 +74,7 @@ def test_the_only_rack_of_the_config_file_needs_no_naming() -> None:
 
 
 def test_the_local_rack_is_taken_only_when_nothing_else_is_named() -> None:
-    assert sources(local=LOCAL).current() == Value("local", "the local rack, which is up")
+    assert sources(local=LOCAL).current() == Value("local", Origin(Source.LOCAL_RACK))
     assert sources({}, {"RACKCTL_RACK": "prod"}, local=LOCAL).current().value == "prod"
 
 
@@ -110,9 +100,9 @@ def test_each_setting_comes_from_the_nearest_place_that_has_it() -> None:
     config = Config(_NOWHERE, "", {"prod": {"ssh_user": "file", "bucket": "file", "kms_key": "file"}})
     found = sources({"ssh_user": "option"}, {"RACKCTL_SSH_USER": "env", "RACKCTL_BUCKET": "env"}, config).rack()
 
-    assert found.setting("ssh_user") == Value("option", "--user")
-    assert found.setting("bucket") == Value("env", "RACKCTL_BUCKET")
-    assert found.setting("kms_key") == Value("file", "/home/ann/.config/rackctl/config.toml")
+    assert found.setting("ssh_user") == Value("option", Origin(Source.OPTION, "--user"))
+    assert found.setting("bucket") == Value("env", Origin(Source.ENVIRONMENT, "RACKCTL_BUCKET"))
+    assert found.setting("kms_key") == Value("file", Origin(Source.CONFIG_FILE, str(_NOWHERE)))
 
 
 def test_a_tag_of_the_cluster_comes_after_what_is_given_and_before_the_default() -> None:
@@ -120,8 +110,8 @@ def test_a_tag_of_the_cluster_comes_after_what_is_given_and_before_the_default()
 
     assert found["ssh_user"] == "given"
     assert aws.asked == 0
-    assert found.setting("ssh_port") == Value("2222", "tag rackctl:ssh-port")
-    assert found.setting("prefix") == Value("rackctl/prod", "default")
+    assert found.setting("ssh_port") == Value("2222", Origin(Source.TAG, "rackctl:ssh-port"))
+    assert found.setting("prefix") == Value("rackctl/prod", Origin(Source.DEFAULT))
     assert aws.asked == 1
 
 
@@ -213,8 +203,8 @@ def test_known_racks_are_those_of_the_file_the_local_one_and_the_chosen_one() ->
     known = sources({"rack": "other"}, {}, TWO, LOCAL).known()
 
     assert list(known) == ["local", "other", "prod", "staging"]
-    assert known["local"] == "the local rack"
-    assert known["other"] == "--rack"
+    assert known["local"] == Origin(Source.LOCAL_RACK)
+    assert known["other"] == Origin(Source.OPTION, "--rack")
 
 
 @pytest.mark.parametrize(
@@ -248,108 +238,6 @@ def test_user_names_that_are_usual_are_accepted(user: str) -> None:
 )
 def test_a_connect_timeout_is_whole_seconds(seconds: str, problem: bool) -> None:
     assert bool(SETTINGS["connect_timeout"].check(seconds)) == problem
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
-
-
-def test_a_config_file_gives_racks_and_their_settings(tmp_path: Path) -> None:
-    path = write(tmp_path / "c.toml", 'default_rack = "prod"\n[racks.prod]\nregion = "eu-west-1"\nssh_port = 2200\n')
-
-    config = read_config(path)
-
-    assert config.default_rack == "prod"
-    assert config.racks == {"prod": {"region": "eu-west-1", "ssh_port": "2200"}}
-
-
-def test_no_config_file_is_an_empty_one(tmp_path: Path) -> None:
-    assert read_config(tmp_path / "none.toml").racks == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "says"),
-    [
-        ('[racks.prod]\nregion = "eu-west-1"\nbuckett = "b"\n', 3, 'unknown setting "buckett": did you mean bucket?'),
-        ('[racks.a]\nbucket = "x"\n[racks.b]\nbukket = "y"\n', 4, "bukket"),
-        ('racks.prod.zzz = "b"\n', 1, 'unknown setting "zzz"'),
-        ('defualt_rack = "prod"\n', 1, "did you mean default_rack?"),
-        ('\n[rack.prod]\nregion = "eu-west-1"\n', 2, 'unknown key "rack"'),
-        ('[racks]\nprod = "eu-west-1"\n', 2, '"prod" is not a setting'),
-        ("[racks.prod]\nssh_port = 99999\n", 2, "a port is a number"),
-        ("[racks.prod]\nssh_user = true\n", 2, "ssh_user must be a string"),
-        ('[racks.prod]\nbucket = ""\n', 2, "bucket is empty"),
-        ('default_rack = "prdo"\n[racks.prod]\n', 1, "there is no [racks.prdo]"),
-    ],
-)
-def test_a_typo_in_the_config_file_is_named_with_file_line_and_key(
-    tmp_path: Path, text: str, line: int, says: str
-) -> None:
-    path = write(tmp_path / "config.toml", text)
-
-    with pytest.raises(UsageError) as caught:
-        read_config(path)
-
-    assert f"{path}, line {line}:" in str(caught.value)
-    assert says in str(caught.value)
-
-
-def test_a_config_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"config.toml: .*line 2"):
-        read_config(write(tmp_path / "config.toml", "[racks.prod]\nregion = \n"))
-
-
-def test_a_config_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot read the config file"):
-        read_config(tmp_path)
-
-
-def test_a_local_rack_is_found_while_its_daemon_lives(tmp_path: Path) -> None:
-    (tmp_path / "local").mkdir()
-    described = {
-        "version": 1,
-        "name": "local",
-        "endpoint_url": "http://127.0.0.1:1",
-        "region": "us-east-1",
-        "access_key_id": "A",
-        "secret_access_key": "secret",
-        "proxy_command": None,
-        "pid": os.getpid(),
-    }
-    (tmp_path / "local" / "rack.json").write_text(json.dumps(described))
-    with (tmp_path / "local" / "lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
-        found = find_local_rack(tmp_path)
-
-    assert found == LocalRack("local", "http://127.0.0.1:1", "us-east-1", Credentials("A", "secret"))
-    assert "secret" not in repr(found)
-
-
-def test_a_local_rack_whose_daemon_is_dead_is_not_found(tmp_path: Path) -> None:
-    assert find_local_rack(tmp_path) is None
-    (tmp_path / "local").mkdir()
-    (tmp_path / "local" / "rack.json").write_text(json.dumps({"pid": os.getpid()}))
-    assert find_local_rack(tmp_path) is None
-
-    (tmp_path / "local" / "lock").touch()
-
-    assert find_local_rack(tmp_path) is None
-
-
-def test_files_are_where_the_environment_says() -> None:
-    assert str(config_file({"RACKCTL_CONFIG": "/x/c.toml"})) == "/x/c.toml"
-    assert str(state_dir({"RACKCTL_STATE_DIR": "/x"})) == "/x"
-
-
-@pytest.mark.parametrize(("variable", "give"), [("RACKCTL_STATE_DIR", state_dir), ("RACKCTL_CONFIG", config_file)])
-@pytest.mark.parametrize("value", ["", " "])
-def test_an_empty_path_in_the_environment_is_refused(
-    variable: str, give: Callable[[Mapping[str, str]], Path], value: str
-) -> None:
-    with pytest.raises(UsageError, match=f"{variable} is empty"):
-        give({variable: value})
 
 
 def test_every_setting_has_help_and_a_default_that_passes_its_own_check() -> None:

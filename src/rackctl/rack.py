@@ -11,314 +11,20 @@ The first of these that has a setting decides it:
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rackctl.aws.session import Aws, Credentials
 from rackctl.errors import NotFound, UsageError
+from rackctl.settings import SETTINGS, Origin, Source, Value, rack_name_problem
+from rackctl.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A setting's value and, for people, where it came from."""
-
-    value: str
-    origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting of a rack.
-
-    ``tagged`` says whether a tag on the cluster may give it. Tags can be written by anybody who may tag the
-    cluster, so none decides what runs on the user's machine or weakens a check made there.
-    """
-
-    name: str
-    help: str
-    default: Callable[[str], str] = lambda _: ""
-    check: Callable[[str], str | None] = lambda _: None
-    tagged: bool = False
-    option: str = ""
-
-    @property
-    def environment_variable(self) -> str:
-        return f"RACKCTL_{self.name.upper()}"
-
-    @property
-    def tag(self) -> str:
-        return f"rackctl:{self.name.replace('_', '-')}"
-
-
-def _port(value: str) -> str | None:
-    number = re.fullmatch(r"[0-9]{1,5}", value)
-    return None if number and 0 < int(value) < 65536 else "a port is a number from 1 to 65535"
-
-
-def _account(value: str) -> str | None:
-    return None if re.fullmatch(r"[0-9]{12}", value) else "an AWS account id has 12 digits"
-
-
-def _user(value: str) -> str | None:
-    # Plain words only: the name stands in ssh_config, in shell commands and on command lines.
-    plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,255}", value)
-    return None if plain else "a user name has ASCII letters, digits and _ . @ + - only, and does not begin with . or -"
-
-
-def _seconds(value: str) -> str | None:
-    number = re.fullmatch(r"[0-9]{1,4}", value)
-    return None if number and 0 < int(value) <= 3600 else "it is a number of seconds from 1 to 3600"
-
-
-def _one_of(*choices: str) -> Callable[[str], str | None]:
-    return lambda value: None if value in choices else f"it is one of {', '.join(choices)}"
-
-
-def _url(value: str) -> str | None:
-    return None if re.fullmatch(r"https?://[^/\s]+/?", value) else "an endpoint is a URL such as https://host:port"
-
-
-def _region(value: str) -> str | None:
-    return None if re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-\d+", value) else "a region's name looks like us-east-1"
-
-
-SETTINGS: dict[str, Setting] = {
-    setting.name: setting
-    for setting in (
-        Setting("region", "AWS region", check=_region),
-        Setting("profile", "AWS profile, as in ~/.aws/config"),
-        Setting("endpoint_url", "endpoint to use in place of AWS's own", check=_url),
-        Setting("cluster", "name of the ECS cluster", default=lambda rack: rack),
-        Setting("bucket", "S3 bucket for SSH keys and the keyroll's journal", tagged=True),
-        Setting("bucket_owner", "AWS account that owns the bucket, if not the cluster's", check=_account),
-        Setting("prefix", "prefix of the objects in the bucket", default=lambda rack: f"rackctl/{rack}", tagged=True),
-        Setting("kms_key", "KMS key (id, ARN or alias) that seals the SSH keys", tagged=True),
-        Setting(
-            "ssh_user",
-            "user to log in as",
-            default=lambda _: "ec2-user",
-            check=_user,
-            tagged=True,
-            option="user",
-        ),
-        Setting(
-            "ssh_port",
-            "port of the instances' SSH server",
-            default=lambda _: "22",
-            check=_port,
-            tagged=True,
-            option="port",
-        ),
-        Setting(
-            "address",
-            "address to reach instances at: auto, public, private or ipv6",
-            default=lambda _: "auto",
-            check=_one_of("auto", "public", "private", "ipv6"),
-            tagged=True,
-        ),
-        Setting("jump", "[user@]host[:port] to reach instances through"),
-        Setting("proxy_command", "command to reach instances through; %h host, %p port, %i instance id"),
-        Setting(
-            "via",
-            "ssm or eice: Session Manager, or EC2 Instance Connect Endpoint",
-            check=_one_of("ssm", "eice", "none"),
-        ),
-        Setting(
-            "host_key_check",
-            "strict, first-use or off",
-            default=lambda _: "first-use",
-            check=_one_of("strict", "first-use", "off"),
-        ),
-        Setting(
-            "connect_timeout",
-            "seconds to wait for the first byte of an SSH server; 120 through a command, unless set",
-            default=lambda _: "30",
-            check=_seconds,
-        ),
-        Setting(
-            "send_locale",
-            "yes or no: send LANG and LC_* to instances, as Debian's ssh does",
-            default=lambda _: "yes",
-            check=_one_of("yes", "no"),
-        ),
-    )
-}
-
-
-@dataclass(frozen=True, slots=True)
-class LocalRack:
-    """The local rack that is up, as its daemon describes it in its state directory."""
-
-    name: str
-    endpoint_url: str
-    region: str
-    credentials: Credentials
-    proxy_command: str = ""
-
-    @property
-    def settings(self) -> dict[str, str]:
-        given = {"region": self.region, "endpoint_url": self.endpoint_url, "proxy_command": self.proxy_command}
-        return {name: value for name, value in given.items() if value}
-
-
-def state_dir(environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the directory where rackctl keeps what outlives a command: host keys, the local rack."""
-    if chosen := _path_in(environment, "RACKCTL_STATE_DIR"):
-        return chosen
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir("rackctl", appauthor=False))
-
-
-def config_file(environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the path of the config file, which need not exist."""
-    if chosen := _path_in(environment, "RACKCTL_CONFIG"):
-        return chosen
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir("rackctl", appauthor=False)) / "config.toml"
-
-
-def _path_in(environment: Mapping[str, str], variable: str) -> Path | None:
-    value = environment.get(variable)
-    if value is not None and not value.strip():
-        raise UsageError(f"{variable} is empty", hint="give it a path, or unset it")
-    return Path(value) if value else None
-
-
-def find_local_rack(directory: Path) -> LocalRack | None:
-    """Give the local rack whose state is kept under a state directory, if it is up."""
-    try:
-        if not _is_locked(directory / "local" / "lock"):
-            return None
-        described = json.loads((directory / "local" / "rack.json").read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError as error:
-        raise UsageError(
-            f"the local rack in {directory} is another user's ({error.strerror})",
-            hint="name a state directory of your own with RACKCTL_STATE_DIR",
-        ) from error
-    return LocalRack(
-        name=described["name"],
-        endpoint_url=described["endpoint_url"],
-        region=described["region"],
-        credentials=Credentials(described["access_key_id"], described["secret_access_key"]),
-        proxy_command=described.get("proxy_command") or "",
-    )
-
-
-def _is_locked(path: Path) -> bool:
-    """Tell whether a process holds a lock: one that is no more holds none, and its id may be another's by now."""
-    import fcntl
-
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The config file: ``default_rack`` and a table of settings for each rack."""
-
-    path: Path
-    default_rack: str = ""
-    racks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-def read_config(path: Path) -> Config:
-    """Read a config file; one that does not exist is empty.
-
-    Raises UsageError, naming the file, the line and the key, for what it cannot have meant.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return Config(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the config file {path}: {error}") from error
-    import tomllib
-
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: {error}", hint="the config file is TOML: see https://toml.io") from error
-    return Config(path, *_checked(document, _Complaints(path, text)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Complaints:
-    path: Path
-    text: str
-
-    def about(self, table: str, key: str, what: str) -> UsageError:
-        return UsageError(f"{self.path}, line {self._line_of(table, key)}: {what}")
-
-    def _line_of(self, table: str, key: str) -> int:
-        """Find where a key stands, which tomllib does not tell: in its table, or as a dotted key or table."""
-        bare = rf"""["']?{re.escape(key)}["']?"""
-        header = re.compile(r"\s*\[+\s*(?P<name>.*?)\s*\]+\s*(#.*)?$")
-        inside = ""
-        for number, line in enumerate(self.text.splitlines(), 1):
-            if found := header.match(line):
-                inside = re.sub(r"""["'\s]""", "", found["name"])
-                if inside == f"{table}.{key}".lstrip("."):
-                    return number
-            elif inside == table and re.match(rf"\s*{bare}\s*[=.]", line):
-                return number
-        return next(
-            (n for n, line in enumerate(self.text.splitlines(), 1) if re.search(rf"\b{re.escape(key)}\b", line)), 1
-        )
-
-
-def _checked(document: Mapping[str, Any], complaints: _Complaints) -> tuple[str, dict[str, dict[str, str]]]:
-    for key in document.keys() - {"default_rack", "racks"}:
-        raise complaints.about("", key, f'unknown key "{key}"{_did_you_mean(key, ["default_rack", "racks"])}')
-    default, racks = document.get("default_rack", ""), document.get("racks", {})
-    if not isinstance(default, str):
-        raise complaints.about("", "default_rack", "default_rack is the name of a rack, as a string")
-    if not isinstance(racks, dict):
-        raise complaints.about("", "racks", "racks are tables: [racks.NAME]")
-    checked: dict[str, dict[str, str]] = {}
-    for name, table in racks.items():
-        if not isinstance(table, dict):
-            raise complaints.about("racks", name, f'"{name}" is not a setting: racks are tables, [racks.NAME]')
-        checked[name] = dict(_checked_rack(name, table, complaints))
-    if default and default not in checked:
-        raise complaints.about("", "default_rack", f'default_rack is "{default}", but there is no [racks.{default}]')
-    return default, checked
-
-
-def _checked_rack(name: str, table: Mapping[str, Any], complaints: _Complaints) -> Iterator[tuple[str, str]]:
-    where = f"racks.{name}"
-    for key, value in table.items():
-        setting = SETTINGS.get(key)
-        if setting is None:
-            raise complaints.about(where, key, f'unknown setting "{key}"{_did_you_mean(key, list(SETTINGS))}')
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise complaints.about(where, key, f"{key} must be a string")
-        if not str(value):
-            raise complaints.about(where, key, f"{key} is empty: give it a value, or leave the line out")
-        if problem := setting.check(str(value)):
-            raise complaints.about(where, key, f'{key} is "{value}": {problem}')
-        yield key, str(value)
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f": did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+    from rackctl.config import Config
+    from rackctl.local_rack import LocalRack
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,42 +39,51 @@ class Sources:
     config: Config
     local: LocalRack | None
 
-    def known(self) -> dict[str, str]:
+    def known(self) -> dict[str, Origin]:
         """Map each rack that is known without asking AWS to where it is known from."""
-        racks = dict.fromkeys(self.config.racks, str(self.config.path))
+        racks = dict.fromkeys(self.config.racks, Origin(Source.CONFIG_FILE, str(self.config.path)))
         if self.local:
-            racks.setdefault(self.local.name, "the local rack")
-        chosen = self.options.get("rack") or self.environment.get("RACKCTL_RACK")
-        if chosen:
-            racks.setdefault(chosen, "--rack" if self.options.get("rack") else "RACKCTL_RACK")
+            racks.setdefault(self.local.name, Origin(Source.LOCAL_RACK))
+        for name in self._named():
+            racks.setdefault(name.value, name.origin)
         return dict(sorted(racks.items()))
 
     def current(self) -> Value:
         """Choose the rack.
 
-        Raises UsageError when nothing chooses one, or what chooses it is an empty text, as an unset variable
-        in a script gives.
+        Raises UsageError if nothing names one, or if the name is empty or no name.
         """
-        for origin, value in (
-            ("--rack", self.options.get("rack")),
-            ("RACKCTL_RACK", self.environment.get("RACKCTL_RACK")),
-        ):
-            if value:
-                return Value(value, origin)
-            if value is not None:
-                raise UsageError(f"{origin} is empty", hint="give the name of a rack, or leave it out")
+        for named in self._named():
+            return named
         if self.config.default_rack:
-            return Value(self.config.default_rack, f"default_rack in {self.config.path}")
+            return Value(self.config.default_rack, self._in_config("default_rack in"))
         if len(self.config.racks) == 1:
-            return Value(next(iter(self.config.racks)), f"the only rack in {self.config.path}")
+            return Value(next(iter(self.config.racks)), self._in_config("the only rack in"))
         if self.local:
-            return Value(self.local.name, "the local rack, which is up")
+            return Value(self.local.name, Origin(Source.LOCAL_RACK))
         known = f" (it has {', '.join(sorted(self.config.racks))})" if self.config.racks else ""
         raise UsageError(
-            "which rack?",
+            "no rack selected",
             hint=f"name one with --rack, with RACKCTL_RACK, or as default_rack in {self.config.path}{known}; "
             "or start one on this machine with `rackctl local up`",
         )
+
+    def _named(self) -> Iterator[Value]:
+        """Yield the names that the option and the variable give, nearest first. Raises UsageError."""
+        for origin, value in (
+            (Origin(Source.OPTION, "--rack"), self.options.get("rack")),
+            (Origin(Source.ENVIRONMENT, "RACKCTL_RACK"), self.environment.get("RACKCTL_RACK")),
+        ):
+            if value is None:
+                continue
+            if not value:
+                raise UsageError(f"{origin} is empty", hint="give the name of a rack, or leave it out")
+            if problem := rack_name_problem(value):
+                raise UsageError(f"{origin} is {quoted(value)}: {problem}")
+            yield Value(value, origin)
+
+    def _in_config(self, what: str) -> Origin:
+        return Origin(Source.CONFIG_FILE, f"{what} {self.config.path}")
 
     def rack(self, *, notify: Callable[[str], None] = lambda _: None) -> Rack:
         """Put the chosen rack together, asking AWS nothing. Raises UsageError."""
@@ -378,19 +93,19 @@ class Sources:
     def _settings(self, rack: str) -> dict[str, Value]:
         found: dict[str, Value] = {}
         for name, setting in SETTINGS.items():
-            option = f"--{(setting.option or name).replace('_', '-')}"
+            variable = setting.environment_variable
             for origin, value in (
-                (option, self.options.get(name)),
-                (setting.environment_variable, self.environment.get(setting.environment_variable)),
-                (str(self.config.path), self.config.racks.get(rack, {}).get(name)),
-                ("the local rack", self._local_settings(rack).get(name)),
+                (Origin(Source.OPTION, setting.flag), self.options.get(name)),
+                (Origin(Source.ENVIRONMENT, variable), self.environment.get(variable)),
+                (Origin(Source.CONFIG_FILE, str(self.config.path)), self.config.racks.get(rack, {}).get(name)),
+                (Origin(Source.LOCAL_RACK), self._local_settings(rack).get(name)),
             ):
                 if value is None:
                     continue
                 if not value:
                     raise UsageError(f"{origin} is empty", hint=f"give it a value ({setting.help}), or leave it out")
                 if problem := setting.check(value):
-                    raise UsageError(f'{origin} is "{value}": {problem}')
+                    raise UsageError(f"{origin} is {quoted(value)}: {problem}")
                 found[name] = Value(value, origin)
                 break
         return found
@@ -467,10 +182,10 @@ class Rack:
             return self._given[name]
         if setting.tagged and (tag := self.tags.get(setting.tag)):
             if problem := setting.check(tag):
-                raise UsageError(f'the tag {setting.tag} of cluster {self.cluster} is "{tag}": {problem}')
-            return Value(tag, f"tag {setting.tag}")
+                raise UsageError(f"the tag {setting.tag} of cluster {self.cluster} is {quoted(tag)}: {problem}")
+            return Value(tag, Origin(Source.TAG, setting.tag))
         default = setting.default(self.name)
-        return Value(default, "default" if default else "not set")
+        return Value(default, Origin(Source.DEFAULT if default else Source.UNSET))
 
     def is_given(self, name: str) -> bool:
         """Tell whether a setting comes from nearer than the cluster's tags."""
@@ -481,7 +196,7 @@ class Rack:
         value = self[name]
         if not value:
             setting = SETTINGS[name]
-            tag = f", or tag the cluster: rackctl:{name.replace('_', '-')}" if setting.tagged else ""
+            tag = f", or tag the cluster: {setting.tag}" if setting.tagged else ""
             raise NotFound(
                 f'rack "{self.name}" has no {name} ({setting.help})',
                 hint=f"set {setting.environment_variable}, or {name} under [racks.{self.name}] in the config file{tag}",

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from rackctl.aws.session import Aws, Credentials
 from rackctl.cli.invocation import Invocation
 from rackctl.cli.main import cli
-from rackctl.rack import Rack, Value
+from rackctl.rack import Rack
+from rackctl.settings import Value
+from tests.fakes.origin import GIVEN
 
 
 def aws_answering(answers: Answers) -> Aws:
@@ -36,7 +38,7 @@ def aws_answering(answers: Answers) -> Aws:
 def test_the_list_takes_no_more_calls_than_pages_and_two(instances: int) -> None:
     answers = Answers(instances)
     invocation = Invocation(environment={"RACKCTL_CONFIG": "/nowhere", "RACKCTL_STATE_DIR": "/nowhere"})
-    invocation.rack = Rack(Value(CLUSTER, "test"), {}, aws=aws_answering(answers))
+    invocation.rack = Rack(Value(CLUSTER, GIVEN), {}, aws=aws_answering(answers))
 
     result = CliRunner().invoke(cli, ["instances"], obj=invocation)
 

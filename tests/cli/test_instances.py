@@ -12,9 +12,11 @@ from rackctl.cli.invocation import Invocation
 from rackctl.cli.main import cli
 from rackctl.cluster import Cluster
 from rackctl.errors import RackctlError
-from rackctl.rack import Rack, Value
+from rackctl.rack import Rack
+from rackctl.settings import Value
 from tests.fakes.aws import FakeAws
 from tests.fakes.clock import FakeClock
+from tests.fakes.origin import GIVEN
 from tests.test_cluster import A, B, ec2, ecs, group, member, rack_of
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 def run(aws: FakeAws, *args: str, clock: FakeClock | None = None, color: bool = False) -> Result:
     invocation = Invocation(environment={"RACKCTL_CONFIG": "/nowhere", "RACKCTL_STATE_DIR": "/nowhere"})
     invocation.clock = clock or FakeClock()
-    rack = Rack(Value("prod", "test"), {"cluster": Value("prod", "test")}, aws=aws)  # type: ignore[arg-type]
+    rack = Rack(Value("prod", GIVEN), {"cluster": Value("prod", GIVEN)}, aws=aws)  # type: ignore[arg-type]
     invocation.rack = rack
     invocation.cluster = Cluster(rack, invocation.clock)
     return CliRunner().invoke(cli, args, obj=invocation, color=color)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
-from rackctl.cli.duration import minutes_and_seconds, roughly
-from rackctl.cli.invocation import Invocation, note
+from rackctl.cli.console import note
+from rackctl.cli.invocation import Invocation
 from rackctl.cli.keyroll_view import LiveView
 from rackctl.cli.main import cli
 from rackctl.cluster import Cluster
@@ -399,13 +399,6 @@ def test_what_aws_says_cannot_steer_the_terminal(typed: Prompt) -> None:
     assert "\\x1b[2Jno" in result.stderr
     typed.scene.world.clear_condition("registration-failed")
     assert "\x1b" not in typed("status").stdout
-
-
-def test_lengths_of_time_read_well() -> None:
-    assert [minutes_and_seconds(s) for s in (5, 754, 3723)] == ["0:05", "12:34", "1:02:03"]
-    assert [roughly(s) for s in (0, 1, 40, 61, 7500, 7200)] == [
-        "1 second", "1 second", "40 seconds", "1 minute", "2 hours 5 minutes", "2 hours",
-    ]  # fmt: skip
 
 
 def test_unlock_says_from_whom_or_that_there_was_nothing_to_unlock(typed: Prompt) -> None:

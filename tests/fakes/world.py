@@ -38,8 +38,10 @@ from rackctl.model import (
     ServiceEvent,
     Task,
 )
-from rackctl.rack import Rack, Value
+from rackctl.rack import Rack
+from rackctl.settings import Value
 from tests.fakes.aws import FakeAws
+from tests.fakes.origin import GIVEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -438,8 +440,8 @@ class Scene:
         self.aws = WorldAws(self.world)
         self.clock = WorldClock(self.world)
         given = {"bucket": "b", "kms_key": "alias/k", "prefix": "rackctl/prod", "cluster": RACK}
-        values = {name: Value(value, "test") for name, value in given.items()}
-        self.rack = Rack(Value(RACK, "test"), values, aws=self.aws)  # type: ignore[arg-type]
+        values = {name: Value(value, GIVEN) for name, value in given.items()}
+        self.rack = Rack(Value(RACK, GIVEN), values, aws=self.aws)  # type: ignore[arg-type]
         self.keys = KeyStore(self.rack)
         old = generate(OLD_KEY, created=START - timedelta(days=366))
         self.keys.store(old)

@@ -25,7 +25,8 @@ from rackctl.keys import KeyStore
 from rackctl.local import control, network
 from rackctl.local.state import Options, StateDir
 from rackctl.local.world import World
-from rackctl.rack import find_local_rack
+from rackctl.local_rack import find_local_rack
+from rackctl.settings import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ def test_a_seeded_rack_is_as_a_product_sees_it(local_rack: LocalRackProcess) -> 
     rack = local_rack.rack
     instances = list(rack.aws.ec2.instances_tagged({"Rack": "local"}))
 
-    assert rack.chosen_by == "the local rack, which is up"
+    assert rack.chosen_by.source is Source.LOCAL_RACK
     assert len(instances) == 3
     assert {instance.state for instance in instances} == {"running"}
     assert (rack["bucket"], rack["kms_key"], rack["ssh_port"]) == (BUCKET, "alias/rackctl-local", "2222")
@@ -130,7 +131,7 @@ def test_only_its_owner_can_read_its_files(own_local_rack: LocalRackProcess) -> 
 
 def test_a_state_directory_that_others_could_read_is_closed(start_local_rack: Start, tmp_path: Path) -> None:
     (tmp_path / "open" / "local").mkdir(parents=True)
-    (tmp_path / "open" / "local").chmod(0o777)
+    (tmp_path / "open" / "local").chmod(0o755)
 
     start_local_rack(directory=tmp_path / "open", key=False)
 
@@ -274,7 +275,7 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "local").symlink_to(tmp_path / "target")
 
-    with pytest.raises(UsageError, match="is not a directory of yours"):
+    with pytest.raises(UsageError, match="local is a symbolic link"):
         control.start(tmp_path, Options())
 
 

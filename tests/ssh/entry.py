@@ -18,8 +18,10 @@ from rackctl.cli.invocation import Invocation
 from rackctl.cli.main import main as run_command_line
 from rackctl.keys import KeyStore, SshKey
 from rackctl.model import Instance
-from rackctl.rack import Rack, Value
+from rackctl.rack import Rack
+from rackctl.settings import Origin, Source, Value
 from tests.fakes.aws import FakeAws
+from tests.fakes.origin import GIVEN
 
 ID = "i-0a0000000000000aa"
 KEY_NAME = "prod-keypair-20260102T030405Z"
@@ -53,9 +55,15 @@ def invocation(description: dict[str, Any]) -> Invocation:
 
         @property
         def rack(self) -> Rack:
-            chosen = {name: Value(value, "config") for name, value in settings.items()}
-            chosen |= {name: Value(value, f"--{name}") for name, value in self.options.items() if name != "rack"}
-            return Rack(Value("prod", "test"), chosen, aws=aws)  # type: ignore[arg-type]
+            chosen = {
+                name: Value(value, Origin(Source.CONFIG_FILE, "/config.toml")) for name, value in settings.items()
+            }
+            chosen |= {
+                name: Value(value, Origin(Source.OPTION, f"--{name}"))
+                for name, value in self.options.items()
+                if name != "rack"
+            }
+            return Rack(Value("prod", GIVEN), chosen, aws=aws)  # type: ignore[arg-type]
 
     run = Options()
     public = path.with_suffix(".pub").read_text()

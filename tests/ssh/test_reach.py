@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rackctl.errors import SshError, UsageError
-from rackctl.rack import Rack, Value
+from rackctl.rack import Rack
+from rackctl.settings import Origin, Source, Value
 from rackctl.ssh.reach import reach
+from tests.fakes.origin import GIVEN
 from tests.ssh.entry import OneInstance
 from tests.test_cluster import A, ec2
 
@@ -23,9 +25,9 @@ PRIVATE = replace(BOTH, public_ip="")
 IPV6_ONLY = replace(PRIVATE, private_ip="", ipv6_address="2001:db8::9")
 
 
-def rack(origin: str = "config", **settings: str) -> Rack:
-    given = {name: Value(value, origin) for name, value in {"cluster": "prod", **settings}.items()}
-    return Rack(Value("prod", "test"), given, aws=OneInstance())  # type: ignore[arg-type]
+def rack(**settings: str) -> Rack:
+    given = {name: Value(value, GIVEN) for name, value in {"cluster": "prod", **settings}.items()}
+    return Rack(Value("prod", GIVEN), given, aws=OneInstance())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -183,15 +185,15 @@ def test_a_missing_program_is_said_before_anything_is_tried(
 
 def test_the_way_that_is_given_nearest_counts() -> None:
     nearer = Rack(
-        Value("prod", "test"),
+        Value("prod", GIVEN),
         {
-            "cluster": Value("prod", "test"),
-            "address": Value("auto", "x"),
-            "ssh_user": Value("u", "x"),
-            "ssh_port": Value("22", "x"),
-            "via": Value("ssm", "/config.toml"),
-            "jump": Value("bastion", "RACKCTL_JUMP"),
-            "proxy_command": Value("from-option %h", "--proxy-command"),
+            "cluster": Value("prod", GIVEN),
+            "address": Value("auto", GIVEN),
+            "ssh_user": Value("u", GIVEN),
+            "ssh_port": Value("22", GIVEN),
+            "via": Value("ssm", Origin(Source.CONFIG_FILE, "/config.toml")),
+            "jump": Value("bastion", Origin(Source.ENVIRONMENT, "RACKCTL_JUMP")),
+            "proxy_command": Value("from-option %h", Origin(Source.OPTION, "--proxy-command")),
         },
         aws=OneInstance(),  # type: ignore[arg-type]
     )

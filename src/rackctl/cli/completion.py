@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from rackctl.cli.invocation import Invocation, RackCommand
+from rackctl.cli.command import RackCommand
+from rackctl.cli.invocation import Invocation
 
 
 @click.command(cls=RackCommand)

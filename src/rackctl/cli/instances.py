@@ -7,29 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, pass_invocation
+from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.invocation import Invocation, pass_invocation
+from rackctl.cli.options import options
 from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 FORMAT_NAMES = ("table", "wide", "json", "csv", "id")
 
 
-def _list_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(
-        (
-            click.option("-o", "--output", type=click.Choice(FORMAT_NAMES), default="table", show_default=True,
-                         help="Format; wide has more columns, id is one a line for xargs."),
-            click.option("--filter", "filters", metavar="KEY=VALUE", multiple=True,
-                         help="Only instances with this in a field of the JSON. Repeat it to ask for more."),
-            click.option("--sort", "sort_by", metavar="[-]KEY", default="id", show_default=True,
-                         help="Order by a field of the JSON; with a minus, downwards."),
-            watch_option(),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
+_list_options = options(
+    click.option("-o", "--output", type=click.Choice(FORMAT_NAMES), default="table", show_default=True,
+                 help="Format; wide has more columns, id is one a line for xargs."),
+    click.option("--filter", "filters", metavar="KEY=VALUE", multiple=True,
+                 help="Only instances with this in a field of the JSON. Repeat it to ask for more."),
+    click.option("--sort", "sort_by", metavar="[-]KEY", default="id", show_default=True,
+                 help="Order by a field of the JSON; with a minus, downwards."),
+    watch_option(),
+)  # fmt: skip
 
 
 @click.group(

@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.console import draws_on, note
 from rackctl.cli.duration import Duration
-from rackctl.cli.invocation import (
-    Invocation,
-    LazyGroup,
-    RackCommand,
-    draws_on,
-    note,
-    output_option,
-    pass_invocation,
-    printable,
-)
+from rackctl.cli.invocation import Invocation, pass_invocation
+from rackctl.cli.options import options, output_option
 from rackctl.cli.signals import heard
 from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
 from rackctl.errors import RackctlError, UsageError
+from rackctl.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,17 +91,8 @@ _events = click.option(
 _document = output_option("text")
 
 
-def _with(*options: Callable[..., Any]) -> Callable[..., Any]:
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 @click.group(cls=LazyGroup, invoke_without_command=True)
-@_with(*_along_the_way().values(), *_AT_THE_BEGINNING, _events)
+@options(*_along_the_way().values(), *_AT_THE_BEGINNING, _events)
 @click.pass_context
 def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
     """Replace every instance by one with a new SSH key, without anybody noticing.
@@ -133,7 +119,7 @@ def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
 
 
 @keyroll.command(cls=RackCommand)
-@_with(*_along_the_way().values(), *_AT_THE_BEGINNING, _document)
+@options(*_along_the_way().values(), *_AT_THE_BEGINNING, _document)
 @pass_invocation
 def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
     """Say what a keyroll with these options would do, and change nothing.
@@ -173,7 +159,7 @@ def status(invocation: Invocation, output: str, watch: str | None) -> None:
 
 
 @keyroll.command(cls=RackCommand)
-@_with(*_along_the_way(begun=True).values(), _events)
+@options(*_along_the_way(begun=True).values(), _events)
 @pass_invocation
 def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
     """Go on with a keyroll that has stopped or died, from this machine.
@@ -184,7 +170,7 @@ def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
 
 
 @keyroll.command(cls=RackCommand)
-@_with(*(_along_the_way(begun=True)[name] for name in ("drain", "boot", "force", "standalone")), _events)
+@options(*(_along_the_way(begun=True)[name] for name in ("drain", "boot", "force", "standalone")), _events)
 @pass_invocation
 def abort(invocation: Invocation, /, output: str, **options: Any) -> None:
     """End a keyroll that has stopped or died, and give the rack back.

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from rackctl.cli.duration import counted, minutes_and_seconds, roughly
-from rackctl.cli.invocation import printable
+from rackctl.text import counted, minutes_and_seconds, printable, roughly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

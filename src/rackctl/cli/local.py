@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.invocation import Invocation, draws_on, note, output_option, pass_invocation
+from rackctl.cli.console import draws_on, note
+from rackctl.cli.invocation import Invocation, pass_invocation
+from rackctl.cli.options import output_option
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:

@@ -12,7 +12,9 @@ from typing import Any, NoReturn, TypeGuard
 
 import click
 
-from rackctl.cli.invocation import Invocation, LazyGroup, note, say
+from rackctl.cli.command import LazyGroup
+from rackctl.cli.console import note, say
+from rackctl.cli.invocation import Invocation
 from rackctl.errors import SIGNALLED, RackctlError
 
 

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rackctl.cli.invocation import (
-    Invocation,
-    LazyGroup,
-    RackCommand,
-    complete_rack,
-    note,
-    output_option,
-    pass_invocation,
-)
+from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.console import note
+from rackctl.cli.invocation import Invocation, pass_invocation
+from rackctl.cli.options import complete_rack, output_option
 from rackctl.errors import RackctlError, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +43,8 @@ def _list(invocation: Invocation, output: str) -> None:
     known = invocation.sources.known()
     if output == "json":
         described = [
-            {"name": name, "current": name == current, "known_from": known_from} for name, known_from in known.items()
+            {"name": name, "current": name == current, "known_from": str(known_from)}
+            for name, known_from in known.items()
         ]
         click.echo(json.dumps(described, indent=2))
         return
@@ -56,7 +52,7 @@ def _list(invocation: Invocation, output: str) -> None:
     for name, known_from in known.items():
         rack = _rack(invocation, name)
         region = rack.aws.region
-        rows.append(["*" if name == current else "", name, rack.cluster, region, known_from])
+        rows.append(["*" if name == current else "", name, rack.cluster, region, str(known_from)])
     click.echo(table(["", "NAME", "CLUSTER", "REGION", "KNOWN FROM"], rows))
 
 
@@ -67,7 +63,7 @@ def _list(invocation: Invocation, output: str) -> None:
 def show(invocation: Invocation, name: str | None, output: str) -> None:
     """Show every setting of a rack and where it comes from; its cluster's tags are read from AWS."""
     from rackctl.cli.render import table
-    from rackctl.rack import SETTINGS
+    from rackctl.settings import SETTINGS
 
     rack = invocation.rack if name is None else _rack(invocation, name)
     try:
@@ -77,10 +73,10 @@ def show(invocation: Invocation, name: str | None, output: str) -> None:
         note(f"the tags of cluster {rack.cluster} could not be read: {error}")
         settings = {name: rack.setting(name) for name in SETTINGS if rack.is_given(name) or not SETTINGS[name].tagged}
     if output == "json":
-        described = {key: {"value": found.value, "from": found.origin} for key, found in settings.items()}
-        click.echo(json.dumps({"name": rack.name, "chosen_by": rack.chosen_by, "settings": described}, indent=2))
+        described = {key: {"value": found.value, "from": str(found.origin)} for key, found in settings.items()}
+        click.echo(json.dumps({"name": rack.name, "chosen_by": str(rack.chosen_by), "settings": described}, indent=2))
     else:
-        click.echo(table(["SETTING", "VALUE", "FROM"], ([k, v.value, v.origin] for k, v in settings.items())))
+        click.echo(table(["SETTING", "VALUE", "FROM"], ([k, v.value, str(v.origin)] for k, v in settings.items())))
 
 
 def _rack(invocation: Invocation, name: str) -> Rack:

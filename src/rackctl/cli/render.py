@@ -8,8 +8,8 @@ import json
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from rackctl.cli.invocation import printable
 from rackctl.errors import UsageError
+from rackctl.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rackctl.cli.command import RackCommand
 from rackctl.cli.completion import complete_instance
-from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
+from rackctl.cli.console import note
+from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.ssh_options import occupy_standard_streams, reach_options
 from rackctl.errors import SIGNALLED, SshError
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rackctl.cli.duration import Duration, as_typed
-from rackctl.cli.invocation import Invocation, LazyGroup, RackCommand, note, pass_invocation, printable
+from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.console import note
+from rackctl.cli.duration import Duration
+from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.errors import NotFound, RackctlError, UsageError
+from rackctl.text import as_typed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rackctl.cli.command import RackCommand
 from rackctl.cli.completion import complete_instance
-from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
+from rackctl.cli.console import note
+from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.ssh_options import occupy_standard_streams, reach_options
 from rackctl.errors import NotFound, RackctlError
 
@@ -98,7 +100,7 @@ _FROM_OPENSSH = {"ssh_user": "%r", "ssh_port": "%p"}
 
 def _proxy(invocation: Invocation) -> Iterator[str]:
     """Give the command that is to lead to ``%h``: this rackctl, with the rack and the settings that are in force."""
-    from rackctl.rack import SETTINGS
+    from rackctl.settings import SETTINGS
 
     given = invocation.environment
     own = {setting.environment_variable for name, setting in SETTINGS.items() if name not in _FROM_OPENSSH}
@@ -111,7 +113,7 @@ def _proxy(invocation: Invocation) -> Iterator[str]:
     chosen = {name: value for name, value in invocation.options.items() if name in SETTINGS}
     # Looked up here, it need not be among the cluster's tags each time.
     for name, value in {**chosen, "address": invocation.rack["address"], **_FROM_OPENSSH}.items():
-        yield f"--{(SETTINGS[name].option or name).replace('_', '-')}"
+        yield SETTINGS[name].flag
         yield value
     yield "%h"
 

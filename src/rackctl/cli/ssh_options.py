@@ -7,34 +7,41 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.invocation import into_setting
+from rackctl.cli.options import into_setting, options
+from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how instances are reached, each a setting of the rack."""
-    for option in reversed(
-        (
-            ("--user", "ssh_user", "NAME", "Log in as this user."),
-            ("--port", "ssh_port", "PORT", "Port of the SSH server."),
-            ("--address", "address", "WHICH",
-             "auto, public, private or ipv6; auto is the public one, else the private one, else IPv6."),
-            ("--proxy-command", "proxy_command", "COMMAND",
-             "Reach it through a command's stdin and stdout: %h address, %p port, %i instance id, %r user."),
-            ("--jump", "jump", "[USER@]HOST[:PORT]", "Reach it through this host, by `ssh -W` and your ssh config."),
-            ("--via", "via", "ssm|eice", "Reach it through Session Manager or EC2 Instance Connect Endpoint."),
-            ("--connect-timeout", "connect_timeout", "SECONDS",
-             "Wait this long for the server's first byte (default 30, or 120 through a command)."),
-            ("--host-key-check", "host_key_check", "MODE",
-             "strict, first-use (pin a key that nothing speaks against) or off."),
-        )
-    ):  # fmt: skip
-        flag, setting, metavar, text = option
-        store = into_setting(setting)
-        command = click.option(flag, setting, metavar=metavar, help=text, expose_value=False, callback=store)(command)
-    return command
+def _reach_option(setting: str, metavar: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    flag, store = SETTINGS[setting].flag, into_setting(setting)
+    return click.option(flag, setting, metavar=metavar, help=text, expose_value=False, callback=store)
+
+
+# The options that say how instances are reached, each a setting of the rack.
+reach_options = options(
+    _reach_option("ssh_user", "NAME", "Log in as this user."),
+    _reach_option("ssh_port", "PORT", "Port of the SSH server."),
+    _reach_option(
+        "address",
+        "WHICH",
+        "auto, public, private or ipv6; auto is the public one, else the private one, else IPv6.",
+    ),
+    _reach_option(
+        "proxy_command",
+        "COMMAND",
+        "Reach it through a command's stdin and stdout: %h address, %p port, %i instance id, %r user.",
+    ),
+    _reach_option("jump", "[USER@]HOST[:PORT]", "Reach it through this host, by `ssh -W` and your ssh config."),
+    _reach_option("via", "ssm|eice", "Reach it through Session Manager or EC2 Instance Connect Endpoint."),
+    _reach_option(
+        "connect_timeout",
+        "SECONDS",
+        "Wait this long for the server's first byte (default 30, or 120 through a command).",
+    ),
+    _reach_option("host_key_check", "MODE", "strict, first-use (pin a key that nothing speaks against) or off."),
+)
 
 
 def occupy_standard_streams() -> None:

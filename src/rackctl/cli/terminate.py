@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rackctl.cli.command import RackCommand
 from rackctl.cli.completion import complete_instance
+from rackctl.cli.console import note
 from rackctl.cli.duration import Duration
-from rackctl.cli.invocation import Invocation, RackCommand, note, pass_invocation
+from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:

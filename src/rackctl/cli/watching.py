@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.invocation import draws_on, note
+from rackctl.cli.console import draws_on, note
 from rackctl.errors import AccessDenied, RackctlError, UsageError
 
 if TYPE_CHECKING:

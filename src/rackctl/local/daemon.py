@@ -208,7 +208,8 @@ class Daemon:
     def _store_key(self, bucket: str, alias: str) -> str:
         """Make an SSH key and keep it as a keyroll would, through the front door."""
         from rackctl.aws.session import Credentials
-        from rackctl.rack import SETTINGS, Rack, Value
+        from rackctl.rack import Rack
+        from rackctl.settings import SETTINGS, Origin, Source, Value
 
         _say("progress making an SSH key")
         name = self._kept.options.name
@@ -219,9 +220,10 @@ class Daemon:
             "kms_key": alias,
             "prefix": SETTINGS["prefix"].default(name),
         }
+        seeded = Origin(Source.LOCAL_RACK)
         rack = Rack(
-            Value(name, "seed"),
-            {setting: Value(value, "seed") for setting, value in given.items()},
+            Value(name, seeded),
+            {setting: Value(value, seeded) for setting, value in given.items()},
             Credentials(self._kept.access_key_id, self._kept.secret_access_key),
         )
         now = datetime.now(UTC)

@@ -8,15 +8,13 @@ import json
 import os
 import pickle
 import shutil
-import stat
 import time
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rackctl.errors import UsageError
-from rackctl.files import write_private
+from rackctl.files import make_own_directory, write_private
 
 if TYPE_CHECKING:
     from rackctl.local.world import World
@@ -90,21 +88,10 @@ class StateDir:
         self._lock = self.root / "lock"
 
     def make(self) -> None:
-        """Make the directory. Raises UsageError when it cannot be made, or is somebody else's."""
-        try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = self.root.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-                raise UsageError(
-                    f"{self.root} is not a directory of yours",
-                    hint="name a state directory of your own with RACKCTL_STATE_DIR",
-                )
-            self.root.chmod(0o700)
-        except OSError as error:
-            raise UsageError(
-                f"cannot keep the local rack's state in {self.root}: {error.strerror}",
-                hint="name a directory that can be written with RACKCTL_STATE_DIR",
-            ) from error
+        """Make the directory, or close it to others. Raises UsageError if it cannot be made, or others can write it."""
+        make_own_directory(self.root.parent)
+        make_own_directory(self.root)
+        self.root.chmod(0o700)
 
     # The lock. The daemon holds it for as long as it runs, so it needs no trust in process ids.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rackctl.errors import AccessDenied, RackctlError, SshError
+from rackctl.files import make_own_directory, read_own
 from rackctl.ssh.background import in_background
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Mode = Literal["strict", "first-use", "off"]
+# Some 100,000 keys.
+_LARGEST = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +84,19 @@ class HostKeyFile:
 
     def _lines(self) -> list[str]:
         try:
-            return self.path.read_text(encoding="utf-8").splitlines()
+            return read_own(self.path, limit=_LARGEST).decode().splitlines()
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise self._unusable("read", error) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self.path.with_name("host_keys.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            make_own_directory(self.path.parent)
+            lock = os.open(
+                self.path.with_name("host_keys.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
         except OSError as error:
             raise self._unusable("write", error) from error
         try:
@@ -105,7 +110,7 @@ class HostKeyFile:
     def _write(self, lines: Iterable[str]) -> None:
         # Nobody else writes one, under the lock; what a killed process may have left is overwritten.
         new = self.path.with_name("host_keys.new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
         new.replace(self.path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rackctl.errors import RackctlError, UsageError
-from rackctl.files import write_private
+from rackctl.files import make_own_directory, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +98,7 @@ def write_public_key(directory: Path, key_name: str, public_key: str) -> Path:
     path = directory / "public_keys" / f"{key_name}.pub"
     line = f"{public_key} {key_name}\n"
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_own_directory(path.parent)
         if path.exists() and path.read_text(encoding="utf-8") == line:
             return path
         write_private(path, line.encode())

@@ -82,20 +82,12 @@ _UNTIL = {
 
 def _way(rack: Rack) -> tuple[str, str]:
     """Find which setting leads to the instances, and its value: the one that was given nearest."""
-    nearness = {"option": 0, "environment": 1, "config": 2}
-    set_ = sorted((nearness[_origin(rack, name)], name) for name in _WAYS if rack[name])
+    set_ = sorted((rack.setting(name).origin.source, name) for name in _WAYS if rack[name])
     nearest = [name for near, name in set_ if near == set_[0][0] and rack[name] != "none"]
     if len(nearest) > 1:
         told = " and ".join(f"{rack.setting(name).origin} ({name})" for name in nearest)
         raise UsageError(f"two ways to reach an instance are set: {told}", hint="leave one of them out")
     return (nearest[0], rack[nearest[0]]) if nearest else ("", "")
-
-
-def _origin(rack: Rack, name: str) -> str:
-    origin = rack.setting(name).origin
-    if origin.startswith("--"):
-        return "option"
-    return "environment" if origin.startswith("RACKCTL_") else "config"
 
 
 def _address(instance: Instance, setting: str, *, through: bool) -> str:

@@ -1,0 +1,88 @@
+"""The classes of rackctl's commands: rack options on each, and groups that import a command when it is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rackctl.cli.options import rack_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class _WithRackOptions(click.Command):
+    """A command that takes the rack options, and shows them apart from its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rack_options = rack_options()
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)
+        at = next((n for n, p in enumerate(own) if "--help" in p.opts), len(own))
+        return [*own[:at], *self._rack_options, *own[at:]]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        common = set(map(id, self._rack_options))
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Rack options": []}
+        for param in self.get_params(ctx):
+            # An argument stands in the usage line and is explained in the text.
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                sections["Rack options" if id(param) in common else "Options"].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
+
+
+class RackCommand(_WithRackOptions):
+    """A command on a rack."""
+
+
+class LazyGroup(_WithRackOptions, click.Group):
+    """A group whose commands are imported when they are named.
+
+    ``lazy`` maps a command's name to ``module:attribute`` and to the line that stands for it in the help.
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self._lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        from importlib import import_module
+
+        module, _, attribute = self._lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = []
+        for name in self.list_commands(ctx):
+            if name in self._lazy:
+                records.append((name, self._lazy[name][1]))
+            elif (command := super().get_command(ctx, name)) and not command.hidden:
+                records.append((name, command.get_short_help_str(limit=formatter.width)))
+        if records:
+            with formatter.section("Commands"):
+                formatter.write_dl(records)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            suggestion = f' Did you mean "{close[0]}"?' if close else ""
+            ctx.fail(f'No such command "{args[0]}".{suggestion} `{ctx.command_path} --help` lists them.')
+        return super().resolve_command(ctx, args)

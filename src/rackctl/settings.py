@@ -1,0 +1,182 @@
+"""The settings of a rack: what each means, what it may be, and where it may come from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Source(IntEnum):
+    """The kinds of places that a setting can come from, nearest first."""
+
+    OPTION = 1
+    ENVIRONMENT = 2
+    CONFIG_FILE = 3
+    LOCAL_RACK = 4
+    TAG = 5
+    DEFAULT = 6
+    UNSET = 7
+
+
+_NAMED = {Source.LOCAL_RACK: "the local rack", Source.DEFAULT: "default", Source.UNSET: "not set"}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value came from. ``name`` is the option, the variable, the file or the tag."""
+
+    source: Source
+    name: str = ""
+
+    def __str__(self) -> str:
+        if self.source is Source.TAG:
+            return f"tag {self.name}"
+        return self.name or _NAMED.get(self.source, self.source.name.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting's value and where it came from."""
+
+    value: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of a rack.
+
+    ``tagged`` says whether a tag on the cluster may give it. Tags can be written by anybody who may tag the
+    cluster, so none decides what runs on the user's machine or weakens a check made there.
+    """
+
+    name: str
+    help: str
+    default: Callable[[str], str] = lambda _: ""
+    check: Callable[[str], str | None] = lambda _: None
+    tagged: bool = False
+    option: str = ""
+
+    @property
+    def environment_variable(self) -> str:
+        return f"RACKCTL_{self.name.upper()}"
+
+    @property
+    def flag(self) -> str:
+        return f"--{(self.option or self.name).replace('_', '-')}"
+
+    @property
+    def tag(self) -> str:
+        return f"rackctl:{self.name.replace('_', '-')}"
+
+
+def rack_name_problem(name: str) -> str | None:
+    """Say what is wrong with a rack's name, if anything is. One that begins with a dash is a forgotten name."""
+    if not name.strip() or name[0] in "- " or not name.isprintable() or len(name) > 255:
+        return "a rack's name is 1 to 255 printable characters, and does not begin with a dash or a space"
+    return None
+
+
+def _printable(value: str) -> str | None:
+    return None if value.isprintable() else "it has a character that is not printable"
+
+
+def _matching(pattern: str, problem: str) -> Callable[[str], str | None]:
+    return lambda value: None if re.fullmatch(pattern, value) else problem
+
+
+def _port(value: str) -> str | None:
+    number = re.fullmatch(r"[0-9]{1,5}", value)
+    return None if number and 0 < int(value) < 65536 else "a port is a number from 1 to 65535"
+
+
+def _seconds(value: str) -> str | None:
+    number = re.fullmatch(r"[0-9]{1,4}", value)
+    return None if number and 0 < int(value) <= 3600 else "it is a number of seconds from 1 to 3600"
+
+
+def _one_of(*choices: str) -> Callable[[str], str | None]:
+    return lambda value: None if value in choices else f"it is one of {', '.join(choices)}"
+
+
+_URL = _matching(r"https?://[^/\s]+/?", "an endpoint is a URL such as https://host:port")
+_REGION = _matching(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "a region's name looks like us-east-1")
+_ACCOUNT = _matching(r"[0-9]{12}", "an AWS account id has 12 digits")
+# What they may be by AWS's own rules, or the ARN of one.
+_CLUSTER = _matching(r"[A-Za-z0-9_-]{1,255}|arn:[!-~]+", "a cluster's name has letters, digits, dashes and underscores")
+_BUCKET = _matching(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", "a bucket's name has letters, digits, dots and dashes")
+_KMS_KEY = _matching(r"[A-Za-z0-9:/_-]{1,2048}", "a KMS key is given by its id, its ARN or alias/NAME")
+# Plain words only: the name stands in ssh_config, in shell commands and on command lines.
+_USER = _matching(
+    r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,255}",
+    "a user name has ASCII letters, digits and _ . @ + - only, and does not begin with . or -",
+)
+
+
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting("region", "AWS region", check=_REGION),
+        Setting("profile", "AWS profile, as in ~/.aws/config", check=_printable),
+        Setting("endpoint_url", "endpoint to use in place of AWS's own", check=_URL),
+        Setting("cluster", "name of the ECS cluster", default=lambda rack: rack, check=_CLUSTER),
+        Setting("bucket", "S3 bucket for SSH keys and the keyroll's journal", check=_BUCKET, tagged=True),
+        Setting("bucket_owner", "AWS account that owns the bucket, if not the cluster's", check=_ACCOUNT),
+        Setting(
+            "prefix",
+            "prefix of the objects in the bucket",
+            default=lambda rack: f"rackctl/{rack}",
+            check=_printable,
+            tagged=True,
+        ),
+        Setting("kms_key", "KMS key (id, ARN or alias) that seals the SSH keys", check=_KMS_KEY, tagged=True),
+        Setting("ssh_user", "user to log in as", default=lambda _: "ec2-user", check=_USER, tagged=True, option="user"),
+        Setting(
+            "ssh_port",
+            "port of the instances' SSH server",
+            default=lambda _: "22",
+            check=_port,
+            tagged=True,
+            option="port",
+        ),
+        Setting(
+            "address",
+            "address to reach instances at: auto, public, private or ipv6",
+            default=lambda _: "auto",
+            check=_one_of("auto", "public", "private", "ipv6"),
+            tagged=True,
+        ),
+        Setting("jump", "[user@]host[:port] to reach instances through", check=_printable),
+        Setting(
+            "proxy_command", "command to reach instances through; %h host, %p port, %i instance id", check=_printable
+        ),
+        Setting(
+            "via",
+            "ssm or eice: Session Manager, or EC2 Instance Connect Endpoint",
+            check=_one_of("ssm", "eice", "none"),
+        ),
+        Setting(
+            "host_key_check",
+            "strict, first-use or off",
+            default=lambda _: "first-use",
+            check=_one_of("strict", "first-use", "off"),
+        ),
+        Setting(
+            "connect_timeout",
+            "seconds to wait for the first byte of an SSH server; 120 through a command, unless set",
+            default=lambda _: "30",
+            check=_seconds,
+        ),
+        Setting(
+            "send_locale",
+            "yes or no: send LANG and LC_* to instances, as Debian's ssh does",
+            default=lambda _: "yes",
+            check=_one_of("yes", "no"),
+        ),
+    )
+}
