@@ -11,6 +11,7 @@ The first of these that has a setting decides it:
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 
     from rackctl.config import Config
     from rackctl.local_rack import LocalRack
+
+
+# The variables of AWS's own that decide where no setting is given, in the order in which they are read.
+_AWS_VARIABLES = {
+    "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    "profile": ("AWS_DEFAULT_PROFILE", "AWS_PROFILE"),
+    "endpoint_url": ("AWS_ENDPOINT_URL",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,18 @@ class Rack:
             return Value(tag, Origin(Source.TAG, setting.tag))
         default = setting.default(self.name)
         return Value(default, Origin(Source.DEFAULT if default else Source.UNSET))
+
+    def in_force(self, name: str) -> Value:
+        """Give a setting's value and origin, also if AWS's own configuration decides it. Raises RackctlError."""
+        found = self.setting(name)
+        if found.value or name not in _AWS_VARIABLES:
+            return found
+        for variable in _AWS_VARIABLES[name]:
+            if value := os.environ.get(variable):
+                return Value(value, Origin(Source.AWS, variable))
+        if name == "region" and self.aws.region:
+            return Value(self.aws.region, Origin(Source.AWS, os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config"))
+        return found
 
     def is_given(self, name: str) -> bool:
         """Tell whether a setting comes from nearer than the cluster's tags."""

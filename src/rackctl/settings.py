@@ -18,12 +18,21 @@ class Source(IntEnum):
     ENVIRONMENT = 2
     CONFIG_FILE = 3
     LOCAL_RACK = 4
-    TAG = 5
-    DEFAULT = 6
-    UNSET = 7
+    # What any AWS SDK reads: AWS_REGION and the like, ~/.aws/config.
+    AWS = 5
+    TAG = 6
+    DEFAULT = 7
+    UNSET = 8
+    # A tag might give it, and the tags could not be read.
+    UNKNOWN = 9
 
 
-_NAMED = {Source.LOCAL_RACK: "the local rack", Source.DEFAULT: "default", Source.UNSET: "not set"}
+_NAMED = {
+    Source.LOCAL_RACK: "the local rack",
+    Source.DEFAULT: "default",
+    Source.UNSET: "not set",
+    Source.UNKNOWN: "unknown",
+}
 
 
 @dataclass(frozen=True, slots=True)

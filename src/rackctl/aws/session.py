@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rackctl.aws.ecs import Ecs
     from rackctl.aws.kms import Kms
     from rackctl.aws.s3 import S3
+    from rackctl.aws.sts import Sts
 
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 20
@@ -121,6 +122,12 @@ class Aws:
         from rackctl.aws.kms import Kms
 
         return Kms(self.client("kms"))
+
+    @cached_property
+    def sts(self) -> Sts:
+        from rackctl.aws.sts import Sts
+
+        return Sts(self.client("sts"))
 
     def client(self, service: str) -> Client:
         """Make the client of a service; `Client` is what the service modules call AWS through."""

@@ -25,9 +25,7 @@ class Root(LazyGroup):
         invocation = ctx.ensure_object(Invocation)
         try:
             result = super().invoke(ctx)
-            # There is none where it is closed.
-            if sys.stdout:
-                sys.stdout.flush()
+            sys.stdout.flush()
         except (click.exceptions.Exit, click.ClickException):
             raise
         except BrokenPipeError:
@@ -102,6 +100,7 @@ def cli() -> None:
 
 def main(invocation: Invocation | None = None) -> None:
     """Run the command line of this process, with something other at hand than usual if that is given."""
+    _open_closed_streams()
     # Nearly all that a command makes is in use to its end: looking for garbage again and again is of no use.
     gc.set_threshold(100_000)
     try:
@@ -115,6 +114,17 @@ def main(invocation: Invocation | None = None) -> None:
         _leave(RackctlError.exit_code)
 
 
+def _open_closed_streams() -> None:
+    """Open /dev/null where a standard stream is closed, as OpenSSH does, before a socket or a file gets its number."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115 - as Python's own, to the end
+
+
 def _leave(status: object) -> NoReturn:
     """End the process without tearing the interpreter down.
 
@@ -122,7 +132,6 @@ def _leave(status: object) -> NoReturn:
     a tenth of a short command's time.
     """
     for stream in (sys.stdout, sys.stderr):
-        if stream:
-            with suppress(OSError, ValueError):
-                stream.flush()
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(status if isinstance(status, int) else 0 if status is None else 1)

@@ -12,10 +12,11 @@ from rackctl.cli.command import LazyGroup, RackCommand
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import complete_rack, output_option
-from rackctl.errors import RackctlError, UsageError
+from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:
     from rackctl.rack import Rack
+    from rackctl.settings import Value
 
 _output = output_option("table")
 
@@ -24,9 +25,9 @@ _output = output_option("table")
 @_output
 @click.pass_context
 def racks(ctx: click.Context, output: str) -> None:
-    """List the racks that are known here, the current one marked; AWS is not asked.
+    """List the known racks and mark the current one; AWS is not called.
 
-    A rack need not be known: any ECS cluster's name will do for --rack.
+    A rack need not be known: the name of any ECS cluster will do for --rack.
     """
     if ctx.invoked_subcommand is None:
         _list(ctx.ensure_object(Invocation), output)
@@ -39,44 +40,76 @@ def _list(invocation: Invocation, output: str) -> None:
         current = invocation.sources.current().value
     except UsageError as error:
         current = ""
-        note(f"no rack is current: {error.hint}")
-    known = invocation.sources.known()
-    if output == "json":
-        described = [
-            {"name": name, "current": name == current, "known_from": str(known_from)}
-            for name, known_from in known.items()
-        ]
-        click.echo(json.dumps(described, indent=2))
-        return
-    rows = []
-    for name, known_from in known.items():
+        note(f"{error}: {error.hint}" if error.hint else str(error))
+    known = []
+    for name, origin in invocation.sources.known().items():
         rack = _rack(invocation, name)
-        region = rack.aws.region
-        rows.append(["*" if name == current else "", name, rack.cluster, region, str(known_from)])
+        known.append(
+            {
+                "name": name,
+                "current": name == current,
+                "cluster": rack.cluster,
+                "region": rack.in_force("region").value or None,
+                "known_from": str(origin),
+            }
+        )
+    if output == "json":
+        click.echo(json.dumps(known, indent=2))
+        return
+    rows = [
+        ["*" if k["current"] else "", str(k["name"]), str(k["cluster"]), str(k["region"] or ""), str(k["known_from"])]
+        for k in known
+    ]
     click.echo(table(["", "NAME", "CLUSTER", "REGION", "KNOWN FROM"], rows))
 
 
 @racks.command(cls=RackCommand)
 @click.argument("name", metavar="[RACK]", required=False, shell_complete=complete_rack)
+@click.option("--verify", is_flag=True, help="Ask AWS for the account and the caller of the credentials too.")
 @_output
 @pass_invocation
-def show(invocation: Invocation, name: str | None, output: str) -> None:
-    """Show every setting of a rack and where it comes from; its cluster's tags are read from AWS."""
+def show(invocation: Invocation, name: str | None, verify: bool, output: str) -> None:
+    """Show every setting of a rack that is in force and where it comes from.
+
+    Tags are read from the rack's cluster. If that fails, the settings that a tag might give are unknown.
+    """
     from rackctl.cli.render import table
-    from rackctl.settings import SETTINGS
 
     rack = invocation.rack if name is None else _rack(invocation, name)
-    try:
-        rack.tags  # noqa: B018 - read here once, so that a failure is told and the rest still shown
-        settings = {name: rack.setting(name) for name in SETTINGS}
-    except RackctlError as error:
-        note(f"the tags of cluster {rack.cluster} could not be read: {error}")
-        settings = {name: rack.setting(name) for name in SETTINGS if rack.is_given(name) or not SETTINGS[name].tagged}
+    settings = _settings(rack, is_known=name is None or name in invocation.sources.known())
+    selected_by = "the command line" if name else str(rack.chosen_by)
+    caller = rack.aws.sts.caller() if verify else None
     if output == "json":
-        described = {key: {"value": found.value, "from": str(found.origin)} for key, found in settings.items()}
-        click.echo(json.dumps({"name": rack.name, "chosen_by": str(rack.chosen_by), "settings": described}, indent=2))
+        described = {
+            key: {"value": found.value or None, "source": found.origin.source.name.lower(), "from": str(found.origin)}
+            for key, found in settings.items()
+        }
+        document = {"name": rack.name, "selected_by": selected_by, "settings": described}
+        if caller:
+            document["caller"] = {"account": caller.account, "arn": caller.arn}
+        click.echo(json.dumps(document, indent=2))
+        return
+    rows = [[key, found.value, str(found.origin)] for key, found in settings.items()]
+    rows.insert(0, ["rack", rack.name, selected_by])
+    if caller:
+        rows += [["account", caller.account, "the credentials"], ["caller", caller.arn, "the credentials"]]
+    click.echo(table(["SETTING", "VALUE", "FROM"], rows))
+
+
+def _settings(rack: Rack, *, is_known: bool) -> dict[str, Value]:
+    """Give each setting that is in force. Raises NotFound for a rack that is not known and has no cluster."""
+    from rackctl.settings import SETTINGS, Origin, Source, Value
+
+    try:
+        rack.tags  # noqa: B018 - read here once, so that the rest is shown even if this fails
+    except RackctlError as error:
+        if isinstance(error, NotFound) and not is_known:
+            raise
+        note(f"cannot read the tags of cluster {rack.cluster}: {error}{f' ({error.hint})' if error.hint else ''}")
+        unknown = {name for name, setting in SETTINGS.items() if setting.tagged and not rack.is_given(name)}
     else:
-        click.echo(table(["SETTING", "VALUE", "FROM"], ([k, v.value, str(v.origin)] for k, v in settings.items())))
+        unknown = set()
+    return {name: Value("", Origin(Source.UNKNOWN)) if name in unknown else rack.in_force(name) for name in SETTINGS}
 
 
 def _rack(invocation: Invocation, name: str) -> Rack:

@@ -17,7 +17,7 @@ from rackctl.cli.completion import complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.signals import ENDING, heard
-from rackctl.cli.ssh_options import occupy_standard_streams, reach_options
+from rackctl.cli.ssh_options import reach_options
 from rackctl.errors import SIGNALLED, NotFound, SshError, UsageError
 from rackctl.text import printable
 
@@ -102,7 +102,6 @@ def run(
       rackctl instances run --all --filter status=draining -- 'docker ps | wc -l'
       rackctl instances run --all -o json -- df -h / | jq -r 'select(.exit_status != 0).id'
     """
-    occupy_standard_streams()
     command = b" ".join(map(os.fsencode, ctx.meta[_COMMAND]))
     from rackctl.ssh.background import in_background
     from rackctl.ssh.login import import_paramiko

@@ -12,7 +12,7 @@ from rackctl.cli.command import RackCommand
 from rackctl.cli.completion import complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
-from rackctl.cli.ssh_options import occupy_standard_streams, reach_options
+from rackctl.cli.ssh_options import reach_options
 from rackctl.errors import SIGNALLED, SshError
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def ssh(
       rackctl instances ssh --via ssm i-0a32 uptime
       tar c . | rackctl instances ssh i-0a321c8b 'tar x -C /srv'
     """
-    occupy_standard_streams()
     # A script's `ssh ID -- command` means the command.
     words = command[1:] if command[:1] == ("--",) else command
     line = b" ".join(map(os.fsencode, words))

@@ -13,7 +13,7 @@ from rackctl.cli.command import RackCommand
 from rackctl.cli.completion import complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
-from rackctl.cli.ssh_options import occupy_standard_streams, reach_options
+from rackctl.cli.ssh_options import reach_options
 from rackctl.errors import NotFound, RackctlError
 
 if TYPE_CHECKING:
@@ -140,7 +140,6 @@ def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
     from rackctl.ssh.reach import reach
     from rackctl.ssh.relay import join
 
-    occupy_standard_streams()
     instance = invocation.cluster.find(ec2_instance_id)
     target = reach(invocation.rack, instance)
     pins = HostKeyFile(invocation.state_directory)

@@ -1,8 +1,7 @@
-"""What the commands that reach instances by SSH have in common: options, and standard streams that are open."""
+"""The options of the commands that reach instances by SSH."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,12 +41,3 @@ reach_options = options(
     ),
     _reach_option("host_key_check", "MODE", "strict, first-use (pin a key that nothing speaks against) or off."),
 )
-
-
-def occupy_standard_streams() -> None:
-    """Open /dev/null where a standard stream is closed, before a socket gets its number."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
