@@ -27,7 +27,6 @@ def main() -> None:
     for service, kept in KEPT.items():
         directory = Path(service) / whole.determine_latest_version(service, "service-2")
         _write(directory / "service-2", service_slice(whole.load_service_model(service, "service-2"), kept))
-        _write(directory / "paginators-1", paginators_slice(whole.load_service_model(service, "paginators-1"), kept))
 
 
 def _write(name: str | Path, cut: Model) -> None:
@@ -49,11 +48,6 @@ def endpoints_slice(model: Model) -> Model:
             for partition in model["partitions"]
         ],
     }
-
-
-def paginators_slice(model: Model, operations: Iterable[str]) -> Model:
-    """Cut a service's ``paginators-1`` down to some operations."""
-    return {"pagination": {name: model["pagination"][name] for name in operations if name in model["pagination"]}}
 
 
 def service_slice(model: Model, kept: Mapping[str, Iterable[str]]) -> Model:

@@ -12,14 +12,15 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from rackctl.aws.errors import Where, translated
+from rackctl.aws.errors import AwsError, Unanswered, Where, translated
 from rackctl.aws.session import Aws
 from rackctl.errors import AccessDenied, NotFound, RackctlError, Timeout
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-WHERE = Where("ecs", lambda: "us-east-1", action="ListContainerInstances", resource="cluster prod")
+ENDPOINT = "https://ecs.us-east-1.amazonaws.com"
+WHERE = Where("ecs", ENDPOINT, action="ListContainerInstances", resource="cluster prod")
 BOTOCORE = sorted(
     {
         found
@@ -52,9 +53,14 @@ def test_every_exception_botocore_defines_becomes_ours(kind: type[Exception]) ->
     assert caught.value.__cause__ is not None
 
 
-def test_an_answer_that_is_not_awss_becomes_ours() -> None:
-    with pytest.raises(RackctlError, match="that is not AWS's"), translated(WHERE):
+def test_a_response_that_is_not_awss_names_endpoint_and_operation() -> None:
+    with pytest.raises(Unanswered) as caught, translated(WHERE):
         raise ResponseParserError("<html>")
+
+    assert str(caught.value) == (
+        f"{ENDPOINT} returned an unexpected (non-AWS) response to ecs:ListContainerInstances on cluster prod"
+    )
+    assert not caught.value.refused
 
 
 def test_an_exception_of_nobodys_is_left_alone() -> None:
@@ -62,29 +68,75 @@ def test_an_exception_of_nobodys_is_left_alone() -> None:
         raise ZeroDivisionError
 
 
-def answered(code: str, message: str = "") -> RackctlError:
-    with pytest.raises(RackctlError) as caught, translated(WHERE):
-        raise ClientError({"Error": {"Code": code, "Message": message}}, "ListContainerInstances")
+def answered(code: str, message: str = "", where: Where = WHERE, status: int = 400) -> RackctlError:
+    metadata = {"HTTPStatusCode": status, "RequestId": "1"}
+    with pytest.raises(RackctlError) as caught, translated(where):
+        raise ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}, "X")
     return caught.value
 
 
-def test_a_denial_names_who_the_resource_and_the_missing_action() -> None:
-    error = answered(
-        "AccessDeniedException",
-        "User: arn:aws:iam::123456789012:user/ann is not authorized to perform: ecs:ListContainerInstances "
-        "on resource: arn:aws:ecs:us-east-1:123456789012:cluster/prod because no policy allows it",
-    )
+UPDATE_GROUP = Where("autoscaling", "", action="UpdateAutoScalingGroup", resource="web")
+USER = "User: arn:aws:iam::123456789012:user/ann is not authorized to perform: "
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "message", "missing"),
+    [
+        (
+            WHERE,
+            "AccessDeniedException",
+            f"{USER}ecs:ListContainerInstances on resource: arn:aws:ecs:us-east-1:123456789012:cluster/prod because",
+            ": ecs:ListContainerInstances",
+        ),
+        # What is missing need not be what was called.
+        (
+            UPDATE_GROUP,
+            "AccessDenied",
+            f"{USER}iam:PassRole on resource: arn:aws:iam::123456789012:role/ecs because no policy allows it",
+            ": iam:PassRole",
+        ),
+        (
+            Where("s3", "", action="PutObject", resource="s3://b/k"),
+            "AccessDenied",
+            f"{USER}kms:GenerateDataKey on resource: arn:aws:kms:us-east-1:123456789012:key/1",
+            ": kms:GenerateDataKey",
+        ),
+        (
+            Where("ec2", "", action="ImportKeyPair", resource="key pair k"),
+            "UnauthorizedOperation",
+            f"You are not authorized to perform this operation. {USER}ec2:CreateTags on resource: arn:aws:ec2:x",
+            ": ec2:CreateTags",
+        ),
+        # Messages that name no action; this one in ansible-collections/community.aws#831.
+        (
+            UPDATE_GROUP,
+            "AccessDenied",
+            "You are not authorized to use launch template: lt-0123456789abcdef0",
+            " is one of autoscaling:UpdateAutoScalingGroup, ec2:RunInstances, iam:PassRole, ec2:CreateTags",
+        ),
+        (
+            Where("s3", "", action="GetObject", resource="s3://b/k"),
+            "AccessDenied",
+            "Access Denied",
+            " is one of s3:GetObject, s3:ListBucket, kms:Decrypt",
+        ),
+    ],
+)
+def test_a_denial_shows_awss_message_and_names_the_action_that_it_names(
+    where: Where, code: str, message: str, missing: str
+) -> None:
+    error = answered(code, message, where)
 
     assert isinstance(error, AccessDenied)
-    assert "user/ann" in str(error)
-    assert "arn:aws:ecs:us-east-1:123456789012:cluster/prod" in str(error)
-    assert error.hint == "the IAM permission that is missing: ecs:ListContainerInstances"
+    assert str(error) == f"AWS denied {where}: {message}"
+    assert error.hint == f"the IAM permission that is missing{missing}"
 
 
 def test_a_denial_without_a_sentence_still_names_the_action_and_what_it_was_asked_of() -> None:
     error = answered("UnauthorizedOperation")
 
-    assert "ecs:ListContainerInstances on cluster prod" in str(error)
+    assert str(error) == "AWS denied ecs:ListContainerInstances on cluster prod"
+    assert error.hint == "the IAM permission that is missing: ecs:ListContainerInstances"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +144,9 @@ def test_a_denial_without_a_sentence_still_names_the_action_and_what_it_was_aske
     [
         ("ExpiredToken", AccessDenied, "expired"),
         ("UnrecognizedClientException", AccessDenied, "does not accept the credentials"),
-        ("SignatureDoesNotMatch", AccessDenied, "clock"),
+        ("InvalidToken", AccessDenied, "does not accept the credentials"),
+        ("RequestTimeTooSkewed", AccessDenied, "does not accept the time"),
+        ("RequestExpired", AccessDenied, "does not accept the time"),
         ("ThrottlingException", RackctlError, "kept throttling"),
         ("ClusterNotFoundException", NotFound, "ecs:ListContainerInstances"),
     ],
@@ -105,16 +159,40 @@ def test_codes_that_have_a_meaning_say_it(code: str, kind: type[RackctlError], s
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        "Signature expired: 20260102T030405Z is now earlier than 20260102T031000Z (20260102T031500Z - 5 min.)",
+        "Signature not yet current: 20260102T033005Z is still later than 20260102T031000Z",
+    ],
+)
+def test_a_signature_of_another_time_is_told_from_a_wrong_secret(message: str) -> None:
+    assert "does not accept the time" in str(answered("InvalidSignatureException", message))
+    assert "does not accept the credentials" in str(answered("InvalidSignatureException", "does not match"))
+
+
+@pytest.mark.parametrize("code", ["ResourceContention", "ScalingActivityInProgress"])
+def test_a_group_that_is_busy_is_no_refusal(code: str) -> None:
+    """``botocore``'s model of Auto Scaling names both among the errors of most calls that change a group."""
+    error = answered(code, "You already have a pending update to an Auto Scaling resource")
+
+    assert isinstance(error, AwsError)
+    assert (error.busy, error.refused) == (True, False)
+
+
+@pytest.mark.parametrize("code", ["403", "404", "503"])
+def test_an_error_without_code_or_request_id_is_not_awss(code: str) -> None:
+    with pytest.raises(Unanswered, match=f"non-AWS.*HTTP status {code}"), translated(WHERE):
+        raise ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": int(code)}}, "X")
+
+
+@pytest.mark.parametrize(
     ("operation", "permission"),
     [("ListObjectsV2", "s3:ListBucket"), ("HeadObject", "s3:GetObject"), ("PutObject", "s3:PutObject")],
 )
 def test_s3s_operations_are_named_by_their_permission(operation: str, permission: str) -> None:
-    where = Where("s3", lambda: "", action=operation, resource="s3://b/k")
+    error = answered("AccessDenied", where=Where("s3", "", action=operation, resource="s3://b/k"))
 
-    with pytest.raises(AccessDenied) as caught, translated(where):
-        raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
-
-    assert caught.value.hint.endswith(permission)
+    assert permission in error.hint
 
 
 @pytest.mark.parametrize(
@@ -148,7 +226,8 @@ def test_a_profile_that_does_not_exist_is_said_also_when_all_that_is_wanted_is_t
 
 @pytest.mark.parametrize(("status", "says"), [(500, "AWS failed at"), (400, "AWS refused")])
 def test_a_failure_of_awss_is_told_from_a_refusal(status: int, says: str) -> None:
-    with pytest.raises(RackctlError, match=says), translated(WHERE):
-        raise ClientError(
-            {"Error": {"Code": "Odd"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "ListContainerInstances"
-        )
+    error = answered("Odd", status=status)
+
+    assert isinstance(error, AwsError)
+    assert says in str(error)
+    assert error.refused is (status == 400)

@@ -27,7 +27,7 @@ def aws_answering(answers: Answers) -> Aws:
         body = request.body.encode() if isinstance(request.body, str) else request.body
         content_type, content = answers.to(request.method.encode(), b"/", target, body)
         raw = SimpleNamespace(stream=lambda: [content])
-        return AWSResponse(request.url, 200, {"Content-Type": content_type}, raw)
+        return AWSResponse(request.url, 200, {"Content-Type": content_type, "x-amzn-RequestId": "0"}, raw)
 
     aws._session.events.register("before-send", answer)
     return aws

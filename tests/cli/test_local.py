@@ -236,7 +236,7 @@ def test_a_fault_shows_in_the_commands_that_meet_it(up: Typist) -> None:
     result = up("instances")
 
     assert result.exit_code == 0
-    assert "ThrottlingException; asking again" in result.stderr
+    assert "ThrottlingException; retrying" in result.stderr
 
 
 def test_what_happens_to_an_instance_happens_to_it(up: Typist) -> None:

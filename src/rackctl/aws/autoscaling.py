@@ -10,7 +10,7 @@ from rackctl.model import AutoScalingGroup, GroupInstance, LaunchTemplateRef, Sc
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rackctl.aws.client import Client
+    from rackctl.aws.client import Client, Document
 
 _INSTANCES_PER_DESCRIBE = 50
 # https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstanceRefresh.html
@@ -23,36 +23,35 @@ class AutoScaling:
 
     def all_groups(self) -> list[AutoScalingGroup]:
         """Describe every group of the account and region."""
-        return [
-            _group(document)
-            for page in self._call.pages("describe_auto_scaling_groups", MaxRecords=100)
-            for document in page["AutoScalingGroups"]
-        ]
+        pages = self._call.pages("describe_auto_scaling_groups", _groups, MaxRecords=100)
+        return [group for page in pages for group in page]
 
     def groups(self, names: Sequence[str]) -> list[AutoScalingGroup]:
         """Describe groups by name. One that does not exist is left out."""
         if not names:
             return []  # to AWS, no names are all names
-        return [
-            _group(document)
-            for page in self._call.pages(
-                "describe_auto_scaling_groups",
-                resource=", ".join(names),
-                AutoScalingGroupNames=list(names),
-                MaxRecords=100,
-            )
-            for document in page["AutoScalingGroups"]
-        ]
+        pages = self._call.pages(
+            "describe_auto_scaling_groups",
+            _groups,
+            resource=", ".join(names),
+            AutoScalingGroupNames=list(names),
+            MaxRecords=100,
+        )
+        return [group for page in pages for group in page]
 
     def members(self, ec2_instance_ids: Sequence[str]) -> dict[str, GroupInstance]:
         """Map those of these instances that are in a group to what their group says of them."""
         return {
-            document["InstanceId"]: _group_instance(document, document["AutoScalingGroupName"])
+            member.ec2_instance_id: member
             for start in range(0, len(ec2_instance_ids), _INSTANCES_PER_DESCRIBE)
-            for document in self._call(
+            for member in self._call(
                 "describe_auto_scaling_instances",
+                lambda answer: [
+                    _group_instance(document, document["AutoScalingGroupName"])
+                    for document in answer["AutoScalingInstances"]
+                ],
                 InstanceIds=list(ec2_instance_ids[start : start + _INSTANCES_PER_DESCRIBE]),
-            )["AutoScalingInstances"]
+            )
         }
 
     def terminate_instance(self, ec2_instance_id: str, *, decrement_desired_capacity: bool) -> None:
@@ -110,43 +109,53 @@ class AutoScaling:
 
     def activities(self, auto_scaling_group_name: str) -> list[ScalingActivity]:
         """Give a group's newest scaling activities, up to 100, newest first."""
-        answer = self._call(
+        return self._call(
             "describe_scaling_activities",
+            lambda answer: [_activity(document) for document in answer["Activities"]],
             resource=auto_scaling_group_name,
             AutoScalingGroupName=auto_scaling_group_name,
         )
-        return [
-            ScalingActivity(
-                activity_id=document["ActivityId"],
-                description=document.get("Description", ""),
-                status_code=document["StatusCode"],
-                start_time=document["StartTime"],
-                status_message=document.get("StatusMessage", ""),
-            )
-            for document in answer["Activities"]
-        ]
 
     def launch_configuration_keys(self) -> dict[str, str]:
         """Map the launch configurations of the account and region to the names of their keys, empty where none."""
-        return {
-            document["LaunchConfigurationName"]: document.get("KeyName", "")
-            for page in self._call.pages("describe_launch_configurations", MaxRecords=100)
-            for document in page["LaunchConfigurations"]
-        }
+        pages = self._call.pages(
+            "describe_launch_configurations",
+            lambda page: {
+                str(document["LaunchConfigurationName"]): str(document.get("KeyName", ""))
+                for document in page["LaunchConfigurations"]
+            },
+            MaxRecords=100,
+        )
+        return {name: key_name for page in pages for name, key_name in page.items()}
 
     def refreshing(self, auto_scaling_group_name: str) -> str:
         """Give the id of the instance refresh that is replacing a group's instances; empty when there is none."""
         # There is one at a time, and it is the newest: the first page has it.
-        answer = self._call(
+        return self._call(
             "describe_instance_refreshes",
+            lambda answer: next(
+                (str(r["InstanceRefreshId"]) for r in answer["InstanceRefreshes"] if r["Status"] in _REFRESHING), ""
+            ),
             resource=auto_scaling_group_name,
             AutoScalingGroupName=auto_scaling_group_name,
         )
-        active = (r["InstanceRefreshId"] for r in answer["InstanceRefreshes"] if r["Status"] in _REFRESHING)
-        return next(active, "")
 
 
-def _group(document: dict[str, Any]) -> AutoScalingGroup:
+def _groups(page: Document) -> list[AutoScalingGroup]:
+    return [_group(document) for document in page["AutoScalingGroups"]]
+
+
+def _activity(document: Document) -> ScalingActivity:
+    return ScalingActivity(
+        activity_id=document["ActivityId"],
+        description=document.get("Description", ""),
+        status_code=document["StatusCode"],
+        start_time=document["StartTime"],
+        status_message=document.get("StatusMessage", ""),
+    )
+
+
+def _group(document: Document) -> AutoScalingGroup:
     policy = document.get("MixedInstancesPolicy")
     specification = document.get("LaunchTemplate")
     overrides: list[LaunchTemplateRef] = []
@@ -177,7 +186,7 @@ def _group(document: dict[str, Any]) -> AutoScalingGroup:
     )
 
 
-def _group_instance(document: dict[str, Any], auto_scaling_group_name: str) -> GroupInstance:
+def _group_instance(document: Document, auto_scaling_group_name: str) -> GroupInstance:
     specification = document.get("LaunchTemplate")
     return GroupInstance(
         auto_scaling_group_name=auto_scaling_group_name,

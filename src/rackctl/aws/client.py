@@ -1,58 +1,192 @@
-"""One service's botocore client, and what is said when AWS has to be asked again."""
+"""One service's boto3 client: calls that end, answers that are AWS's, and notices of retries."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from rackctl.aws.errors import Where, translated
+from rackctl.aws.errors import Silent, Where, has_request_id, not_awss, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rackctl.clock import Clock
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+# Seconds for a call with its retries: nothing that answers at all takes longer.
+DEADLINE = 60.0
+# Seconds between two notices of retries.
+_NOTICE_INTERVAL = 60.0
+
+# By service, the member that asks for a page and the one that names the next.
+_PAGE_TOKENS = {
+    "autoscaling": ("NextToken", "NextToken"),
+    "ec2": ("NextToken", "NextToken"),
+    "ecs": ("nextToken", "nextToken"),
+    "s3": ("ContinuationToken", "NextContinuationToken"),
+}
+
+
+@dataclass
+class _Call:
+    """One call under way, as the handlers of botocore's events see it."""
+
+    over: bool = False
+    received: str = ""  # the status and content type of the last response
+    body: Any = b""  # a stream where the operation's output is one
+    reason: str = ""  # why the last response was not enough
+
+
+_CALL: ContextVar[_Call] = ContextVar("_CALL")
+
 
 class Client:
-    """One service's botocore client; calling it is calling AWS."""
+    """One service's boto3 client; calling it is calling AWS.
 
-    def __init__(self, client: Any, where: Where) -> None:
+    An answer is only ever seen by ``read``: whatever is missing from it, or is not of its type, makes it an answer
+    that is not AWS's, and raises Unanswered.
+    """
+
+    def __init__(
+        self, client: Any, where: Where, *, prepare: Callable[[], object] = lambda: None, deadline: float = DEADLINE
+    ) -> None:
         self._client = client
         self._where = where
+        self._prepare = prepare
+        self._deadline = deadline
+        client.meta.events.register_first("before-send", _before_send)
+        client.meta.events.register("before-parse", _before_parse)
 
-    def __call__(self, operation: str, /, *, resource: str = "", **parameters: Any) -> dict[str, Any]:
-        """Call an operation by its Python name and give the answer as botocore parsed it.
+    @overload
+    def __call__(
+        self, operation: str, read: Callable[[Document], T], /, *, resource: str = "", **parameters: Any
+    ) -> T: ...
+    @overload
+    def __call__(self, operation: str, /, *, resource: str = "", **parameters: Any) -> None: ...
+    def __call__(
+        self,
+        operation: str,
+        read: Callable[[Document], Any] = lambda _: None,
+        /,
+        *,
+        resource: str = "",
+        **parameters: Any,
+    ) -> Any:
+        """Call an operation by its Python name, and return what ``read`` makes of the answer as botocore parsed it.
 
         ``resource`` says for an error message what it was asked of. Raises RackctlError.
         """
         where = replace(self._where, action=self._client.meta.method_to_api_mapping[operation], resource=resource)
+        call = _Call()
+
+        def ask() -> Any:
+            _CALL.set(call)
+            with translated(where):
+                try:
+                    answer = getattr(self._client, operation)(**parameters)
+                    if not has_request_id(answer["ResponseMetadata"]):
+                        raise not_awss(where, f"{call.received}, no request id")
+                    return read(answer)
+                except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                    if not call.received:
+                        raise
+                    if hasattr(call.body, "close"):
+                        call.body.close()
+                    raise not_awss(where, f"{call.received}, {_flaw(error)}") from error
+
+        # Getting credentials may ask a person for a code, which no deadline should cut off.
         with translated(where):
-            answer: dict[str, Any] = getattr(self._client, operation)(**parameters)
-            return answer
+            self._prepare()
+        return _within(self._deadline, call, ask, where)
 
-    def pages(self, operation: str, /, *, resource: str = "", **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Yield the pages of an answer, asking for each when the one before has been used.
+    def pages(
+        self, operation: str, read: Callable[[Document], T], /, *, resource: str = "", **parameters: Any
+    ) -> Iterator[T]:
+        """Yield what ``read`` makes of each page of an answer, asking for each when the one before has been used.
 
-        The token's name is the one that botocore's own paginator definitions give. Raises RackctlError.
+        Raises RackctlError, also for a token that comes a second time: following it would never end.
         """
-        paging = self._client.get_paginator(operation)._pagination_cfg  # noqa: SLF001 - its pages() hides the errors' place
-        sent, received = paging["input_token"], paging["output_token"]
+        sent, received = _PAGE_TOKENS[self._where.service]
+        seen: set[str] = set()
         while True:
-            page = self(operation, resource=resource, **parameters)
+            page, token = self(
+                operation,
+                lambda answer: (read(answer), str(answer.get(received) or "")),
+                resource=resource,
+                **parameters,
+            )
             yield page
-            if not page.get(received):
+            if not token:
                 return
-            parameters = {**parameters, sent: page[received]}
+            if token in seen:
+                action = self._client.meta.method_to_api_mapping[operation]
+                raise not_awss(replace(self._where, action=action, resource=resource), "a page token that repeats")
+            seen.add(token)
+            parameters[sent] = token
 
 
-class RetryReport:
-    """Says, once, that AWS has to be asked again and why; botocore itself retries in silence."""
+def _within(seconds: float, call: _Call, ask: Callable[[], T], where: Where) -> T:
+    """Return what ``ask`` returns in a thread of its own, or raise Silent when it takes longer.
 
-    def __init__(self, notify: Callable[[str], None]) -> None:
+    No timeout of a socket ends a response that comes a byte at a time, nor a look-up of a name. What is given up
+    sends nothing any more.
+    """
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller
+            result.set_exception(error)
+
+    threading.Thread(target=run, name=f"aws {where}", daemon=True).start()
+    try:
+        return result.result(timeout=seconds)
+    except TimeoutError:
+        if result.done():
+            raise
+        raise Silent(f"{where.endpoint} did not complete its response to {where} within {seconds:g} s") from None
+    finally:
+        call.over = True
+
+
+def _flaw(error: Exception) -> str:
+    """Say what was wrong with an answer that could not be read."""
+    return f"no {error.args[0]}" if isinstance(error, KeyError) else f"unreadable ({type(error).__name__}: {error})"
+
+
+class _CallOverError(Exception):
+    """Raised in place of a request that nobody waits for any more; nobody sees it."""
+
+
+def _before_send(**_: Any) -> None:
+    if _CALL.get().over:
+        raise _CallOverError
+
+
+def _before_parse(*, response_dict: Document, **_: Any) -> None:
+    content_type = response_dict["headers"].get("content-type", "no content type")
+    call = _CALL.get()
+    call.received = f"HTTP status {response_dict['status_code']}, {content_type}"
+    call.body = response_dict["body"]
+
+
+class RetryNotice:
+    """Says that AWS has to be asked again and why, once a minute at most; botocore itself retries in silence."""
+
+    def __init__(self, notify: Callable[[str], None], clock: Clock) -> None:
         self._notify = notify
-        self._said = False
-        self._reasons: dict[int, str] = {}
+        self._clock = clock
+        self._silent_until = 0.0
+        self._lock = threading.Lock()
 
     def watch(self, events: Any) -> None:
+        """Report the retries of a client, given the emitter of its events."""
         events.register("needs-retry", self._remember_reason)
         events.register("before-send", self._report)
 
@@ -61,15 +195,18 @@ class RetryReport:
             reason = "no answer" if "imeout" in type(caught_exception).__name__ else "no connection"
         else:
             reason = response[1].get("Error", {}).get("Code") or f"HTTP status {response[0].status_code}"
-        self._reasons[threading.get_ident()] = reason
+        _CALL.get().reason = reason
 
     def _report(self, *, request: Any, event_name: str, **_: Any) -> None:
         # botocore numbers what it sends: "attempt=2; max=5".
         numbered = request.headers.get("amz-sdk-request", b"attempt=1")
-        if self._said or numbered.split(b";")[0] == b"attempt=1":
+        if numbered.split(b";")[0] == b"attempt=1":
             return
-        self._said = True
+        with self._lock:
+            now = self._clock.monotonic()
+            if now < self._silent_until:
+                return
+            self._silent_until = now + _NOTICE_INTERVAL
         endpoint, operation = event_name.removeprefix("before-send.").split(".", 1)
         call = f"{endpoint.replace('-', '')}:{operation}"  # as IAM names it: autoscaling, not auto-scaling
-        reason = self._reasons.get(threading.get_ident(), "no usable answer")
-        self._notify(f"AWS ({call}): {reason}; asking again")
+        self._notify(f"AWS ({call}): {_CALL.get().reason or 'no usable answer'}; retrying")

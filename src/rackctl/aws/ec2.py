@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import AwsError
 from rackctl.model import Instance, KeyPair, LaunchTemplate, LaunchTemplateRef, LaunchTemplateVersion
@@ -11,7 +11,7 @@ from rackctl.model import Instance, KeyPair, LaunchTemplate, LaunchTemplateRef, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rackctl.aws.client import Client
+    from rackctl.aws.client import Client, Document
 
 # A filter takes at most 200 values.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html
@@ -41,15 +41,28 @@ class Ec2:
 
     def _instances(self, filters: Mapping[str, Iterable[str]]) -> Iterator[Instance]:
         asked = [{"Name": name, "Values": list(values)} for name, values in filters.items()]
-        for page in self._call.pages("describe_instances", Filters=asked, MaxResults=_PAGE):
-            # Taken out of the page, so that its documents are gone before the next 1,000 are read.
-            for reservation in page.pop("Reservations"):
-                yield from map(_instance, reservation["Instances"])
+        for page in self._call.pages("describe_instances", _instances_of, Filters=asked, MaxResults=_PAGE):
+            yield from page
 
     def console_output(self, ec2_instance_id: str) -> str:
         """Give what the instance has written to its console; empty while EC2 has nothing yet."""
-        answer = self._call("get_console_output", resource=ec2_instance_id, InstanceId=ec2_instance_id)
-        return str(answer.get("Output", ""))  # botocore has decoded its base64 already
+        # What a Nitro instance has written by now; of other types, and of one long running, what EC2 has kept.
+        try:
+            if latest := self._console_output(ec2_instance_id, Latest=True):
+                return latest
+        except AwsError as error:
+            if error.code not in {"UnsupportedOperation", "InvalidParameterCombination"}:
+                raise
+        return self._console_output(ec2_instance_id)
+
+    def _console_output(self, ec2_instance_id: str, **latest: bool) -> str:
+        return self._call(
+            "get_console_output",
+            lambda answer: str(answer.get("Output", "")),  # botocore has decoded its base64 already
+            resource=ec2_instance_id,
+            InstanceId=ec2_instance_id,
+            **latest,
+        )
 
     def instances_with_key(self, key_names: Sequence[str]) -> Iterator[Instance]:
         """Yield the instances, of whatever rack, that were launched with one of these key pairs and still exist."""
@@ -63,19 +76,23 @@ class Ec2:
     def key_pair(self, key_name: str) -> KeyPair | None:
         """Describe a key pair, its public key with it; None when there is none of this name."""
         try:
-            answer = self._call(
-                "describe_key_pairs", resource=f"key pair {key_name}", KeyNames=[key_name], IncludePublicKey=True
+            pairs = self._call(
+                "describe_key_pairs",
+                _key_pairs,
+                resource=f"key pair {key_name}",
+                KeyNames=[key_name],
+                IncludePublicKey=True,
             )
         except AwsError as error:
             if error.code == "InvalidKeyPair.NotFound":
                 return None
             raise
-        return next(map(_key_pair, answer["KeyPairs"]), None)
+        return next(iter(pairs), None)
 
     def key_pairs_tagged(self, tags: Mapping[str, str]) -> list[KeyPair]:
         """Describe the key pairs that carry all these tags, without their public keys."""
         filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
-        return list(map(_key_pair, self._call("describe_key_pairs", Filters=filters)["KeyPairs"]))
+        return self._call("describe_key_pairs", _key_pairs, Filters=filters)
 
     def import_key_pair(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
         """Make a public key known to EC2 as a key pair. One of this name that has the same key is no error."""
@@ -111,21 +128,13 @@ class Ec2:
         """Describe launch templates by id."""
         if not launch_template_ids:
             return []  # to EC2, no ids are all ids
-        return [
-            LaunchTemplate(
-                launch_template_id=document["LaunchTemplateId"],
-                launch_template_name=document["LaunchTemplateName"],
-                default_version_number=document["DefaultVersionNumber"],
-                latest_version_number=document["LatestVersionNumber"],
-                tags=tags_of(document),
-            )
-            for page in self._call.pages(
-                "describe_launch_templates",
-                resource=", ".join(launch_template_ids),
-                LaunchTemplateIds=list(launch_template_ids),
-            )
-            for document in page["LaunchTemplates"]
-        ]
+        pages = self._call.pages(
+            "describe_launch_templates",
+            lambda page: [_launch_template(document) for document in page["LaunchTemplates"]],
+            resource=", ".join(launch_template_ids),
+            LaunchTemplateIds=list(launch_template_ids),
+        )
+        return [template for page in pages for template in page]
 
     def launch_template_version(self, named: LaunchTemplateRef) -> LaunchTemplateVersion:
         """Resolve what a group names, be it a number, ``$Latest`` or ``$Default``, to the version it is now."""
@@ -134,33 +143,32 @@ class Ec2:
             if named.launch_template_id
             else {"LaunchTemplateName": named.launch_template_name}
         )
-        answer = self._call(
+        return self._call(
             "describe_launch_template_versions",
+            lambda answer: _versions(answer)[0],
             resource=f"launch template {named.launch_template_name or named.launch_template_id}",
             Versions=[named.version],
             **which,
         )
-        return _version(answer["LaunchTemplateVersions"][0])
 
     def launch_template_versions_from(self, launch_template_id: str, lowest: int) -> list[LaunchTemplateVersion]:
         """Describe the versions of a launch template from a number on."""
-        return [
-            _version(document)
-            for page in self._call.pages(
-                "describe_launch_template_versions",
-                resource=f"launch template {launch_template_id}",
-                LaunchTemplateId=launch_template_id,
-                MinVersion=str(lowest),
-            )
-            for document in page["LaunchTemplateVersions"]
-        ]
+        pages = self._call.pages(
+            "describe_launch_template_versions",
+            _versions,
+            resource=f"launch template {launch_template_id}",
+            LaunchTemplateId=launch_template_id,
+            MinVersion=str(lowest),
+        )
+        return [version for page in pages for version in page]
 
     def create_launch_template_version(
         self, launch_template_id: str, source: int, *, key_name: str, description: str
     ) -> int:
         """Make a version that differs from its source in KeyName alone, and give its number."""
-        answer = self._call(
+        return self._call(
             "create_launch_template_version",
+            lambda answer: int(answer["LaunchTemplateVersion"]["VersionNumber"]),
             resource=f"launch template {launch_template_id}",
             LaunchTemplateId=launch_template_id,
             SourceVersion=str(source),
@@ -168,7 +176,6 @@ class Ec2:
             LaunchTemplateData={"KeyName": key_name},
             ClientToken=uuid.uuid4().hex,  # one for the call and its retries: a lost answer makes no second version
         )
-        return int(answer["LaunchTemplateVersion"]["VersionNumber"])
 
     def set_default_version(self, launch_template_id: str, version_number: int) -> None:
         """Say which version of a launch template ``$Default`` is."""
@@ -181,23 +188,30 @@ class Ec2:
 
     def delete_launch_template_versions(self, launch_template_id: str, version_numbers: Sequence[int]) -> None:
         """Delete up to 200 versions of a launch template; those that are not there are no error."""
-        answer = self._call(
+        failures = self._call(
             "delete_launch_template_versions",
+            lambda answer: [
+                (failed.get("VersionNumber"), failed.get("ResponseError", {}))
+                for failed in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", ())
+            ],
             resource=f"launch template {launch_template_id}",
             LaunchTemplateId=launch_template_id,
             Versions=[str(number) for number in version_numbers],
         )
-        for failed in answer.get("UnsuccessfullyDeletedLaunchTemplateVersions", ()):
-            error = failed.get("ResponseError", {})
+        for number, error in failures:
             if error.get("Code") != "launchTemplateVersionDoesNotExist":
                 raise AwsError(
-                    f"EC2 would not delete version {failed.get('VersionNumber')} of launch template "
+                    f"EC2 would not delete version {number} of launch template "
                     f"{launch_template_id}: {error.get('Message') or error.get('Code')}",
                     code=error.get("Code", ""),
                 )
 
 
-def _instance(document: dict[str, Any]) -> Instance:
+def _instances_of(page: Document) -> list[Instance]:
+    return [_instance(document) for reservation in page["Reservations"] for document in reservation["Instances"]]
+
+
+def _instance(document: Document) -> Instance:
     return Instance(
         ec2_instance_id=document["InstanceId"],
         state=document["State"]["Name"],
@@ -212,7 +226,7 @@ def _instance(document: dict[str, Any]) -> Instance:
     )
 
 
-def _ipv6_address(document: dict[str, Any]) -> str:
+def _ipv6_address(document: Document) -> str:
     """Give the primary IPv6 address, or else the first one of the network interfaces."""
     if primary := document.get("Ipv6Address"):
         return str(primary)
@@ -220,7 +234,11 @@ def _ipv6_address(document: dict[str, Any]) -> str:
     return next((str(a["Ipv6Address"]) for i in interfaces for a in i.get("Ipv6Addresses", ())), "")
 
 
-def _key_pair(document: dict[str, Any]) -> KeyPair:
+def _key_pairs(answer: Document) -> list[KeyPair]:
+    return [_key_pair(document) for document in answer["KeyPairs"]]
+
+
+def _key_pair(document: Document) -> KeyPair:
     return KeyPair(
         key_name=document["KeyName"],
         public_key=" ".join(document.get("PublicKey", "").split()[:2]),
@@ -228,7 +246,21 @@ def _key_pair(document: dict[str, Any]) -> KeyPair:
     )
 
 
-def _version(document: dict[str, Any]) -> LaunchTemplateVersion:
+def _launch_template(document: Document) -> LaunchTemplate:
+    return LaunchTemplate(
+        launch_template_id=document["LaunchTemplateId"],
+        launch_template_name=document["LaunchTemplateName"],
+        default_version_number=document["DefaultVersionNumber"],
+        latest_version_number=document["LatestVersionNumber"],
+        tags=tags_of(document),
+    )
+
+
+def _versions(answer: Document) -> list[LaunchTemplateVersion]:
+    return [_version(document) for document in answer["LaunchTemplateVersions"]]
+
+
+def _version(document: Document) -> LaunchTemplateVersion:
     return LaunchTemplateVersion(
         launch_template_id=document["LaunchTemplateId"],
         version_number=document["VersionNumber"],
@@ -237,6 +269,6 @@ def _version(document: dict[str, Any]) -> LaunchTemplateVersion:
     )
 
 
-def tags_of(document: dict[str, Any]) -> dict[str, str]:
+def tags_of(document: Document) -> dict[str, str]:
     """Give the tags of an EC2 or Auto Scaling document as a mapping."""
-    return {tag["Key"]: tag["Value"] for tag in document.get("Tags", ())}
+    return {tag["Key"]: tag.get("Value", "") for tag in document.get("Tags", ())}

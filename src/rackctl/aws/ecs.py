@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rackctl.aws.errors import AwsError
 from rackctl.errors import NotFound
@@ -11,7 +11,7 @@ from rackctl.model import ContainerInstance, Failure, Resources, Service, Servic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rackctl.aws.client import Client
+    from rackctl.aws.client import Client, Document
 
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/: the most items each operation takes.
 _CONTAINER_INSTANCES_PER_UPDATE = 10
@@ -25,11 +25,19 @@ class Ecs:
 
     def cluster_tags(self, cluster: str) -> dict[str, str]:
         """Give a cluster's tags. Raises NotFound."""
-        answer = self._call("describe_clusters", resource=f"cluster {cluster}", clusters=[cluster], include=["TAGS"])
-        for document in answer["clusters"]:
-            if document.get("status") != "INACTIVE":
-                return {tag["key"]: tag["value"] for tag in document.get("tags", ())}
-        raise _no_cluster(cluster)
+
+        def read(answer: Document) -> dict[str, str] | None:
+            for document in answer["clusters"]:
+                if document.get("status") != "INACTIVE":
+                    return {str(tag["key"]): str(tag.get("value", "")) for tag in document.get("tags", ())}
+            return None
+
+        tags = self._call(
+            "describe_clusters", read, resource=f"cluster {cluster}", clusters=[cluster], include=["TAGS"]
+        )
+        if tags is None:
+            raise _no_cluster(cluster)
+        return tags
 
     def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002 - AWS's name
         """Yield, a page of up to 100 at a time, the ARNs of the cluster's container instances.
@@ -38,10 +46,13 @@ class Ecs:
         """
         parameters = {"filter": filter} if filter else {}
         try:
-            for page in self._call.pages(
-                "list_container_instances", resource=f"cluster {cluster}", cluster=cluster, **parameters
-            ):
-                yield page["containerInstanceArns"]
+            yield from self._call.pages(
+                "list_container_instances",
+                lambda page: _arns(page, "containerInstanceArns"),
+                resource=f"cluster {cluster}",
+                cluster=cluster,
+                **parameters,
+            )
         except AwsError as error:
             if error.code == "ClusterNotFoundException":
                 raise _no_cluster(cluster) from error
@@ -51,13 +62,13 @@ class Ecs:
         """Describe up to 100 container instances. One that has gone since it was listed is left out."""
         if not arns:
             return []
-        answer = self._call(
+        return self._call(
             "describe_container_instances",
+            lambda answer: [_container_instance(document) for document in answer["containerInstances"]],
             resource=f"cluster {cluster}",
             cluster=cluster,
             containerInstances=list(arns),
         )
-        return [_container_instance(document) for document in answer["containerInstances"]]
 
     def set_container_instances_state(
         self, cluster: str, arns: Sequence[str], status: Literal["ACTIVE", "DRAINING"]
@@ -65,14 +76,14 @@ class Ecs:
         """Set the status of container instances, and give what ECS could not do."""
         failures: list[Failure] = []
         for some in _chunks(arns, _CONTAINER_INSTANCES_PER_UPDATE):
-            answer = self._call(
+            failures += self._call(
                 "update_container_instances_state",
+                lambda answer: [_failure(document) for document in answer.get("failures", ())],
                 resource=f"cluster {cluster}",
                 cluster=cluster,
                 containerInstances=some,
                 status=status,
             )
-            failures += map(_failure, answer.get("failures", ()))
         return failures
 
     def tasks_on(
@@ -83,20 +94,26 @@ class Ecs:
             arn
             for page in self._call.pages(
                 "list_tasks",
+                lambda page: _arns(page, "taskArns"),
                 resource=f"cluster {cluster}",
                 cluster=cluster,
                 containerInstance=container_instance_arn,
                 desiredStatus=desired_status,
             )
-            for arn in page["taskArns"]
+            for arn in page
         ]
 
     def running_tasks(self, cluster: str) -> list[Task]:
         """Describe every task of a cluster that should run."""
         return [
             task
-            for page in self._call.pages("list_tasks", resource=f"cluster {cluster}", cluster=cluster)
-            for task in self.describe_tasks(cluster, page["taskArns"])
+            for page in self._call.pages(
+                "list_tasks",
+                lambda page: _arns(page, "taskArns"),
+                resource=f"cluster {cluster}",
+                cluster=cluster,
+            )
+            for task in self.describe_tasks(cluster, page)
         ]
 
     def stop_task(self, cluster: str, task_arn: str, reason: str) -> None:
@@ -106,11 +123,15 @@ class Ecs:
     def describe_tasks(self, cluster: str, arns: Sequence[str]) -> list[Task]:
         """Describe tasks. One that ECS has forgotten, as it does about an hour after the end, is left out."""
         return [
-            _task(document)
+            task
             for some in _chunks(arns, _TASKS_PER_DESCRIBE)
-            for document in self._call("describe_tasks", resource=f"cluster {cluster}", cluster=cluster, tasks=some)[
-                "tasks"
-            ]
+            for task in self._call(
+                "describe_tasks",
+                lambda answer: [_task(document) for document in answer["tasks"]],
+                resource=f"cluster {cluster}",
+                cluster=cluster,
+                tasks=some,
+            )
         ]
 
     def services(self, cluster: str) -> list[Service]:
@@ -118,20 +139,28 @@ class Ecs:
         arns = [
             arn
             for page in self._call.pages(
-                "list_services", resource=f"cluster {cluster}", cluster=cluster, maxResults=100
+                "list_services",
+                lambda page: _arns(page, "serviceArns"),
+                resource=f"cluster {cluster}",
+                cluster=cluster,
+                maxResults=100,
             )
-            for arn in page["serviceArns"]
+            for arn in page
         ]
         return self.describe_services(cluster, arns)
 
     def describe_services(self, cluster: str, services: Sequence[str]) -> list[Service]:
         """Describe services, given by name or ARN."""
         return [
-            _service(document)
+            service
             for some in _chunks(services, _SERVICES_PER_DESCRIBE)
-            for document in self._call(
-                "describe_services", resource=f"cluster {cluster}", cluster=cluster, services=some
-            )["services"]
+            for service in self._call(
+                "describe_services",
+                lambda answer: [_service(document) for document in answer["services"]],
+                resource=f"cluster {cluster}",
+                cluster=cluster,
+                services=some,
+            )
         ]
 
 
@@ -148,53 +177,62 @@ def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:
         yield list(items[start : start + size])
 
 
-def _container_instance(document: dict[str, Any]) -> ContainerInstance:
+def _arns(page: Document, member: str) -> list[str]:
+    return [str(arn) for arn in page[member]]
+
+
+# JSON's values are of any type, and botocore passes them on as they are: each is made what it must be or refused.
+
+
+def _container_instance(document: Document) -> ContainerInstance:
     return ContainerInstance(
-        container_instance_arn=document["containerInstanceArn"],
-        ec2_instance_id=document.get("ec2InstanceId", ""),
-        status=document["status"],
-        agent_connected=document.get("agentConnected", False),
-        running_tasks_count=document.get("runningTasksCount", 0),
-        pending_tasks_count=document.get("pendingTasksCount", 0),
+        container_instance_arn=str(document["containerInstanceArn"]),
+        ec2_instance_id=str(document.get("ec2InstanceId", "")),
+        status=str(document["status"]),
+        agent_connected=bool(document.get("agentConnected", False)),
+        running_tasks_count=int(document.get("runningTasksCount", 0)),
+        pending_tasks_count=int(document.get("pendingTasksCount", 0)),
         registered=_resources(document.get("registeredResources", ())),
         remaining=_resources(document.get("remainingResources", ())),
         registered_at=document.get("registeredAt"),
-        agent_version=document.get("versionInfo", {}).get("agentVersion", ""),
-        status_reason=document.get("statusReason", ""),
+        agent_version=str(document.get("versionInfo", {}).get("agentVersion", "")),
+        status_reason=str(document.get("statusReason", "")),
     )
 
 
-def _resources(documents: Sequence[dict[str, Any]]) -> Resources:
-    found = {document["name"]: document.get("integerValue", 0) for document in documents}
+def _resources(documents: Sequence[Document]) -> Resources:
+    found = {document["name"]: int(document.get("integerValue", 0)) for document in documents}
     return Resources(cpu=found.get("CPU", 0), memory=found.get("MEMORY", 0))
 
 
-def _failure(document: dict[str, Any]) -> Failure:
-    return Failure(document.get("arn", ""), document.get("reason", ""), document.get("detail", ""))
+def _failure(document: Document) -> Failure:
+    return Failure(*(str(document.get(member, "")) for member in ("arn", "reason", "detail")))
 
 
-def _task(document: dict[str, Any]) -> Task:
+def _task(document: Document) -> Task:
     return Task(
-        task_arn=document["taskArn"],
-        last_status=document["lastStatus"],
-        desired_status=document.get("desiredStatus", ""),
-        group=document.get("group", ""),
-        container_instance_arn=document.get("containerInstanceArn", ""),
-        started_by=document.get("startedBy", ""),
-        stopped_reason=document.get("stoppedReason", ""),
+        task_arn=str(document["taskArn"]),
+        last_status=str(document["lastStatus"]),
+        desired_status=str(document.get("desiredStatus", "")),
+        group=str(document.get("group", "")),
+        container_instance_arn=str(document.get("containerInstanceArn", "")),
+        started_by=str(document.get("startedBy", "")),
+        stopped_reason=str(document.get("stoppedReason", "")),
     )
 
 
-def _service(document: dict[str, Any]) -> Service:
+def _service(document: Document) -> Service:
     deployment = document.get("deploymentConfiguration", {})
     daemon = document.get("schedulingStrategy") == "DAEMON"
     return Service(
-        service_name=document["serviceName"],
-        service_arn=document["serviceArn"],
-        scheduling_strategy=document.get("schedulingStrategy", "REPLICA"),
-        desired_count=document.get("desiredCount", 0),
-        running_count=document.get("runningCount", 0),
-        minimum_healthy_percent=deployment.get("minimumHealthyPercent", 0 if daemon else 100),
-        maximum_percent=deployment.get("maximumPercent", 100 if daemon else 200),
-        events=tuple(ServiceEvent(event["createdAt"], event["message"]) for event in document.get("events", ())),
+        service_name=str(document["serviceName"]),
+        service_arn=str(document["serviceArn"]),
+        scheduling_strategy=str(document.get("schedulingStrategy", "REPLICA")),
+        desired_count=int(document.get("desiredCount", 0)),
+        running_count=int(document.get("runningCount", 0)),
+        minimum_healthy_percent=int(deployment.get("minimumHealthyPercent", 0 if daemon else 100)),
+        maximum_percent=int(deployment.get("maximumPercent", 100 if daemon else 200)),
+        events=tuple(
+            ServiceEvent(event["createdAt"], str(event.get("message", ""))) for event in document.get("events", ())
+        ),
     )

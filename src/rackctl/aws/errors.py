@@ -6,15 +6,16 @@ nothing above aws/ needs to.
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rackctl.errors import AccessDenied, NotFound, RackctlError, Timeout
+from rackctl.errors import AccessDenied, NotFound, RackctlError, Timeout, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 class AwsError(RackctlError):
@@ -28,14 +29,42 @@ class AwsError(RackctlError):
         self.code = code
         self.refused = refused
 
+    @property
+    def busy(self) -> bool:
+        """Whether Auto Scaling is changing the group at the moment, and takes the same call later."""
+        return self.code in _BUSY
+
+
+class Throttled(AwsError):
+    """AWS has refused a call again and again because there were too many."""
+
+
+class Unanswered(AwsError):
+    """A call to which AWS gave no answer: not reached, silent, or answered by something that is not AWS.
+
+    Whether AWS has done what was asked is not known.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, code="", hint=hint or "check the network, the region, AWS_ENDPOINT_URL and any proxy")
+
+
+class Silent(Unanswered, Timeout):
+    """AWS did not answer in time."""
+
+    exit_code = Timeout.exit_code
+
+
+class _NotThere(AwsError, NotFound):
+    exit_code = NotFound.exit_code
+
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """What was being asked when something went wrong."""
+    """The call that went wrong, and the endpoint that it was sent to."""
 
     service: str
-    region: Callable[[], str]
-    endpoint_url: str = ""
+    endpoint: str = ""
     action: str = ""
     resource: str = ""
 
@@ -56,7 +85,21 @@ _IAM_ACTION = {
     ("s3", "ListObjectsV2"): "ListBucket",
     ("s3", "HeadBucket"): "ListBucket",
 }
+# What AWS checks behind an action, where its answer may not say which was missing: a template that a group is to
+# launch from, the tags of a key pair, an object that is not there, the key of an encrypted bucket.
+# https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
+_BEHIND = {
+    "autoscaling:UpdateAutoScalingGroup": ("ec2:RunInstances", "iam:PassRole", "ec2:CreateTags"),
+    "ec2:CreateLaunchTemplateVersion": ("iam:PassRole",),
+    "ec2:ImportKeyPair": ("ec2:CreateTags",),
+    "s3:GetObject": ("s3:ListBucket", "kms:Decrypt"),
+    "s3:PutObject": ("s3:GetObject", "kms:GenerateDataKey", "kms:Decrypt"),
+    "s3:DeleteObject": ("s3:GetObject",),
+}
 
+_BUSY = {"ResourceContention", "ScalingActivityInProgress"}
+# Refusals of the moment: two conditional writes that met, a request that S3 has waited for in vain.
+_OF_THE_MOMENT = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "RequestTimeoutException"} | _BUSY
 _DENIED = {
     "AccessDenied",
     "AccessDeniedException",
@@ -65,28 +108,35 @@ _DENIED = {
     "UnauthorizedAccess",
     "403",
 }
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+# Auto Scaling answers a template that its caller may not use as input that is wrong.
+_DENIED_IN_WORDS = {"ValidationError", "ValidationException", "InvalidParameterValue"}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+_CLOCK = {"RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"}
 _BAD_CREDENTIALS = {
     "AuthFailure",
     "IncompleteSignature",
     "InvalidAccessKeyId",
     "InvalidClientTokenId",
+    "InvalidSecurity",
+    "InvalidToken",
     "MissingAuthenticationToken",
     "MissingAuthenticationTokenException",
+    "NotSignedUp",
     "SignatureDoesNotMatch",
     "InvalidSignatureException",
     "UnrecognizedClientException",
     "OptInRequired",
 }
 _THROTTLED = {
-    "Throttling",
-    "ThrottlingException",
-    "ThrottledException",
+    "EC2ThrottledException",
     "RequestLimitExceeded",
     "RequestThrottled",
     "RequestThrottledException",
-    "TooManyRequestsException",
     "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
 }
 _NOT_FOUND = {"ClusterNotFoundException", "NoSuchBucket", "NoSuchKey", "NotFoundException", "404"}
 
@@ -96,36 +146,55 @@ def translated(where: Where) -> Iterator[None]:
     """Turn whatever botocore raises inside into a RackctlError that says what to do."""
     from botocore.exceptions import BotoCoreError, ClientError, UndefinedModelAttributeError
     from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ClientError as error:
         raise _from_answer(error, where) from error
     except ResponseParserError as error:
-        raise RackctlError(
-            f"{where.endpoint_url or 'AWS'} gave an answer to {where} that is not AWS's",
-            hint="check AWS_ENDPOINT_URL and any proxy in between",
-        ) from error
+        raise not_awss(where) from error
+    except HTTPError as error:  # out of a body that botocore leaves to be read
+        raise Unanswered(f"{where.endpoint} did not complete its response to {where}: {_sentence(error)}") from error
     except (BotoCoreError, UndefinedModelAttributeError) as error:
         raise _from_client(error, where) from error
+    except ValueError as error:  # of an endpoint, before there is a call
+        if where.action:
+            raise
+        raise bad_settings(error) from error
+
+
+def not_awss(where: Where, detail: str = "") -> Unanswered:
+    """Make the error of an answer that cannot be AWS's."""
+    return Unanswered(
+        f"{where.endpoint} returned an unexpected (non-AWS) response to {where}" + (f": {detail}" if detail else ""),
+        hint="check AWS_ENDPOINT_URL and any proxy in between, then try again",
+    )
 
 
 def _from_answer(error: Any, where: Where) -> RackctlError:
-    body = error.response.get("Error", {})
-    code, message = str(body.get("Code", "")), str(body.get("Message", "")).strip()
+    body, metadata = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+    code, message = str(body.get("Code", "")), " ".join(str(body.get("Message") or "").split()).rstrip(".")
+    status = metadata.get("HTTPStatusCode", 400)
+    if code in {"", "Unknown", str(status)} and not has_request_id(metadata):
+        return not_awss(where, f"HTTP status {status}")
+    said = f": {message}" if message else ""
     if code in _EXPIRED:
-        return AccessDenied("the AWS credentials have expired", hint="log in again (for example `aws sso login`)")
+        return AccessDenied(
+            f"the AWS credentials have expired{said}", hint="log in again (for example `aws sso login`)"
+        )
+    if code in _CLOCK or (code in _BAD_CREDENTIALS and re.search(r"Signature (expired|not yet current)", message)):
+        return AccessDenied(
+            f"AWS does not accept the time of this request ({code}){said}",
+            hint="set this machine's clock (`timedatectl` shows it); if it is right, log in again",
+        )
     if code in _BAD_CREDENTIALS:
-        clock = ", or this machine's clock is wrong" if "ignature" in code or "xpired" in code else ""
         return AccessDenied(
-            f"AWS does not accept the credentials ({code}): an unknown access key, a wrong secret{clock}",
-            hint="check them with `aws sts get-caller-identity`",
+            f"AWS does not accept the credentials ({code}){said}",
+            hint="check them with `aws sts get-caller-identity`, and this machine's clock with `timedatectl`",
         )
-    if code in _DENIED:
-        return AccessDenied(
-            f"AWS denied {where}{_denied_to(message)}",
-            hint=f"the IAM permission that is missing: {str(where).partition(' ')[0]}",
-        )
+    if code in _DENIED or (code in _DENIED_IN_WORDS and "not authorized to" in message):
+        return AccessDenied(f"AWS denied {where}{said}", hint=_missing_permission(where, message))
     if code in _THROTTLED:
         return Throttled(
             f"AWS kept throttling {where} ({code})",
@@ -134,44 +203,30 @@ def _from_answer(error: Any, where: Where) -> RackctlError:
         )
     if code in _NOT_FOUND:
         return _NotThere(f"{where}: {message or 'not found'} ({code})", code=code, refused=True)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-    refused = status < 500
-    did = "refused" if refused else "failed at"
-    return AwsError(
-        f"AWS {did} {where}: {message.rstrip('.') or 'no reason given'} ({code})", code=code, refused=refused
-    )
+    refused = status < 500 and code not in _OF_THE_MOMENT
+    did = "refused" if status < 500 else "failed at"
+    return AwsError(f"AWS {did} {where}: {message or 'no reason given'} ({code})", code=code, refused=refused)
 
 
-class Throttled(AwsError):
-    """AWS has refused a call again and again because there were too many."""
+def has_request_id(metadata: dict[str, Any]) -> bool:
+    """Tell whether an answer has the id that each of AWS's services puts into each answer."""
+    headers = metadata.get("HTTPHeaders", {})
+    return bool(metadata.get("RequestId") or headers.get("x-amzn-requestid") or headers.get("x-amz-request-id"))
 
 
-class _NotThere(AwsError, NotFound):
-    exit_code = NotFound.exit_code
-
-
-class _Silent(AwsError, Timeout):
-    """AWS does not answer."""
-
-    exit_code = Timeout.exit_code
-
-
-def _denied_to(message: str) -> str:
-    """Find in an answer who was denied and on which resource, as the services' usual sentence says it."""
-    match = re.search(r"User: (?P<who>\S+) is not authorized to perform: \S+(?: on resource: (?P<what>\S+))?", message)
-    if not match:
-        return ""
-    return f" to {match['who']}" + (f" on {match['what'].rstrip('.,')}" if match["what"] else "")
+def _missing_permission(where: Where, message: str) -> str:
+    """Name the IAM action that AWS's message names, which need not be the one that was called."""
+    if named := re.search(r"not authorized to perform: ([\w-]+:\w+)", message):
+        return f"the IAM permission that is missing: {named[1]}"
+    called = f"{where.service}:{where.iam_action}"
+    if candidates := _BEHIND.get(called):
+        return f"the IAM permission that is missing is one of {', '.join((called, *candidates))}"
+    return f"the IAM permission that is missing: {called}"
 
 
 def _from_client(error: Any, where: Where) -> RackctlError:
     from botocore import exceptions as b
 
-    def endpoint() -> str:
-        # Not before it is needed: with a profile that does not exist there is no asking for the region either.
-        return where.endpoint_url or f"AWS in region {where.region() or '?'}"
-
-    asked = f"; it was asked for {where}" if where.action else ""
     match error:
         case b.NoCredentialsError() | b.PartialCredentialsError() | b.CredentialRetrievalError():
             return AccessDenied(
@@ -191,22 +246,35 @@ def _from_client(error: Any, where: Where) -> RackctlError:
             return AccessDenied(f"{_sentence(error)}", hint="region names look like us-east-1")
         case b.SSOError() | b.TokenRetrievalError():
             return AccessDenied(f"the AWS login cannot be used: {_sentence(error)}", hint="log in with `aws sso login`")
+        case b.SSLError():
+            return Unanswered(
+                f"cannot verify the TLS certificate of {where.endpoint}: {_sentence(error.kwargs['error'])}",
+                hint="check AWS_CA_BUNDLE, AWS_ENDPOINT_URL and any proxy in between",
+            )
         case b.ConnectTimeoutError() | b.ReadTimeoutError():
-            return _Silent(
-                f"{endpoint()} does not answer{asked}",
-                code="",
-                hint="check the network, the region and AWS_ENDPOINT_URL",
-            )
+            return Silent(f"{where.endpoint} does not answer {where}")
+        case (
+            b.IncompleteReadError() | b.ResponseStreamingError() | b.ConnectionClosedError() | b.FlexibleChecksumError()
+        ):
+            return Unanswered(f"{where.endpoint} did not complete its response to {where}: {_sentence(error)}")
         case b.EndpointConnectionError() | b.ConnectionError() | b.HTTPClientError():
-            return AwsError(
-                f"{endpoint()} cannot be reached{asked}",
-                code="",
-                hint="check the network, the region and AWS_ENDPOINT_URL",
-            )
+            return Unanswered(f"{where.endpoint} cannot be reached for {where}: {_sentence(error)}")
         case b.ParamValidationError():
             return RackctlError(f"{where}: {_sentence(error)}")
+        case _ if not where.action:
+            return bad_settings(error)
         case _:
-            return RackctlError(f"AWS could not be asked ({where}): {_sentence(error)}")
+            return RackctlError(f"cannot call {where}: {_sentence(error)}")
+
+
+def bad_settings(error: Exception) -> UsageError:
+    """Make the error of settings of AWS's own that botocore does not take; it names those that the environment sets."""
+    credentials = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    variables = sorted({name for name in os.environ if name.startswith("AWS_")} - credentials)
+    return UsageError(
+        f"cannot use the AWS settings: {_sentence(error)}",
+        hint=f"check {', '.join((*variables, 'the AWS config file'))}",
+    )
 
 
 def _sentence(error: Exception) -> str:

@@ -23,8 +23,9 @@ class Kms:
         ``what`` names for an error message what is sealed.
         """
         try:
-            answer = self._call(
+            return self._call(
                 "encrypt",
+                lambda answer: bytes(answer["CiphertextBlob"]),
                 resource=f"KMS key {kms_key}",
                 KeyId=kms_key,
                 Plaintext=plaintext,
@@ -32,15 +33,14 @@ class Kms:
             )
         except AwsError as error:
             raise _explained(error, kms_key, what) from error
-        ciphertext: bytes = answer["CiphertextBlob"]
-        return ciphertext
 
     def decrypt(self, ciphertext: bytes, context: Mapping[str, str], *, what: str, kms_key: str = "") -> bytes:
         """Decrypt what `encrypt` gave. With ``kms_key``, only if it was encrypted under that key."""
         parameters = {"KeyId": kms_key} if kms_key else {}
         try:
-            answer = self._call(
+            return self._call(
                 "decrypt",
+                lambda answer: bytes(answer["Plaintext"]),
                 resource=f"KMS key {kms_key}" if kms_key else "",
                 CiphertextBlob=ciphertext,
                 EncryptionContext=dict(context),
@@ -48,8 +48,6 @@ class Kms:
             )
         except AwsError as error:
             raise _explained(error, kms_key, what) from error
-        plaintext: bytes = answer["Plaintext"]
-        return plaintext
 
 
 def _explained(error: AwsError, kms_key: str, what: str) -> RackctlError:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from rackctl.aws.client import Client
+    from rackctl.aws.client import Client, Document
 
 # 412 when the condition does not hold, 409 when two conditional writes meet.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
@@ -36,14 +36,11 @@ class S3:
     def get(self, bucket: str, key: str) -> StoredObject | None:
         """Read an object, or None where there is none. Raises NotFound for no such bucket."""
         try:
-            answer = self._call("get_object", resource=_url(bucket, key), Bucket=bucket, Key=key)
+            return self._call("get_object", _stored, resource=_url(bucket, key), Bucket=bucket, Key=key)
         except AwsError as error:
             if error.code in {"NoSuchKey", "404"}:
                 return None
             raise
-        written: datetime = answer["LastModified"]
-        with answer["Body"] as body:
-            return StoredObject(body.read(), answer["ETag"], written, _age(written, answer))
 
     def create(self, bucket: str, key: str, body: bytes) -> str | None:
         """Write an object that must not exist yet, and give its ETag; None when it does exist."""
@@ -71,13 +68,20 @@ class S3:
 
     def keys(self, bucket: str, prefix: str) -> Iterator[str]:
         """Yield the keys of the objects under a prefix, in S3's order."""
-        for page in self._call.pages("list_objects_v2", resource=_url(bucket, prefix), Bucket=bucket, Prefix=prefix):
-            yield from (document["Key"] for document in page.get("Contents", ()))
+        for page in self._call.pages(
+            "list_objects_v2",
+            lambda page: [str(document["Key"]) for document in page.get("Contents", ())],
+            resource=_url(bucket, prefix),
+            Bucket=bucket,
+            Prefix=prefix,
+        ):
+            yield from page
 
     def _put(self, bucket: str, key: str, body: bytes, **condition: Any) -> str | None:
         try:
-            answer = self._call(
+            return self._call(
                 "put_object",
+                lambda answer: str(answer["ETag"]),
                 resource=_url(bucket, key),
                 Bucket=bucket,
                 Key=key,
@@ -90,10 +94,15 @@ class S3:
             if error.code in _CONDITION_FAILED or ("IfMatch" in condition and error.code in {"NoSuchKey", "404"}):
                 return None
             raise
-        return str(answer["ETag"])
 
 
-def _age(written: datetime, answer: dict[str, Any]) -> float:
+def _stored(answer: Document) -> StoredObject:
+    with answer["Body"] as body:
+        written: datetime = answer["LastModified"]
+        return StoredObject(body.read(), answer["ETag"], written, _age(written, answer))
+
+
+def _age(written: datetime, answer: Document) -> float:
     """Compare two times of one answer. A Date is in every one (RFC 9110, 6.6.1); without it, it is as good as new."""
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     return max((parsedate_to_datetime(date) - written).total_seconds(), 0.0) if date else 0.0

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rackctl.aws.client import Client, RetryReport
+from rackctl.aws.client import DEADLINE, Client, RetryNotice
 from rackctl.aws.errors import Where, translated
+from rackctl.clock import SystemClock
+from rackctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +22,18 @@ if TYPE_CHECKING:
     from rackctl.aws.kms import Kms
     from rackctl.aws.s3 import S3
     from rackctl.aws.sts import Sts
+    from rackctl.clock import Clock
 
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 20
 ATTEMPTS = 5
+# What botocore takes for a number as it stands.
+_NUMBERS = {
+    "csm_port": "AWS_CSM_PORT",
+    "max_attempts": "AWS_MAX_ATTEMPTS",
+    "metadata_service_num_attempts": "AWS_METADATA_SERVICE_NUM_ATTEMPTS",
+    "metadata_service_timeout": "AWS_METADATA_SERVICE_TIMEOUT",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +48,8 @@ class Aws:
     """The services of one account and region.
 
     ``region``, ``profile`` and ``endpoint_url`` are found as any AWS SDK finds them where they are None.
-    ``notify`` gets one sentence, once, when AWS has to be asked again. Making one asks AWS nothing and
-    imports nothing; it may be shared by threads.
+    ``notify`` gets a sentence, at most once a minute, when AWS has to be asked again. ``deadline`` is the seconds that
+    a call may take with all its retries. Making one asks AWS nothing and imports nothing; it may be shared by threads.
     """
 
     def __init__(
@@ -50,13 +60,16 @@ class Aws:
         endpoint_url: str | None = None,
         credentials: Credentials | None = None,
         notify: Callable[[str], None] = lambda _: None,
+        clock: Clock | None = None,
+        deadline: float = DEADLINE,
     ) -> None:
         # botocore reads AWS_DEFAULT_REGION alone; AWS's other SDKs read this one, and before that.
         self._region = region or os.environ.get("AWS_REGION") or None
         self._profile = profile
         self._endpoint_url = endpoint_url
         self._credentials = credentials
-        self._retries = RetryReport(notify)
+        self._retries = RetryNotice(notify, clock or SystemClock())
+        self._deadline = deadline
         self._making = threading.RLock()
 
     @cached_property
@@ -66,8 +79,16 @@ class Aws:
 
         from rackctl.aws.models import SlicedLoader
 
-        with translated(self._where("session")):
+        with translated(Where("session")):
             core = botocore.session.Session(profile=self._profile)
+            for name, variable in _NUMBERS.items():
+                try:
+                    core.get_config_variable(name)
+                except ValueError:
+                    raise UsageError(
+                        f"{variable} is not a whole number",
+                        hint=f"correct the environment variable, or {name} in the AWS config file",
+                    ) from None
             core.register_component("data_loader", SlicedLoader(core.get_config_variable("data_path")))
         return core
 
@@ -134,7 +155,7 @@ class Aws:
         from botocore.config import Config
 
         # botocore's session is not safe to make clients from in two threads.
-        with self._making, translated(self._where(service)):
+        with self._making, translated(Where(service)):
             configured = self._core.get_config_variable
             mode, attempts = configured("retry_mode"), configured("max_attempts")
             client = self._session.client(
@@ -146,13 +167,16 @@ class Aws:
                     max_pool_connections=16,
                     retries={
                         "mode": "standard" if mode in {None, "legacy"} else mode,
-                        "total_max_attempts": int(attempts or ATTEMPTS),
+                        "total_max_attempts": ATTEMPTS if attempts is None else attempts,
                     },
                     user_agent_extra="rackctl",
                 ),
             )
             self._retries.watch(client.meta.events)
-        return Client(client, self._where(service))
-
-    def _where(self, service: str) -> Where:
-        return Where(service, lambda: self.region, self.endpoint_url)
+            credentials = self._session.get_credentials()
+        return Client(
+            client,
+            Where(service, client.meta.endpoint_url),
+            prepare=credentials.get_frozen_credentials if credentials else lambda: None,
+            deadline=self._deadline,
+        )

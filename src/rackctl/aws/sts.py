@@ -21,5 +21,4 @@ class Sts:
 
     def caller(self) -> Caller:
         """Give the identity that the credentials belong to. IAM cannot deny this call."""
-        answer = self._call("get_caller_identity")
-        return Caller(answer["Account"], answer["Arn"])
+        return self._call("get_caller_identity", lambda answer: Caller(answer["Account"], answer["Arn"]))

@@ -1,0 +1,73 @@
+"""Every method by which the product asks AWS something, and arguments for each."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rackctl.aws.autoscaling import AutoScaling
+from rackctl.aws.ec2 import Ec2
+from rackctl.aws.ecs import Ecs
+from rackctl.aws.kms import Kms
+from rackctl.aws.s3 import S3
+from rackctl.aws.sts import Sts
+from rackctl.model import AutoScalingGroup, LaunchTemplateRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rackctl.aws.client import Client
+
+# What makes of a service's client the object whose public methods are its calls.
+SERVICES: dict[str, Callable[[Client], Any]] = {
+    "autoscaling": AutoScaling,
+    "ec2": Ec2,
+    "ecs": Ecs,
+    "kms": Kms,
+    "s3": S3,
+    "sts": Sts,
+}
+
+_REF = LaunchTemplateRef("lt-0", "", "1")
+ARGUMENTS: dict[str, Any] = {
+    "str": "i-0",
+    "int": 1,
+    "bool": True,
+    "bytes": b"x",
+    "Sequence[str]": ["x"],
+    "Sequence[int]": [1],
+    "Mapping[str, str]": {"k": "v"},
+    "LaunchTemplateRef": _REF,
+    "AutoScalingGroup": AutoScalingGroup("g", 0, 1, 1, launch_template=_REF),
+    "Mapping[LaunchTemplateRef, str]": {_REF: "2"},
+    "Literal['ACTIVE', 'DRAINING']": "ACTIVE",
+    "Literal['RUNNING', 'STOPPED']": "RUNNING",
+}
+
+
+def methods() -> list[tuple[str, str]]:
+    """Each service and method that asks AWS something."""
+
+    def nothing(*_: object) -> None: ...
+
+    return [
+        (service, name)
+        for service, make in SERVICES.items()
+        for name, _ in inspect.getmembers(make(nothing), inspect.ismethod)  # type: ignore[arg-type]
+        if not name.startswith("_")
+    ]
+
+
+def ask(service: Any, method: str) -> Any:
+    """Call a method with arguments that its signature asks for, and return its whole result."""
+    bound = getattr(service, method)
+    parameters = inspect.signature(bound).parameters.values()
+    for parameter in parameters:
+        if parameter.annotation not in ARGUMENTS:
+            pytest.fail(f"give ARGUMENTS a value for {parameter.annotation}")
+    by_position = [ARGUMENTS[p.annotation] for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    by_name = {p.name: ARGUMENTS[p.annotation] for p in parameters if p.kind is p.KEYWORD_ONLY}
+    result = bound(*by_position, **by_name)
+    return list(result) if inspect.isgenerator(result) else result
