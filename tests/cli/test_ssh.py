@@ -65,7 +65,7 @@ def test_the_start_of_an_id_is_enough(rackctl: Typing) -> None:
 @pytest.mark.parametrize(
     ("words", "exit_code", "says"),
     [
-        (("ssh",), 2, "Missing argument 'ID'"),
+        (("ssh",), 2, "Missing argument '[USER@]ID'"),
         (("ssh", ""), 2, "the instance id is empty"),
         (("ssh", "i-0a"), 2, "too little of an instance id"),
         (("ssh", "web-1"), 2, "is not an instance id"),

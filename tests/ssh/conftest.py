@@ -55,6 +55,10 @@ class CommandLine:
     def argv(self, *words: str | bytes) -> list[str | bytes]:
         return [sys.executable, "-m", "tests.ssh.entry", "instances", *words]
 
+    def at(self, server: Sshd) -> CommandLine:
+        """The same command line, on another server."""
+        return CommandLine(server, self.state)
+
     def ssh(self, *words: str | bytes, **more: Any) -> subprocess.CompletedProcess[bytes]:
         """Run `rackctl instances ssh ID WORDS…`; options before the id go in ``options``."""
         return self.run("ssh", *more.pop("options", ()), ID, *words, **more)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +21,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from rackctl.errors import RackctlError, SshError
-from rackctl.ssh.connect import Connection, Keepalive, connect, translated
-from rackctl.ssh.dial import dial
+from rackctl.ssh.connect import Connection, Keepalive, connect
+from rackctl.ssh.deadline import Deadline
+from rackctl.ssh.dial import Link, dial
+from rackctl.ssh.failures import during_login
 from rackctl.ssh.host_keys import HostKey, HostKeyCheck, HostKeyFile
+from rackctl.ssh.paramiko_patches import Transport
 from rackctl.ssh.reach import Proxy, Target
 from rackctl.ssh.session import Session
 from tests.ssh.conftest import ROOT, CommandLine
@@ -107,7 +111,7 @@ def test_connect_timed_out() -> None:
             one.setblocking(False)
             one.connect_ex(full.getsockname())
         with pytest.raises(SshError, match=r"did not answer within 0\.2 s") as caught:
-            dial(Target(ID, "127.0.0.1", full.getsockname()[1], "ec2-user"), timeout=0.2)
+            dial(Target(ID, "127.0.0.1", full.getsockname()[1], "ec2-user"), Deadline(0.2))
         for one in waiting:
             one.close()
     assert "security group" in caught.value.hint
@@ -161,7 +165,7 @@ def test_not_an_ssh_server(cli: CommandLine) -> None:
         threading.Thread(target=answer, daemon=True).start()
         fails(
             cli.ssh("true", instance={"port": server.getsockname()[1]}),
-            "does not answer as an SSH server does",
+            "closed the connection during the version exchange; it said: HTTP/1.1 400 Bad Request",
         )
 
 
@@ -176,14 +180,14 @@ def test_closed_before_the_login(sshd: Sshd, tmp_path: Path) -> None:
 
         threading.Thread(target=answer, daemon=True).start()
         target = target_of(sshd, port=server.getsockname()[1])
-        with pytest.raises(SshError, match="closed the connection before the login"):
+        with pytest.raises(SshError, match="closed the connection during the key exchange"):
             connect(target, lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path))
 
 
 def test_an_algorithm_too_old_is_named(sshd: Sshd, tmp_path: Path) -> None:
     with (
         running(sshd.directory, Ciphers="aes128-cbc") as server,
-        pytest.raises(SshError, match="no algorithm in common"),
+        pytest.raises(SshError, match="no cipher in common; the server offers aes128-cbc"),
     ):
         connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path))
 
@@ -266,7 +270,7 @@ def test_the_servers_banner_is_shown_on_stderr(sshd: Sshd, cli: CommandLine, tmp
     with running(sshd.directory, Banner=str(tmp_path / "banner")) as server:
         result = CommandLine(server, cli.state).ssh("echo out")
 
-    assert (result.stdout, result.stderr) == (b"out\n", b"Authorized use ]0;only\n")
+    assert (result.stdout, result.stderr) == (b"out\n", b"Authorized use \\x1b]0;only\\x07\n")
 
 
 # A silent peer.
@@ -485,5 +489,8 @@ def exceptions_of_paramiko() -> list[Exception]:
     ids=lambda error: type(error).__name__,
 )
 def test_no_exception_of_paramiko_escapes(error: Exception) -> None:
-    with pytest.raises(SshError, match=ID), translated(Target(ID, "h", 22, "u")):
-        raise error
+    ours, theirs = socket.socketpair()
+    with closing(theirs), closing(Link(ours)) as link:
+        transport, deadline = Transport(ours), Deadline()
+        with pytest.raises(SshError, match=ID), during_login(Target(ID, "h", 22, "u"), link, transport, deadline):
+            raise error

@@ -17,8 +17,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from rackctl.ssh import paramiko_patches
+from rackctl.ssh.arrivals import Stream
 from rackctl.ssh.connect import Connection, connect
-from rackctl.ssh.paramiko_patches import Packetizer, Stream, Transport, load_private_key
+from rackctl.ssh.paramiko_patches import HostKeyTransport, ProtocolError, Transport, load_private_key
+from rackctl.ssh.paramiko_patches.packetizer import LONGEST_LINE, LONGEST_PACKET, Packetizer
 from rackctl.ssh.session import Session
 from tests.ssh.test_connect import Key, check_of, ignore, run, target_of
 
@@ -59,20 +61,34 @@ def test_the_private_names_that_are_used_are_there(connection: Connection) -> No
 
     for name in ("_channel_handler_table", "_kex_info", "_send_message", "clear_to_send", "clear_to_send_lock"):
         assert hasattr(transport, name)
-    for name in ("_event_pending", "_wait_for_event", "_handle_request", "in_buffer", "in_stderr_buffer"):
+    for name in ("_check_add_window", "_event_pending", "_handle_request", "event_ready"):
         assert hasattr(channel, name)
-    assert hasattr(transport.packetizer, "_Packetizer__remainder")
 
 
 def test_what_is_overridden_is_what_paramiko_calls() -> None:
     for ours, theirs, names in (
-        (Packetizer, paramiko.packet.Packetizer, ("read_all", "write_all")),
-        (Transport, paramiko.Transport, ("_send_user_message", "_parse_newkeys")),
+        (Packetizer, paramiko.packet.Packetizer, ("read_all", "write_all", "start_handshake", "complete_handshake")),
+        (
+            Transport,
+            paramiko.Transport,
+            (
+                "_check_banner",
+                "_parse_channel_open_failure",
+                "_parse_disconnect",
+                "_parse_ext_info",
+                "_parse_kex_init",
+                "_parse_newkeys",
+                "_send_user_message",
+                "_verify_key",
+                "get_exception",
+            ),
+        ),
+        (HostKeyTransport, paramiko.Transport, ("_activate_outbound",)),
     ):
         for name in names:
             parameters = [inspect.signature(getattr(one, name)).parameters for one in (ours, theirs)]
             assert len(parameters[0]) == len(parameters[1])
-    for name in ("feed", "read", "close", "read_ready", "__len__"):
+    for name in ("feed", "close"):
         assert hasattr(paramiko.buffered_pipe.BufferedPipe, name)
         assert hasattr(Stream, name)
 
@@ -81,7 +97,7 @@ def test_a_channel_is_driven_through_its_buffers_by_the_names_we_stand_in_for() 
     source = inspect.getsource(paramiko.Channel)
 
     used = {part.split("(")[0] for part in source.split(".in_buffer.")[1:]}
-    # set_event serves fileno(), which is not used here.
+    # set_event serves fileno(), and read_ready and read serve recv(), which are not used here.
     assert used == {"read_ready", "read", "feed", "close", "set_event"}
 
 
@@ -89,7 +105,7 @@ def test_the_algorithms_that_are_preferred_are_agreed_on(connection: Connection)
     transport: Any = connection.transport
 
     assert transport.local_cipher == transport.remote_cipher == "aes128-gcm@openssh.com"
-    assert transport.get_security_options().kex[:2] == ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org")
+    assert transport.get_security_options().kex[:2] == ("mlkem768x25519-sha256", "curve25519-sha256")
     assert transport.host_key_type == "ssh-ed25519"
 
 
@@ -175,35 +191,29 @@ def test_a_packet_may_end_anywhere_in_what_was_read() -> None:
     assert got == data
 
 
-def test_what_readline_has_read_beyond_the_line_is_read_next() -> None:
+def test_what_was_read_beyond_a_line_is_read_next() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
-        theirs.sendall(b"SSH-2.0-x\r\nnext")
+        theirs.sendall(b"hello\nSSH-2.0-x\r\nnext")
         packetizer = Packetizer(ours)
-        assert packetizer.readline(1) == "SSH-2.0-x"
+        assert packetizer.read_line() == b"hello"
+        assert packetizer.read_line() == b"SSH-2.0-x"
         theirs.sendall(b" and more")
         assert packetizer.read_all(8) == b"next and"
         assert packetizer.read_all(5) == b" more"
         ours.close()
 
 
-def test_a_stream_gives_whole_pieces_up_to_a_size_and_then_its_end() -> None:
-    fed: list[Stream] = []
-    stream = Stream(fed)
-    for piece in (b"aa", b"bbb", b"cccccc"):
-        stream.feed(piece)
-    assert (fed, len(stream), stream.read_ready()) == ([stream], 11, True)
-
-    assert stream.read(6) == b"aabbb"
-    assert stream.read(4) == b"cccc"
-    stream.close()
-    assert stream.read(4) == b"cc"
-    assert stream.read(4) == b""
-
-
-def test_a_stream_that_stays_silent_times_out() -> None:
-    with pytest.raises(TimeoutError):
-        Stream([]).read(1, timeout=0.01)
+def test_lines_and_packets_are_bounded_before_they_are_read() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        theirs.sendall(bytes(LONGEST_LINE))
+        packetizer = Packetizer(ours)
+        with pytest.raises(ProtocolError, match="a line of more than 8,192 bytes"):
+            packetizer.read_line()
+        for length in (LONGEST_PACKET + 1, 0x7FFFFFF4, -1):
+            with pytest.raises(ProtocolError, match="more than 262,144 bytes"):
+                packetizer.read_all(length)
 
 
 def test_exit_signal_and_eow_reach_the_session(connection: Connection) -> None:

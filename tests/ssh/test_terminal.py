@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rackctl.ssh.terminal import QUIT, Escapes
-from tests.ssh.conftest import CommandLine
 from tests.ssh.entry import ID
 from tests.ssh.person import Person
 from tests.ssh.sshd import running
@@ -20,6 +19,7 @@ from tests.ssh.sshd import running
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.ssh.conftest import CommandLine
     from tests.ssh.sshd import Sshd
 
 TTY = "test -t 0 && echo in; test -t 1 && echo out; echo ."
@@ -130,11 +130,25 @@ def test_term_is_sent_as_the_bytes_it_is(cli: CommandLine) -> None:
         assert person.seen.startswith(b" 78 74 ff 72 6d\r\n")
 
 
-def test_refused_pty(sshd: Sshd, cli: CommandLine) -> None:
-    with running(sshd.directory, PermitTTY="no") as server, at_terminal(CommandLine(server, cli.state), ID) as person:
-        assert person.wait() == 255
-        assert b"refused a terminal" in person.seen
-        assert not person.is_raw
+def test_refused_pty_is_done_without(sshd: Sshd, cli: CommandLine) -> None:
+    with running(sshd.directory, PermitTTY="no") as server:
+        ours, theirs = cli.at(server), Person(server.ssh(), dict(os.environ))
+        with at_terminal(ours, ID) as person, theirs as openssh:
+            for one in (person, openssh):
+                one.type("test -t 0 || echo none; exit 3\r")
+                assert one.wait() == 3
+                assert b"none\r\n" in one.seen
+            assert b"grants no terminal" in person.seen
+            assert not person.is_raw
+
+
+def test_refused_pty_that_was_asked_for_twice_ends_it(sshd: Sshd, cli: CommandLine) -> None:
+    with running(sshd.directory, PermitTTY="no") as server:
+        ours = cli.at(server).ssh("exit 3", options=["-tt"])
+        theirs = subprocess.run(server.ssh("-tt", "exit 3"), capture_output=True, check=False)
+
+    assert (ours.returncode, theirs.returncode) == (255, 255)
+    assert b"refused a terminal" in ours.stderr
 
 
 def test_interrupt_inside(shell: Person) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,23 +14,68 @@ from rackctl.cli.completion import complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.ssh_options import reach_options
-from rackctl.errors import SIGNALLED, SshError
+from rackctl.errors import SIGNALLED, SshError, UsageError
+from rackctl.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rackctl.ssh.connect import Connection
 
 
+# What only OpenSSH's client does: its options, with what each would have rackctl do.
+_ONLY_OPENSSH = {
+    "-L": "forward a port",
+    "-R": "forward a port",
+    "-D": "forward ports",
+    "-W": "forward its standard streams",
+    "-A": "forward an agent",
+    "-X": "forward X11",
+    "-Y": "forward X11",
+    "-N": "connect without a command",
+    "-f": "go to the background",
+}
+_WITH_VALUE = {"-L", "-R", "-D", "-W"}
+
+
+def _name_openssh(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    """Refuse an option of OpenSSH's that is given, and show how OpenSSH itself gets there."""
+    if not value or ctx.resilient_parsing:
+        return
+    flag = option.opts[0]
+    given = f"{flag} {value}" if flag in _WITH_VALUE else flag
+    raise UsageError(
+        f"rackctl does not {_ONLY_OPENSSH[flag]} ({flag}): that is OpenSSH's, which can reach this rack too",
+        hint="`rackctl instances ssh-config > ~/.ssh/rackctl` and `rackctl instances ssh-agent add`, "
+        f"then `ssh -F ~/.ssh/rackctl {given} ID`",
+    )
+
+
+def _openssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for flag in _ONLY_OPENSSH:
+        command = click.option(
+            flag,
+            f"_openssh_{flag[1]}",
+            is_flag=flag not in _WITH_VALUE,
+            hidden=True,
+            expose_value=False,
+            callback=_name_openssh,
+        )(command)
+    return command
+
+
 @click.command(cls=RackCommand, context_settings={"allow_interspersed_args": False})
-@click.argument("ec2_instance_id", metavar="ID", shell_complete=complete_instance)
+@click.argument("instance", metavar="[USER@]ID", shell_complete=complete_instance)
 @click.argument("command", metavar="[COMMAND]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("-t", "force_pty", count=True, help="Ask for a terminal for a command too; twice, even without one here.")
 @click.option("-T", "no_pty", is_flag=True, help="Ask for no terminal.")
 @click.option("-n", "no_input", is_flag=True, help="Read no standard input.")
 @reach_options
+@_openssh_options
 @pass_invocation
 def ssh(
     invocation: Invocation,
-    ec2_instance_id: str,
+    instance: str,
     command: tuple[str, ...],
     force_pty: int,
     no_pty: bool,
@@ -47,16 +93,21 @@ def ssh(
       rackctl instances ssh i-0a321c8b docker ps | grep web
       rackctl instances ssh --via ssm i-0a32 uptime
       tar c . | rackctl instances ssh i-0a321c8b 'tar x -C /srv'
+      rsync -e 'rackctl instances ssh' -a site/ ec2-user@i-0a321c8b:site/
     """
+    user, _, ec2_instance_id = instance.rpartition("@")
+    if user:
+        invocation.options.setdefault("ssh_user", user)
     # A script's `ssh ID -- command` means the command.
     words = command[1:] if command[:1] == ("--",) else command
     line = b" ".join(map(os.fsencode, words))
-    with open_connection(invocation, ec2_instance_id) as connection:
-        with_pty = not no_pty and _wants_pty(line, force_pty, no_input)
-        if connection.banner:
-            click.echo(connection.banner, nl=False, err=True)
-        run = _on_pty if with_pty else _on_pipes
-        status = run(connection, line or None, None if no_input else 0)
+    with _open_connection(invocation, ec2_instance_id) as connection:
+        stdin = None if no_input else 0
+        if not no_pty and _wants_pty(line, force_pty, no_input):
+            required = force_pty >= _EVEN_WITHOUT_A_TERMINAL
+            status = _on_pty(invocation, connection, line or None, stdin, required=required)
+        else:
+            status = _on_pipes(invocation, connection, line or None, stdin)
     sys.exit(status)
 
 
@@ -73,14 +124,26 @@ def _wants_pty(command: bytes, forced: int, no_input: bool) -> bool:
 _EVEN_WITHOUT_A_TERMINAL = 2
 
 
-def _on_pipes(connection: Connection, command: bytes | None, stdin: int | None) -> int:
+def _on_pipes(invocation: Invocation, connection: Connection, command: bytes | None, stdin: int | None) -> int:
+    from rackctl.ssh.login import locale
     from rackctl.ssh.session import Session, to_descriptor
 
-    session = Session(connection, command, stdin=stdin, stdout=to_descriptor(1), stderr=to_descriptor(2))
+    session = Session(
+        connection,
+        command,
+        stdin=stdin,
+        stdout=to_descriptor(1),
+        stderr=to_descriptor(2),
+        one_place=os.path.sameopenfile(1, 2),
+        environment=locale(invocation.rack, invocation.environment),
+    )
     return session.wait()
 
 
-def _on_pty(connection: Connection, command: bytes | None, stdin: int | None) -> int:
+def _on_pty(
+    invocation: Invocation, connection: Connection, command: bytes | None, stdin: int | None, *, required: bool
+) -> int:
+    from rackctl.ssh.login import locale
     from rackctl.ssh.session import Pty, Session, to_descriptor
     from rackctl.ssh.terminal import Escapes, Terminal, Terminated, size_of
 
@@ -96,23 +159,27 @@ def _on_pty(connection: Connection, command: bytes | None, stdin: int | None) ->
         stdin=stdin,
         stdout=to_descriptor(1),
         stderr=to_descriptor(2),
-        pty=Pty(os.environ.get("TERM") or "dumb", size, terminal.modes if terminal else b"\0"),
+        one_place=os.path.sameopenfile(1, 2),
+        pty=Pty(os.environ.get("TERM") or "dumb", size, terminal.modes if terminal else b"\0", required),
         typed=escapes if terminal else bytes,
+        environment=locale(invocation.rack, invocation.environment),
     )
-    if terminal is None:
+    id_ = connection.target.ec2_instance_id
+    if not session.has_pty:
+        note(f"{id_} grants no terminal (PermitTTY no in its sshd_config?); going on without one")
+    if terminal is None or not session.has_pty:
         return session.wait()
     try:
         status = terminal.attend(session.result, session.resize, escapes)
     except Terminated as ended:
         return SIGNALLED + ended.signum
-    id_ = connection.target.ec2_instance_id
     if status is None:
         raise SshError(f"the connection to {id_} was closed by ~.")
     note(f"the connection to {id_} is closed")
     return status
 
 
-def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
+def _open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
     """Find an instance, and log in to it with its own key; paramiko is imported while AWS answers."""
     from rackctl.ssh.background import in_background
     from rackctl.ssh.login import connect, import_paramiko
@@ -124,9 +191,23 @@ def open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
     if tags:
         # What went wrong with them is raised where one is needed.
         tags.exception()
-    connection = connect(rack, invocation.keys, instance, state_directory=invocation.state_directory, notify=note)
+    connection = connect(
+        rack,
+        invocation.keys,
+        instance,
+        state_directory=invocation.state_directory,
+        notify=note,
+        show_banner=_show_banner,
+    )
     importing.result()
     return connection
+
+
+def _show_banner(text: str) -> None:
+    """Show what a server says before the login, when it says it."""
+    # A terminal that has gone keeps nobody from logging in.
+    with suppress(OSError):
+        click.echo(printable(text.replace("\r", "")), nl=False, err=True)
 
 
 # The settings that a login needs, and that tags of the cluster may give.

@@ -137,6 +137,7 @@ def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
     An instance that is met for the first time has its host key checked and pinned before.
     """
     from rackctl.ssh.host_keys import HostKeyFile
+    from rackctl.ssh.login import deadline_for
     from rackctl.ssh.reach import reach
     from rackctl.ssh.relay import join
 
@@ -144,11 +145,9 @@ def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
     target = reach(invocation.rack, instance)
     pins = HostKeyFile(invocation.state_directory)
     if invocation.rack["host_key_check"] != "off" and not pins.pinned(ec2_instance_id):
-        from rackctl.ssh.connect import introduce
+        from rackctl.ssh.connect import pin_host_key
         from rackctl.ssh.login import host_key_check
 
-        introduce(
-            target,
-            host_key_check(invocation.rack, instance, state_directory=invocation.state_directory, notify=note),
-        )
-    join(target)
+        check = host_key_check(invocation.rack, instance, state_directory=invocation.state_directory, notify=note)
+        pin_host_key(target, check, deadline=deadline_for(invocation.rack, target))
+    join(target, deadline_for(invocation.rack, target))

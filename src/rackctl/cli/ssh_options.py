@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _reach_option(setting: str, metavar: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    flag, store = SETTINGS[setting].flag, into_setting(setting)
-    return click.option(flag, setting, metavar=metavar, help=text, expose_value=False, callback=store)
+def _reach_option(
+    setting: str, metavar: str, text: str, *short: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    flags, store = [*short, SETTINGS[setting].flag], into_setting(setting)
+    return click.option(*flags, setting, metavar=metavar, help=text, expose_value=False, callback=store)
 
 
 # The options that say how instances are reached, each a setting of the rack.
 reach_options = options(
-    _reach_option("ssh_user", "NAME", "Log in as this user."),
-    _reach_option("ssh_port", "PORT", "Port of the SSH server."),
+    _reach_option("ssh_user", "NAME", "Log in as this user.", "-l"),
+    _reach_option("ssh_port", "PORT", "Port of the SSH server.", "-p"),
     _reach_option(
         "address",
         "WHICH",

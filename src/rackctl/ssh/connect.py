@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from rackctl.errors import SshError
 from rackctl.ssh.background import in_background
+from rackctl.ssh.deadline import Deadline
 from rackctl.ssh.dial import Link, dial
+from rackctl.ssh.failures import during_login, shorten
 from rackctl.ssh.host_keys import HostKey
-from rackctl.ssh.paramiko_patches import Transport, load_private_key, paramiko
+from rackctl.ssh.paramiko_patches import Disconnected, HostKeyTransport, Transport, load_private_key, paramiko
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from rackctl.ssh.host_keys import HostKeyCheck
     from rackctl.ssh.reach import Target
-
-# A proxy may ask its user for a password, or start a session with AWS, before the server is heard.
-_PROXY_TIMEOUT = 120.0
 
 
 class LoginRefused(SshError):
@@ -68,21 +65,21 @@ class Connection:
         self.close()
 
     @property
-    def banner(self) -> str:
-        """What the server had to say before the login, without anything that would steer a terminal."""
-        text = (self.transport.get_banner() or b"").decode("utf-8", "replace")
-        return "".join(character for character in text if character.isprintable() or character in "\n\t")
-
-    @property
     def is_openssh(self) -> bool:
         """Whether the server knows OpenSSH's own extensions."""
-        return "OpenSSH" in self.transport.remote_version
+        return "OpenSSH" in self.transport.server_version
 
     @property
     def loss(self) -> SshError:
-        """The error to raise when the server has gone without a word."""
-        why = "the server no longer answers" if self._given_up else "the server has closed it, or the network has"
-        return SshError(f"the connection to {self.target} was lost: {why}")
+        """The error to raise when the connection has ended before a command did."""
+        if self._given_up:
+            return SshError(f"the connection to {self.target} was lost: the server no longer answers")
+        ended = self.transport.get_exception()
+        if isinstance(ended, Disconnected):
+            return SshError(f"{self.target} closed the connection: {shorten(str(ended))}")
+        if isinstance(ended, paramiko.SSHException):
+            return SshError(f"the connection to {self.target} was lost: the server sent {shorten(str(ended))}")
+        return SshError(f"the connection to {self.target} was lost: the server has closed it, or the network has")
 
     def close(self) -> None:
         """Close it and everything on it, and see its proxy end."""
@@ -117,15 +114,23 @@ def connect(
     check: HostKeyCheck,
     *,
     link: Future[Link] | None = None,
+    deadline: Deadline | None = None,
     keepalive: Keepalive = Keepalive(),
+    show_banner: Callable[[str], None] = lambda _: None,
 ) -> Connection:
     """Connect and log in, offering nothing but the one key.
 
     ``link`` is what `dial` gives, where that was begun before. ``identity`` is asked for the key while the connection
     is being made; what it raises is raised here. The host key is accepted or refused before anything is sent that the
-    user has. Raises SshError.
+    user has. ``show_banner`` gets what the server says before the login, by another thread. Raises SshError.
     """
-    opening = in_background(lambda: _open(target, check, link.result() if link else dial(target)))
+    limit = deadline or Deadline()
+
+    def open_() -> Connection:
+        dialed = link.result() if link else dial(target, limit)
+        return _open(target, check, dialed, limit, Transport(dialed.sock, deadline=limit, show_banner=show_banner))
+
+    opening = in_background(open_)
     try:
         key = identity()
         try:
@@ -137,7 +142,7 @@ def connect(
         raise
     connection = opening.result()
     try:
-        _log_in(connection, key.key_name, private)
+        _log_in(connection, key.key_name, private, limit)
     except BaseException:
         connection.close()
         raise
@@ -145,25 +150,18 @@ def connect(
     return connection
 
 
-def introduce(target: Target, check: HostKeyCheck) -> None:
-    """Have an instance's host key checked, and pinned, without logging in. Raises SshError."""
-    _open(target, check, dial(target)).close()
+def pin_host_key(target: Target, check: HostKeyCheck, *, deadline: Deadline | None = None) -> None:
+    """Have an instance's host key checked, and pinned, by no more than a key exchange. Raises SshError."""
+    limit = deadline or Deadline()
+    link = dial(target, limit)
+    _open(target, check, link, limit, HostKeyTransport(link.sock, deadline=limit)).close()
 
 
-def _open(target: Target, check: HostKeyCheck, link: Link) -> Connection:
-    transport = Transport(link.sock)
-    if link.proxy:
-        transport.banner_timeout = _PROXY_TIMEOUT
+def _open(target: Target, check: HostKeyCheck, link: Link, deadline: Deadline, transport: Transport) -> Connection:
     try:
-        options = transport.get_security_options()
-        first = [name for kind in check.preferred_types for name in _ALGORITHMS.get(kind, (kind,))]
-        options.key_types = (
-            *(name for name in first if name in options.key_types),
-            *(name for name in options.key_types if name not in first),
-        )
-        with translated(target, link):
-            transport.start_client()
-            presented = transport.get_remote_server_key().asbytes()
+        transport.prefer_host_keys(check.preferred_types)
+        with during_login(target, link, transport, deadline):
+            presented = transport.exchange_keys()
         check.accept(HostKey.of(presented))
     except BaseException:
         transport.close()
@@ -172,19 +170,15 @@ def _open(target: Target, check: HostKeyCheck, link: Link) -> Connection:
     return Connection(target, transport, link)
 
 
-# One RSA key serves several signature algorithms (RFC 8332).
-_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
-
-
-def _log_in(connection: Connection, key_name: str, private: paramiko.PKey) -> None:
+def _log_in(connection: Connection, key_name: str, private: paramiko.PKey, deadline: Deadline) -> None:
     target = connection.target
-    with translated(target):
+    with during_login(target, connection.link, connection.transport, deadline):
         refusal = connection.transport.log_in(target.user, private)
     if refusal is None:
         return
     if refusal.partial_success:
         raise MoreThanKeyRequired(
-            f"{target} wants more of {target.user} than a key: {', '.join(refusal.methods)}",
+            f"{target} wants more of {target.user} than a key: {shorten(', '.join(refusal.methods))}",
             hint="its sshd_config must allow a login by public key alone",
         )
     raise LoginRefused(
@@ -192,26 +186,3 @@ def _log_in(connection: Connection, key_name: str, private: paramiko.PKey) -> No
         hint="does its image have another user? See --user; "
         "`rackctl instances -o wide` shows which key each instance was launched with",
     )
-
-
-@contextmanager
-def translated(target: Target, link: Link | None = None) -> Iterator[None]:
-    """Turn whatever paramiko raises inside, EOFError and OSError among it, into an SshError."""
-    try:
-        yield
-    except paramiko.ssh_exception.IncompatiblePeer as error:
-        raise SshError(f"{target} and rackctl have no algorithm in common: {error}") from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise SshError(_what_went_wrong(target, link, error)) from error
-
-
-def _what_went_wrong(target: Target, link: Link | None, error: Exception) -> str:
-    if link and (status := link.proxy_status(patience=1)) is not None:
-        ended = f"with status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"
-        return f"{target} cannot be reached: the command ended {ended}"
-    text = " ".join(str(error).split())
-    if "protocol banner" in text or "protocol version" in text:
-        return f"{target} does not answer as an SSH server does"
-    if not text or isinstance(error, EOFError | OSError):
-        return f"{target} closed the connection before the login"
-    return f"{target}: {text}"

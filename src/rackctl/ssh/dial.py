@@ -14,9 +14,8 @@ from rackctl.errors import SshError
 if TYPE_CHECKING:
     import subprocess
 
+    from rackctl.ssh.deadline import Deadline
     from rackctl.ssh.reach import Target
-
-CONNECT_TIMEOUT = 15.0
 
 
 class Link:
@@ -48,16 +47,16 @@ class Link:
             return None
 
 
-def dial(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Link:
+def dial(target: Target, deadline: Deadline) -> Link:
     """Connect to a server, or start what leads to it. Raises SshError, with the remedy."""
-    return _start_proxy(target) if target.proxy else Link(_connect(target, timeout))
+    return _start_proxy(target) if target.proxy else Link(_connect(target, deadline))
 
 
-def _connect(target: Target, timeout: float) -> socket.socket:
+def _connect(target: Target, deadline: Deadline) -> socket.socket:
     # As bytes, the name of a host is not taken for one that might need IDNA, whose codec is slow to import.
     host = target.host.encode() if target.host.isascii() else target.host
     try:
-        sock = socket.create_connection((host, target.port), timeout=timeout)  # type: ignore[arg-type]
+        sock = socket.create_connection((host, target.port), timeout=max(deadline.left, 0.001))  # type: ignore[arg-type]
     except ConnectionRefusedError as error:
         raise SshError(
             f"{target} refused the connection",
@@ -65,7 +64,7 @@ def _connect(target: Target, timeout: float) -> socket.socket:
         ) from error
     except TimeoutError as error:
         raise SshError(
-            f"{target} did not answer within {timeout:g} s",
+            f"{target} did not answer within {min(deadline.first_byte, deadline.total):g} s",
             hint="does its security group let you in? Otherwise try --address, --jump or --via ssm",
         ) from error
     except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, cast
@@ -10,14 +12,16 @@ from rackctl.errors import SshError
 from rackctl.ssh.background import in_background
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
     from rackctl.model import Instance
     from rackctl.rack import Rack
     from rackctl.ssh.connect import Connection, Identity
+    from rackctl.ssh.deadline import Deadline
     from rackctl.ssh.host_keys import HostKeyCheck, Mode
+    from rackctl.ssh.reach import Target
 
 # For a proof as a whole, in seconds: the instance is described, reached, checked and logged in to.
 PROOF_TIMEOUT = 60.0
@@ -62,6 +66,23 @@ def host_key_check(
     )
 
 
+def deadline_for(rack: Rack, target: Target, *, total: float = math.inf) -> Deadline:
+    """Give the time that the rack's settings allow for a connection and a login, from now on."""
+    from rackctl.ssh.deadline import LOGIN_TIMEOUT, Deadline
+
+    # A proxy may ask its user for a password, or start a session with AWS, before the server is heard.
+    asks = target.proxy and not rack.is_given("connect_timeout")
+    return Deadline(LOGIN_TIMEOUT if asks else float(rack["connect_timeout"]), total=total)
+
+
+def locale(rack: Rack, environment: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Give the variables that a session is told of: LANG and LC_*, as Debian's ssh_config has it, unless turned off."""
+    if rack["send_locale"] == "no":
+        return {}
+    named = {name: value for name, value in environment.items() if name == "LANG" or name.startswith("LC_")}
+    return {os.fsencode(name): os.fsencode(value) for name, value in named.items()}
+
+
 def connect(
     rack: Rack,
     keys: Keys,
@@ -69,21 +90,26 @@ def connect(
     *,
     state_directory: Path,
     notify: Callable[[str], None] = lambda _: None,
+    show_banner: Callable[[str], None] = lambda _: None,
+    timeout: float = math.inf,
 ) -> Connection:
     """Log in to an instance with its own key. Raises SshError, and what fetching the key raises.
 
     What takes time is done side by side: paramiko is imported and the key fetched and opened while the connection is
-    being made.
+    being made. ``timeout`` is for all of it, in seconds, beside the rack's own limits.
     """
     from rackctl.ssh.dial import dial
     from rackctl.ssh.reach import reach
 
     target = reach(rack, instance)
-    link = in_background(lambda: dial(target))
+    deadline = deadline_for(rack, target, total=timeout)
+    link = in_background(lambda: dial(target, deadline))
     check = host_key_check(rack, instance, state_directory=state_directory, notify=notify)
     from rackctl.ssh.connect import connect as connect_to
 
-    return connect_to(target, lambda: keys.fetch(instance.key_name), check, link=link)
+    return connect_to(
+        target, lambda: keys.fetch(instance.key_name), check, link=link, deadline=deadline, show_banner=show_banner
+    )
 
 
 def prove(
@@ -93,7 +119,7 @@ def prove(
 
     Raises what fetching the key raises.
     """
-    proof = _begin(rack, keys, instance, state_directory)
+    proof = _begin(rack, keys, instance, state_directory, timeout)
     wait([proof], timeout)
     return proof.result() if proof.done() else _timed_out(instance, timeout)
 
@@ -105,7 +131,7 @@ def start_proof(
 
     The function never waits, and raises what `prove` raises. Who no longer wants to know stops asking.
     """
-    proof = _begin(rack, keys, instance, state_directory)
+    proof = _begin(rack, keys, instance, state_directory, timeout)
     overdue = in_background(lambda: wait([proof], timeout))
 
     def poll() -> Proof | None:
@@ -116,17 +142,17 @@ def start_proof(
     return poll
 
 
-def _begin(rack: Rack, keys: Keys, instance: Instance, state_directory: Path) -> Future[Proof]:
-    return in_background(lambda: _proof(rack, keys, instance, state_directory))
+def _begin(rack: Rack, keys: Keys, instance: Instance, state_directory: Path, timeout: float) -> Future[Proof]:
+    return in_background(lambda: _proof(rack, keys, instance, state_directory, timeout))
 
 
-def _proof(rack: Rack, keys: Keys, instance: Instance, state_directory: Path) -> Proof:
+def _proof(rack: Rack, keys: Keys, instance: Instance, state_directory: Path, timeout: float) -> Proof:
     from rackctl.ssh.connect import LoginRefused, MoreThanKeyRequired
 
     # What was seen of it first may have been before it had an address.
     current = next(rack.aws.ec2.instances_by_id([instance.ec2_instance_id]), instance)
     try:
-        connect(rack, keys, current, state_directory=state_directory).close()
+        connect(rack, keys, current, state_directory=state_directory, timeout=timeout).close()
     except LoginRefused as error:
         return Proof("refused", str(error))
     except MoreThanKeyRequired as error:

@@ -12,12 +12,13 @@ from rackctl.ssh.background import in_background
 from rackctl.ssh.dial import dial
 
 if TYPE_CHECKING:
+    from rackctl.ssh.deadline import Deadline
     from rackctl.ssh.reach import Target
 
 _READ = 256 * 1024
 
 
-def join(target: Target) -> None:
+def join(target: Target, deadline: Deadline) -> None:
     """Join standard input and output to an instance's SSH server, until it or whoever reads ends that.
 
     For a target that is reached through a command this process becomes that command. Raises SshError.
@@ -27,7 +28,7 @@ def join(target: Target) -> None:
             os.execvp(target.proxy.argv[0], target.proxy.argv)  # noqa: S606 - a shell is what none is wanted of
         except OSError as error:
             raise SshError(f"cannot run `{target.proxy.shown}`: {error.strerror}") from error
-    with closing(dial(target)) as link:
+    with closing(dial(target, deadline)) as link:
         # What had to be quick was the connection; a session may be silent for as long as it likes.
         link.sock.settimeout(None)
         in_background(lambda: _send(link.sock))

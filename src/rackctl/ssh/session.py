@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rackctl.errors import SIGNALLED, SshError
-from rackctl.ssh.connect import translated
-from rackctl.ssh.paramiko_patches import open_session, paramiko, request_pty, send_eow, send_signal
+from rackctl.ssh.failures import shorten
+from rackctl.ssh.paramiko_patches import open_session, paramiko, receive, request, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from rackctl.ssh.arrivals import Stream
     from rackctl.ssh.connect import Connection
 
     Sink = Callable[[bytes], None]
@@ -36,21 +37,29 @@ _NOBODY_READS = b"e"
 
 @dataclass(frozen=True, slots=True)
 class Pty:
-    """A PTY to ask for: columns, rows, and both in pixels; modes as RFC 4254, section 8, encodes them."""
+    """A PTY to ask for: columns, rows, and both in pixels; modes as RFC 4254, section 8, encodes them.
+
+    One that is ``required`` is not done without.
+    """
 
     term: str
     size: tuple[int, int, int, int]
     modes: bytes = b"\0"
+    required: bool = False
 
 
 class Session:
     """A command, or without one a login shell, that runs on the other side.
 
     ``stdin`` is a descriptor that is read to its end, or None for no input. ``stdout`` and ``stderr`` are called
-    with what arrives, each by a thread of its own; while one does not return, the other side is held up. One that
-    raises BrokenPipeError has nobody reading on: an OpenSSH server tells the command, which gets a SIGPIPE.
-    When the command stops reading, ``stdin`` is replaced by /dev/null, so that whoever writes to it learns that.
-    ``typed`` may change what is read from ``stdin``.
+    with what arrives, in the order in which it arrives, each by a thread of its own; while one does not return, the
+    other side is held up. Where both write to ``one_place``, neither ever overtakes the other; where not, one that is
+    held up does not hold up the other. One that raises BrokenPipeError has nobody reading on: an OpenSSH server tells
+    the command, which gets a SIGPIPE. When the command stops reading, ``stdin`` is replaced by /dev/null, so that
+    whoever writes to it learns that. ``typed`` may change what is read from ``stdin`` for a PTY.
+
+    A ``pty`` that the server refuses is done without: ``has_pty`` tells. Of ``environment`` the server takes what it
+    likes, and says nothing about the rest.
 
     ``result`` is the exit status, 128 and the signal's number for a command that a signal has ended, or an SshError.
     It is there when both streams have ended and not before, as OpenSSH does it.
@@ -64,10 +73,13 @@ class Session:
         stdin: int | None,
         stdout: Sink,
         stderr: Sink,
+        one_place: bool = False,
         pty: Pty | None = None,
         typed: Callable[[bytes], bytes] = lambda data: data,
+        environment: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self.result: Future[int] = Future()
+        self.has_pty = False
         self._connection = connection
         self._stdin = stdin
         self._typed = typed
@@ -79,45 +91,50 @@ class Session:
         # By what is written to it, and by being closed, the one that waits for input learns not to.
         self._told, self._teller = os.pipe() if stdin is not None else (-1, -1)
         try:
-            self._start(command, pty)
+            self._start(command, pty, environment or {}, one_place=one_place)
         except BaseException:
             self._tell_input(b"")
             if self._told >= 0:
                 os.close(self._told)
             raise
-        for receive, sink, gone in (
-            (self._channel.recv, stdout, self._reader_gone),
-            (self._channel.recv_stderr, stderr, lambda: None),
+        for stream, sink, gone in (
+            (self._arrivals.stdout, stdout, self._reader_gone),
+            (self._arrivals.stderr, stderr, lambda: None),
         ):
-            threading.Thread(target=self._pump_out, args=(receive, sink, gone), daemon=True).start()
+            threading.Thread(target=self._pump_out, args=(stream, sink, gone), daemon=True).start()
         threading.Thread(target=self._pump_in, daemon=True).start()
 
-    def _start(self, command: bytes | None, pty: Pty | None) -> None:
+    def _start(
+        self, command: bytes | None, pty: Pty | None, environment: Mapping[bytes, bytes], *, one_place: bool
+    ) -> None:
         connection = self._connection
-        with translated(connection.target), self._or_lost():
-            self._channel = open_session(connection.transport, _PTY_WINDOW if pty else _WINDOW, self._hear)
+        with self._errors():
+            window = _PTY_WINDOW if pty else _WINDOW
+            self._channel, self._arrivals = open_session(connection.transport, window, self._hear, strict=one_place)
+            for name, value in environment.items():
+                tell(self._channel, "env", name, value)
             if pty:
-                self._ask_for(pty)
-            if command:
-                self._channel.exec_command(command)
-            else:
-                self._channel.invoke_shell()
+                self.has_pty = request(self._channel, "pty-req", os.fsencode(pty.term), *pty.size, pty.modes)
+                if pty.required and not self.has_pty:
+                    self._channel.close()
+                    raise SshError(f"{connection.target} refused a terminal", hint="-T does without one")
+            begun = request(self._channel, "exec", command) if command else request(self._channel, "shell")
+            if not begun:
+                self._channel.close()
+                what = "run the command" if command else "start a shell"
+                raise SshError(f"{connection.target} refused to {what}")
         connection.transport.packetizer.stop_hurrying()
 
     @contextmanager
-    def _or_lost(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
+        connection = self._connection
         try:
             yield
+        except paramiko.ChannelException as error:
+            refusal = shorten(connection.transport.channel_refusal)
+            raise SshError(f"{connection.target} refused a session: {refusal}") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            if self._connection.transport.is_active() and isinstance(error, paramiko.SSHException):
-                raise
-            raise self._connection.loss from error
-
-    def _ask_for(self, pty: Pty) -> None:
-        try:
-            request_pty(self._channel, pty.term, pty.size, pty.modes)
-        except paramiko.SSHException as error:
-            raise SshError(f"{self._connection.target} refused a terminal", hint="-T does without one") from error
+            raise connection.loss from error
 
     def resize(self, size: tuple[int, int, int, int]) -> None:
         """Tell the other side the terminal's new size. On a session that has ended it does nothing."""
@@ -129,7 +146,7 @@ class Session:
     def signal(self, signum: signal.Signals) -> None:
         """Have the server signal the command and what it has started. On a session that has ended it does nothing."""
         try:
-            send_signal(self._channel, signum.name.removeprefix("SIG"))
+            tell(self._channel, "signal", signum.name.removeprefix("SIG"))
         except (paramiko.SSHException, EOFError, OSError):
             return
 
@@ -155,22 +172,18 @@ class Session:
                 os.close(self._teller)
                 self._teller = -1
 
-    def _pump_out(self, receive: Callable[[int], bytes], sink: Sink, gone: Callable[[], None]) -> None:
+    def _pump_out(self, stream: Stream, sink: Sink, gone: Callable[[], None]) -> None:
         unread = False
-        try:
-            while data := receive(_READ):
-                if unread:
-                    continue
-                try:
-                    sink(data)
-                except Exception as error:  # noqa: BLE001 - whatever it is, the result carries it
-                    unread = True
-                    if not isinstance(error, BrokenPipeError):
-                        self._failure = error
-                    gone()
-        except (paramiko.SSHException, EOFError, OSError):
-            with suppress(paramiko.SSHException, EOFError, OSError):
-                self._channel.close()
+        while data := receive(self._channel, stream, _READ):
+            if unread:
+                continue
+            try:
+                sink(data)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the result carries it
+                unread = True
+                if not isinstance(error, BrokenPipeError):
+                    self._failure = error
+                gone()
         with self._lock:
             self._outputs_left -= 1
             last = self._outputs_left == 0
@@ -179,7 +192,8 @@ class Session:
 
     def _reader_gone(self) -> None:
         if self._connection.is_openssh:
-            send_eow(self._channel)
+            with suppress(paramiko.SSHException, EOFError, OSError):
+                tell(self._channel, "eow@openssh.com")
         else:
             # No other server would tell the command; it would fill a pipe that nobody reads, for ever.
             self._abandoned = True
@@ -213,7 +227,7 @@ class Session:
                     return
                 if not data:
                     return
-                self._send(self._typed(data))
+                self._send(self._typed(data) if self.has_pty else data)
         finally:
             os.close(self._told)
 
@@ -239,15 +253,18 @@ class Session:
         if self._failure:
             raise self._failure
         if self._exit_signal:
-            number = getattr(signal, f"SIG{self._exit_signal}", None)
+            number = signal.Signals.__members__.get(f"SIG{self._exit_signal}")
             if number is None:
-                raise SshError(f"the command was ended by signal {self._exit_signal}, which this system does not have")
-            return SIGNALLED + int(number)
+                name = shorten(self._exit_signal)
+                raise SshError(f"the command was ended by signal {name}, which this system does not have")
+            return SIGNALLED + number
         status = self._channel.exit_status
         if status != -1:
             return status & 0xFF
         if self._abandoned:
             return SIGNALLED + signal.SIGPIPE
+        if self._connection.transport.is_active():
+            raise SshError(f"{self._connection.target} ended the command without an exit status")
         raise self._connection.loss
 
 

@@ -1,0 +1,93 @@
+"""What paramiko raises, as an SshError that tells refused, closed, timed out and not reachable apart."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rackctl.errors import SshError
+from rackctl.ssh.paramiko_patches import DeadlineReached, Disconnected, ProtocolError, paramiko
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rackctl.ssh.deadline import Deadline
+    from rackctl.ssh.dial import Link
+    from rackctl.ssh.paramiko_patches import Transport
+    from rackctl.ssh.reach import Target
+
+# What a server says may be as long as it likes; more than this is no reason.
+_LONGEST_TEXT = 500
+
+
+@contextmanager
+def during_login(target: Target, link: Link, transport: Transport, deadline: Deadline) -> Iterator[None]:
+    """Turn whatever paramiko raises inside, EOFError and OSError among it, into an SshError."""
+    try:
+        yield
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        if (status := link.proxy_status(patience=1)) is not None:
+            ended = f"with status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"
+            raise SshError(f"{target} cannot be reached: the command ended {ended}") from error
+        raise _login_error(target, transport, deadline, error) from error
+
+
+def _login_error(target: Target, transport: Transport, deadline: Deadline, error: Exception) -> SshError:
+    if isinstance(error, DeadlineReached):
+        return _too_late(target, transport, deadline)
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+        return _no_common_algorithm(target, transport, error)
+    if isinstance(error, Disconnected):
+        return SshError(f"{target} closed the connection during the {_stage(transport)}: {shorten(str(error))}")
+    if isinstance(error, ProtocolError):
+        return SshError(f"{target} does not answer as an SSH server does: it sent {shorten(str(error))}")
+    if isinstance(error, EOFError | OSError):
+        return _closed(target, transport)
+    return SshError(f"{target}: the {_stage(transport)} failed: {shorten(str(error))}")
+
+
+def _stage(transport: Transport) -> str:
+    if not transport.server_version:
+        return "version exchange"
+    return "login" if transport.initial_kex_done else "key exchange"
+
+
+def _too_late(target: Target, transport: Transport, deadline: Deadline) -> SshError:
+    if not deadline.is_heard:
+        return SshError(
+            f"{target} was connected to, but sent nothing within {min(deadline.first_byte, deadline.total):g} s",
+            hint="it may be starting or overloaded: try again, or wait longer with --connect-timeout",
+        )
+    limit = min(deadline.login, deadline.total)
+    return SshError(f"{target} did not finish the {_stage(transport)} within {limit:g} s")
+
+
+def _closed(target: Target, transport: Transport) -> SshError:
+    said = transport.last_banner if transport.server_version else " / ".join(transport.preamble)
+    reason = f"; it said: {shorten(said)}" if said.strip() else ""
+    return SshError(f"{target} closed the connection during the {_stage(transport)}{reason}")
+
+
+_KINDS = {
+    "kex": ("key exchange", "kex_algo_list"),
+    "host key": ("host key type", "server_key_algo_list"),
+    "ciphers": ("cipher", "server_encrypt_algo_list"),
+    "macs": ("MAC", "server_mac_algo_list"),
+    "compression": ("compression", "server_compress_algo_list"),
+}
+
+
+def _no_common_algorithm(target: Target, transport: Transport, error: Exception) -> SshError:
+    kind, offered = next((known for word, known in _KINDS.items() if word in str(error)), ("algorithm", ""))
+    names = ", ".join(transport.offered.get(offered, ()))
+    return SshError(
+        f"{target} and rackctl have no {kind} in common; the server offers {shorten(names) or 'none'}",
+        hint="OpenSSH may have one: `rackctl instances ssh-config` prints its configuration for this rack",
+    )
+
+
+def shorten(text: str) -> str:
+    """Put a text of a server's on one line of bounded length."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"

@@ -1,0 +1,332 @@
+# ruff: noqa: SLF001 - private members of paramiko are what this module is about
+"""A connection from its first byte to the login, and what servers say about their sessions."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rackctl.ssh import algorithms
+from rackctl.ssh.paramiko_patches.library import (
+    DeadlineReached,
+    Disconnected,
+    ProtocolError,
+    inside,
+    paramiko,
+    readable,
+)
+from rackctl.ssh.paramiko_patches.packetizer import Packetizer
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from rackctl.ssh.deadline import Deadline
+
+_common = paramiko.common
+
+# As many as OpenSSH takes (kex.c).
+_MOST_LINES = 1024
+_MOST_EXTENSIONS = 1024
+# Replies that wait for new keys: a server that is exchanging keys asks for none.
+_MOST_HELD = 1024
+
+
+class _GroupExchange(inside(paramiko).kex_gex.KexGexSHA256):  # type: ignore[misc]
+    """Group exchange that asks for what OpenSSH asks for with 128-bit ciphers, and takes no smaller group than that.
+
+    paramiko takes groups from 1,024 bits on, and looks for ever for an exponent in a negative one.
+    """
+
+    preferred_bits = 3072
+
+    def _parse_kexdh_gex_group(self, message: paramiko.Message) -> None:
+        if (bits := message.get_mpint()) < 1 << (self.min_bits - 1):
+            raise ProtocolError(f"a group of {bits.bit_length()} bits for the key exchange")
+        message.rewind()
+        inside(super())._parse_kexdh_gex_group(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What USERAUTH_FAILURE said (RFC 4252, 5.1): ways to go on, and whether the key itself was accepted."""
+
+    methods: tuple[str, ...]
+    partial_success: bool
+
+
+class _Login(paramiko.auth_handler.AuthHandler):
+    """paramiko's login, which does not tell a refusal from a timeout or a lost connection, and shows no banner."""
+
+    refusal: Refusal | None = None
+    _is_requested = False
+
+    def _parse_service_accept(self, message: paramiko.Message) -> None:
+        if self._is_requested:
+            raise ProtocolError("a service that was not asked for")
+        self._is_requested = True
+        inside(super())._parse_service_accept(message)
+
+    def _parse_userauth_success(self, message: paramiko.Message) -> None:
+        self._require_request()
+        inside(super())._parse_userauth_success(message)
+
+    def _parse_userauth_failure(self, message: paramiko.Message) -> None:
+        self._require_request()
+        methods = readable(message.get_string()).split(",")
+        self.refusal = Refusal(tuple(methods), partial_success=message.get_boolean())
+        if self.auth_event is not None:
+            self.auth_event.set()
+
+    def _require_request(self) -> None:
+        if not self._is_requested:
+            raise ProtocolError("an answer to a login that was not begun")
+
+    def _parse_userauth_banner(self, message: paramiko.Message) -> None:
+        transport = inside(self).transport
+        transport.last_banner = readable(message.get_string())
+        transport.show_banner(transport.last_banner)
+
+
+class Transport(paramiko.Transport):
+    """paramiko's transport, which never waits for itself, and which hears what servers say about their sessions.
+
+    ``show_banner`` is called by the transport's thread with each text that the server sends before the login.
+    """
+
+    packetizer: Packetizer
+    _kex_info = {  # noqa: RUF012 - as it stands in paramiko.Transport
+        **inside(paramiko.Transport)._kex_info,
+        "curve25519-sha256": inside(paramiko).kex_curve25519.KexCurve25519,
+        "diffie-hellman-group-exchange-sha256": _GroupExchange,
+    }
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        deadline: Deadline | None = None,
+        show_banner: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        super().__init__(sock, packetizer_class=Packetizer)
+        self.packetizer.deadline = self._deadline = deadline
+        self.show_banner = show_banner
+        # What came before the version, and what the server said last before the login.
+        self.preamble: deque[str] = deque(maxlen=3)
+        self.last_banner = ""
+        self.offered: dict[str, Any] = {}
+        # Why the server has opened no channel.
+        self.channel_refusal = ""
+        self._end: Exception | None = None
+        # The peer's being alive is the keepalive's to judge; a new key behind 8 MiB of data can take a while.
+        self.clear_to_send_timeout = float("inf")
+        self._held: deque[paramiko.Message] = deque()
+        self._channel_handler_table = {
+            **inside(paramiko.Transport)._channel_handler_table,
+            _common.MSG_CHANNEL_REQUEST: self._hear_channel_request,
+            _common.MSG_CHANNEL_FAILURE: self._hear_channel_failure,
+        }
+        self._listeners: dict[int, Callable[[str, str], None]] = {}
+        options = self.get_security_options()
+        options.kex = tuple(name for name in algorithms.KEY_EXCHANGES if name in self._kex_info)
+        options.ciphers = algorithms.CIPHERS
+        options.digests = algorithms.MACS
+
+    # Until a key has logged in
+
+    def prefer_host_keys(self, types: Sequence[str]) -> None:
+        """Ask for a host key of one of these types, where the server has one."""
+        options = self.get_security_options()
+        first = [name for kind in types for name in algorithms.OF_KEY_TYPE.get(kind, (kind,))]
+        options.key_types = (
+            *(name for name in first if name in options.key_types),
+            *(name for name in options.key_types if name not in first),
+        )
+
+    def exchange_keys(self) -> bytes:
+        """Exchange keys, and give the host key, which the server has proven to have. Raises what paramiko raises."""
+        done = threading.Event()
+        self.start_client(event=done)
+        self._await(done)
+        if not self.initial_kex_done:
+            raise self.get_exception() or EOFError
+        assert self.host_key
+        return self.host_key.asbytes()
+
+    def log_in(self, user: str, key: paramiko.PKey) -> Refusal | None:
+        """Log in with a key; give what the server said if it refused. Raises what paramiko raises for all else."""
+        done = threading.Event()
+        self.auth_handler = login = _Login(self)
+        login.auth_publickey(user, key, done)
+        self._await(done)
+        if not login.is_authenticated() and login.refusal is None:
+            raise self.get_exception() or EOFError
+        if self._deadline:
+            self.packetizer.deadline = None
+            self._deadline.finish()
+        return login.refusal
+
+    def _await(self, done: threading.Event) -> None:
+        # The transport's own thread looks at the time, unless what a server sent keeps it busy.
+        while not done.wait(1):
+            if self._deadline and self._deadline.left < -1:
+                raise DeadlineReached
+
+    def get_exception(self) -> Exception | None:
+        """Give why the connection has ended; of an open one why a channel was not opened, once."""
+        error = super().get_exception()
+        if self._end or isinstance(error, paramiko.ChannelException):
+            return self._end or error
+        if error and not isinstance(error, paramiko.SSHException | EOFError | OSError):
+            # Whatever paramiko or cryptography stumbled over is something that the server has sent.
+            error = ProtocolError(f"a packet that cannot be read ({type(error).__name__})")
+        self._end = error
+        return error
+
+    def _check_banner(self) -> None:
+        # paramiko takes 100 lines at most, two seconds after each other, of UTF-8. RFC 4253, 4.2 has none of that.
+        for _ in range(_MOST_LINES):
+            line = self.packetizer.read_line()
+            if line.startswith(b"SSH-"):
+                break
+            self.preamble.append(readable(line))
+        else:
+            raise ProtocolError(f"{_MOST_LINES:,} lines, and none of them a version")
+        if not line.startswith((b"SSH-2.0-", b"SSH-1.99-")):
+            raise ProtocolError(f"version {readable(line)}, where 2.0 is spoken")
+        self.preamble.clear()
+        # The bytes, since they go into the exchange hash.
+        self.remote_version = line  # type: ignore[assignment]
+
+    @property
+    def server_version(self) -> str:
+        """What the server calls itself."""
+        return inside(self).remote_version.decode("latin-1") if self.remote_version else ""
+
+    def _parse_kex_init(self, message: paramiko.Message) -> None:
+        self.offered = inside(self)._really_parse_kex_init(message)
+        message.rewind()
+        inside(super())._parse_kex_init(message)
+
+    def _parse_ext_info(self, message: paramiko.Message) -> None:
+        if (count := message.get_int()) > _MOST_EXTENSIONS:
+            raise ProtocolError(f"{count:,} extensions")
+        message.rewind()
+        inside(super())._parse_ext_info(message)
+
+    def _verify_key(self, host_key: bytes, signature: bytes) -> None:
+        if self.host_key and host_key != self.host_key.asbytes():
+            raise ProtocolError("another host key than before")
+        inside(super())._verify_key(host_key, signature)
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        message.get_int()
+        self._end = Disconnected(readable(message.get_string()))
+
+    # Sessions
+
+    def listen(self, channel: paramiko.Channel, listener: Callable[[str, str], None]) -> None:
+        """Have ``listener(request, argument)`` called, by the transport's thread, for what paramiko drops.
+
+        That is ``exit-signal`` with the signal's name (RFC 4254, 6.10), and ``eow@openssh.com`` when the command
+        reads no more (OpenSSH's PROTOCOL, 2.1).
+        """
+        self._listeners[channel.get_id()] = listener
+
+    def _hear_channel_request(self, channel: paramiko.Channel, message: paramiko.Message) -> None:
+        kind = readable(message.get_string())
+        listener = self._listeners.get(channel.get_id())
+        if listener and kind in {"exit-signal", "eow@openssh.com"}:
+            message.get_boolean()
+            listener(kind, readable(message.get_string()) if kind == "exit-signal" else "")
+            return
+        message.rewind()
+        message.get_int()
+        inside(channel)._handle_request(message)
+
+    def _hear_channel_failure(self, channel: paramiko.Channel, _: paramiko.Message) -> None:
+        # paramiko closes the channel, where a session can do without a terminal.
+        inside(channel).event_ready = False
+        inside(channel).event.set()
+
+    def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
+        # paramiko keeps the code and loses the text; its own reading would not take one that is not UTF-8.
+        channel_id, code, text = message.get_int(), message.get_int(), readable(message.get_string())
+        shown = _common.CONNECTION_FAILED_CODE.get(code, f"code {code}")
+        self.channel_refusal = f"{shown}: {text}" if text else shown
+        without_text = paramiko.Message()
+        without_text.add_int(channel_id)
+        without_text.add_int(code)
+        without_text.rewind()
+        inside(super())._parse_channel_open_failure(without_text)
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        # Of all threads this one may not wait for the new keys, since it is the one that would receive them.
+        if threading.current_thread() is not self:
+            inside(super())._send_user_message(data)
+        elif self.clear_to_send.is_set():
+            inside(self)._send_message(data)
+        elif len(self._held) < _MOST_HELD:
+            self._held.append(data)
+        else:
+            raise ProtocolError("more requests during a key exchange than can be answered")
+
+    def _parse_newkeys(self, message: paramiko.Message) -> None:
+        inside(super())._parse_newkeys(message)
+        while self._held:
+            inside(self)._send_message(self._held.popleft())
+
+    def ask_alive(self) -> None:
+        """Ask the peer for an answer, any answer; skip it where that would mean waiting.
+
+        paramiko's own keepalive wants no reply, so that nothing is ever missed.
+        """
+        message = paramiko.Message()
+        message.add_byte(_common.cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        self._send_if_it_can(message)
+
+    def say_goodbye(self) -> None:
+        """Tell the peer that this connection ends on purpose (RFC 4253, 11.1), where that would not mean waiting."""
+        self._send_if_it_can(_goodbye())
+
+    def _send_if_it_can(self, message: paramiko.Message) -> None:
+        # Somebody who is held up in sending has this lock.
+        if not self.clear_to_send_lock.acquire(blocking=False):
+            return
+        try:
+            if self.clear_to_send.is_set() and self.packetizer.can_write():
+                inside(self)._send_message(message)
+        except EOFError:
+            return
+        finally:
+            self.clear_to_send_lock.release()
+
+
+class HostKeyTransport(Transport):
+    """Goes no further than the key exchange, so that it needs no cipher that the server has: `exchange_keys` alone."""
+
+    preferred_ciphers = algorithms.ANY_CIPHER
+    preferred_macs = algorithms.ANY_MAC
+    preferred_compression = algorithms.ANY_COMPRESSION
+
+    def _activate_outbound(self) -> None:
+        # The host key has been verified. Nothing is encrypted yet.
+        inside(self)._send_message(_goodbye())
+        self.initial_kex_done = True
+        raise Disconnected
+
+
+def _goodbye() -> paramiko.Message:
+    message = paramiko.Message()
+    message.add_byte(_common.cMSG_DISCONNECT)
+    message.add_int(_BY_APPLICATION)
+    message.add_string("disconnected by user")
+    message.add_string("")
+    return message
+
+
+_BY_APPLICATION = 11
