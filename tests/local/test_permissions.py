@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 DOCUMENT = Path(__file__).parents[2] / "docs" / "permissions.md"
 # S3's permissions are named for objects where its operations are not.
 NAMED = {"s3:ListObjectsV2": "s3:ListBucket"}
-# What AWS asks for behind a call: tags of a key pair, a template that a group is to launch from.
-NO_CALL = {"ec2:CreateTags", "ec2:RunInstances", "iam:PassRole"}
+# What AWS checks behind a call: tags of a key pair, a template that a group is to launch from, a bucket's own key.
+NO_CALL = {"ec2:CreateTags", "ec2:RunInstances", "iam:PassRole", "kms:GenerateDataKey", "ssm:GetParameters"}
 # botocore's own calls, for a bucket of another region or of another kind.
 BOTOCORES = {"s3:HeadBucket", "s3:CreateSession"}
 
@@ -27,7 +27,7 @@ def sections() -> dict[str, set[str]]:
     found = {}
     for section in DOCUMENT.read_text(encoding="utf-8").split("\n## ")[1:]:
         words = re.findall(r"`instances(?: (\w+))?`", section.splitlines()[0])
-        allowed |= set(re.findall(r"`(\w+:[A-Z]\w+)`", section))
+        allowed |= set(re.findall(r"^\| `(\w+:\w+)`", section, re.MULTILINE))
         found[words[0]] = set(allowed)
     return found
 
