@@ -230,18 +230,18 @@ def test_a_tag_that_ssh_config_or_a_shell_would_read_as_more_than_a_word_is_refu
 
 @pytest.mark.parametrize("user", ["ec2-user", "core", "_apt", "ann.lee", "ann@corp.example", "CORP+ann", "u1"])
 def test_user_names_that_are_usual_are_accepted(user: str) -> None:
-    assert SETTINGS["ssh_user"].check(user) is None
+    assert SETTINGS["ssh_user"].problem(user) is None
 
 
 @pytest.mark.parametrize(
     ("seconds", "problem"), [("1", False), ("3600", False), ("0", True), ("9999", True), ("x", True), ("٣", True)]
 )
 def test_a_connect_timeout_is_whole_seconds(seconds: str, problem: bool) -> None:
-    assert bool(SETTINGS["connect_timeout"].check(seconds)) == problem
+    assert bool(SETTINGS["connect_timeout"].problem(seconds)) == problem
 
 
 def test_every_setting_has_help_and_a_default_that_passes_its_own_check() -> None:
     for setting in SETTINGS.values():
         assert setting.help
         default = setting.default("prod")
-        assert not default or setting.check(default) is None
+        assert not default or setting.problem(default) is None

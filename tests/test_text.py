@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from rackctl.text import as_typed, counted, listed, minutes_and_seconds, printable, rfc3339, roughly, size
+from rackctl.text import ago, as_typed, counted, listed, minutes_and_seconds, printable, rfc3339, roughly, size
 
 
 def test_a_count_agrees_with_its_noun() -> None:
@@ -52,3 +52,25 @@ def test_lengths_of_time_read_well() -> None:
 def test_no_text_steers_a_terminal(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(text, kept="").isprintable()
+
+
+NOW = datetime(2015, 12, 10, 23, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (0.9, "now"), (1, "1 second ago"), (59.9, "59 seconds ago"), (60, "1 minute ago"), (119, "1 minute ago"),
+        (120, "2 minutes ago"), (3600, "1 hour ago"), (7199, "1 hour ago"), (86400, "1 day ago"),
+        (47 * 3600, "1 day ago"), (7 * 86400, "1 week ago"), (13 * 86400, "1 week ago"), (29 * 86400, "4 weeks ago"),
+        (30 * 86400, "1 month ago"), (59 * 86400, "1 month ago"), (360 * 86400, "1 year ago"),
+        (540 * 86400, "2 years ago"), (1080 * 86400, "3 years ago"),
+        (-1, "1 second from now"), (-7200, "2 hours from now"), (-0.5, "now"),
+    ],
+)  # fmt: skip
+def test_ago_counts_as_convox_did(seconds: float, says: str) -> None:
+    assert ago(NOW - timedelta(seconds=seconds), NOW) == says
+
+
+def test_what_has_not_started_is_blank() -> None:
+    assert ago(None, NOW) == ""

@@ -107,7 +107,7 @@ def _checked_rack(name: str, table: Mapping[str, Any], complaints: _Complaints) 
             raise complaints.about(where, key, f"{key} must be a string")
         if not str(value):
             raise complaints.about(where, key, f"{key} is empty: give it a value, or leave the line out")
-        if problem := setting.check(str(value)):
+        if problem := setting.problem(str(value)):
             raise complaints.about(where, key, f"{key} is {quoted(str(value))}: {problem}")
         yield key, str(value)
 

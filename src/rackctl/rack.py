@@ -113,7 +113,7 @@ class Sources:
                     continue
                 if not value:
                     raise UsageError(f"{origin} is empty", hint=f"give it a value ({setting.help}), or leave it out")
-                if problem := setting.check(value):
+                if problem := setting.problem(value):
                     raise UsageError(f"{origin} is {quoted(value)}: {problem}")
                 found[name] = Value(value, origin)
                 break
@@ -190,7 +190,7 @@ class Rack:
         if name in self._given:
             return self._given[name]
         if setting.tagged and (tag := self.tags.get(setting.tag)):
-            if problem := setting.check(tag):
+            if problem := setting.problem(tag):
                 raise UsageError(f"the tag {setting.tag} of cluster {self.cluster} is {quoted(tag)}: {problem}")
             return Value(tag, Origin(Source.TAG, setting.tag))
         default = setting.default(self.name)

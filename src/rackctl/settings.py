@@ -70,6 +70,13 @@ class Setting:
     check: Callable[[str], str | None] = lambda _: None
     tagged: bool = False
     option: str = ""
+    choices: tuple[str, ...] = ()
+
+    def problem(self, value: str) -> str | None:
+        """Say what is wrong with a value, if anything is."""
+        if self.choices and value not in self.choices:
+            return f"it is one of {', '.join(self.choices)}"
+        return self.check(value)
 
     @property
     def environment_variable(self) -> str:
@@ -107,10 +114,6 @@ def _port(value: str) -> str | None:
 def _seconds(value: str) -> str | None:
     number = re.fullmatch(r"[0-9]{1,4}", value)
     return None if number and 0 < int(value) <= 3600 else "it is a number of seconds from 1 to 3600"
-
-
-def _one_of(*choices: str) -> Callable[[str], str | None]:
-    return lambda value: None if value in choices else f"it is one of {', '.join(choices)}"
 
 
 _URL = _matching(r"https?://[^/\s]+/?", "an endpoint is a URL such as https://host:port")
@@ -157,7 +160,7 @@ SETTINGS: dict[str, Setting] = {
             "address",
             "address to reach instances at: auto, public, private or ipv6",
             default=lambda _: "auto",
-            check=_one_of("auto", "public", "private", "ipv6"),
+            choices=("auto", "public", "private", "ipv6"),
             tagged=True,
         ),
         Setting("jump", "[user@]host[:port] to reach instances through", check=_printable),
@@ -167,13 +170,13 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "via",
             "ssm or eice: Session Manager, or EC2 Instance Connect Endpoint",
-            check=_one_of("ssm", "eice", "none"),
+            choices=("ssm", "eice", "none"),
         ),
         Setting(
             "host_key_check",
             "strict, first-use or off",
             default=lambda _: "first-use",
-            check=_one_of("strict", "first-use", "off"),
+            choices=("strict", "first-use", "off"),
         ),
         Setting(
             "connect_timeout",
@@ -185,7 +188,7 @@ SETTINGS: dict[str, Setting] = {
             "send_locale",
             "yes or no: send LANG and LC_* to instances, as Debian's ssh does",
             default=lambda _: "yes",
-            check=_one_of("yes", "no"),
+            choices=("yes", "no"),
         ),
     )
 }

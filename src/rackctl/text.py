@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -85,3 +86,45 @@ def printable(text: str, *, kept: str = "\n\t") -> str:
 def quoted(text: str) -> str:
     """Quote what a person has written for a message, on one line."""
     return f'"{printable(text, kept="")}"'
+
+
+# Units as convox counted them (its library has months of 30 days and years of 12 such months).
+_UNITS = (
+    (360 * 86400, "year"),
+    (30 * 86400, "month"),
+    (7 * 86400, "week"),
+    (86400, "day"),
+    (3600, "hour"),
+    (60, "minute"),
+    (1, "second"),
+)
+_TWO_YEARS_FROM = 540 * 86400
+
+
+def ago(then: datetime | None, now: datetime) -> str:
+    """Say how long ago something was, in whole units, rounded down: ``1 hour ago``, ``now``, ``5 minutes from now``.
+
+    (`humanize.naturaltime` says "an hour ago", which is not the wording of the document that the list mirrors.)
+    """
+    if then is None:
+        return ""
+    seconds = int(abs((now - then).total_seconds()))
+    for unit_seconds, unit in _UNITS:
+        if seconds >= unit_seconds:
+            # Everything is rounded down, but for the second year, which convox counts from its middle.
+            count = max(seconds // unit_seconds, 2 if seconds >= _TWO_YEARS_FROM else 1)
+            return f"{counted(count, unit)} {'ago' if then <= now else 'from now'}"
+    return "now"
+
+
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def cells(text: str) -> int:
+    """Count the cells that a line takes on a terminal; colours take none, East Asian wide characters two."""
+    bare = _STYLE.sub("", text) if "\x1b" in text else text
+    if bare.isascii():
+        return len(bare)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in {"W", "F"} else 1 for c in bare)

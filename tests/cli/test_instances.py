@@ -89,13 +89,13 @@ def test_the_list_filters_and_sorts(aws: FakeAws) -> None:
     ("args", "says"),
     [
         (("--filter", "stauts=active"), 'there is no field "stauts"'),
-        (("--filter", "status"), "is not KEY=VALUE"),
+        (("--filter", "status"), "is not FIELD=VALUE"),
         (("--sort", "ps"), 'there is no field "ps"'),
         (("--watch", "soon"), "is not a number of seconds"),
         (("--watch", "0"), "is not a number of seconds"),
         (("-o", "yaml"), "yaml"),
         (("terminte", A), 'Did you mean "terminate"?'),
-        (("-o", "json", "terminate", A), "--output belongs to the list"),
+        (("-o", "json", "terminate", A), "--output is an option of the list"),
     ],
 )
 def test_bad_input_exits_with_two_and_asks_aws_nothing(args: tuple[str, ...], says: str) -> None:

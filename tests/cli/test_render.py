@@ -7,12 +7,17 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
 import pytest
 
-from rackctl.cli.render import FIELDS, FORMATS, ago, fields, filtered, ordered
-from rackctl.errors import UsageError
+from rackctl.cli.render import TABLE, WIDE, Canvas, as_csv, as_ids, as_json, as_table, fitting
+from rackctl.cli.selection import FIELDS, fields
 from rackctl.model import ContainerInstance, Instance, RackInstance, Resources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 NOW = datetime(2015, 12, 10, 23, 0, tzinfo=UTC)
 
@@ -35,8 +40,17 @@ DOCUMENT = [
 ]
 
 
+FORMATS: Mapping[str, Callable[[Sequence[RackInstance]], str]] = {
+    "table": lambda instances: as_table(instances, NOW),
+    "wide": lambda instances: as_table(instances, NOW, WIDE),
+    "json": as_json,
+    "csv": as_csv,
+    "id": as_ids,
+}
+
+
 def render(output: str, *instances: RackInstance) -> str:
-    return FORMATS[output](instances, NOW)
+    return FORMATS[output](instances)
 
 
 def test_the_table_is_the_documents_to_the_letter() -> None:
@@ -66,8 +80,8 @@ def test_wide_adds_its_columns_at_the_end() -> None:
 
     header, line = render("wide", instance("i-6eeedfde", 60, 3, 2912, **more)).splitlines()
 
-    assert header.endswith("MEM     TYPE      ZONE        PRIVATE     PUBLIC  KEY  AGENT VERSION")
-    assert line.endswith("29.12%  t3.small  us-east-1a  10.0.3.202          k")
+    assert header.endswith("MEM     NAME  TYPE      ZONE        PRIVATE     PUBLIC  KEY  AGENT VERSION")
+    assert line.endswith("29.12%        t3.small  us-east-1a  10.0.3.202          k")
 
 
 def test_ids_stand_one_a_line_for_xargs() -> None:
@@ -86,7 +100,7 @@ def test_the_json_has_the_documented_fields_and_values() -> None:
             "10.0.3.202",
             "54.1.2.3",
             "k",
-            {"aws:autoscaling:groupName": "g"},
+            {"aws:autoscaling:groupName": "g", "Name": "web-1"},
         ),
         ContainerInstance(
             "arn:ci",
@@ -128,6 +142,8 @@ def test_the_json_has_the_documented_fields_and_values() -> None:
             "key_name": "k",
             "group": "g",
             "container_instance_arn": "arn:ci",
+            "name": "web-1",
+            "ipv6": None,
         }
     ]
 
@@ -157,58 +173,70 @@ def test_every_field_is_documented() -> None:
     assert [name for name in FIELDS if f"| `{name}` |" not in documented] == []
 
 
-@pytest.mark.parametrize(
-    ("seconds", "says"),
-    [
-        (0.9, "now"), (1, "1 second ago"), (59.9, "59 seconds ago"), (60, "1 minute ago"), (119, "1 minute ago"),
-        (120, "2 minutes ago"), (3600, "1 hour ago"), (7199, "1 hour ago"), (86400, "1 day ago"),
-        (47 * 3600, "1 day ago"), (7 * 86400, "1 week ago"), (13 * 86400, "1 week ago"), (29 * 86400, "4 weeks ago"),
-        (30 * 86400, "1 month ago"), (59 * 86400, "1 month ago"), (360 * 86400, "1 year ago"),
-        (540 * 86400, "2 years ago"), (1080 * 86400, "3 years ago"),
-        (-1, "1 second from now"), (-7200, "2 hours from now"), (-0.5, "now"),
-    ],
-)  # fmt: skip
-def test_ago_counts_as_convox_did(seconds: float, says: str) -> None:
-    assert ago(NOW - timedelta(seconds=seconds), NOW) == says
+def test_columns_are_shown_in_the_order_asked_for_by_all_formats() -> None:
+    columns = ("zone", "id", "cpu_registered")
+    one = instance("i-6eeedfde", 60, 3, 2912, availability_zone="us-east-1a")
+
+    assert as_table([one], NOW, columns).splitlines() == [
+        "ZONE        ID          CPU REGISTERED",
+        "us-east-1a  i-6eeedfde  1024",
+    ]
+    assert as_csv([one], columns) == "zone,id,cpu_registered\nus-east-1a,i-6eeedfde,1024"
+    assert json.loads(as_json([one], columns)) == [{"zone": "us-east-1a", "id": "i-6eeedfde", "cpu_registered": 1024}]
 
 
-def test_what_has_not_started_is_blank() -> None:
-    assert ago(None, NOW) == ""
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\uff1d"])
+def test_no_cell_of_the_csv_is_a_formula_to_a_spreadsheet(start: str) -> None:
+    """OWASP, CSV Injection: "Prepend each cell field with a single quote, so that … read as text"."""
+    text = f"{start}cmd|' /C calc'!A0"
+
+    header, line = csv.reader(io.StringIO(render("csv", instance("i-6eeedfde", 60, 3, 2912, key_name=text))))
+
+    assert dict(zip(header, line, strict=True))["key_name"] == f"'{text}"
 
 
-@pytest.mark.parametrize(
-    ("expressions", "found"),
-    [
-        ((), ["i-44e66af2", "i-6eeedfde", "i-ed7b8c5c"]),
-        (("id=i-6eeedfde",), ["i-6eeedfde"]),
-        (("running_tasks=0",), ["i-ed7b8c5c"]),
-        (("agent_connected=true", "memory_percent=12.94"), ["i-44e66af2"]),
-        (("agent_connected=false",), []),
-        (("public_ip=", "status=active"), ["i-44e66af2", "i-6eeedfde", "i-ed7b8c5c"]),
-    ],
-)
-def test_filters_compare_with_what_the_json_says_and_all_must_hold(
-    expressions: tuple[str, ...], found: list[str]
-) -> None:
-    assert [i.ec2_instance_id for i in filtered(DOCUMENT, expressions)] == found
+@pytest.mark.parametrize("text", ["\x1b[2J", "\r=1+1", "\t=1+1", "two\nlines"])
+def test_the_csv_steers_no_terminal_and_has_one_line_an_instance(text: str) -> None:
+    lines = render("csv", instance("i-6eeedfde", 60, 3, 2912, key_name=text)).split("\n")
+
+    assert len(lines) == 2
+    assert lines[1].isprintable()
+    assert text.encode("unicode_escape").decode() in lines[1]
 
 
-@pytest.mark.parametrize(("expression", "says"), [("stats=x", 'no field "stats"'), ("status", "is not KEY=VALUE")])
-def test_a_filter_that_can_match_nothing_is_refused_with_the_fields_there_are(expression: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        filtered([], [expression])
+def test_wrong_things_are_coloured_and_change_no_column() -> None:
+    draining = RackInstance(
+        "i-0a321c8b",
+        Instance("i-0a321c8b", "running", NOW),
+        ContainerInstance("arn", "i-0a321c8b", "DRAINING", agent_connected=False),
+    )
+    gone = RackInstance("i-0b321c8b", container_instance=ContainerInstance("arn", "i-0b321c8b", "ACTIVE", True))
+    plain = as_table([*DOCUMENT, draining, gone], NOW)
+
+    coloured = as_table([*DOCUMENT, draining, gone], NOW, canvas=Canvas(color=True))
+
+    assert click.unstyle(coloured) == plain
+    assert coloured.splitlines()[:4] == plain.splitlines()[:4]
+    assert click.style("off", fg="red") in coloured.splitlines()[4]
+    assert click.style("draining", fg="yellow") in coloured.splitlines()[4]
+    assert click.style("gone", fg="red") in coloured.splitlines()[5]
 
 
-def test_sorting_is_by_value_either_way_and_what_has_none_comes_last() -> None:
-    without = RackInstance("i-00000000")
+def test_wide_leaves_out_blank_columns_then_those_further_right_until_it_fits() -> None:
+    one = instance("i-6eeedfde", 60, 3, 2912, instance_type="t3.small", availability_zone="us-east-1a", key_name="k")
+    widest = max(map(len, as_table([one], NOW, WIDE).splitlines()))
 
-    def ids(by: str) -> list[str]:
-        return [i.ec2_instance_id for i in ordered([without, *DOCUMENT], by)]
+    def left_out(width: int) -> list[str]:
+        columns, out = fitting([one], NOW, width)
+        assert columns == [name for name in WIDE if name in columns]
+        shown = as_table([one], NOW, columns).splitlines()
+        assert columns == list(TABLE) or max(map(len, shown)) <= width
+        return list(out)
 
-    assert ids("running_tasks") == ["i-ed7b8c5c", "i-44e66af2", "i-6eeedfde", "i-00000000"]
-    assert ids("-running_tasks") == ["i-6eeedfde", "i-44e66af2", "i-ed7b8c5c", "i-00000000"]
-    with pytest.raises(UsageError, match='no field "ps"'):
-        ids("ps")
+    assert left_out(widest) == []
+    assert left_out(widest - 1) == ["AGENT VERSION"]
+    assert left_out(86) == ["NAME", "PRIVATE", "PUBLIC", "AGENT VERSION"]
+    assert left_out(10) == ["NAME", "TYPE", "ZONE", "PRIVATE", "PUBLIC", "KEY", "AGENT VERSION"]
 
 
 def test_every_format_works_at_five_thousand() -> None:

@@ -79,6 +79,55 @@ def test_watching_redraws_in_place_on_a_terminal_and_ends_on_interrupt(shell: Sh
     assert "Traceback" not in drawn
 
 
+@pytest.mark.parametrize("columns", [20, 40, 69, 80])
+def test_watching_cuts_nothing_off_where_a_line_is_too_long(shell: Shell, columns: int) -> None:
+    script = "timeout --foreground -s INT 2 rackctl instances -r local --watch 9"
+    _, drawn = shell.on_terminal(script, columns=columns)
+    for id_ in shell.ids():
+        assert re.search(rf"{id_}  on     active  .* ago .*\d%(\x1b\[K)?\r\n", drawn), drawn
+
+
+def test_watching_says_how_many_lines_a_terminal_has_no_room_for(shell: Shell) -> None:
+    script = "timeout --foreground -s INT 2 rackctl instances -r local --watch 9"
+    _, drawn = shell.on_terminal(script, rows=4)
+    assert re.search(r"… and \d more\x1b\[K\r\n\x1b\[J", drawn), drawn
+    assert drawn.split("\x1b[J")[0].count("\n") == 3
+
+
+# Over two seconds: it watches for two, and is looked at after one.
+@pytest.mark.parametrize("signal", ["INT", "TERM", "HUP"])
+def test_watching_keeps_what_is_typed_from_the_screen_and_restores_the_echo(shell: Shell, signal: str) -> None:
+    script = f"""
+        echo_is() {{ stty -a < /dev/tty | grep -o -- '-*\\becho\\b' | sed "s/^/$1:/"; }}
+        (sleep 1.2; echo_is during) &
+        timeout --foreground -s {signal} 2.5 rackctl instances -r local --watch 9
+        wait; echo_is after
+    """
+    _, drawn = shell.on_terminal(script)
+    assert "during:-echo" in drawn
+    assert "after:echo" in drawn
+
+
+def test_wrong_things_have_a_colour_on_a_terminal_alone(changing: Shell) -> None:
+    _, ecs = _aws(changing)
+    arn = ecs.list_container_instances(cluster="local")["containerInstanceArns"][0]
+    ecs.update_container_instances_state(cluster="local", containerInstances=[arn], status="DRAINING")
+    assert "\x1b[33mdraining\x1b[0m" in changing.on_terminal("rackctl instances -r local")[1]
+    for script in ("NO_COLOR=1 rackctl instances -r local", "rackctl instances -r local | cat"):
+        drawn = changing.on_terminal(script)[1]
+        assert "draining" in drawn
+        assert "\x1b" not in drawn
+
+
+def test_wide_fits_the_terminal_and_names_what_it_leaves_out(shell: Shell) -> None:
+    _, drawn = shell.on_terminal("rackctl instances -r local -o wide", columns=100)
+    note = next(line for line in drawn.splitlines() if line.startswith("rackctl:"))
+    assert "too wide for this terminal: " in note
+    assert all(len(line) <= 100 for line in drawn.splitlines() if line != note)
+    piped = shell("rackctl instances -r local -o wide").stdout.splitlines()[0]
+    assert piped.split()[7:] == ["NAME", "TYPE", "ZONE", "PRIVATE", "PUBLIC", "KEY", "AGENT", "VERSION"]
+
+
 def _aws(shell: Shell) -> tuple[Any, Any]:
     given: Mapping[str, str] = settings(shell)
     session = boto3.session.Session(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from rackctl.cli.options import rack_options
 
@@ -65,16 +66,24 @@ class LazyGroup(_WithRackOptions, click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        records = []
+    def _lines(self, ctx: click.Context) -> dict[str, str]:
+        """Give the line that stands for each command, without importing those that are lazy."""
+        lines = {}
         for name in self.list_commands(ctx):
             if name in self._lazy:
-                records.append((name, self._lazy[name][1]))
+                lines[name] = self._lazy[name][1]
             elif (command := super().get_command(ctx, name)) and not command.hidden:
-                records.append((name, command.get_short_help_str(limit=formatter.width)))
-        if records:
+                lines[name] = command.get_short_help_str(limit=1000)
+        return lines
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if records := list(self._lines(ctx).items()):
             with formatter.section("Commands"):
                 formatter.write_dl(records)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        commands = [CompletionItem(n, help=line) for n, line in self._lines(ctx).items() if n.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -8,23 +8,32 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.completers import complete_columns, complete_filter, complete_sort
+from rackctl.cli.console import canvas_of, note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options
 from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
+from rackctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rackctl.model import RackInstance
+
 FORMAT_NAMES = ("table", "wide", "json", "csv", "id")
 
-
+filter_option = click.option(
+    "--filter", "filters", metavar="FIELD=VALUE", multiple=True, shell_complete=complete_filter,
+    help="Only instances whose field matches: = != < > <= >= or =~ (a glob). Repeat to combine.",
+)  # fmt: skip
 _list_options = options(
     click.option("-o", "--output", type=click.Choice(FORMAT_NAMES), default="table", show_default=True,
                  help="Format; wide has more columns, id is one a line for xargs."),
-    click.option("--filter", "filters", metavar="KEY=VALUE", multiple=True,
-                 help="Only instances with this in a field of the JSON. Repeat it to ask for more."),
-    click.option("--sort", "sort_by", metavar="[-]KEY", default="id", show_default=True,
-                 help="Order by a field of the JSON; with a minus, downwards."),
+    filter_option,
+    click.option("--sort", "sort_by", metavar="[-]FIELD", default="id", show_default=True, shell_complete=complete_sort,
+                 help="Order by a field; -FIELD for descending order."),
+    click.option("--columns", metavar="FIELD,...", shell_complete=complete_columns,
+                 help="Show these fields, in this order."),
     watch_option(),
 )  # fmt: skip
 
@@ -38,7 +47,7 @@ _list_options = options(
         "run": ("rackctl.cli.run:run", "Run a command on many instances at once."),
         "ssh-agent": ("rackctl.cli.ssh_agent:ssh_agent", "Load the instances' keys into your ssh-agent."),
         "ssh-config": ("rackctl.cli.ssh_config:ssh_config", "Print an OpenSSH configuration of the instances."),
-        "ssh-proxy": ("rackctl.cli.ssh_config:ssh_proxy", "Lead OpenSSH to an instance, as its ProxyCommand."),
+        "ssh-proxy": ("rackctl.cli.ssh_config:ssh_proxy", "Act as OpenSSH's ProxyCommand."),
         "terminate": ("rackctl.cli.terminate:terminate", "Terminate an instance; its group replaces it."),
         "ssh": ("rackctl.cli.ssh:ssh", "Log in to an instance, or run a command on it."),
     },
@@ -46,12 +55,13 @@ _list_options = options(
 @_list_options
 @click.pass_context
 def instances(ctx: click.Context, /, **options: Any) -> None:
-    """List a rack's instances, or do something to them.
+    """List a rack's instances, or act on them.
 
     \b
     AGENT    whether ECS has a connection to the instance's agent
-    STATUS   what ECS says, or EC2 where ECS knows less: pending, unregistered, stopping,
-             shutting-down; gone: registered, but the instance no longer exists
+    STATUS   the ECS status, or the EC2 state where ECS knows less: pending,
+             unregistered, stopping, shutting-down; gone: registered, but the
+             instance no longer exists
     PS       running tasks
     CPU MEM  the share that tasks reserve, not what they use
 
@@ -59,6 +69,7 @@ def instances(ctx: click.Context, /, **options: Any) -> None:
     Examples:
       rackctl instances
       rackctl instances -o id --filter status=draining
+      rackctl instances --filter 'cpu_percent>80' --columns id,zone,cpu_percent
       rackctl instances --watch
       rackctl instances -o json | jq '.[] | select(.agent_connected | not)'
     """
@@ -67,30 +78,57 @@ def instances(ctx: click.Context, /, **options: Any) -> None:
     else:
         given = [p for p in options if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
         if given:
-            name = given[0].removesuffix("_by").removesuffix("s")
-            ctx.fail(f"--{name} belongs to the list; leave it out, or `{ctx.invoked_subcommand}` out.")
+            flag = next(p.opts[-1] for p in ctx.command.params if p.name == given[0])
+            ctx.fail(f"{flag} is an option of the list; leave out either {flag} or `{ctx.invoked_subcommand}`.")
 
 
 @instances.command("list", cls=RackCommand)
 @_list_options
 @pass_invocation
 def list_instances(
-    invocation: Invocation, output: str, filters: Sequence[str], sort_by: str, watch: str | None
+    invocation: Invocation, output: str, filters: Sequence[str], sort_by: str, columns: str | None, watch: str | None
 ) -> None:
     """List a rack's instances; the same as `rackctl instances`."""
-    from rackctl.cli.render import FORMATS, filtered, ordered
+    from rackctl.cli.selection import columns_of, filtered, ordered
 
-    # What is wrong with the options is said before AWS is asked anything.
+    # What is wrong with the options is said before AWS is called.
     ordered(filtered([], filters), sort_by)
+    chosen = columns_of(columns) if columns is not None else ()
+    if chosen and output == "id":
+        raise UsageError("--columns and -o id contradict each other", hint="leave one of them out")
     seconds = seconds_of(watch) if watch is not None else None
     # The thread that asks AWS for the next page must not wait long for those that read the pages before.
     sys.setswitchinterval(0.001)
 
     def text() -> str:
         listed = ordered(filtered(invocation.cluster.list(), filters), sort_by)
-        return FORMATS[output](listed, invocation.clock.now())
+        return _rendered(invocation, output, listed, chosen, tell=seconds is None)
 
     if seconds is None:
         print_text(text())
     else:
         repeat(invocation, text, seconds)
+
+
+def _rendered(
+    invocation: Invocation, output: str, listed: Sequence[RackInstance], chosen: Sequence[str], *, tell: bool
+) -> str:
+    from rackctl.cli import render
+    from rackctl.cli.selection import FIELDS
+
+    now = invocation.clock.now()
+    if output == "json":
+        return render.as_json(listed, chosen or FIELDS)
+    if output == "csv":
+        return render.as_csv(listed, chosen or FIELDS)
+    if output == "id":
+        return render.as_ids(listed)
+    canvas = canvas_of(sys.stdout, invocation.environment)
+    if not chosen:
+        chosen = render.WIDE if output == "wide" else render.TABLE
+        left_out: Sequence[str] = ()
+        if output == "wide" and canvas.width:
+            chosen, left_out = render.fitting(listed, now, canvas.width)
+        if left_out and tell:
+            note(f"too wide for this terminal: {', '.join(left_out)}; --columns or a pipe shows them")
+    return render.as_table(listed, now, chosen, canvas)

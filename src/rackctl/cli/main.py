@@ -101,6 +101,10 @@ def cli() -> None:
 def main(invocation: Invocation | None = None) -> None:
     """Run the command line of this process, with something other at hand than usual if that is given."""
     _open_closed_streams()
+    if "_RACKCTL_COMPLETE" in os.environ:
+        from rackctl.cli.completion import use_these_scripts
+
+        use_these_scripts()
     # Nearly all that a command makes is in use to its end: looking for garbage again and again is of no use.
     gc.set_threshold(100_000)
     try:

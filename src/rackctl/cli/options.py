@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rackctl.cli.completers import complete_profile, complete_rack, complete_region
 from rackctl.cli.invocation import Invocation
-from rackctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,14 +48,6 @@ def _store_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.ensure_object(Invocation).debug = True
 
 
-def complete_rack(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the name of a rack from those known without asking AWS; nothing on any error."""
-    try:
-        return [name for name in ctx.ensure_object(Invocation).sources.known() if name.startswith(incomplete)]
-    except (UsageError, OSError):
-        return []
-
-
 def rack_options() -> list[click.Option]:
     """Make the options that every command takes, before and after the command words."""
     texts = {
@@ -65,6 +57,7 @@ def rack_options() -> list[click.Option]:
         "profile": (["--profile"], "NAME", "AWS profile.  [env: RACKCTL_PROFILE, AWS_PROFILE]"),
         "endpoint_url": (["--endpoint-url"], "URL", "Endpoint in place of AWS's.  [env: AWS_ENDPOINT_URL]"),
     }
+    completers = {"rack": complete_rack, "region": complete_region, "profile": complete_profile}
     options = [
         click.Option(
             [*flags, f"_{name}"],
@@ -72,7 +65,7 @@ def rack_options() -> list[click.Option]:
             help=text,
             expose_value=False,
             callback=into_setting(name),
-            shell_complete=complete_rack if name == "rack" else None,
+            shell_complete=completers.get(name),
         )
         for name, (flags, metavar, text) in texts.items()
     ]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.completers import complete_rack
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
-from rackctl.cli.options import complete_rack, output_option
+from rackctl.cli.options import output_option
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rackctl.errors import UsageError
-from rackctl.text import printable
+from rackctl.cli.selection import FIELDS, Field, as_text, fields
+from rackctl.text import ago, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,177 +17,134 @@ if TYPE_CHECKING:
 
     from rackctl.model import RackInstance
 
-# Units as convox counted them (its library has months of 30 days and years of 12 such months).
-_UNITS = (
-    (360 * 86400, "year"),
-    (30 * 86400, "month"),
-    (7 * 86400, "week"),
-    (86400, "day"),
-    (3600, "hour"),
-    (60, "minute"),
-    (1, "second"),
-)
-_TWO_YEARS_FROM = 540 * 86400
 
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """What is written on: its width, 0 where nothing limits it, and whether it shows colour."""
 
-def ago(then: datetime | None, now: datetime) -> str:
-    """Say how long ago something was, in whole units, rounded down: "1 hour ago", "now", "5 minutes from now"."""
-    if then is None:
-        return ""
-    seconds = int(abs((now - then).total_seconds()))
-    for size, unit in _UNITS:
-        if seconds >= size:
-            # Everything is rounded down, but for the second year, which convox counts from its middle.
-            count = max(seconds // size, 2 if seconds >= _TWO_YEARS_FROM else 1)
-            return f"{count} {unit}{'s' if count > 1 else ''} {'ago' if then <= now else 'from now'}"
-    return "now"
+    width: int = 0
+    color: bool = False
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out columns, left-aligned and two spaces apart, with no space at the end of a line."""
+    return _laid_out([headers, *([printable(cell, kept="") for cell in row] for row in rows)])
+
+
+def _laid_out(rows: Sequence[Sequence[str]]) -> str:
     from tabulate import tabulate
 
-    cells = ([printable(cell, kept="") for cell in row] for row in rows)
     # As headers proper they would get two more spaces each.
-    text = tabulate([headers, *cells], tablefmt="plain", disable_numparse=True, stralign="left")
+    text = tabulate(rows, tablefmt="plain", disable_numparse=True, stralign="left")
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def fields(instance: RackInstance) -> dict[str, str | int | float | bool | None]:
-    """Give an instance as the flat object of ``-o json``. Names and meanings are documented and stable."""
-    ec2, ecs = instance.instance, instance.container_instance
-    return {
-        "id": instance.ec2_instance_id,
-        "status": instance.status,
-        "ec2_state": ec2.state if ec2 else None,
-        "ecs_status": ecs.status if ecs else None,
-        "ecs_status_reason": (ecs.status_reason or None) if ecs else None,
-        "agent_connected": ecs.agent_connected if ecs else None,
-        "agent_version": (ecs.agent_version or None) if ecs else None,
-        "started": _rfc3339(instance.started),
-        "running_tasks": ecs.running_tasks_count if ecs else None,
-        "pending_tasks": ecs.pending_tasks_count if ecs else None,
-        "cpu_registered": ecs.registered.cpu if ecs else None,
-        "cpu_remaining": ecs.remaining.cpu if ecs else None,
-        "cpu_percent": _rounded(instance.cpu_percent),
-        "memory_registered": ecs.registered.memory if ecs else None,
-        "memory_remaining": ecs.remaining.memory if ecs else None,
-        "memory_percent": _rounded(instance.memory_percent),
-        "type": (ec2.instance_type or None) if ec2 else None,
-        "zone": (ec2.availability_zone or None) if ec2 else None,
-        "private_ip": (ec2.private_ip or None) if ec2 else None,
-        "public_ip": (ec2.public_ip or None) if ec2 else None,
-        "key_name": (ec2.key_name or None) if ec2 else None,
-        "group": (ec2.auto_scaling_group_name or None) if ec2 else None,
-        "container_instance_arn": ecs.container_instance_arn if ecs else None,
-    }
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the tables: its header, its cells, and the colour of those that show something wrong."""
 
-
-def _rfc3339(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else None
-
-
-def _rounded(percent: float | None) -> float | None:
-    return None if percent is None else round(percent, 2)
+    header: str
+    cell: Callable[[RackInstance, datetime], str]
+    color: Callable[[RackInstance], str | None] = lambda _: None
 
 
 def _percent(percent: float | None) -> str:
     return "" if percent is None else f"{percent:.2f}%"
 
 
-_COLUMNS: Mapping[str, Callable[[RackInstance, datetime], str]] = {
-    "ID": lambda i, _: i.ec2_instance_id,
-    "AGENT": lambda i, _: "on" if i.agent_connected else "off",
-    "STATUS": lambda i, _: i.status,
-    "STARTED": lambda i, now: ago(i.started, now),
-    "PS": lambda i, _: str(i.container_instance.running_tasks_count if i.container_instance else 0),
-    "CPU": lambda i, _: _percent(i.cpu_percent),
-    "MEM": lambda i, _: _percent(i.memory_percent),
-}
-_WIDE: Mapping[str, Callable[[RackInstance, datetime], str]] = {
-    **_COLUMNS,
-    "TYPE": lambda i, _: i.instance.instance_type if i.instance else "",
-    "ZONE": lambda i, _: i.instance.availability_zone if i.instance else "",
-    "PRIVATE": lambda i, _: i.instance.private_ip if i.instance else "",
-    "PUBLIC": lambda i, _: i.instance.public_ip if i.instance else "",
-    "KEY": lambda i, _: i.instance.key_name if i.instance else "",
-    "AGENT VERSION": lambda i, _: i.container_instance.agent_version if i.container_instance else "",
+_STATUS_COLORS = {
+    "gone": "red",
+    "registration_failed": "red",
+    **dict.fromkeys(("draining", "deregistering", "unregistered", "stopping", "stopped", "shutting-down"), "yellow"),
 }
 
+_COLUMNS: Mapping[str, _Column] = {
+    "id": _Column("ID", lambda i, _: i.ec2_instance_id),
+    "agent_connected": _Column(
+        "AGENT",
+        lambda i, _: "on" if i.agent_connected else "off",
+        lambda i: "red" if i.container_instance and not i.agent_connected else None,
+    ),
+    "status": _Column("STATUS", lambda i, _: i.status, lambda i: _STATUS_COLORS.get(i.status)),
+    "started": _Column("STARTED", lambda i, now: ago(i.started, now)),
+    "running_tasks": _Column(
+        "PS", lambda i, _: str(i.container_instance.running_tasks_count if i.container_instance else 0)
+    ),
+    "cpu_percent": _Column("CPU", lambda i, _: _percent(i.cpu_percent)),
+    "memory_percent": _Column("MEM", lambda i, _: _percent(i.memory_percent)),
+}
+TABLE = tuple(_COLUMNS)
+_SHORT = {"private_ip": "PRIVATE", "public_ip": "PUBLIC", "key_name": "KEY"}
+WIDE = (*TABLE, "name", "type", "zone", "private_ip", "public_ip", "key_name", "agent_version")
 
-def _as_table(columns: Mapping[str, Callable[[RackInstance, datetime], str]]) -> Callable[..., str]:
-    def render(instances: Sequence[RackInstance], now: datetime) -> str:
-        return table(list(columns), ([cell(i, now) for cell in columns.values()] for i in instances))
 
-    return render
-
-
-def _as_json(instances: Sequence[RackInstance], _: datetime) -> str:
-    return json.dumps([fields(i) for i in instances], indent=2)
+def _column(name: str) -> _Column:
+    if name in _COLUMNS:
+        return _COLUMNS[name]
+    return _Column(_SHORT.get(name, name.replace("_", " ").upper()), lambda i, _: as_text(fields(i)[name]))
 
 
-def _as_csv(instances: Sequence[RackInstance], _: datetime) -> str:
+def fitting(instances: Sequence[RackInstance], now: datetime, width: int) -> tuple[Sequence[str], Sequence[str]]:
+    """Choose the columns of `WIDE` that fit into a width, and give those that do not.
+
+    Columns that are blank in every row go first, then those further right; the columns of `TABLE` stay.
+    """
+    cells = {n: [printable(_column(n).cell(i, now), kept="") for i in instances] for n in WIDE}
+    widths = {n: max(map(len, [_column(n).header, *cells[n]])) + 2 for n in WIDE}
+    blank = [n for n in WIDE if not any(cells[n])]
+    left_out: list[str] = []
+    for name in [*reversed(blank), *(n for n in reversed(WIDE) if n not in blank)]:
+        if sum(widths[n] for n in WIDE if n not in left_out) - 2 <= width:
+            break
+        if name not in TABLE:
+            left_out.append(name)
+    return [n for n in WIDE if n not in left_out], [_column(n).header for n in WIDE if n in left_out]
+
+
+def as_table(
+    instances: Sequence[RackInstance], now: datetime, columns: Sequence[str] = TABLE, canvas: Canvas = Canvas()
+) -> str:
+    """Lay out instances as a table of some fields."""
+    chosen = [_column(name) for name in columns]
+
+    def shown(column: _Column, instance: RackInstance) -> str:
+        text = printable(column.cell(instance, now), kept="")
+        color = column.color(instance) if canvas.color else None
+        if color is None:
+            return text
+        import click
+
+        return click.style(text, fg=color)
+
+    return _laid_out([[c.header for c in chosen], *([shown(c, i) for c in chosen] for i in instances)])
+
+
+def as_json(instances: Sequence[RackInstance], columns: Sequence[str] = FIELDS) -> str:
+    return json.dumps([_only(columns, i) for i in instances], indent=2)
+
+
+def as_csv(instances: Sequence[RackInstance], columns: Sequence[str] = FIELDS) -> str:
+    """Write a header and one line an instance, which neither a terminal nor a spreadsheet takes for commands."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(FIELDS)
-    writer.writerows([_text(value) for value in fields(i).values()] for i in instances)
+    writer.writerow(columns)
+    writer.writerows([_csv_cell(value) for value in _only(columns, i).values()] for i in instances)
     return text.getvalue().rstrip("\n")
 
 
-def _as_ids(instances: Sequence[RackInstance], _: datetime) -> str:
+# https://owasp.org/www-community/attacks/CSV_Injection; tabs and line ends are escaped before.
+_FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 - the full-width forms count too
+
+
+def _csv_cell(value: Field) -> str:
+    text = printable(as_text(value), kept="")
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
+
+
+def _only(columns: Sequence[str], instance: RackInstance) -> dict[str, Field]:
+    found = fields(instance)
+    return {name: found[name] for name in columns}
+
+
+def as_ids(instances: Sequence[RackInstance]) -> str:
     return "\n".join(i.ec2_instance_id for i in instances)
-
-
-FORMATS: Mapping[str, Callable[[Sequence[RackInstance], datetime], str]] = {
-    "table": _as_table(_COLUMNS),
-    "wide": _as_table(_WIDE),
-    "json": _as_json,
-    "csv": _as_csv,
-    "id": _as_ids,
-}
-
-
-def _field_names() -> tuple[str, ...]:
-    from rackctl.model import RackInstance
-
-    return tuple(fields(RackInstance("")))
-
-
-FIELDS = _field_names()
-
-
-def _text(value: str | float | bool | None) -> str:
-    """Give a field's value as a filter is written against it: as JSON writes it, but strings bare and null empty."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _require_field(name: str, option: str) -> None:
-    if name not in FIELDS:
-        raise UsageError(f'{option}: there is no field "{name}"', hint=f"the fields are {', '.join(FIELDS)}")
-
-
-def filtered(instances: Sequence[RackInstance], expressions: Sequence[str]) -> list[RackInstance]:
-    """Keep the instances that every ``KEY=VALUE`` is true of. Raises UsageError for an unknown key."""
-    wanted: list[tuple[str, str]] = []
-    for expression in expressions:
-        key, equals, value = expression.partition("=")
-        if not equals:
-            raise UsageError(f'--filter: "{expression}" is not KEY=VALUE', hint="for example --filter status=active")
-        _require_field(key, "--filter")
-        wanted.append((key, value))
-    return [i for i in instances if all(_text(found[key]) == value for found in [fields(i)] for key, value in wanted)]
-
-
-def ordered(instances: Sequence[RackInstance], by: str) -> list[RackInstance]:
-    """Sort by a field, downwards with a ``-`` before it; what has no value comes last. Raises UsageError."""
-    name = by.removeprefix("-")
-    _require_field(name, "--sort")
-    keyed = [(fields(i)[name], i) for i in instances]
-    present = sorted(
-        ((value, i) for value, i in keyed if value is not None),
-        key=lambda pair: pair[0],
-        reverse=by.startswith("-"),
-    )
-    return [i for _, i in present] + [i for value, i in keyed if value is None]

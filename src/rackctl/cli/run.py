@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rackctl.cli.command import RackCommand
-from rackctl.cli.completion import complete_instance
+from rackctl.cli.completers import complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.signals import ENDING, heard
@@ -122,7 +122,7 @@ def run(
 
 
 def _chosen(invocation: Invocation, ids: Sequence[str], on_all: bool, filters: Sequence[str]) -> Sequence[Instance]:
-    from rackctl.cli.render import filtered
+    from rackctl.cli.selection import filtered
 
     if on_all and ids:
         raise UsageError("--all and ids contradict each other", hint="leave one of them out")

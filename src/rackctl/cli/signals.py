@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from rackctl.errors import SIGNALLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,3 +27,16 @@ def heard(handle: Callable[[int, object], None]) -> Iterator[None]:
     finally:
         for number, handler in taken.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Have these signals end the command as an exception does, so that what it has changed here is restored."""
+
+    def end(number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(SIGNALLED + number)
+
+    with heard(end):
+        yield

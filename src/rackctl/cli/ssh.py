@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rackctl.cli.command import RackCommand
-from rackctl.cli.completion import complete_instance
+from rackctl.cli.completers import complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.ssh_options import reach_options

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rackctl.cli.completers import complete_one_of
 from rackctl.cli.options import into_setting, options
 from rackctl.settings import SETTINGS
 
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 def _reach_option(
     setting: str, metavar: str, text: str, *short: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    flags, store = [*short, SETTINGS[setting].flag], into_setting(setting)
-    return click.option(*flags, setting, metavar=metavar, help=text, expose_value=False, callback=store)
+    complete = complete_one_of(*SETTINGS[setting].choices)
+    return click.option(
+        *short, SETTINGS[setting].flag, setting, metavar=metavar, help=text, expose_value=False,
+        callback=into_setting(setting), shell_complete=complete,
+    )  # fmt: skip
 
 
 # The options that say how instances are reached, each a setting of the rack.

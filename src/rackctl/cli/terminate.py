@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rackctl.cli.command import RackCommand
-from rackctl.cli.completion import complete_instance
+from rackctl.cli.completers import complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, pass_invocation

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.console import draws_on, note
+from rackctl.cli.console import draws_on, note, quiet_keyboard
+from rackctl.cli.signals import ending_at_once
 from rackctl.errors import AccessDenied, RackctlError, UsageError
+from rackctl.text import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ def watch_option(until: str = "") -> Callable[[Callable[..., Any]], Callable[...
     """Make the option; ``until`` says when it ends by itself."""
     return click.option(
         "-w", "--watch", metavar="[SECONDS]", is_flag=False, flag_value=_SECONDS,
-        help=f"Show it again and again{until}, every {_SECONDS} seconds unless told.",
+        help=f"Refresh every SECONDS{until} (default {_SECONDS}).",
     )  # fmt: skip
 
 
@@ -47,7 +49,20 @@ def repeat(
     invocation: Invocation, text: Callable[[], str], seconds: float, *, is_over: Callable[[], bool] = lambda: False
 ) -> None:
     """Print a text again and again: in place on a terminal, one after the other elsewhere."""
-    in_place = draws_on(sys.stdout, invocation.environment)
+    if draws_on(sys.stdout, invocation.environment):
+        with ending_at_once(), quiet_keyboard():
+            _repeat(invocation, text, seconds, is_over, _redraw)
+    else:
+        _repeat(invocation, text, seconds, is_over, _print_next)
+
+
+def _repeat(
+    invocation: Invocation,
+    text: Callable[[], str],
+    seconds: float,
+    is_over: Callable[[], bool],
+    show: Callable[[str, bool], None],
+) -> None:
     shown = False
     while True:
         try:
@@ -59,10 +74,7 @@ def repeat(
                 raise
             note(str(error))
         else:
-            if in_place:
-                _redraw(latest)
-            else:
-                print_text(("\n" if shown else "") + latest)
+            show(latest, shown)
             sys.stdout.flush()
             shown = True
             if is_over():
@@ -70,12 +82,27 @@ def repeat(
         invocation.clock.sleep(seconds)
 
 
-def _redraw(text: str) -> None:
-    """Replace what is on the terminal by a text, cut to its size; no line is ever empty in between."""
+def _print_next(text: str, again: bool) -> None:
+    print_text(("\n" if again else "") + text)
+
+
+def _redraw(text: str, _: bool) -> None:
+    """Replace what is on the terminal by a text; no line is ever empty in between.
+
+    The terminal wraps a line that is too long for it, so that nothing is cut off and a command can be copied whole.
+    """
     width, height = shutil.get_terminal_size()
-    lines = text.splitlines()
-    if len(lines) >= height:
-        hidden = len(lines) - height + 2
-        lines = [*lines[: height - 2], f"… and {hidden} more"]
-    drawn = "".join(f"{line[:width]}\x1b[K\n" for line in lines)
-    click.echo(f"\x1b[H{drawn}\x1b[J", nl=False, color=True)
+    lines, left = text.splitlines(), height - 1
+    drawn: list[str] = []
+    for number, line in enumerate(lines):
+        taken = max(-(-cells(line) // width), 1)
+        rest = len(lines) - number
+        # The last row but one says what there is no room for.
+        if taken > left - (1 if rest > 1 else 0):
+            drawn.append(f"… and {rest} more\x1b[K\n")
+            break
+        left -= taken
+        # After a full row the cursor still stands on its last character, which would be erased.
+        full = cells(line) % width == 0 and line
+        drawn.append(f"{line}\n" if full else f"{line}\x1b[K\n")
+    click.echo(f"\x1b[H{''.join(drawn)}\x1b[J", nl=False, color=True)

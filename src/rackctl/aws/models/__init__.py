@@ -237,3 +237,9 @@ class SlicedLoader(Loader):  # type: ignore[misc]  # botocore has no types
     def is_builtin_path(self, path: str) -> bool:
         """Tell whether data is botocore's own, as the slices are; for others' it would find endpoints the old way."""
         return bool(super().is_builtin_path(path)) or path.startswith(self._slices)
+
+
+def regions() -> dict[str, str]:
+    """Map the regions that botocore knows to what AWS calls them."""
+    partitions = SlicedLoader(None).load_data("endpoints")["partitions"]
+    return {name: region["description"] for partition in partitions for name, region in partition["regions"].items()}

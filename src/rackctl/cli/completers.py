@@ -1,0 +1,105 @@
+"""What a shell can complete: instances, racks, fields, and the like. None of these ever fails or says anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from click.shell_completion import CompletionItem
+
+from rackctl.cli.invocation import Invocation
+from rackctl.errors import RackctlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import click
+
+    Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _starting(with_: str, values: Iterable[str] | Mapping[str, str]) -> list[CompletionItem]:
+    helps = values if isinstance(values, dict) else {}
+    return [CompletionItem(value, help=helps.get(value)) for value in values if value.startswith(with_)]
+
+
+def complete_instance(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete an instance id from the rack's instances."""
+    try:
+        listed = ctx.ensure_object(Invocation).cluster.list()
+    except Exception:  # noqa: BLE001 - a shell that completes has no place for any error
+        return []
+    names = {i.ec2_instance_id: i.instance.tags.get("Name", "") if i.instance else "" for i in listed}
+    return _starting(incomplete, {i.ec2_instance_id: f"{i.status} {names[i.ec2_instance_id]}".strip() for i in listed})
+
+
+def complete_rack(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a rack from those that are known without calling AWS."""
+    try:
+        known = ctx.ensure_object(Invocation).sources.known()
+    except (RackctlError, OSError):
+        return []
+    return _starting(incomplete, {name: str(origin) for name, origin in known.items()})
+
+
+def complete_profile(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete an AWS profile from AWS's own files."""
+    import configparser
+    from pathlib import Path
+
+    environment = ctx.ensure_object(Invocation).environment
+    names = set[str]()
+    for variable, default in (
+        ("AWS_CONFIG_FILE", "~/.aws/config"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+    ):
+        read = configparser.RawConfigParser(strict=False)
+        try:
+            read.read(Path(environment.get(variable) or default).expanduser(), encoding="utf-8")
+        except (configparser.Error, OSError, UnicodeDecodeError, RuntimeError):
+            continue
+        names.update(n.removeprefix("profile ").strip() for n in read.sections() if not n.startswith(_NO_PROFILES))
+    return _starting(incomplete, sorted(names))
+
+
+_NO_PROFILES = ("sso-session ", "services ")
+
+
+def complete_region(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a region of AWS's."""
+    from rackctl.aws.models import regions
+
+    return _starting(incomplete, regions())
+
+
+def complete_filter(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a filter's field with its ``=``, then the values that a field is known to have."""
+    from rackctl.cli.selection import FIELDS, VALUES
+
+    field, equals, value = incomplete.partition("=")
+    if not equals:
+        return _starting(incomplete, [f"{name}=" for name in FIELDS])
+    before, comma, last = value.rpartition(",")
+    return _starting(
+        f"{field}={before}{comma}{last}", [f"{field}={before}{comma}{known}" for known in VALUES.get(field, ())]
+    )
+
+
+def complete_sort(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a field to order by. (click takes a word that begins with ``-`` for an option.)"""
+    from rackctl.cli.selection import FIELDS
+
+    return _starting(incomplete, FIELDS)
+
+
+def complete_columns(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the last of several fields."""
+    from rackctl.cli.selection import FIELDS
+
+    before, comma, _last = incomplete.rpartition(",")
+    named = before.split(",")
+    return _starting(incomplete, [f"{before}{comma}{name}" for name in FIELDS if name not in named])
+
+
+def complete_one_of(*choices: str) -> Completer:
+    """Make what completes one of a few values."""
+    return lambda _ctx, _parameter, incomplete: _starting(incomplete, choices)

@@ -1,0 +1,201 @@
+"""Which instances: their fields as programs see them, and how ``--filter``, ``--sort`` and ``--columns`` use these."""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, TypeAlias
+
+from rackctl.errors import UsageError
+from rackctl.text import quoted, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rackctl.model import RackInstance
+
+Field: TypeAlias = str | float | bool | None
+
+
+def fields(instance: RackInstance) -> dict[str, Field]:
+    """Give an instance as the flat object of ``-o json``. Names and meanings are documented and stable."""
+    ec2, ecs = instance.instance, instance.container_instance
+    return {
+        "id": instance.ec2_instance_id,
+        "status": instance.status,
+        "ec2_state": ec2.state if ec2 else None,
+        "ecs_status": ecs.status if ecs else None,
+        "ecs_status_reason": (ecs.status_reason or None) if ecs else None,
+        "agent_connected": ecs.agent_connected if ecs else None,
+        "agent_version": (ecs.agent_version or None) if ecs else None,
+        "started": rfc3339(instance.started) if instance.started else None,
+        "running_tasks": ecs.running_tasks_count if ecs else None,
+        "pending_tasks": ecs.pending_tasks_count if ecs else None,
+        "cpu_registered": ecs.registered.cpu if ecs else None,
+        "cpu_remaining": ecs.remaining.cpu if ecs else None,
+        "cpu_percent": _rounded(instance.cpu_percent),
+        "memory_registered": ecs.registered.memory if ecs else None,
+        "memory_remaining": ecs.remaining.memory if ecs else None,
+        "memory_percent": _rounded(instance.memory_percent),
+        "type": (ec2.instance_type or None) if ec2 else None,
+        "zone": (ec2.availability_zone or None) if ec2 else None,
+        "private_ip": (ec2.private_ip or None) if ec2 else None,
+        "public_ip": (ec2.public_ip or None) if ec2 else None,
+        "key_name": (ec2.key_name or None) if ec2 else None,
+        "group": (ec2.auto_scaling_group_name or None) if ec2 else None,
+        "container_instance_arn": ecs.container_instance_arn if ecs else None,
+        "name": (ec2.tags.get("Name") or None) if ec2 else None,
+        "ipv6": (ec2.ipv6_address or None) if ec2 else None,
+    }
+
+
+def _rounded(percent: float | None) -> float | None:
+    return None if percent is None else round(percent, 2)
+
+
+def _field_names() -> tuple[str, ...]:
+    from rackctl.model import RackInstance
+
+    return tuple(fields(RackInstance("")))
+
+
+FIELDS = _field_names()
+_BOOLEANS = frozenset({"agent_connected"})
+_NUMBERS = frozenset(
+    {
+        "running_tasks",
+        "pending_tasks",
+        "cpu_registered",
+        "cpu_remaining",
+        "cpu_percent",
+        "memory_registered",
+        "memory_remaining",
+        "memory_percent",
+    }
+)
+
+
+# The values that a field is known to have: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerInstance.html
+# and https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceState.html
+_ECS_STATUSES = ("ACTIVE", "DRAINING", "REGISTERING", "REGISTRATION_FAILED", "DEREGISTERING")
+_EC2_STATES = ("pending", "running", "stopping", "stopped", "shutting-down", "terminated")
+VALUES: Mapping[str, Sequence[str]] = {
+    "agent_connected": ("true", "false"),
+    "ec2_state": _EC2_STATES,
+    "ecs_status": _ECS_STATUSES,
+    "status": (
+        *(status.lower() for status in _ECS_STATUSES),
+        *(state for state in _EC2_STATES if state not in {"running", "terminated"}),
+        "unregistered",
+        "gone",
+    ),
+}
+
+
+def as_text(value: Field) -> str:
+    """Give a field's value as a filter is written against it: as JSON writes it, but strings bare and null empty."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+_ORDERS: Mapping[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+_EXPRESSION = re.compile(r"(?P<field>[^=!<>~]*)(?P<operator>=~|!=|>=|<=|=|>|<)(?P<value>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    field: str
+    matches: Callable[[Field], bool]
+
+
+def _parsed(expression: str) -> _Filter:
+    found = _EXPRESSION.fullmatch(expression)
+    if found is None:
+        raise UsageError(
+            f"--filter: {quoted(expression)} is not FIELD=VALUE",
+            hint="for example status=draining, status!=active, zone=~us-east-1*, cpu_percent>80",
+        )
+    name, sign, value = found.groups()
+    require_field(name, "--filter")
+    if sign in _ORDERS:
+        return _Filter(name, _compares(name, _ORDERS[sign], value))
+    if sign == "=~":
+        globs = value.split(",")
+        return _Filter(name, lambda actual: any(fnmatchcase(as_text(actual), glob) for glob in globs))
+    values = [_as_field(name, word) for word in value.split(",")]
+    if sign == "!=":
+        return _Filter(name, lambda actual: actual not in values)
+    return _Filter(name, lambda actual: actual in values)
+
+
+def _as_field(name: str, word: str) -> Field:
+    """Read a value as a field's type has it. Raises UsageError for one that the field can never have."""
+    if not word:
+        return None
+    if name in _NUMBERS:
+        return _number(name, word)
+    if name in _BOOLEANS:
+        if word not in {"true", "false"}:
+            raise UsageError(f"--filter: {name} is true or false, not {quoted(word)}")
+        return word == "true"
+    return word
+
+
+def _number(name: str, word: str) -> float:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", word):
+        raise UsageError(f"--filter: {name} is a number, not {quoted(word)}")
+    return float(word)
+
+
+def _compares(name: str, order: Callable[[float, float], bool], word: str) -> Callable[[Field], bool]:
+    if name not in _NUMBERS:
+        raise UsageError(
+            f"--filter: {name} has no order; > and < compare numbers",
+            hint=f"the numbers are {', '.join(n for n in FIELDS if n in _NUMBERS)}",
+        )
+    limit = _number(name, word)
+    return lambda actual: isinstance(actual, int | float) and order(actual, limit)
+
+
+def require_field(name: str, option: str) -> None:
+    """Raise UsageError unless there is such a field."""
+    if name not in FIELDS:
+        raise UsageError(f"{option}: there is no field {quoted(name)}", hint=f"the fields are {', '.join(FIELDS)}")
+
+
+def filtered(instances: Sequence[RackInstance], expressions: Sequence[str]) -> list[RackInstance]:
+    """Keep the instances that every expression is true of. Raises UsageError for one that makes no sense."""
+    filters = [_parsed(expression) for expression in expressions]
+    if not filters:
+        return list(instances)
+    return [i for i in instances for found in [fields(i)] if all(f.matches(found[f.field]) for f in filters)]
+
+
+def ordered(instances: Sequence[RackInstance], by: str) -> list[RackInstance]:
+    """Sort by a field, in descending order with a ``-`` before it; no value comes last. Raises UsageError."""
+    name = by.removeprefix("-")
+    require_field(name, "--sort")
+    keyed = [(fields(i)[name], i) for i in instances]
+    present = sorted(
+        ((value, i) for value, i in keyed if value is not None),
+        key=lambda pair: pair[0],
+        reverse=by.startswith("-"),
+    )
+    return [i for _, i in present] + [i for value, i in keyed if value is None]
+
+
+def columns_of(text: str) -> tuple[str, ...]:
+    """Read the fields that ``--columns`` names. Raises UsageError."""
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        require_field(name, "--columns")
+    return names
