@@ -1,8 +1,8 @@
 """The real command line in a process of its own, on an AWS in memory whose one instance is a real sshd.
 
 ``RACKCTL_TEST_INSTANCE`` is a JSON object: ``key`` (path of the private key), ``port``, ``user``, and any field of
-`rackctl.model.Instance` to be other than usual; ``others`` are the ids and fields of further instances, at the same
-sshd unless told otherwise.
+`rackctl.model.Instance` to be other than usual; ``settings`` are further ones of the rack; ``others`` are the ids and
+fields of further instances, at the same sshd unless told otherwise.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def invocation(description: dict[str, Any]) -> Invocation:
     given = dict(description)
     path, port, user = Path(given.pop("key")), str(given.pop("port")), given.pop("user")
     console, others = given.pop("console", ""), given.pop("others", {})
+    further_settings = given.pop("settings", {})
     usual = Instance(
         ID, "running", datetime(2026, 1, 2, tzinfo=UTC), public_ip="127.0.0.1", key_name=KEY_NAME, tags={"Rack": "prod"}
     )
@@ -49,6 +50,7 @@ def invocation(description: dict[str, Any]) -> Invocation:
     further = {id_: replace(usual, ec2_instance_id=id_, **fields) for id_, fields in others.items()}
     aws = OneInstance(instances={ID: first, **further}, console=console)
     settings = {"cluster": "prod", "bucket": "b", "kms_key": "k", "prefix": "p", "ssh_port": port, "ssh_user": user}
+    settings |= further_settings
 
     class Options(Invocation):
         """Settings of the test's rack come last, as a config file's would."""

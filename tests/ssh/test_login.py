@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,10 +10,11 @@ import pytest
 from rackctl.errors import NotFound
 from rackctl.ssh.login import Proof, connect, prove, start_proof
 from tests.ssh.entry import ID, KEY_NAME, invocation
+from tests.ssh.servers import Host, hosting, sending
 from tests.ssh.sshd import running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from rackctl.model import Instance
@@ -40,24 +39,6 @@ class Scene:
 
     def start_proof(self, timeout: float = 30) -> Callable[[], Proof | None]:
         return start_proof(self.rack, self.keys, self.instance, state_directory=self.state, timeout=timeout)
-
-
-@contextmanager
-def answering(*answers: bytes, then_close: bool = True) -> Iterator[int]:
-    """Listen, send what is given to whoever connects, and close or stay silent; give the port."""
-    over = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            other, _ = server.accept()
-            with other:
-                other.sendall(b"".join(answers))
-                if not then_close:
-                    over.wait(30)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
-        over.set()
 
 
 def test_a_rack_and_an_instance_are_enough_to_connect(sshd: Sshd, tmp_path: Path) -> None:
@@ -96,17 +77,54 @@ def test_a_wrong_host_key_refuses_no_key(sshd: Sshd, tmp_path: Path) -> None:
 
 
 def test_a_connection_that_is_closed_refuses_no_key(sshd: Sshd, tmp_path: Path) -> None:
-    with answering(b"SSH-2.0-OpenSSH_9.9\r\n") as port:
+    with sending(b"SSH-2.0-OpenSSH_9.9\r\n") as port:
         proof = Scene(sshd, tmp_path, port=port).prove()
 
     assert proof.outcome == "unreachable"
 
 
+class Refusing(Host):
+    """Refuses logins in a way of its own."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def login(self) -> int:
+        if self.how == "pam":
+            # sshd sends what pam_nologin says as a banner, and closes the connection (auth2.c, do_pam_account).
+            self.banner("System is booting up. Unprivileged users are not permitted to log in yet.\n")
+            self.transport.close()
+        elif self.how == "disconnect":
+            self.disconnect("Too many authentication failures")
+        else:
+            self.transport.close()
+        return 2
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("pam", "System is booting up. Unprivileged users are not permitted to log in yet."),
+        ("disconnect", "Too many authentication failures"),
+        ("close", "closed the connection during the login"),
+    ],
+)
+def test_a_login_that_is_cut_off_refuses_no_key_and_tells_the_reason(
+    sshd: Sshd, tmp_path: Path, how: str, says: str
+) -> None:
+    with hosting(sshd, lambda: Refusing(how)) as server:
+        proof = Scene(server, tmp_path).prove()
+
+    assert proof.outcome == "unreachable"
+    assert says in proof.detail
+
+
 def test_a_silent_server_is_unreachable_within_the_proofs_deadline(sshd: Sshd, tmp_path: Path) -> None:
-    with answering(then_close=False) as port:
+    with sending(then_close=False) as port:
         proof = Scene(sshd, tmp_path, port=port).prove(timeout=0.2)
 
-    assert proof == Proof("unreachable", f"no login to {ID} within 0.2 s")
+    assert proof.outcome == "unreachable"
+    assert "within 0.2 s" in proof.detail
 
 
 def test_a_started_proof_is_polled_and_never_waits(sshd: Sshd, tmp_path: Path) -> None:
@@ -130,7 +148,7 @@ def test_a_started_proof_is_polled_and_never_waits(sshd: Sshd, tmp_path: Path) -
 
 
 def test_a_started_proof_ends_at_its_deadline(sshd: Sshd, tmp_path: Path) -> None:
-    with answering(then_close=False) as port:
+    with sending(then_close=False) as port:
         poll = Scene(sshd, tmp_path, port=port).start_proof(timeout=0.2)
         assert until_there(poll).outcome == "unreachable"
 

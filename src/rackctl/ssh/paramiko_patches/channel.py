@@ -50,9 +50,12 @@ def request(channel: paramiko.Channel, kind: str, *arguments: str | bytes | int)
     message = _channel_request(channel, kind, *arguments, reply=True)
     within = inside(channel)
     within._event_pending()
-    within.transport._send_user_message(message)
-    within.event.wait()
-    if channel.closed:
+    # In this order: a channel that is closed later than this sets the event.
+    if not channel.closed:
+        within.transport._send_user_message(message)
+        within.event.wait()
+    # What was granted may have ended since.
+    if channel.closed and not within.event_ready:
         raise within.transport.get_exception() or EOFError
     return bool(within.event_ready)
 
