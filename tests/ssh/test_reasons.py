@@ -79,8 +79,10 @@ def test_disconnected_in_a_session_shows_the_reason(cli: CommandLine) -> None:
         ours, theirs = both(cli, server, "true")
 
     for ran in (ours, theirs):
-        assert (ran.returncode, ran.stdout) == (255, b"hi\n")
+        assert ran.returncode == 255
         assert b"idle timeout, session closed by policy" in ran.stderr
+    # OpenSSH may leave without having written it.
+    assert ours.stdout == b"hi\n"
 
 
 class Announcing(Host):
