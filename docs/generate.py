@@ -33,7 +33,7 @@ BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
 
 def commands(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
     """Yield each command's full name and its help, parents first."""
-    given = {"terminal_width": 100, "max_content_width": 100, **command.context_settings}
+    given = {"terminal_width": 78, **command.context_settings}
     context = click.Context(command, info_name=name, parent=parent, **given)
     yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
@@ -46,7 +46,8 @@ def commands(command: click.Command, name: str, parent: click.Context | None = N
 
 def command_reference() -> str:
     sections = [f"## {path}\n\n```text\n{text.rstrip()}\n```\n" for path, text in commands(cli, "rackctl")]
-    return "# Commands\n\nWhat `--help` says of each command. `make docs` writes this file.\n\n" + "\n".join(sections)
+    intro = "The output of `--help` for each command. `make docs` writes this file."
+    return f"# Commands\n\n{intro}\n\n" + "\n".join(sections)
 
 
 def settings_table() -> str:

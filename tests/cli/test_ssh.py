@@ -136,7 +136,7 @@ def test_the_help_says_what_the_exit_status_means(rackctl: Typing) -> None:
     result = rackctl("ssh", "--help")
 
     assert result.exit_code == 0
-    assert "255 when the" in result.stdout
+    assert "255 if the connection or the login failed" in " ".join(result.stdout.split())
 
 
 def test_forgetting_what_is_not_pinned_is_no_failure(rackctl: Typing) -> None:

@@ -129,7 +129,7 @@ def test_fish_shows_help_whole(shell: Shell) -> None:
     assert "," in shown["--no-surge"]
     assert shown["--no-surge"].endswith("[default: surge]")
     commands = fish(shell, "rackctl instances ")
-    assert commands["ssh"] == "Log in to an instance, or run a command on it."
+    assert commands["ssh"] == "Log in to an instance or run a command on it."
 
 
 @requires("fish")

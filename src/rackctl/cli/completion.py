@@ -107,7 +107,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
     \b
       bash: echo 'eval "$(rackctl completion bash)"' >> ~/.bashrc
-      zsh:  echo 'eval "$(rackctl completion zsh)"' >> ~/.zshrc   (after compinit)
+      zsh:  echo 'eval "$(rackctl completion zsh)"' >> ~/.zshrc  # after compinit
       fish: rackctl completion fish > ~/.config/fish/completions/rackctl.fish
     """
     click.echo(SHELLS[shell](ctx.find_root().command, {}, "rackctl", "_RACKCTL_COMPLETE").source(), nl=False)

@@ -24,16 +24,16 @@ FORMAT_NAMES = ("table", "wide", "json", "csv", "id")
 
 filter_option = click.option(
     "--filter", "filters", metavar="FIELD=VALUE", multiple=True, shell_complete=complete_filter,
-    help="Only instances whose field matches: = != < > <= >= or =~ (a glob). Repeat to combine.",
+    help="List instances whose field matches: = != =~ (glob) < > <= >=. Repeat to combine.",
 )  # fmt: skip
 _list_options = options(
     click.option("-o", "--output", type=click.Choice(FORMAT_NAMES), default="table", show_default=True,
-                 help="Format; wide has more columns, id is one a line for xargs."),
+                 help="Output format; wide has more columns, id prints one id a line."),
     filter_option,
     click.option("--sort", "sort_by", metavar="[-]FIELD", default="id", show_default=True, shell_complete=complete_sort,
-                 help="Order by a field; -FIELD for descending order."),
+                 help="Sort by a field; -FIELD for descending order."),
     click.option("--columns", metavar="FIELD,...", shell_complete=complete_columns,
-                 help="Show these fields, in this order."),
+                 help="Show these fields of the JSON, in this order."),
     watch_option(),
 )  # fmt: skip
 
@@ -45,11 +45,14 @@ _list_options = options(
         "forget-host-key": ("rackctl.cli.ssh:forget_host_key", "Forget the host keys pinned for an instance."),
         "keyroll": ("rackctl.cli.keyroll:keyroll", "Replace all instances, with a new SSH key."),
         "run": ("rackctl.cli.run:run", "Run a command on many instances at once."),
-        "ssh-agent": ("rackctl.cli.ssh_agent:ssh_agent", "Load the instances' keys into your ssh-agent."),
-        "ssh-config": ("rackctl.cli.ssh_config:ssh_config", "Print an OpenSSH configuration of the instances."),
+        "ssh-agent": (
+            "rackctl.cli.ssh_agent:ssh_agent",
+            "Load the instances' keys into your ssh-agent.",
+        ),
+        "ssh-config": ("rackctl.cli.ssh_config:ssh_config", "Print an OpenSSH configuration for the instances."),
         "ssh-proxy": ("rackctl.cli.ssh_config:ssh_proxy", "Act as OpenSSH's ProxyCommand."),
         "terminate": ("rackctl.cli.terminate:terminate", "Terminate an instance; its group replaces it."),
-        "ssh": ("rackctl.cli.ssh:ssh", "Log in to an instance, or run a command on it."),
+        "ssh": ("rackctl.cli.ssh:ssh", "Log in to an instance or run a command on it."),
     },
 )
 @_list_options
@@ -58,12 +61,11 @@ def instances(ctx: click.Context, /, **options: Any) -> None:
     """List a rack's instances, or act on them.
 
     \b
-    AGENT    whether ECS has a connection to the instance's agent
-    STATUS   the ECS status, or the EC2 state where ECS knows less: pending,
-             unregistered, stopping, shutting-down; gone: registered, but the
-             instance no longer exists
+    AGENT    on if the ECS agent is connected
+    STATUS   the ECS status; else the EC2 state, unregistered (running, but not
+             known to ECS) or gone (registered, but no longer in EC2)
     PS       running tasks
-    CPU MEM  the share that tasks reserve, not what they use
+    CPU MEM  share that tasks reserve, not what they use
 
     \b
     Examples:

@@ -51,7 +51,7 @@ def _along_the_way(*, begun: bool = False) -> dict[str, Callable[..., Any]]:
     """Make the options that may be changed in the middle of a roll, for its beginning or for one that is ``begun``."""
 
     def unless(default: str) -> str:
-        return f"  [default: {'as begun' if begun else default}]"
+        return f"  [default: {'as started' if begun else default}]"
 
     def switch(name: str, text: str) -> Callable[..., Any]:
         # What was asked for at the beginning can be taken back.
@@ -60,33 +60,34 @@ def _along_the_way(*, begun: bool = False) -> dict[str, Callable[..., Any]]:
 
     return {
         "batch": click.option("--batch", type=_Count(1), metavar="N",
-                              help=f"How many instances may be on their way out at once.{unless('1')}"),
+                              help=f"Instances to drain and terminate at the same time.{unless('1')}"),
         "surge": click.option("--surge/--no-surge", default=None,
-                              help="Launch new instances before old ones go, as far as the group's maximum size "
-                              f"allows, or after.{unless('surge')}"),
+                              help="Launch new instances before terminating old ones, within the group's maximum "
+                              f"size, or after.{unless('surge')}"),
         "drain": click.option("--drain-timeout", type=Duration(),
-                              help="How long the tasks of an instance may take to move before the roll stops."
-                              f"{unless('15m')}"),
+                              help=f"Stop the keyroll if an instance takes longer to drain.{unless('15m')}"),
         "boot": click.option("--boot-timeout", type=Duration(),
-                             help=f"How long a new instance may take until it can take tasks.{unless('15m')}"),
-        "force": switch("force", "Go on past a drain that times out or an agent that is off: what still runs there is "
-                        "ended."),
+                             help="Stop the keyroll if a new instance takes longer until it can take tasks."
+                             f"{unless('15m')}"),
+        "force": switch("force", "Continue if a drain times out or an agent is off; tasks that still run there are "
+                        "stopped."),
         "standalone": switch("stop-standalone",
-                             "Stop tasks that belong to no service, rather than wait for their end."),
-        "ssh": switch("require-ssh", "Stop if the first new instance cannot be reached to prove the new key."),
-        "keep": switch("keep-old-keys", "Keep keys that nothing has any more."),
+                             "Stop tasks that belong to no service instead of waiting for them to end."),
+        "ssh": switch("require-ssh", "Stop the keyroll if the new key cannot be tried on the first new instance."),
+        "keep": switch("keep-old-keys", "Keep old keys that no instance uses any more."),
     }  # fmt: skip
 
 
 _AT_THE_BEGINNING = (
     click.option("--key-type", type=click.Choice(["ed25519", "rsa"]), help="Type of the new key.  [default: ed25519]"),
     click.option("--out-of-band", is_flag=True, default=None,
-                 help="Go around CloudFormation for a launch template that belongs to a stack."),
-    click.option("--reason", metavar="TEXT", callback=_not_empty, help="Why; kept in the journal and with the key."),
+                 help="Change launch templates that a CloudFormation stack owns, behind its back."),
+    click.option("--reason", metavar="TEXT", callback=_not_empty,
+                 help="Record this reason in the journal and with the key."),
 )  # fmt: skip
 _events = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
-    help="Format; json is one event a line on stdout.",
+    help="Output format; json prints one event a line on stdout.",
 )  # fmt: skip
 _document = output_option("text")
 
@@ -95,12 +96,12 @@ _document = output_option("text")
 @options(*_along_the_way().values(), *_AT_THE_BEGINNING, _events)
 @click.pass_context
 def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
-    """Replace every instance by one with a new SSH key, without anybody noticing.
+    """Replace all instances, with a new SSH key and without downtime.
 
-    The new key is made here, sealed by KMS and stored before anything else. New instances come before old ones
-    go, where the group's maximum size allows; the first one must accept the new key; old ones are drained, one at a
-    time, before they are terminated. Whatever ends it, `status` says where it stands, `resume` goes on from any
-    machine and `abort` gives the rack back.
+    A new key is generated, sealed by KMS and stored in S3. New instances launch before old ones are terminated, within
+    the group's maximum size. The first new instance must accept the new key. Old instances are drained, one at a time,
+    before they are terminated. If the keyroll stops, `status` shows its progress, `resume` continues it from any
+    machine, and `abort` rolls back.
 
     \b
     Examples:
@@ -122,9 +123,9 @@ def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
 @options(*_along_the_way().values(), *_AT_THE_BEGINNING, _document)
 @pass_invocation
 def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
-    """Say what a keyroll with these options would do, and change nothing.
+    """Show what a keyroll with these options would do, and change nothing.
 
-    The exit status is 1 if it would be refused.
+    The exit status is 1 if the keyroll would be refused.
     """
     from rackctl.cli.keyroll_view import plan_fields, plan_text
 
@@ -136,10 +137,10 @@ def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
 
 @keyroll.command(cls=RackCommand)
 @_document
-@watch_option(", until nobody is at work on a keyroll any more")
+@watch_option(" until no process runs a keyroll")
 @pass_invocation
 def status(invocation: Invocation, output: str, watch: str | None) -> None:
-    """Say whether a keyroll is under way, who is at work on it, and how far it is."""
+    """Show the progress of the current keyroll and who is running it."""
     from rackctl.cli.keyroll_view import status_fields, status_text
 
     seconds = seconds_of(watch) if watch is not None else None
@@ -162,9 +163,9 @@ def status(invocation: Invocation, output: str, watch: str | None) -> None:
 @options(*_along_the_way(begun=True).values(), _events)
 @pass_invocation
 def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
-    """Go on with a keyroll that has stopped or died, from this machine.
+    """Resume a keyroll that has stopped or crashed, from this machine.
 
-    It goes on with the options that it was begun with, but for those given here.
+    Options given here replace those that the keyroll was started with.
     """
     _roll(invocation, output, lambda roll: roll.resume(**_given(options)), begin="Rebooting instances...")
 
@@ -173,22 +174,21 @@ def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
 @options(*(_along_the_way(begun=True)[name] for name in ("drain", "boot", "force", "standalone")), _events)
 @pass_invocation
 def abort(invocation: Invocation, /, output: str, **options: Any) -> None:
-    """End a keyroll that has stopped or died, and give the rack back.
+    """Roll back a keyroll that has stopped or crashed.
 
-    The groups launch with the old key again and have their old capacity and processes; what is being drained is
-    active again. Instances that have been replaced keep the new key, which is kept for them.
+    The groups launch with the old key again and get back their capacity and processes. Draining instances become
+    active again. Instances that were replaced keep the new key, which stays stored.
     """
     _roll(invocation, output, lambda roll: roll.abort(**_given(options)), begin="")
 
 
 @keyroll.command(cls=RackCommand)
-@click.option("--force", is_flag=True, help="Even from one that seems to be at work.")
+@click.option("--force", is_flag=True, help="Take the lock even if its holder seems to be running.")
 @pass_invocation
 def unlock(invocation: Invocation, force: bool) -> None:
-    """Take a keyroll from the process that holds it.
+    """Take the keyroll's lock from the process that holds it.
 
-    Then `resume` or `abort` can have it. A dead one needs no unlocking: it can be had once nothing has been heard of it
-    for five minutes.
+    Not needed after a crash: `resume` and `abort` take over after five minutes of silence.
     """
     found = _keyroll(invocation).unlock(force=force)
     began, owner = found.journal.started, found.journal.owner

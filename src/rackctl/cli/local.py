@@ -30,16 +30,16 @@ _output = output_option("text")
 
 @click.group()
 def local() -> None:
-    """Run a rack on this machine, to try things on: the AWS APIs that rackctl uses, and instances that accept SSH.
+    """Run a rack on this machine: the AWS APIs that rackctl calls, and instances that accept SSH.
 
-    It needs neither root nor an AWS account, and costs nothing. All other commands work on it unchanged.
+    It needs neither root nor an AWS account, and costs nothing. All other commands work with it unchanged.
 
     \b
     Examples:
       rackctl local up                       start it
       rackctl instances                      use it
-      eval "$(rackctl local env)"            have other AWS clients use it, in this shell
-      aws ecs list-clusters                  (for example)
+      eval "$(rackctl local env)"            point other AWS clients to it
+      aws ecs list-clusters                  call it with one of them
       rackctl local faults add throttle 'ecs:*' --count 5
       rackctl local down                     remove it
     """
@@ -53,7 +53,7 @@ def _name(_: click.Context, __: click.Parameter, value: str) -> str:
 
 @local.command()
 @click.option(
-    "--instances", type=click.IntRange(0, 5000), default=3, show_default=True, metavar="N", help="How many instances."
+    "--instances", type=click.IntRange(0, 5000), default=3, show_default=True, metavar="N", help="Number of instances."
 )
 @click.option(
     "--speed",
@@ -61,16 +61,16 @@ def _name(_: click.Context, __: click.Parameter, value: str) -> str:
     default=10,
     show_default=True,
     metavar="X",
-    help="Time runs so many times faster than AWS's.",
+    help="Run X times as fast as AWS.",
 )
-@click.option("--no-key", is_flag=True, help="Without an SSH key in the store; `keyroll` makes the first.")
-@click.option("--name", default="local", show_default=True, metavar="NAME", callback=_name, help="The rack's name.")
+@click.option("--no-key", is_flag=True, help="Store no SSH key; `keyroll` makes the first.")
+@click.option("--name", default="local", show_default=True, metavar="NAME", callback=_name, help="Name of the rack.")
 @pass_invocation
 def up(invocation: Invocation, instances: int, speed: float, no_key: bool, name: str) -> None:  # fmt: skip
-    """Start the local rack, and say what to type next. One that is up stays as it is.
+    """Start the local rack and print some commands to try.
 
-    One that is up with other options than these is left as it is too, and that is an error.
-    Where the last one was not taken down but ended with the machine, or was killed, it goes on from where it was.
+    A local rack that is already up is left as it is; if its options differ from these, that is an error. If the last
+    one was not taken down, for example because the machine was switched off, it continues where it was.
     """
     from rackctl.local import control
     from rackctl.local.state import Options
@@ -166,7 +166,7 @@ def _is_current(invocation: Invocation, rack: RackDescription) -> bool:
 @local.command()
 @pass_invocation
 def down(invocation: Invocation) -> None:
-    """Stop the local rack and remove all of it: instances, what runs on them, keys, state."""
+    """Stop and remove the local rack with its instances, keys and state."""
     from rackctl.local import control
 
     if control.down(invocation.state_directory):
@@ -179,7 +179,7 @@ def down(invocation: Invocation) -> None:
 @_output
 @click.pass_context
 def status(ctx: click.Context, output: str) -> None:
-    """Tell whether the local rack is up, and how it is. Exits with 3 when it is not."""
+    """Show whether the local rack is up, and its state. The exit status is 3 if it is down."""
     from rackctl.local import control
 
     invocation = ctx.ensure_object(Invocation)
@@ -224,7 +224,12 @@ def status(ctx: click.Context, output: str) -> None:
 @local.command()
 @pass_invocation
 def env(invocation: Invocation) -> None:
-    """Print what a shell needs to have any AWS client use the local rack: eval "$(rackctl local env)"."""
+    """Print shell commands that point any AWS client to the local rack.
+
+    \b
+    Example:
+      eval "$(rackctl local env)"
+    """
     rack = _rack(invocation)
     variables = {
         "AWS_ENDPOINT_URL": rack.endpoint_url,
@@ -244,7 +249,7 @@ def env(invocation: Invocation) -> None:
 
 @local.group()
 def faults() -> None:
-    """Make things go wrong on purpose: calls that are throttled or lost, instances that never come."""
+    """Inject faults: throttled or lost calls, instances that never register."""
 
 
 class _Add(click.Command):
@@ -261,22 +266,24 @@ class _Add(click.Command):
 @faults.command(cls=_Add)
 @click.argument("fault", metavar="FAULT")
 @click.argument("target", default="")
-@click.option("--count", type=click.IntRange(1), metavar="N", help="Only N times; for ever unless told.")
-@click.option("--skip", type=click.IntRange(0), metavar="N", help="Let N calls pass first.")
-@click.option("--probability", type=click.FloatRange(0, 1), metavar="P", help="Each time with this probability.")
-@click.option("--mutating", is_flag=True, default=None, help="Only calls that change something.")
-@click.option("--code", help="Of `error`: the error code.  [default: InternalFailure]")
-@click.option("--status", type=click.IntRange(400, 599), help="Of `error`: the HTTP status.  [default: 500]")
-@click.option("--seconds", type=click.FloatRange(0), help="Of `delay`: how late.  [default: 1]")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Inject it at most N times.  [default: no limit]")
+@click.option("--skip", type=click.IntRange(0), metavar="N", help="Skip the first N calls.  [default: 0]")
+@click.option(
+    "--probability", type=click.FloatRange(0, 1), metavar="P", help="Inject it with this probability.  [default: 1]"
+)
+@click.option("--mutating", is_flag=True, default=None, help="Skip calls that change nothing.")
+@click.option("--code", help="Error code of `error`.  [default: InternalFailure]")
+@click.option("--status", type=click.IntRange(400, 599), help="HTTP status of `error`.  [default: 500]")
+@click.option("--seconds", type=click.FloatRange(0), help="Seconds of `delay`.  [default: 1]")
 @pass_invocation
 def add(invocation: Invocation, /, fault: str, target: str, **details: Any) -> None:
-    """Make something go wrong from now on.
+    """Inject a fault from now on.
 
     \b
     Examples:
       rackctl local faults add throttle 'ecs:*' --count 5
-      rackctl local faults add error ec2:DescribeInstances --code InternalError --status 503
-      rackctl local faults add drop-after autoscaling:TerminateInstanceInAutoScalingGroup
+      rackctl local faults add error 'ec2:*' --code InternalError --status 503
+      rackctl local faults add drop-after autoscaling:Terminate*
       rackctl local faults add no-capacity us-east-1b
       rackctl local faults add vanish i-0123456789abcdef0
     """
@@ -309,7 +316,7 @@ def add(invocation: Invocation, /, fault: str, target: str, **details: Any) -> N
 @_output
 @pass_invocation
 def list_faults(invocation: Invocation, output: str) -> None:
-    """List what goes wrong at the moment."""
+    """List the faults in force."""
     from rackctl.cli.render import table
 
     ask = _control(_rack(invocation))
@@ -342,7 +349,7 @@ def _details(fault: Mapping[str, Any]) -> Iterator[str]:
 @click.argument("which", nargs=-1, metavar="[NUMBER|CONDITION]...")
 @pass_invocation
 def clear(invocation: Invocation, which: Sequence[str]) -> None:
-    """End faults: those named, or all of them."""
+    """Clear faults: those named, or all of them."""
     ask = _control(_rack(invocation))
     conditions = ask("status")["conditions"]
     for name in which or [*conditions]:

@@ -77,24 +77,24 @@ def _internal(error: Exception) -> RackctlError:
 
 @click.group(
     cls=Root,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
     lazy={
         "completion": ("rackctl.cli.completion:completion", "Print a shell's completion script."),
-        "instances": ("rackctl.cli.instances:instances", "List, reach, replace and re-key instances."),
-        "local": ("rackctl.cli.local:local", "Run a rack on this machine, to try things on."),
+        "instances": ("rackctl.cli.instances:instances", "List instances, log in to them, replace and re-key them."),
+        "local": ("rackctl.cli.local:local", "Run a rack on this machine, for trials and tests."),
         "racks": ("rackctl.cli.racks:racks", "List the known racks and their settings."),
     },
 )
 @click.version_option(package_name="rackctl", message="%(prog)s %(version)s")
 def cli() -> None:
-    """See, reach, replace and re-key the EC2 instances of an ECS cluster.
+    """List, log in to, replace and re-key the EC2 instances of an ECS cluster.
 
     \b
-      rackctl instances                 what there is
-      rackctl instances ssh ID          get onto one
-      rackctl instances terminate ID    replace one
-      rackctl instances keyroll         replace all, with a new SSH key
-      rackctl local up                  no AWS account? a rack on this machine
+      rackctl instances                 list the instances
+      rackctl instances ssh ID          log in to an instance
+      rackctl instances terminate ID    replace an instance
+      rackctl instances keyroll         replace all instances, with a new SSH key
+      rackctl local up                  start a rack on this machine, without AWS
     """
 
 

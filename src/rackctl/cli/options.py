@@ -8,9 +8,10 @@ import click
 
 from rackctl.cli.completers import complete_profile, complete_rack, complete_region
 from rackctl.cli.invocation import Invocation
+from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Decorated = TypeVar("Decorated", bound="Callable[..., Any]")
 
@@ -39,8 +40,22 @@ def into_setting(name: str) -> Any:
 def output_option(plain: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make the option that chooses between a form for people and JSON."""
     return click.option(
-        "-o", "--output", type=click.Choice([plain, "json"]), default=plain, show_default=True, help="Format."
+        "-o", "--output", type=click.Choice([plain, "json"]), default=plain, show_default=True, help="Output format."
     )
+
+
+def described(text: str, *, default: str = "", env: Sequence[str] = ()) -> str:
+    """Write an option's help with its default and its variables, as click itself writes a default."""
+    notes = [f"default: {default}"] if default else []
+    if env:
+        notes.append(f"env: {', '.join(env)}")
+    return f"{text}  [{'; '.join(notes)}]" if notes else text
+
+
+def described_setting(name: str, text: str, *, default: str = "", aws: Sequence[str] = ()) -> str:
+    """Write the help of an option that is a setting of the rack; ``aws`` are AWS's own variables for it."""
+    setting = SETTINGS[name]
+    return described(text, default=default or setting.default(""), env=(setting.environment_variable, *aws))
 
 
 def _store_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -51,11 +66,15 @@ def _store_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def rack_options() -> list[click.Option]:
     """Make the options that every command takes, before and after the command words."""
     texts = {
-        "rack": (["-r", "--rack"], "NAME", "The rack to work on.  [env: RACKCTL_RACK]"),
-        "cluster": (["--cluster"], "NAME", "Its ECS cluster, if not named as the rack.  [env: RACKCTL_CLUSTER]"),
-        "region": (["--region"], "REGION", "AWS region.  [env: RACKCTL_REGION, AWS_REGION]"),
-        "profile": (["--profile"], "NAME", "AWS profile.  [env: RACKCTL_PROFILE, AWS_PROFILE]"),
-        "endpoint_url": (["--endpoint-url"], "URL", "Endpoint in place of AWS's.  [env: AWS_ENDPOINT_URL]"),
+        "rack": (["-r", "--rack"], "NAME", described("Rack to work on.", env=["RACKCTL_RACK"])),
+        "cluster": (["--cluster"], "NAME", described_setting("cluster", "ECS cluster.", default="the rack's name")),
+        "region": (["--region"], "REGION", described_setting("region", "AWS region.", aws=["AWS_REGION"])),
+        "profile": (["--profile"], "NAME", described_setting("profile", "AWS profile.", aws=["AWS_PROFILE"])),
+        "endpoint_url": (
+            ["--endpoint-url"],
+            "URL",
+            described_setting("endpoint_url", "Endpoint in place of AWS's.", aws=["AWS_ENDPOINT_URL"]),
+        ),
     }
     completers = {"rack": complete_rack, "region": complete_region, "profile": complete_profile}
     options = [
@@ -74,6 +93,6 @@ def rack_options() -> list[click.Option]:
         is_flag=True,
         expose_value=False,
         callback=_store_debug,
-        help="Show the traceback of an error.",
+        help="Show the traceback if an error occurs.",
     )
     return [*options, debug]

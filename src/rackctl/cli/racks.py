@@ -66,7 +66,7 @@ def _list(invocation: Invocation, output: str) -> None:
 
 @racks.command(cls=RackCommand)
 @click.argument("name", metavar="[RACK]", required=False, shell_complete=complete_rack)
-@click.option("--verify", is_flag=True, help="Ask AWS for the account and the caller of the credentials too.")
+@click.option("--verify", is_flag=True, help="Show the account and the caller of the credentials too.")
 @_output
 @pass_invocation
 def show(invocation: Invocation, name: str | None, verify: bool, output: str) -> None:

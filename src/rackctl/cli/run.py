@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rackctl.cli.command import RackCommand
-from rackctl.cli.completers import complete_instance
+from rackctl.cli.completers import complete_filter, complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.signals import ENDING, heard
@@ -55,16 +55,22 @@ _COMMAND = "rackctl.run.command"
 
 @click.command(cls=_AfterDashes)
 @click.argument("ids", metavar="(--all | ID...) -- COMMAND...", nargs=-1, shell_complete=complete_instance)
-@click.option("--all", "on_all", is_flag=True, help="On every instance that runs.")
+@click.option("--all", "on_all", is_flag=True, help="Run on every running instance.")
 @click.option(
     "--filter",
     "filters",
-    metavar="KEY=VALUE",
+    metavar="FIELD=VALUE",
+    shell_complete=complete_filter,
     multiple=True,
-    help="With --all: only those with this in a field of the list's JSON. Repeat it to ask for more.",
+    help="With --all: run on instances whose field matches: = != =~ (glob) < > <= >=. Repeat to combine.",
 )
 @click.option(
-    "--parallel", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="On so many at a time."
+    "--parallel",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Run on at most N at a time.",
 )
 @click.option(
     "-o",
@@ -72,7 +78,7 @@ _COMMAND = "rackctl.run.command"
     type=click.Choice(["lines", "json"]),
     default="lines",
     show_default=True,
-    help="Lines as they come, or one JSON object an instance, one a line, as each is done.",
+    help="Output format; json prints one object a line, when an instance is done.",
 )
 @reach_options
 @click.pass_context
@@ -88,19 +94,19 @@ def run(
 ) -> None:  # fmt: skip
     """Run COMMAND on many instances at once.
 
-    ID may be the start of one, of four characters after i- at least. With --all, draining instances and those that
-    ECS does not know are included; those that do not run (yet) are left out, and named. COMMAND is run by the
-    login shell of each, without a terminal, and its standard input is empty. Each line of its output comes with the
-    instance's id before it, on stdout or stderr as it was written. Ctrl-C stops them all.
+    ID may be abbreviated to at least 4 characters after "i-". --all includes draining and unregistered instances;
+    instances that are not running are left out and named. The login shell runs COMMAND without a terminal and
+    with empty standard input. Each line of output is prefixed with the instance's id and goes to stdout or stderr, as
+    COMMAND wrote it. Ctrl-C stops COMMAND everywhere.
 
-    The exit status is 0 when all of them were, else 1.
+    The exit status is 0 if COMMAND exited with 0 everywhere, else 1.
 
     \b
     Examples:
       rackctl instances run --all -- docker system prune -f
       rackctl instances run i-0a321c8b i-0b81 -- uptime
       rackctl instances run --all --filter status=draining -- 'docker ps | wc -l'
-      rackctl instances run --all -o json -- df -h / | jq -r 'select(.exit_status != 0).id'
+      rackctl instances run --all -o json -- df / | jq 'select(.exit_status > 0)'
     """
     command = b" ".join(map(os.fsencode, ctx.meta[_COMMAND]))
     from rackctl.ssh.background import in_background

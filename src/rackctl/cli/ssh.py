@@ -67,9 +67,9 @@ def _openssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(cls=RackCommand, context_settings={"allow_interspersed_args": False})
 @click.argument("instance", metavar="[USER@]ID", shell_complete=complete_instance)
 @click.argument("command", metavar="[COMMAND]...", nargs=-1, type=click.UNPROCESSED)
-@click.option("-t", "force_pty", count=True, help="Ask for a terminal for a command too; twice, even without one here.")
-@click.option("-T", "no_pty", is_flag=True, help="Ask for no terminal.")
-@click.option("-n", "no_input", is_flag=True, help="Read no standard input.")
+@click.option("-t", "force_pty", count=True, help="Request a terminal for a command too; -tt even without a local one.")
+@click.option("-T", "no_pty", is_flag=True, help="Request no terminal.")
+@click.option("-n", "no_input", is_flag=True, help="Redirect standard input from /dev/null.")
 @reach_options
 @_openssh_options
 @pass_invocation
@@ -81,11 +81,10 @@ def ssh(
     no_pty: bool,
     no_input: bool,
 ) -> None:
-    """Log in to the instance ID, or run COMMAND on it, as ssh does.
+    """Log in to the instance ID or run COMMAND on it, as ssh does.
 
-    ID may be the start of one, of four characters after i- at least. What follows it is the command's, options
-    too. The exit status is the command's; 128 and the number of the signal that ended it; or 255 when the
-    connection or the login failed.
+    ID may be abbreviated to at least 4 characters after "i-". Options after ID belong to COMMAND. The exit status is
+    that of COMMAND, 128 plus the signal's number if a signal ended it, or 255 if the connection or the login failed.
 
     \b
     Examples:
@@ -218,9 +217,9 @@ _FROM_TAGS = ("address", "bucket", "kms_key", "prefix", "ssh_port", "ssh_user")
 @click.argument("ec2_instance_id", metavar="ID", shell_complete=complete_instance)
 @pass_invocation
 def forget_host_key(invocation: Invocation, ec2_instance_id: str) -> None:
-    """Forget the host keys that are pinned for the instance ID; the next ssh meets it for the first time.
+    """Forget the host keys pinned for the instance ID.
 
-    AWS is not asked: the instance may have gone.
+    The next connection is a first connection again. AWS is not called: the instance may no longer exist.
     """
     from rackctl.cluster import require_ec2_instance_id
     from rackctl.ssh.host_keys import HostKeyFile

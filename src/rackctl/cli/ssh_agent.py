@@ -25,9 +25,9 @@ _SHORTEST, _LONGEST = 1, 2**31 - 1
 
 @click.group("ssh-agent", cls=LazyGroup)
 def ssh_agent() -> None:
-    """Load the keys of the rack's instances into your ssh-agent, or take them out.
+    """Load the keys of the rack's instances into your ssh-agent, or remove them.
 
-    So OpenSSH's own programs can log in, by what `rackctl instances ssh-config` prints.
+    With these keys, OpenSSH logs in by the configuration that `rackctl instances ssh-config` prints.
     """
 
 
@@ -37,13 +37,13 @@ def ssh_agent() -> None:
     type=Duration(),
     default="1h",
     show_default=True,
-    help="How long the agent keeps them, such as 30m or 8h.",
+    help="Time for which the agent keeps the keys, such as 30m or 8h.",
 )
 @pass_invocation
 def add(invocation: Invocation, lifetime: float) -> None:  # fmt: skip
-    """Load the keys of the rack's instances into your ssh-agent, for a time.
+    """Load the keys of the rack's instances into your ssh-agent, for a limited time.
 
-    They go from KMS through memory to the agent, and into no file. Loading a key again begins its time anew.
+    The keys are never written to a file. Loading a key again restarts its time.
     """
     from rackctl.ssh.openssh import Agent
 
@@ -63,7 +63,7 @@ def add(invocation: Invocation, lifetime: float) -> None:  # fmt: skip
 @ssh_agent.command(cls=RackCommand)
 @pass_invocation
 def remove(invocation: Invocation) -> None:
-    """Take the keys of the rack's instances out of your ssh-agent."""
+    """Remove the keys of the rack's instances from your ssh-agent."""
     from rackctl.ssh.openssh import Agent
 
     agent = Agent(invocation.environment)

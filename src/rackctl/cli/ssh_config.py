@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 def ssh_config(invocation: Invocation) -> None:
     """Print an OpenSSH configuration with a Host for each instance, named by its id.
 
-    Connections lead through `rackctl instances ssh-proxy` with this rack and these options, from whatever shell.
-    Host keys are rackctl's pins, by rackctl's rules. The login takes the instance's key from your ssh-agent:
-    `rackctl instances ssh-agent add` loads it.
+    Connections go through `rackctl instances ssh-proxy` with this rack and these options. Host keys are checked
+    against those that rackctl has pinned. `rackctl instances ssh-agent add` loads the keys that OpenSSH logs in with.
 
     \b
     Examples:
-      rackctl instances ssh-config > ~/.ssh/rackctl_prod     (and in ~/.ssh/config: Include rackctl_prod)
+      rackctl instances ssh-config > ~/.ssh/rackctl_prod
+      (then in ~/.ssh/config: Include rackctl_prod)
       scp -F ~/.ssh/rackctl_prod app.log i-0a321c8b:/tmp
       rsync -e 'ssh -F ~/.ssh/rackctl_prod' -a site/ i-0a321c8b:site/
     """
@@ -132,9 +132,9 @@ def _this_program() -> list[str]:
 @reach_options
 @pass_invocation
 def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
-    """Join standard input and output to the SSH server of the instance ID, as OpenSSH's ProxyCommand does.
+    """Act as OpenSSH's ProxyCommand for the instance ID.
 
-    An instance that is met for the first time has its host key checked and pinned before.
+    On the first connection to an instance, its host key is checked and pinned first.
     """
     from rackctl.ssh.host_keys import HostKeyFile
     from rackctl.ssh.login import deadline_for

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rackctl.cli.completers import complete_one_of
-from rackctl.cli.options import into_setting, options
+from rackctl.cli.options import described_setting, into_setting, options
 from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 def _reach_option(
-    setting: str, metavar: str, text: str, *short: str
+    setting: str, metavar: str, text: str, *short: str, default: str = ""
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     complete = complete_one_of(*SETTINGS[setting].choices)
     return click.option(
-        *short, SETTINGS[setting].flag, setting, metavar=metavar, help=text, expose_value=False,
+        *short, SETTINGS[setting].flag, setting, metavar=metavar, expose_value=False,
+        help=described_setting(setting, text, default=default),
         callback=into_setting(setting), shell_complete=complete,
     )  # fmt: skip
 
@@ -31,19 +32,24 @@ reach_options = options(
     _reach_option(
         "address",
         "WHICH",
-        "auto, public, private or ipv6; auto is the public one, else the private one, else IPv6.",
+        "Address: auto (public, else private, else ipv6), public, private or ipv6.",
     ),
     _reach_option(
         "proxy_command",
         "COMMAND",
-        "Reach it through a command's stdin and stdout: %h address, %p port, %i instance id, %r user.",
+        "Connect through a command's stdin and stdout; %h address, %p port, %i id, %r user.",
     ),
-    _reach_option("jump", "[USER@]HOST[:PORT]", "Reach it through this host, by `ssh -W` and your ssh config."),
-    _reach_option("via", "ssm|eice", "Reach it through Session Manager or EC2 Instance Connect Endpoint."),
+    _reach_option("jump", "[USER@]HOST[:PORT]", "Connect through this host, with `ssh -W` and your ssh config."),
+    _reach_option("via", "ssm|eice", "Connect through Session Manager or EC2 Instance Connect Endpoint."),
     _reach_option(
         "connect_timeout",
         "SECONDS",
-        "Wait this long for the server's first byte (default 30, or 120 through a command).",
+        "Wait at most this long for the server's first byte.",
+        default="30; 120 through a command",
     ),
-    _reach_option("host_key_check", "MODE", "strict, first-use (pin a key that nothing speaks against) or off."),
+    _reach_option(
+        "host_key_check",
+        "MODE",
+        "Host key check: strict, first-use (trust a key that no console output contradicts) or off.",
+    ),
 )

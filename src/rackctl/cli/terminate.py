@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @click.command(cls=RackCommand)
 @click.argument("ec2_instance_id", metavar="ID", shell_complete=complete_instance)
-@click.option("--drain", is_flag=True, help="Move its tasks away first.")
+@click.option("--drain", is_flag=True, help="Drain the instance first.")
 @click.option(
     "--drain-timeout",
     type=Duration(),
     default="15m",
     show_default=True,
-    help="How long a drain may take before the instance is left as it was.",
+    help="Stop, and leave the instance as it was, if the drain takes longer.",
 )
-@click.option("--wait", is_flag=True, help="Return when the replacement can take tasks.")
+@click.option("--wait", is_flag=True, help="Wait until the replacement can take tasks.")
 @click.option(
     "--wait-timeout",
     type=Duration(),
     default="15m",
     show_default=True,
-    help="How long to wait for the replacement.",
+    help="Stop waiting for the replacement after this time.",
 )
 @pass_invocation  # fmt: skip
 def terminate(
@@ -42,8 +42,8 @@ def terminate(
 ) -> None:
     """Terminate the instance ID; its Auto Scaling group replaces it.
 
-    The whole id is needed. The group's desired capacity stays as it is and its lifecycle hooks run.
-    An instance that is being terminated already is no error.
+    The whole id is required. The group's desired capacity stays the same, and its lifecycle hooks run. If the
+    instance is already being terminated, the exit status is 0.
 
     \b
     Examples:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rackctl.cli.console import draws_on, note, quiet_keyboard
+from rackctl.cli.options import described
 from rackctl.cli.signals import ending_at_once
 from rackctl.errors import AccessDenied, RackctlError, UsageError
 from rackctl.text import cells
@@ -25,7 +26,7 @@ def watch_option(until: str = "") -> Callable[[Callable[..., Any]], Callable[...
     """Make the option; ``until`` says when it ends by itself."""
     return click.option(
         "-w", "--watch", metavar="[SECONDS]", is_flag=False, flag_value=_SECONDS,
-        help=f"Refresh every SECONDS{until} (default {_SECONDS}).",
+        help=described(f"Refresh every SECONDS{until}.", default=_SECONDS),
     )  # fmt: skip
 
 
