@@ -17,7 +17,7 @@ from rackctl.cli.invocation import Invocation
 from rackctl.cli.main import cli
 from rackctl.local import control
 from rackctl.local.faults import KINDS
-from rackctl.local.world.world import CONDITIONS, INCIDENTS
+from rackctl.local.world.conditions import CONDITIONS, INCIDENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pytest
 from rackctl.aws.errors import AwsError
 from rackctl.errors import RollIncomplete
 from rackctl.keyroll.journal import RollOptions
-from rackctl.local.world.autoscaling import Hook
+from rackctl.local.world.groups import Hook
 from tests.fakes.late import late_groups, late_registrations, slow_calls
 from tests.fakes.world import OLD_KEY, Killed, Scene
 from tests.keyroll.acts import assert_given_back, fail_from, run_until_killed, start, stopped, until

@@ -267,7 +267,7 @@ def test_an_instance_that_somebody_sets_on_standby_while_it_is_drained_is_left_a
 
 
 def test_new_instances_that_a_hook_abandons_one_after_the_other_stop_the_roll_with_nothing_drained() -> None:
-    from rackctl.local.world.autoscaling import Hook
+    from rackctl.local.world.groups import Hook
 
     scene = Scene(2)
     scene.group.hooks["up"] = Hook("up", "autoscaling:EC2_INSTANCE_LAUNCHING", 60, "ABANDON")

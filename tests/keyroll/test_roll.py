@@ -1036,7 +1036,7 @@ def test_a_process_suspended_in_the_middle_stops_the_roll() -> None:
 
 
 def test_termination_hooks_are_waited_for_before_the_old_key_goes() -> None:
-    from rackctl.local.world.autoscaling import Hook
+    from rackctl.local.world.groups import Hook
 
     scene = Scene(2)
     scene.group.hooks["bye"] = Hook("bye", "autoscaling:EC2_INSTANCE_TERMINATING", 60, "CONTINUE")

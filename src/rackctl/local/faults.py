@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from rackctl.local.world.base import validation_error
-from rackctl.local.world.world import CONDITIONS, INCIDENTS
+from rackctl.local.world.conditions import CONDITIONS, INCIDENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rackctl.local.api import query
+from rackctl.local.api.ecs import query
 
 VALUES: query.Values = {
     "agentConnected": True,

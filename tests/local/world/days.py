@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rackctl.local.world import World
-    from rackctl.local.world.autoscaling import Group, Member
-    from rackctl.local.world.ecs import Cluster, Registration, Service
+    from rackctl.local.world.clusters import Cluster, Registration, Service
+    from rackctl.local.world.groups import Group, Member
 
 START = 1_700_000_000.0
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rackctl.local.world.autoscaling import Hook
 from rackctl.local.world.base import Refused
+from rackctl.local.world.groups import Hook
 from tests.local.world.days import cluster_of, first, group_of, later, newcomer, registration, wait
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def test_a_terminating_hook_holds_the_instance_until_it_is_completed(world: Worl
     assert group.members[id_].lifecycle_state == "Terminating:Wait"
     assert world.ec2.instances[id_].state == "running"
 
-    world.autoscaling.complete_hook(group, id_, "CONTINUE")
+    world.autoscaling.complete_hook(group, "wait", id_, "CONTINUE")
     wait(world, 60)
     assert id_ not in group.members
 
@@ -267,7 +267,7 @@ def test_a_launching_hook_that_is_abandoned_ends_the_instance(world: World) -> N
     member = newcomer(world, before)
     assert member is not None
     assert member.lifecycle_state == "Pending:Wait"
-    world.autoscaling.complete_hook(group, member.instance_id, "ABANDON")
+    world.autoscaling.complete_hook(group, "prepare", member.instance_id, "ABANDON")
     assert member.is_going
 
 
@@ -336,24 +336,6 @@ def test_an_instance_refresh_waits_for_what_is_protected(world: World) -> None:
 
     assert refresh.status == "InProgress"
     assert refresh.outdated == [first(world)]
-
-
-def test_groups_may_be_described_as_they_were_some_seconds_ago(world: World) -> None:
-    def described() -> tuple[int, int]:
-        (group,) = world.autoscaling.described()
-        return group.desired, len(group.members)
-
-    world.set_condition("late-groups", "10")
-    wait(world, 20)
-    world.autoscaling.set_desired(group_of(world), 4)
-    seen = [described() for _ in later(world, 20)]
-
-    assert seen[0] == (3, 3)
-    assert seen[8] == (3, 3)
-    assert seen[10][0] == 4
-    assert seen[-1] == (4, 4)
-    world.clear_condition("late-groups")
-    assert described() == (4, 4)
 
 
 def test_groups_and_templates_may_belong_to_a_stack(world: World) -> None:

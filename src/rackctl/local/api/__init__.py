@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rackctl.local.api.autoscaling import AutoScalingOperations
-from rackctl.local.api.capacity_providers import CapacityProviderOperations
-from rackctl.local.api.ec2 import Ec2Operations, Ec2Service
-from rackctl.local.api.ecs import EcsOperations
-from rackctl.local.api.operations import Service
-from rackctl.local.api.wire import Answer, AutoScalingProtocol, EcsProtocol
+from rackctl.local.api.autoscaling import AutoScalingService
+from rackctl.local.api.ec2 import Ec2Service
+from rackctl.local.api.ecs import EcsService
+from rackctl.local.api.wire import Answer
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rackctl.local.api.operations import Service
     from rackctl.local.world import World
 
 __all__ = ["Answer", "Api"]
@@ -31,9 +30,9 @@ class Api:
     def __init__(self, world: World) -> None:
         self._world = world
         self._services: dict[str, Service] = {
-            "ec2": Ec2Service(world, [Ec2Operations]),
-            "autoscaling": Service(world, "autoscaling", AutoScalingProtocol, [AutoScalingOperations]),
-            "ecs": Service(world, "ecs", EcsProtocol, [EcsOperations, CapacityProviderOperations]),
+            "ec2": Ec2Service(world),
+            "autoscaling": AutoScalingService(world),
+            "ecs": EcsService(world),
         }
 
     def operations(self, service: str) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What every part of the world is made of: ids, refusals, things that happen later."""
+"""What the parts of a world share: ids, refusals, the clock, things that happen later."""
 
 from __future__ import annotations
 
@@ -70,3 +70,37 @@ class Schedule:
 
     def pop(self, until: float) -> _Due | None:
         return heappop(self._due) if self._due and self._due[0].at <= until else None
+
+
+class Commons:
+    """What the parts of a world share: names, clock, ids, conditions, and word of what happens.
+
+    Durations are AWS's, divided by ``speed``; times are epoch seconds. It is the world itself, as its parts see it.
+    """
+
+    def __init__(self, region: str, account_id: str, *, now: float, speed: float, seed: int | None) -> None:
+        self.region = region
+        self.account_id = account_id
+        self.now = now
+        self.speed = speed
+        self.version = 0
+        self.conditions: dict[str, str] = {}
+        self.ids = Ids(seed)
+        self.schedule = Schedule()
+        self._subscribers: dict[str, list[str]] = {}
+
+    def after(self, seconds: float, part: str, method: str, *arguments: object) -> None:
+        """Have ``world.<part>.<method>(*arguments)`` called after so many of AWS's seconds."""
+        self.schedule.add(self.now + seconds / self.speed, part, method, arguments)
+
+    def changed(self) -> None:
+        self.version += 1
+
+    def subscribe(self, part: str, *events: str) -> None:
+        """Have ``world.<part>.<event>`` called at each of these events."""
+        for event in events:
+            self._subscribers.setdefault(event, []).append(part)
+
+    def tell(self, event: str, *arguments: object) -> None:
+        for part in self._subscribers.get(event, ()):
+            getattr(getattr(self, part), event)(*arguments)

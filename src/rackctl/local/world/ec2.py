@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import ipaddress
 import re
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rackctl.local.world import timing
 from rackctl.local.world.base import Refused
+from rackctl.local.world.key_pairs import KeyPair, read_public_key
+from rackctl.local.world.templates import LaunchTemplate, LaunchTemplateVersion, without_snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rackctl.local.world.world import World
+    from rackctl.local.world.base import Commons
 
 # vCPUs and MiB; ECS registers 1,024 CPU units a vCPU and keeps some of the memory to itself.
 INSTANCE_TYPES = {
@@ -54,46 +53,6 @@ class Subnet:
 
 
 @dataclass
-class KeyPair:
-    key_pair_id: str
-    key_name: str
-    key_type: str
-    public_key: str
-    fingerprint: str
-    created: float
-    tags: dict[str, str]
-
-
-@dataclass
-class LaunchTemplate:
-    launch_template_id: str
-    launch_template_name: str
-    created: float
-    tags: dict[str, str]
-    versions: dict[int, LaunchTemplateVersion] = field(default_factory=dict)
-    default_version: int = 1
-    latest_version: int = 0
-
-    def resolve(self, version: str) -> LaunchTemplateVersion:
-        number = {"$Latest": str(max(self.versions)), "$Default": str(self.default_version)}.get(version, version)
-        found = self.versions.get(int(number)) if number.isdecimal() else None
-        if found is None:
-            raise Refused(
-                "InvalidLaunchTemplateId.VersionNotFound",
-                f"Could not find launch template version {version} for template {self.launch_template_id}.",
-            )
-        return found
-
-
-@dataclass
-class LaunchTemplateVersion:
-    number: int
-    data: dict[str, Any]
-    created: float
-    description: str = ""
-
-
-@dataclass
 class Instance:
     instance_id: str
     instance_type: str
@@ -114,6 +73,10 @@ class Instance:
     console_ready: bool = False
     host_keys: tuple[str, ...] = ()
     platform: str = ""
+    # How often it has booted; what belongs to an earlier boot does not happen any more.
+    boot: int = 0
+    # In a warm pool, as its own metadata says (autoscaling/target-lifecycle-state).
+    is_warm: bool = False
     version: int = 0
 
     @property
@@ -126,7 +89,7 @@ class Instance:
 
 
 class Ec2:
-    def __init__(self, world: World, network: str) -> None:
+    def __init__(self, world: Commons, network: str) -> None:
         self._world = world
         self.vpc_id = world.ids.ec2("vpc")
         self.cidr = f"{network}.0.0/16"
@@ -163,7 +126,7 @@ class Ec2:
     def import_key_pair(self, key_name: str, public_key: bytes, tags: Mapping[str, str]) -> KeyPair:
         if key_name in self.key_pairs:
             raise Refused("InvalidKeyPair.Duplicate", f"The keypair '{key_name}' already exists.")
-        key_type, text, fingerprint = _read_public_key(public_key)
+        key_type, text, fingerprint = read_public_key(public_key)
         pair = KeyPair(self._world.ids.ec2("key"), key_name, key_type, text, fingerprint, self._world.now, dict(tags))
         self.key_pairs[key_name] = pair
         return pair
@@ -185,9 +148,12 @@ class Ec2:
 
         The snapshots of a source's block devices are not copied.
         """
-        copied = _without_snapshots(template.resolve(source).data) if source else {}
+        copied = without_snapshots(template.resolve(source).data) if source else {}
         template.latest_version += 1
-        version = LaunchTemplateVersion(template.latest_version, {**copied, **data}, self._world.now, description)
+        made = {**copied, **data}
+        if "snapshots-lost" in self._world.conditions:
+            made = without_snapshots(made)
+        version = LaunchTemplateVersion(template.latest_version, made, self._world.now, description)
         template.versions[version.number] = version
         return version
 
@@ -269,12 +235,17 @@ class Ec2:
             instance.launched = running_since
             instance.state, instance.ssh_up, instance.console_ready = "running", True, True
             return instance
+        self._boot(instance)
+        return instance
+
+    def _boot(self, instance: Instance) -> None:
+        world = self._world
+        instance.boot += 1
         slower = float(world.conditions.get("slow-boot") or 1)
-        world.after(timing.INSTANCE_RUNNING * slower, "ec2", "_run", instance.instance_id)
-        world.after(timing.SSH_UP * slower, "ec2", "_open_ssh", instance.instance_id)
+        for seconds, method in ((timing.INSTANCE_RUNNING, "_run"), (timing.SSH_UP, "_open_ssh")):
+            world.after(seconds * slower, "ec2", method, instance.instance_id, instance.boot)
         world.after(timing.CONSOLE_OUTPUT * slower, "ec2", "_show_console", instance.instance_id)
         world.after(timing.ECS_REGISTERED * slower, "ecs", "register_instance", instance.instance_id)
-        return instance
 
     def get(self, instance_id: str) -> Instance:
         if not re.fullmatch(r"i-([0-9a-f]{8}|[0-9a-f]{17})", instance_id):
@@ -290,22 +261,44 @@ class Ec2:
         instance.state_reason = reason
         instance.ssh_up = False
         self._world.after(timing.INSTANCE_TERMINATED, "ec2", "_end", instance.instance_id)
-        self._world.ecs.instance_ending(instance.instance_id)
+        self._world.tell("instance_ending", instance.instance_id)
+
+    def stop(self, instance: Instance) -> None:
+        """Stop an instance that runs; it keeps its address, and may be started again."""
+        if instance.state not in {"pending", "running"}:
+            return
+        instance.ssh_up = False
+        instance.boot += 1  # what its boot was to bring does not come
+        self._set_state(instance, "stopping")
+        instance.state_reason = "Client.UserInitiatedShutdown"
+        self._world.after(timing.INSTANCE_STOPPED, "ec2", "_stopped", instance.instance_id)
+        self._world.tell("instance_stopping", instance.instance_id)
+
+    def start(self, instance: Instance) -> None:
+        """Start a stopped instance again: its launch time is this one, its key the one it was launched with."""
+        instance.launched, instance.state_reason = self._world.now, ""
+        self._set_state(instance, "pending")
+        self._boot(instance)
+
+    def _stopped(self, instance_id: str) -> None:
+        instance = self.instances[instance_id]
+        if instance.state == "stopping":
+            self._set_state(instance, "stopped")
 
     def _set_state(self, instance: Instance, state: str) -> None:
         instance.state = state
         instance.version += 1
         self._world.changed()
 
-    def _run(self, instance_id: str) -> None:
+    def _run(self, instance_id: str, boot: int) -> None:
         instance = self.instances[instance_id]
-        if instance.state == "pending":
+        if instance.state == "pending" and instance.boot == boot:
             self._set_state(instance, "running")
-            self._world.autoscaling.instance_running(instance_id)
+            self._world.tell("instance_running", instance_id)
 
-    def _open_ssh(self, instance_id: str) -> None:
+    def _open_ssh(self, instance_id: str, boot: int) -> None:
         instance = self.instances[instance_id]
-        if instance.exists:
+        if instance.exists and instance.boot == boot:
             instance.ssh_up = True
             self._world.changed()
 
@@ -320,7 +313,7 @@ class Ec2:
         instance = self.instances[instance_id]
         instance.subnet.used.discard(instance.private_ip)
         self._set_state(instance, "terminated")
-        self._world.autoscaling.instance_terminated(instance_id)
+        self._world.tell("instance_terminated", instance_id)
         self._world.after(timing.INSTANCE_FORGOTTEN, "ec2", "_forget", instance_id)
 
     def _forget(self, instance_id: str) -> None:
@@ -342,33 +335,3 @@ class Ec2:
         kind = resource_id.partition("-")[0]
         code = {"i": "InvalidInstanceID.NotFound", "lt": "InvalidLaunchTemplateId.NotFound"}.get(kind, "InvalidID")
         raise Refused(code, f"The ID '{resource_id}' does not exist")
-
-
-def _without_snapshots(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a launch template's data as `SourceVersion` does: without the snapshots of its block devices."""
-    copied = deepcopy(dict(data))
-    for mapping in copied.get("BlockDeviceMappings", ()):
-        mapping.get("Ebs", {}).pop("SnapshotId", None)
-    return copied
-
-
-def _read_public_key(material: bytes) -> tuple[str, str, str]:
-    """Give the type, the one-line form and the fingerprint, in AWS's two forms, of an OpenSSH public key."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
-
-    try:
-        key = load_ssh_public_key(material)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise Refused("InvalidKey.Format", "Key is not in valid OpenSSH public key format") from error
-    text = b" ".join(material.split()[:2]).decode("ascii")
-    if isinstance(key, Ed25519PublicKey):
-        digest = hashlib.sha256(base64.b64decode(text.split()[1])).digest()
-        return "ed25519", text, base64.b64encode(digest).decode()
-    if isinstance(key, RSAPublicKey) and key.key_size >= 1024:
-        der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        md5 = hashlib.md5(der, usedforsecurity=False).hexdigest()
-        return "rsa", text, ":".join(md5[at : at + 2] for at in range(0, 32, 2))
-    raise Refused("InvalidKey.Format", "Key is not in valid OpenSSH public key format")

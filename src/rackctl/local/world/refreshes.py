@@ -10,8 +10,9 @@ from rackctl.local.world import timing
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
-    from rackctl.local.world.autoscaling import Group
-    from rackctl.local.world.world import World
+    from rackctl.local.world.autoscaling import AutoScaling
+    from rackctl.local.world.base import Commons
+    from rackctl.local.world.groups import Group
 
 # https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstanceRefresh.html
 ACTIVE = {"Pending", "InProgress", "Cancelling"}
@@ -31,8 +32,9 @@ class Refresh:
 
 
 class Refreshes:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Commons, autoscaling: AutoScaling) -> None:
         self._world = world
+        self._autoscaling = autoscaling
         self._refreshes: list[Refresh] = []
 
     def of(self, group: str) -> list[Refresh]:
@@ -77,7 +79,7 @@ class Refreshes:
     def advance(self, refresh_id: str) -> None:
         """Do the next step: terminate as many as the minimum percent of healthy instances allows, one at the least."""
         refresh = next(r for r in self._refreshes if r.refresh_id == refresh_id)
-        group = self._world.autoscaling.groups.get(refresh.group)
+        group = self._autoscaling.groups.get(refresh.group)
         self._world.changed()
         if refresh.status == "Cancelling" or group is None:
             refresh.status, refresh.ended = "Cancelled", self._world.now
@@ -93,5 +95,5 @@ class Refreshes:
         for id_ in refresh.outdated[: max(healthy - least, 0)]:
             # Protected from scale-in: a refresh waits for it, as its preference is unless given.
             if members[id_].lifecycle_state == "InService" and not members[id_].protected:
-                self._world.autoscaling.refresh(group, id_)
+                self._autoscaling.refresh(group, id_)
         self._world.after(timing.GROUP_RECONCILED, "refreshes", "advance", refresh_id)

@@ -6,8 +6,10 @@ CONSOLE_OUTPUT = 60.0
 ECS_REGISTERED = 45.0
 AGENT_CONNECTED = 50.0
 INSTANCE_TERMINATED = 30.0
+INSTANCE_STOPPED = 20.0
 INSTANCE_FORGOTTEN = 3600.0  # DescribeInstances goes on answering for about an hour
 REGISTRATION_INACTIVE = 90.0  # from the instance's end on
+REGISTRATION_FORGOTTEN = 3600.0  # "you can still describe the container instance for one hour"
 
 GROUP_RECONCILED = 10.0
 LAUNCH_RETRIED = 30.0

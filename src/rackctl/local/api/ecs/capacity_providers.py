@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from rackctl.local.api import ecs_documents as documents
+from rackctl.local.api.ecs import documents
+from rackctl.local.api.ecs.common import MISSING, invalid, tags_from
 from rackctl.local.api.operations import Asked, Result, Room
 from rackctl.local.api.paging import page
-from rackctl.local.api.wire import EcsProtocol
 from rackctl.local.world.base import Refused
-from rackctl.local.world.ecs import FARGATE_PROVIDERS, CapacityProvider
+from rackctl.local.world.clusters import FARGATE_PROVIDERS, CapacityProvider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rackctl.local.api.wire_json import EcsProtocol
     from rackctl.local.world import World
 
 _MOST = 20  # capacity providers of a cluster
@@ -28,11 +29,7 @@ _SCALING: Mapping[str, Any] = {
 }
 
 
-def _invalid(message: str) -> Refused:
-    return Refused("InvalidParameterException", message)
-
-
-class CapacityProviderOperations(Room[EcsProtocol]):
+class CapacityProviders(Room["EcsProtocol"]):
     def __init__(self, world: World, protocol: EcsProtocol) -> None:
         super().__init__(world, protocol)
         self._ecs = world.ecs
@@ -41,23 +38,23 @@ class CapacityProviderOperations(Room[EcsProtocol]):
         """Describe those named, or all; one that does not exist is a failure."""
         names = [name.rpartition("/")[2] for name in asked.get("capacityProviders", ())]
         if len(names) > 100:
-            raise _invalid("capacityProviders can have at most 100 items.")
+            raise invalid("capacityProviders can have at most 100 items.")
         known = self._ecs.capacity_providers
         limit = asked.get("maxResults", 10)
         if not 1 <= limit <= 10:
-            raise _invalid("maxResults must be between 1 and 10.")
+            raise invalid("maxResults must be between 1 and 10.")
         found, token = page(
             known.values(),
             order=lambda provider: provider.name,
             asked=asked,
             limit=limit if not names else len(known),
-            invalid_token=_invalid("Invalid token."),
+            invalid_token=invalid("Invalid token."),
             token_name="nextToken",  # noqa: S106 - a parameter's name
             matches=lambda provider: not names or provider.name in names,
         )
         tagged = "TAGS" in asked.get("include", ())
         failures = [
-            {"arn": self._ecs.arn(f"capacity-provider/{name}"), "reason": "MISSING"}
+            {"arn": self._ecs.arn(f"capacity-provider/{name}"), "reason": MISSING}
             for name in names
             if name not in known
         ]
@@ -70,20 +67,20 @@ class CapacityProviderOperations(Room[EcsProtocol]):
     def create_capacity_provider(self, asked: Asked) -> Result:
         name = asked["name"]
         if not re.fullmatch(r"(?!aws|ecs|fargate)[\w-]{1,255}", name, re.IGNORECASE | re.ASCII):
-            raise _invalid(
+            raise invalid(
                 "The specified capacity provider name is invalid. Up to 255 characters are allowed, including letters, "
                 'numbers, underscores, and hyphens. The name cannot be prefixed with "aws", "ecs", or "fargate".'
             )
         if name in self._ecs.capacity_providers:
-            raise _invalid("A capacity provider with the specified name already exists.")
+            raise invalid("A capacity provider with the specified name already exists.")
         given = asked.get("autoScalingGroupProvider")
         if given is None or asked.keys() - {"name", "autoScalingGroupProvider", "tags"}:
-            raise _invalid("The local rack has only capacity providers with an autoScalingGroupProvider.")
+            raise invalid("The local rack has only capacity providers with an autoScalingGroupProvider.")
         group = next((g for g in self.world.autoscaling.groups.values() if g.arn == given["autoScalingGroupArn"]), None)
         if group is None:
-            raise _invalid("The specified Auto Scaling group ARN is invalid. Specify a valid ARN and try again.")
+            raise invalid("The specified Auto Scaling group ARN is invalid. Specify a valid ARN and try again.")
         if any(p.auto_scaling_group_arn == group.arn for p in self._ecs.capacity_providers.values()):
-            raise _invalid(
+            raise invalid(
                 "The specified Auto Scaling group ARN is already being used by another capacity provider. Specify a "
                 "unique Auto Scaling group ARN and try again."
             )
@@ -92,19 +89,21 @@ class CapacityProviderOperations(Room[EcsProtocol]):
             name,
             group.arn,
             dict(_SCALING),
-            tags={tag["key"]: tag.get("value", "") for tag in asked.get("tags", ())},
+            tags=tags_from(asked),
         )
         _set(provider, given, protected=group.protect_new)
         self._ecs.capacity_providers[name] = provider
+        self.world.draining.providers_changed()
         return {"capacityProvider": documents.capacity_provider(provider, tagged=True)}
 
     def update_capacity_provider(self, asked: Asked) -> Result:
         provider = self._known(asked["name"])
         if provider.auto_scaling_group_arn == "":
-            raise _invalid("The specified capacity provider is reserved and cannot be updated.")
+            raise invalid("The specified capacity provider is reserved and cannot be updated.")
         groups = self.world.autoscaling.groups.values()
         protected = any(g.protect_new for g in groups if g.arn == provider.auto_scaling_group_arn)
         _set(provider, asked["autoScalingGroupProvider"], protected=protected)
+        self.world.draining.providers_changed()
         return {"capacityProvider": documents.capacity_provider(provider, tagged=False)}
 
     def delete_capacity_provider(self, asked: Asked) -> Result:
@@ -125,23 +124,24 @@ class CapacityProviderOperations(Room[EcsProtocol]):
         cluster = self._ecs.cluster(asked["cluster"])
         names = [name.rpartition("/")[2] for name in asked["capacityProviders"]]
         if len(names) > _MOST:
-            raise _invalid(f"A cluster can have at most {_MOST} capacity providers.")
+            raise invalid(f"A cluster can have at most {_MOST} capacity providers.")
         for name in names:
             self._known(name)
         strategy = [dict(item) for item in asked["defaultCapacityProviderStrategy"]]
         for item in strategy:
             if item["capacityProvider"] not in names:
-                raise _invalid(
+                raise invalid(
                     "The specified capacity provider strategy cannot contain a capacity provider that is not "
                     f"associated with the cluster: {item['capacityProvider']}"
                 )
         cluster.capacity_providers, cluster.default_strategy = names, strategy
+        self.world.draining.providers_changed()
         return {"cluster": documents.cluster(cluster)}
 
     def _known(self, name: str) -> CapacityProvider:
         found = self._ecs.capacity_providers.get(name)
         if found is None:
-            raise _invalid(f"The specified capacity provider '{name}' was not found.")
+            raise invalid(f"The specified capacity provider '{name}' was not found.")
         return found
 
 
@@ -150,12 +150,12 @@ def _set(provider: CapacityProvider, given: Mapping[str, Any], *, protected: boo
     scaling = {**provider.managed_scaling, **given.get("managedScaling", {})}
     switches = {name: given.get(name, provider.switches[name]) for name in _SWITCHES}
     if switches["managedTerminationProtection"] == "ENABLED" and scaling["status"] != "ENABLED":
-        raise _invalid(
+        raise invalid(
             "The managed termination protection setting for the capacity provider is invalid. To enable managed "
             "termination protection for a capacity provider, you must enable managed scaling."
         )
     if switches["managedTerminationProtection"] == "ENABLED" and not protected:
-        raise _invalid(
+        raise invalid(
             "The managed termination protection setting for the capacity provider is invalid. To enable managed "
             "termination protection for a capacity provider, the Auto Scaling group must have instance protection from "
             "scale in enabled."

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rackctl.local.api.operations import Result, derived, tag_documents
-from rackctl.local.world.ec2 import INSTANCE_TYPES, Instance, LaunchTemplate, LaunchTemplateVersion, Subnet
+from rackctl.local.world.ec2 import INSTANCE_TYPES, Instance, Subnet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rackctl.local.world import World
+    from rackctl.local.world.templates import LaunchTemplate, LaunchTemplateVersion
 
 STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 SECURITY_GROUP = "default"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rackctl.local.world import World
-    from rackctl.local.world.ecs import CapacityProvider, Cluster, Registration, Service, Task, TaskDefinition
+    from rackctl.local.world.clusters import CapacityProvider, Cluster, Registration, Service, Task, TaskDefinition
 
 # What an agent of the ECS-optimized Amazon Linux 2 image says of itself.
 _CAPABILITIES = (
@@ -53,16 +53,18 @@ def running(registration: Registration) -> int:
 
 def cluster(cluster_: Cluster, include: frozenset[str] = frozenset()) -> Result:
     started, pending = _counts(list(cluster_.tasks.values()))
+    on_fargate = _counts([task for task in cluster_.tasks.values() if task.launch_type == "FARGATE"])
     services = [service.status for service in cluster_.services.values()]
+    of_fargate = [service.status for service in cluster_.services.values() if service.runs_on == "FARGATE"]
     statistics = {
-        "runningEC2TasksCount": started,
-        "runningFargateTasksCount": 0,
-        "pendingEC2TasksCount": pending,
-        "pendingFargateTasksCount": 0,
-        "activeEC2ServiceCount": services.count("ACTIVE"),
-        "activeFargateServiceCount": 0,
-        "drainingEC2ServiceCount": services.count("DRAINING"),
-        "drainingFargateServiceCount": 0,
+        "runningEC2TasksCount": started - on_fargate[0],
+        "runningFargateTasksCount": on_fargate[0],
+        "pendingEC2TasksCount": pending - on_fargate[1],
+        "pendingFargateTasksCount": on_fargate[1],
+        "activeEC2ServiceCount": services.count("ACTIVE") - of_fargate.count("ACTIVE"),
+        "activeFargateServiceCount": of_fargate.count("ACTIVE"),
+        "drainingEC2ServiceCount": services.count("DRAINING") - of_fargate.count("DRAINING"),
+        "drainingFargateServiceCount": of_fargate.count("DRAINING"),
     }
     return {
         "clusterArn": cluster_.arn,
@@ -85,6 +87,8 @@ def cluster(cluster_: Cluster, include: frozenset[str] = frozenset()) -> Result:
 def attributes(registration: Registration, world: World) -> dict[str, str | None]:
     """Give a container instance's attributes; most of them have no value."""
     found: dict[str, str | None] = dict.fromkeys(_CAPABILITIES)
+    if registration.launch_type == "EXTERNAL":
+        found["ecs.capability.external"] = None
     instance = world.ec2.instances.get(registration.instance_id)
     if instance is not None:
         found |= {
@@ -142,6 +146,8 @@ def container_instance(registration: Registration, world: World) -> Result:
         "attachments": [],
         "tags": [],
     }
+    if registration.capacity_provider:
+        document["capacityProviderName"] = registration.capacity_provider
     if registration.status_reason:
         document["statusReason"] = registration.status_reason
     return document
@@ -163,7 +169,6 @@ def task(task_: Task, cluster_: Cluster, world: World) -> Result:
         "attachments": [],
         "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
         "clusterArn": cluster_.arn,
-        "containerInstanceArn": task_.registration.arn,
         "containers": [_container(container, task_) for container in task_.definition.containers],
         "cpu": str(task_.definition.cpu),
         "createdAt": task_.created,
@@ -172,7 +177,7 @@ def task(task_: Task, cluster_: Cluster, world: World) -> Result:
         "group": task_.group,
         "healthStatus": "UNKNOWN",
         "lastStatus": task_.last_status,
-        "launchType": "EC2",
+        "launchType": task_.launch_type,
         "memory": str(task_.definition.memory),
         "overrides": {"containerOverrides": [{"name": c["name"]} for c in task_.definition.containers]},
         "tags": [],
@@ -180,6 +185,15 @@ def task(task_: Task, cluster_: Cluster, world: World) -> Result:
         "taskDefinitionArn": task_.definition.arn,
         "version": task_.version,
     }
+    if task_.registration.arn:
+        document["containerInstanceArn"] = task_.registration.arn
+    else:
+        document |= {"platformVersion": "1.4.0", "platformFamily": "Linux"}
+    placed_by = task_.registration.capacity_provider
+    if task_.service in cluster_.services:
+        placed_by = cluster_.services[task_.service].capacity_provider or placed_by
+    if placed_by:
+        document["capacityProviderName"] = placed_by
     if instance is not None:
         document["availabilityZone"] = instance.subnet.availability_zone
     if task_.started is not None:
@@ -231,7 +245,11 @@ def service(service_: Service, cluster_: Cluster, include: frozenset[str] = froz
     started, pending = _counts(cluster_.tasks_of(service_))
     desired = service_.desired
     if service_.strategy == "DAEMON" and service_.status == "ACTIVE":
-        desired = sum(r.status == "ACTIVE" for r in cluster_.registrations.values())
+        desired = sum(
+            r.status == "ACTIVE" and r.launch_type == service_.runs_on for r in cluster_.registrations.values()
+        )
+    strategy = service_.capacity_provider_strategy
+    where: Result = {"capacityProviderStrategy": strategy} if strategy else {"launchType": service_.launch_type}
     counts = {"desiredCount": desired, "runningCount": started, "pendingCount": pending}
     return {
         "serviceArn": service_.arn,
@@ -241,7 +259,7 @@ def service(service_: Service, cluster_: Cluster, include: frozenset[str] = froz
         "serviceRegistries": [],
         "status": service_.status,
         **counts,
-        "launchType": "EC2",
+        **where,
         "taskDefinition": service_.definition.arn,
         "deploymentConfiguration": {
             "deploymentCircuitBreaker": {"enable": False, "rollback": False},
@@ -258,7 +276,7 @@ def service(service_: Service, cluster_: Cluster, include: frozenset[str] = froz
                 "failedTasks": 0,
                 "createdAt": service_.created,
                 "updatedAt": service_.created,
-                "launchType": "EC2",
+                **where,
                 "rolloutState": "COMPLETED",
                 "rolloutStateReason": f"ECS deployment {service_.deployment_id} completed.",
             }
@@ -289,6 +307,6 @@ def task_definition(definition: TaskDefinition) -> Result:
         "revision": definition.revision,
         "status": "ACTIVE",
         "requiresAttributes": [],
-        "compatibilities": ["EXTERNAL", "EC2"],
+        "compatibilities": list(definition.compatibilities),
         "registeredAt": definition.registered_at,
     }

@@ -1,0 +1,115 @@
+"""What Auto Scaling's operations have in common."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rackctl.local.world.base import Refused, validation_error
+from rackctl.local.world.groups import Activity, Group, Hook, Member
+from rackctl.local.world.lifecycle import LAUNCHING, TERMINATING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rackctl.local.api.operations import Asked, Result
+    from rackctl.local.world import World
+
+INVALID_TOKEN = Refused("InvalidNextToken", "The NextToken value is not valid.")
+GROUP = "auto-scaling-group"
+
+
+def page_size(asked: Asked, default: int, most: int) -> int:
+    given: int = asked.get("MaxRecords", default)
+    if not 1 <= given <= most:
+        bound = "greater than or equal to 1" if given < 1 else f"less than or equal to {most}"
+        raise validation_error(
+            f"1 validation error detected: Value '{given}' at 'maxRecords' failed to satisfy constraint: Member must "
+            f"have value {bound}"
+        )
+    return given
+
+
+def member_document(member: Member, group: Group, *, short: bool = False) -> Result:
+    """Describe a member. Of its health, DescribeAutoScalingInstances speaks in capitals (``short``)."""
+    health = "Healthy" if member.healthy else "Unhealthy"
+    template = member.launch_template
+    return {
+        "InstanceId": member.instance_id,
+        "InstanceType": member.instance_type,
+        "AvailabilityZone": member.availability_zone,
+        "LifecycleState": member.lifecycle_state,
+        "HealthStatus": health.upper() if short else health,
+        "LaunchConfigurationName": (group.launch_configuration or None) if template is None else None,
+        "LaunchTemplate": template
+        and {"LaunchTemplateId": template[0], "LaunchTemplateName": template[1], "Version": str(template[2])},
+        "ProtectedFromScaleIn": member.protected,
+        "WeightedCapacity": None if member.weight == 1 else str(member.weight),
+    }
+
+
+def activity_document(world: World, activity: Activity, group: Group) -> Result:
+    instance = world.ec2.instances.get(activity.description.rpartition(" ")[2])
+    place = (
+        {"Subnet ID": instance.subnet.subnet_id, "Availability Zone": instance.subnet.availability_zone}
+        if instance
+        else {}
+    )
+    return {
+        "ActivityId": activity.activity_id,
+        "AutoScalingGroupName": group.name,
+        "AutoScalingGroupARN": group.arn,
+        "Description": activity.description,
+        "Cause": activity.cause,
+        "StartTime": activity.start,
+        "EndTime": activity.end,
+        "StatusCode": activity.status,
+        "StatusMessage": activity.status_message or None,
+        "Progress": activity.progress,
+        "Details": json.dumps(place),
+    }
+
+
+def make_hook(given: Mapping[str, Any], old: Hook | None) -> Hook:
+    """Make a hook of what is given, over one that there is; AWS's defaults for a new one."""
+    transition = given.get("LifecycleTransition", old.transition if old else "")
+    if transition not in (LAUNCHING, TERMINATING):
+        raise validation_error(f"LifecycleTransition must be one of {', '.join((LAUNCHING, TERMINATING))}")
+    timeout = given.get("HeartbeatTimeout", old.heartbeat_timeout if old else 3600)
+    if not 30 <= timeout <= 7200:
+        raise validation_error("Lifecycle action HeartbeatTimeout must be between 30 and 7200 seconds")
+    result = given.get("DefaultResult", old.default_result if old else "ABANDON")
+    if result not in {"CONTINUE", "ABANDON"}:
+        raise validation_error("Lifecycle action DefaultResult must be CONTINUE or ABANDON")
+    return Hook(
+        given["LifecycleHookName"],
+        transition,
+        timeout,
+        result,
+        given.get("NotificationTargetARN", old.notification_target if old else ""),
+        given.get("RoleARN", old.role if old else ""),
+        given.get("NotificationMetadata", old.metadata if old else ""),
+    )
+
+
+def tag_document(tag: Mapping[str, Any], group: Group) -> Result:
+    return {
+        "ResourceId": group.name,
+        "ResourceType": GROUP,
+        "Key": tag["Key"],
+        "Value": tag.get("Value", ""),
+        "PropagateAtLaunch": tag.get("PropagateAtLaunch", False),
+    }
+
+
+def put_tags(group: Group, tags: Iterable[Mapping[str, Any]]) -> None:
+    for tag in tags:
+        kept = [have for have in group.tags if have["Key"] != tag["Key"]]
+        group.tags = [
+            *kept,
+            {
+                "Key": tag["Key"],
+                "Value": tag.get("Value", ""),
+                "PropagateAtLaunch": tag.get("PropagateAtLaunch", False),
+            },
+        ]

@@ -1,0 +1,129 @@
+"""Auto Scaling groups as values, and how they count their capacity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rackctl.local.world.base import validation_error
+from rackctl.local.world.ec2 import INSTANCE_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass
+class Member:
+    instance_id: str
+    availability_zone: str
+    instance_type: str
+    launch_template: tuple[str, str, int] | None
+    joined: float
+    lifecycle_state: str = "Pending"
+    healthy: bool = True
+    protected: bool = False
+    weight: int = 1
+    holds: dict[str, Hold] = field(default_factory=dict)
+
+    @property
+    def is_going(self) -> bool:
+        return self.lifecycle_state.startswith("Terminating")
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts towards the group's capacity."""
+        return not self.is_going and self.lifecycle_state != "Standby"
+
+
+@dataclass
+class Hook:
+    name: str
+    transition: str
+    heartbeat_timeout: float
+    default_result: str
+    notification_target: str = ""
+    role: str = ""
+    metadata: str = ""
+
+    @property
+    def global_timeout(self) -> float:
+        """Give how long an instance can remain in a wait state: 48 hours, or 100 heartbeats if that is less."""
+        return min(172800, self.heartbeat_timeout * 100)
+
+
+@dataclass
+class Hold:
+    """A lifecycle action under way: a hook that holds an instance until it is completed or times out."""
+
+    default_result: str
+    until: float
+    limit: float
+
+
+@dataclass
+class Activity:
+    activity_id: str
+    description: str
+    cause: str
+    start: float
+    status: str
+    progress: int
+    end: float | None = None
+    status_message: str = ""
+
+
+@dataclass
+class Group:
+    name: str
+    arn: str
+    created: float
+    min_size: int
+    max_size: int
+    desired: int
+    subnets: list[str]
+    launch_template: dict[str, str] | None = None
+    mixed_instances_policy: dict[str, Any] | None = None
+    launch_configuration: str = ""
+    tags: list[dict[str, Any]] = field(default_factory=list)
+    members: dict[str, Member] = field(default_factory=dict)
+    suspended: dict[str, str] = field(default_factory=dict)
+    hooks: dict[str, Hook] = field(default_factory=dict)
+    activities: list[Activity] = field(default_factory=list)
+    protect_new: bool = False
+    desired_capacity_type: str = "units"
+    warm_pool: dict[str, Any] | None = None
+    # The instances in the warm pool: they are none of the group's members, and do not count.
+    warmed: dict[str, Member] = field(default_factory=dict)
+    deleting: bool = False
+    no_launch_before: float = 0.0
+    # What is only kept to be told again: cooldown, kind of health check, and the like.
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def capacity(self) -> int:
+        return sum(member.weight for member in self.members.values() if member.counts)
+
+    def tag_values(self) -> dict[str, str]:
+        return {tag["Key"]: tag.get("Value", "") for tag in self.tags}
+
+
+def weight_of(group: Group, instance_type: str) -> int:
+    """Count an instance as its group's desired capacity does: by units, vCPUs or MiB."""
+    cpus, memory = INSTANCE_TYPES.get(instance_type, (2, 2048))
+    if group.desired_capacity_type != "units":
+        return cpus if group.desired_capacity_type == "vcpu" else memory
+    overrides = (group.mixed_instances_policy or {}).get("LaunchTemplate", {}).get("Overrides", ())
+    weights = [o["WeightedCapacity"] for o in overrides if "WeightedCapacity" in o and type_of(o) == instance_type]
+    return int(weights[0]) if weights else 1
+
+
+def type_of(override: Mapping[str, Any]) -> str:
+    """Give an override's instance type: named, or the first that has what its InstanceRequirements ask for."""
+    asked = override.get("InstanceRequirements")
+    if asked is None:
+        return str(override.get("InstanceType", ""))
+    ranges = (asked["VCpuCount"], asked["MemoryMiB"])
+    for name, has in INSTANCE_TYPES.items():
+        if all(r["Min"] <= size <= r.get("Max", size) for size, r in zip(has, ranges, strict=True)):
+            return name
+    raise validation_error("The InstanceRequirements match no instance type that the local rack has.")
