@@ -121,7 +121,12 @@ class Rolls:
 
     def statuses(self) -> set[str]:
         listed = Cluster(self.rack, self.clock).list()
-        return {i.container_instance.status for i in listed if i.container_instance and i.instance}
+        # ECS keeps the registration of an instance that ended while its agent was off.
+        return {
+            i.container_instance.status
+            for i in listed
+            if i.container_instance and i.instance and not i.instance.is_going
+        }
 
     def statuses_by_id(self) -> dict[str, bool]:
         """Tell of each registered instance that is up whether it can take tasks."""

@@ -287,7 +287,7 @@ def texts_left(made: Plan, id_: str) -> str:
 
 @pytest.mark.parametrize("way", ["resume", "abort"])
 def test_descriptions_that_are_late_mislead_neither_a_roll_nor_who_takes_it_over(rolls: Rolls, way: str) -> None:
-    rolls.process.set_condition("late-groups", "5")
+    late = rolls.process.control("add_fault", kind="late", pattern="autoscaling:DescribeAutoScalingGroups", seconds=5)
     events = rolls.roll.start(SOON)
     with Observer(rolls.process) as observer:
         until(events, "terminating" if way == "resume" else "launching")
@@ -298,7 +298,7 @@ def test_descriptions_that_are_late_mislead_neither_a_roll_nor_who_takes_it_over
         list(getattr(rolls.roll, way)())
 
     assert observer.broken_promises == []
-    rolls.process.clear_condition("late-groups")
+    rolls.process.control("clear_faults", number=late)
     rolls.assert_given_back(3)
 
 

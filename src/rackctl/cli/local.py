@@ -274,7 +274,7 @@ class _Add(click.Command):
 @click.option("--mutating", is_flag=True, default=None, help="Skip calls that change nothing.")
 @click.option("--code", help="Error code of `error`.  [default: InternalFailure]")
 @click.option("--status", type=click.IntRange(400, 599), help="HTTP status of `error`.  [default: 500]")
-@click.option("--seconds", type=click.FloatRange(0), help="Seconds of `delay`.  [default: 1]")
+@click.option("--seconds", type=click.FloatRange(0), help="Seconds of `delay` and `late`.  [default: 1]")
 @pass_invocation
 def add(invocation: Invocation, /, fault: str, target: str, **details: Any) -> None:
     """Inject a fault from now on.
@@ -333,7 +333,7 @@ def _details(fault: Mapping[str, Any]) -> Iterator[str]:
     match fault["kind"]:
         case "error":
             yield f"{fault['code']} ({fault['status']})"
-        case "delay":
+        case "delay" | "late":
             yield f"{fault['seconds']:g} s"
     if fault["skip"]:
         yield f"after {fault['skip']} more calls"

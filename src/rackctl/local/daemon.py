@@ -148,6 +148,7 @@ class Daemon:
                 self._world.resume(now)
             self._world.advance(now)
             yield
+            self._endpoint.remember()
             if self._world.version != self._seen_version:
                 self._seen_version = self._world.version
                 self._show()
@@ -247,7 +248,7 @@ class Daemon:
             "status": turned(self._status),
             "calls": lambda since=0: self._endpoint.calls.since(since),
             "faults": lambda: [asdict(fault) for fault in self._endpoint.faults],
-            "add_fault": lambda **details: self._endpoint.faults.add(**details).number,
+            "add_fault": turned(lambda **details: self._endpoint.faults.add(**details).number),
             "clear_faults": lambda number=None: self._endpoint.faults.clear(number),
             "set_condition": turned(self._world.set_condition),
             "clear_condition": turned(self._world.clear_condition),

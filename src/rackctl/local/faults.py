@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 KINDS: Final = {
     "throttle": "answer with the service's own throttling error",
     "error": "answer with an error code",
-    "delay": "answer late",
+    "delay": "answer after so many seconds",
+    "late": "answer a read of EC2, Auto Scaling or ECS as it was so many of AWS's seconds ago",
     "drop-before": "drop the connection and carry nothing out",
     "drop-after": "carry the call out, then drop the connection without an answer",
     "hang-before": "hold the call until its caller is gone, and carry nothing out",
@@ -93,6 +94,8 @@ class Faults:
         if not any(fnmatchcase(call.lower(), pattern.lower()) for call in calls):
             like = ", ".join(get_close_matches(pattern, calls)) or "ecs:*, ec2:Describe*"
             raise validation_error(f'the local rack has no call "{pattern}"; there are, for example, {like}')
+        if kind == "late" and service.lower() not in {"ec2", "autoscaling", "ecs"}:
+            raise validation_error("only answers of ec2, autoscaling and ecs can be late")
         try:
             fault = Fault(self._number + 1, kind, pattern, **details)
         except TypeError as error:

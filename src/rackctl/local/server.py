@@ -118,6 +118,14 @@ class Endpoint:
             for operation in services.operations(service)
         ]
 
+    def remember(self) -> None:
+        """Keep how the world is, while some answers are to be late. The caller has the turn."""
+        seconds = max((fault.seconds for fault in self.faults if fault.kind == "late"), default=0.0)
+        if seconds:
+            self._api.past.remember(seconds)
+        else:
+            self._api.past.forget()
+
     def stop(self) -> None:
         """Let go of the calls that are being held."""
         self._stopping.set()
@@ -178,7 +186,8 @@ class Endpoint:
         call.faults = [fault.kind for fault in faults]
         answer = self._spoilt_before(service, faults, caller)
         if answer is None:
-            answer = self._carried_out(service, request, headers, body)
+            late = max((fault.seconds for fault in faults if fault.kind == "late"), default=0.0)
+            answer = self._carried_out(service, request, headers, body, late=late if not mutating else 0.0)
             call.carried_out = answer.status < 300
             self._spoil_after(faults, caller)
         call.status = answer.status
@@ -187,10 +196,14 @@ class Endpoint:
             call.error = (found[1] or found[2]).decode() if found else ""
         return answer
 
-    def _carried_out(self, service: str, request: Request, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _carried_out(
+        self, service: str, request: Request, headers: Mapping[str, str], body: bytes, *, late: float
+    ) -> Answer:
         try:
             with self._turn():
                 if service in self._api.SERVICES:
+                    if late:
+                        return self._api.respond_late(service, headers, body, seconds=late)
                     return self._api.respond(service, headers, body)
                 return self._moto.respond(service, request)
         except Exception:  # noqa: BLE001 - the daemon goes on, and its log says what happened

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rackctl.local.api.autoscaling import AutoScalingService
 from rackctl.local.api.ec2 import Ec2Service
 from rackctl.local.api.ecs import EcsService
+from rackctl.local.api.past import Past
 from rackctl.local.api.wire import Answer
 from rackctl.local.world.base import Refused
 
@@ -29,6 +30,7 @@ class Api:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.past = Past(world)
         self._services: dict[str, Service] = {
             "ec2": Ec2Service(world),
             "autoscaling": AutoScalingService(world),
@@ -46,6 +48,10 @@ class Api:
     @staticmethod
     def is_read(action: str) -> bool:
         return action.startswith(_READS)
+
+    def respond_late(self, service: str, headers: Mapping[str, str], body: bytes, *, seconds: float) -> Answer:
+        """Answer a read as it would have been answered so many of AWS's seconds ago."""
+        return Api(self.past.as_of(seconds)).respond(service, headers, body)
 
     def respond(self, service: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Carry out a request. What AWS would refuse is an answer as well."""

@@ -206,7 +206,7 @@ class Ecs:
         automatically deregistered when terminated".
         """
         for cluster, registration in self.registrations_of(instance_id):
-            if not registration.agent_connected:
+            if not registration.agent_connected and registration.status != "REGISTRATION_FAILED":
                 continue
             self.set_agent(registration, connected=False)
             for task in list(registration.live()):

@@ -1,0 +1,46 @@
+"""A world as it was some seconds ago: AWS's describe calls are eventually consistent."""
+
+from __future__ import annotations
+
+import pickle
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rackctl.local.world import World
+
+
+class Past:
+    """Snapshots of a world, kept as long as somebody may ask how it was."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._snapshots: deque[tuple[float, int, bytes]] = deque()
+
+    def remember(self, seconds: float) -> None:
+        """Keep how the world is now, and what is needed to tell how it was so many of AWS's seconds ago."""
+        world = self._world
+        if not self._snapshots or self._snapshots[-1][1] != world.version:
+            snapshot = pickle.dumps(world, pickle.HIGHEST_PROTOCOL)
+            self._snapshots.append((world.now, world.version, snapshot))
+        self._drop(world.now - seconds / world.speed)
+
+    def forget(self) -> None:
+        self._snapshots.clear()
+
+    def _drop(self, since: float) -> None:
+        # Of what is older, the newest is how things were then.
+        while len(self._snapshots) > 1 and self._snapshots[1][0] <= since:
+            self._snapshots.popleft()
+
+    def as_of(self, seconds: float) -> World:
+        """Give the world as it was so many of AWS's seconds ago, or as long ago as is known."""
+        self.remember(seconds)
+        at = self._world.now - seconds / self._world.speed
+        found = self._snapshots[0]
+        for snapshot in self._snapshots:
+            if snapshot[0] > at:
+                break
+            found = snapshot
+        world: World = pickle.loads(found[2])  # noqa: S301 - made a moment ago
+        return world
