@@ -1,4 +1,4 @@
-# `make demo` and `make test` are the two commands of README.md; each sets up what it needs.
+# README.md shows `make demo` and `make test`; each installs what it needs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,16 +8,16 @@ ARGS ?=
 .PHONY: demo test check bench chaos models docs format clean help
 
 help:
-	@echo "make demo    set up, and run the main commands on a rack of this machine"
-	@echo "make test    set up, and pass the tests (ARGS= for pytest)"
+	@echo "make demo    install, and run the main commands on a local rack"
+	@echo "make test    install, and run the tests (ARGS= for pytest)"
 	@echo "make check   ruff, mypy, the import contract, the generated docs"
 	@echo "make bench   measure what docs/performance.md claims"
-	@echo "make chaos   kill a keyroll at each of its AWS calls, and resume or abort it"
-	@echo "make models  cut the slices of botocore's models again: after a change in src/rackctl/aws, or of botocore"
+	@echo "make chaos   kill a keyroll at each of its AWS calls, then resume or abort it"
+	@echo "make models  cut the slices of botocore's models again, after a change of src/rackctl/aws or of botocore"
 	@echo "make docs    write the generated docs"
-	@echo "make clean   remove what the others made"
+	@echo "make clean   remove all that these commands write"
 
-# A stamp for each set of packages: made again when what it was made from changes.
+# A stamp for each set of packages, renewed if pyproject.toml or constraints.txt changes.
 $(VENV)/.%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rackctl needs Python 3.11 or newer: make PYTHON=python3.x")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,7 +1,7 @@
-"""Write the parts of docs/ that the code knows best, or with --check say which of them are out of date.
+"""Write the generated parts of docs/, or with --check list those that are out of date.
 
 docs/commands.md   the help of every command
-docs/settings.md   the table of settings, between its two marks
+docs/settings.md   the table of settings, between its two markers
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ DOCS = Path(__file__).parent
 TESTS = DOCS.parent / "tests" / "local"
 BEHAVIOURS = {
     "EC2, Auto Scaling and ECS over time": "world",
-    "What the APIs answer": "api",
-    "At the door: signatures, faults, S3 and KMS": "test_s*.py",
+    "Answers of the APIs": "api",
+    "Signatures, faults, S3 and KMS": "test_s*.py",
     "The instances": "test_hosts.py",
     "The process": "test_d*.py",
 }
@@ -51,7 +51,7 @@ def command_reference() -> str:
 
 
 def settings_table() -> str:
-    rows = ["| setting | what | default | variable | tag |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| setting | meaning | default | variable | tag |", "| --- | --- | --- | --- | --- |"]
     for setting in SETTINGS.values():
         default = setting.default("NAME").replace("NAME", "<rack>")
         cells = (
@@ -66,8 +66,8 @@ def settings_table() -> str:
 
 
 def behaviours() -> str:
-    intro = "Each line is the name of a test under tests/local that holds it to that. `make docs` writes this file."
-    sections = [f"# What the local rack does as AWS does\n\n{intro}\n"]
+    intro = "Each line is the name of a test under tests/local. `make docs` writes this file."
+    sections = [f"# AWS behaviour of the local rack\n\n{intro}\n"]
     for title, where in BEHAVIOURS.items():
         sections.append(f"## {title}\n")
         for path in sorted(TESTS.glob(where if where.endswith(".py") else f"{where}/test_*.py")):

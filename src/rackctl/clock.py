@@ -1,4 +1,4 @@
-"""Time, as something that can be handed in: nothing else in rackctl sleeps or reads a clock."""
+"""Time as a parameter: nothing else in rackctl sleeps or reads a clock."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Clock(Protocol):
         """Return the time of day, aware, in UTC."""
 
     def monotonic(self) -> float:
-        """Return seconds that only ever grow; for durations."""
+        """Return seconds that never decrease; for durations."""
 
     def sleep(self, seconds: float) -> None:
-        """Return after so many seconds."""
+        """Wait this many seconds."""
 
 
 class SystemClock:
@@ -47,7 +47,7 @@ def wait_until(
     """Call ``probe`` until it returns something other than None, and return that.
 
     ``timeout`` and ``interval`` are seconds of ``clock``. The probe runs at least once, and once more at the
-    deadline. ``what`` completes "gave up after … waiting for"; it is asked only then, so it can name the
+    deadline. ``what`` completes "gave up after … waiting for"; it is called only then, so it can name the
     last state seen. Raises Timeout.
     """
     deadline = clock.monotonic() + timeout

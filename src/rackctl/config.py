@@ -33,7 +33,7 @@ def read_config(path: Path) -> Config:
     """Read a config file; one that does not exist, or /dev/null, is empty.
 
     Raises UsageError, naming the file, the line and the key, for what it cannot have meant, and for a file that another
-    user can write: it may name a command that is run.
+    user can write, since it may name a command to run.
     """
     if path == Path(os.devnull):
         return Config(path)
@@ -61,7 +61,7 @@ class _Complaints:
         return UsageError(f"{self.path}, line {self._line_of(table, key)}: {what}")
 
     def _line_of(self, table: str, key: str) -> int:
-        """Find where a key stands, which tomllib does not tell: in its table, or as a dotted key or table."""
+        """Find the line of a key, which tomllib does not report: in its table, or as a dotted key or table."""
         bare = rf"""["']?{re.escape(key)}["']?"""
         header = re.compile(r"\s*\[+\s*(?P<name>.*?)\s*\]+\s*(#.*)?$")
         inside = ""

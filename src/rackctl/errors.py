@@ -3,11 +3,11 @@
 ::
 
     RackctlError           1   anything that went wrong and fits none of the below
-    ├ UsageError           2   input that can be rejected before anything is asked: an id, a config file, a setting
+    ├ UsageError           2   input that is rejected before AWS is called: an id, a config file, a setting
     ├ NotFound             3   rack, instance, key
     ├ AccessDenied         4   credentials, permission, region; names the IAM action that is missing
-    ├ Timeout              5   what was waited for, how long, the last state
-    ├ RollIncomplete       6   what is done, what is left, the command that goes on
+    ├ Timeout              5   what rackctl waited for, how long, and the last state
+    ├ RollIncomplete       6   what is done, what is left, and the command that resumes
     └ SshError           255   connect, authentication, host key
 
 An interrupt exits with 130, as a shell expects. Every message says what happened, to what, and what to do;

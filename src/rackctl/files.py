@@ -1,4 +1,4 @@
-"""Files of rackctl's own: believed only if nobody else can write them, written whole, and for their owner alone.
+"""rackctl's own files: read only if no other user can write them, written whole, with mode 0600.
 
 The rule is OpenSSH's for ~/.ssh/config (``Bad owner or permissions``): the owner is the user or root, and neither the
 group nor others may write. It is checked on the open file, so that nothing can be swapped between check and read.
@@ -22,7 +22,7 @@ _OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def state_dir(environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the directory where rackctl keeps what outlives a command: host keys, the local rack."""
+    """Return the directory of rackctl's state: host keys and the local rack."""
     if chosen := _path_in(environment, "RACKCTL_STATE_DIR"):
         return chosen
     import platformdirs
@@ -31,7 +31,7 @@ def state_dir(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the path of the config file, which need not exist."""
+    """Return the path of the config file, which need not exist."""
     if chosen := _path_in(environment, "RACKCTL_CONFIG"):
         return chosen
     import platformdirs
@@ -42,26 +42,26 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
 def _path_in(environment: Mapping[str, str], variable: str) -> Path | None:
     value = environment.get(variable)
     if value is not None and not value.strip():
-        raise UsageError(f"{variable} is empty", hint="give it a path, or unset it")
+        raise UsageError(f"{variable} is empty", hint="set it to a path, or unset it")
     return Path(value).absolute() if value else None
 
 
 def read_own(path: Path, *, limit: int) -> bytes:
     """Read a file of the user's that has at most ``limit`` bytes.
 
-    Raises FileNotFoundError if there is none, and UsageError for a file that is not to be believed.
+    Raises FileNotFoundError if it does not exist, and UsageError if it is not the user's alone to write.
     """
     with os.fdopen(open_own(path), "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         from rackctl.text import size
 
-        raise UsageError(f"{path} is larger than {size(limit)}", hint="check that this is the file that you meant")
+        raise UsageError(f"{path} is larger than {size(limit)}", hint="check that this is the right file")
     return data
 
 
 def open_own(path: Path) -> int:
-    """Open a file of the user's for reading; give its descriptor. Raises as `read_own` does."""
+    """Open a file of the user's for reading and return its descriptor. Raises as `read_own` does."""
     # A FIFO would keep a blocking open waiting for its writer.
     descriptor = _open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -76,9 +76,9 @@ def open_own(path: Path) -> int:
 
 
 def require_own_directory(path: Path) -> None:
-    """Check that a directory is the user's and only theirs to write.
+    """Check that a directory is the user's alone to write.
 
-    Raises FileNotFoundError if there is none, and UsageError if files in it are not to be believed.
+    Raises FileNotFoundError if it does not exist, and UsageError if another user can write it.
     """
     descriptor = _open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -88,7 +88,7 @@ def require_own_directory(path: Path) -> None:
 
 
 def make_own_directory(path: Path) -> None:
-    """Make a directory, and what is missing above it, for the user alone (0700). Raises UsageError."""
+    """Make a directory and its missing parents with mode 0700. Raises UsageError."""
     try:
         for directory in [*reversed(path.parents), path]:
             if not directory.exists():
@@ -117,7 +117,7 @@ def _open(path: Path, flags: int) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        # O_NOFOLLOW answers ELOOP, or ENOTDIR where O_DIRECTORY is asked for too.
+        # O_NOFOLLOW fails with ELOOP, together with O_DIRECTORY also with ENOTDIR.
         if error.errno in {errno.ELOOP, errno.ENOTDIR} and path.is_symlink():
             raise UsageError(f"{path} is a symbolic link, which is not followed", hint="name its target") from error
         if error.errno == errno.ENOTDIR and not path.exists():
@@ -127,7 +127,7 @@ def _open(path: Path, flags: int) -> int:
 
 def _require_own(path: Path, found: os.stat_result) -> None:
     if found.st_uid not in {0, os.geteuid()}:
-        raise UsageError(f"{path} belongs to user {found.st_uid}", hint="use a file or a directory of your own")
+        raise UsageError(f"{path} belongs to user {found.st_uid}", hint="use your own")
     if found.st_mode & _OTHERS_CAN_WRITE:
         raise UsageError(
             f"{path} can be written by other users (mode {stat.S_IMODE(found.st_mode):04o})",

@@ -1,4 +1,4 @@
-"""How the local rack is found: by what its daemon keeps in the state directory. The rack itself is in local/."""
+"""Discovery of the local rack by the files that its daemon keeps. The rack itself is in local/."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _damaged(path: Path) -> UsageError:
 
 
 def _is_locked(path: Path) -> bool:
-    """Tell whether a process holds a lock. Unlike a process id, a lock ends with its process."""
+    """Return whether a process holds a lock. Unlike a process id, a lock ends with its process."""
     import fcntl
     import os
 

@@ -1,6 +1,6 @@
-"""Which rack, and with what settings: options, environment, config file, cluster tags, defaults.
+"""Which rack, and its settings: from options, environment, config file, cluster tags and defaults.
 
-The first of these that has a setting decides it:
+The first of these that sets a setting wins:
 
 1. the command-line option
 2. the environment variable ``RACKCTL_<SETTING>``
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rackctl.local_rack import LocalRack
 
 
-# The variables of AWS's own that decide where no setting is given, in the order in which they are read.
+# AWS's variables, which apply if a setting is not given, in the order in which they are read.
 _AWS_VARIABLES = {
     "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
     "profile": ("AWS_DEFAULT_PROFILE", "AWS_PROFILE"),
@@ -38,7 +38,7 @@ _AWS_VARIABLES = {
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Everything that can name a rack and its settings, but for the tags of its cluster.
+    """Every source of a rack's name and settings except the tags of its cluster.
 
     ``options`` are those given on the command line, by setting name, and ``rack`` among them.
     """
@@ -49,7 +49,7 @@ class Sources:
     local: LocalRack | None
 
     def known(self) -> dict[str, Origin]:
-        """Map each rack that is known without asking AWS to where it is known from."""
+        """Map each rack that is known without calling AWS to its origin."""
         racks = dict.fromkeys(self.config.racks, Origin(Source.CONFIG_FILE, str(self.config.path)))
         if self.local:
             racks.setdefault(self.local.name, Origin(Source.LOCAL_RACK))
@@ -58,9 +58,9 @@ class Sources:
         return dict(sorted(racks.items()))
 
     def current(self) -> Value:
-        """Choose the rack.
+        """Select the rack.
 
-        Raises UsageError if nothing names one, or if the name is empty or no name.
+        Raises UsageError if none is named, or if the name is invalid.
         """
         for named in self._named():
             return named
@@ -78,7 +78,7 @@ class Sources:
         )
 
     def _named(self) -> Iterator[Value]:
-        """Yield the names that the option and the variable give, nearest first. Raises UsageError."""
+        """Yield the names from the option and the variable, nearest first. Raises UsageError."""
         for origin, value in (
             (Origin(Source.OPTION, "--rack"), self.options.get("rack")),
             (Origin(Source.ENVIRONMENT, "RACKCTL_RACK"), self.environment.get("RACKCTL_RACK")),
@@ -86,7 +86,7 @@ class Sources:
             if value is None:
                 continue
             if not value:
-                raise UsageError(f"{origin} is empty", hint="give the name of a rack, or leave it out")
+                raise UsageError(f"{origin} is empty", hint="name a rack, or remove it")
             if problem := rack_name_problem(value):
                 raise UsageError(f"{origin} is {quoted(value)}: {problem}")
             yield Value(value, origin)
@@ -95,7 +95,7 @@ class Sources:
         return Origin(Source.CONFIG_FILE, f"{what} {self.config.path}")
 
     def rack(self, *, notify: Callable[[str], None] = lambda _: None) -> Rack:
-        """Put the chosen rack together, asking AWS nothing. Raises UsageError."""
+        """Build the selected rack; AWS is not called. Raises UsageError."""
         chosen = self.current()
         return Rack(chosen, self._settings(chosen.value), self._credentials(chosen.value), notify=notify)
 
@@ -126,7 +126,7 @@ class Sources:
         return self.local.credentials if self.local and self._is_local(rack) else None
 
     def _is_local(self, rack: str) -> bool:
-        """Tell whether this rack is the local one: its endpoint and its credentials are used together or not at all."""
+        """Return whether this rack is the local one. Its endpoint and credentials are used together or not at all."""
         return (
             self.local is not None
             and rack == self.local.name
@@ -138,10 +138,9 @@ class Sources:
 
 
 class Rack:
-    """A rack: its name, its settings and its way to AWS.
+    """A rack: its name, its settings and its AWS services.
 
-    A setting that nothing nearer gives is looked up, once and only when it is asked for, among the tags of
-    the cluster.
+    The tags of the cluster are read once, and only if a setting that no nearer source sets is used.
     """
 
     def __init__(
@@ -178,13 +177,13 @@ class Rack:
         return self.aws.ecs.cluster_tags(self.cluster)
 
     def __getitem__(self, name: str) -> str:
-        """Give a setting's value; empty where nothing sets it and there is no default. Raises RackctlError."""
+        """Return a setting's value; empty if it is not set and has no default. Raises RackctlError."""
         return self.setting(name).value
 
     def setting(self, name: str) -> Value:
-        """Give a setting's value and where it came from.
+        """Return a setting's value and origin.
 
-        Raises UsageError for a tag that makes no sense, and what asking AWS for the tags raises.
+        Raises UsageError for an invalid tag, and whatever reading the tags raises.
         """
         setting = SETTINGS[name]
         if name in self._given:
@@ -197,7 +196,7 @@ class Rack:
         return Value(default, Origin(Source.DEFAULT if default else Source.UNSET))
 
     def in_force(self, name: str) -> Value:
-        """Give a setting's value and origin, also if AWS's own configuration decides it. Raises RackctlError."""
+        """Return a setting's value and origin, AWS's own configuration included. Raises RackctlError."""
         found = self.setting(name)
         if found.value or name not in _AWS_VARIABLES:
             return found
@@ -209,11 +208,11 @@ class Rack:
         return found
 
     def is_given(self, name: str) -> bool:
-        """Tell whether a setting comes from nearer than the cluster's tags."""
+        """Return whether a nearer source than the cluster's tags sets a setting."""
         return name in self._given
 
     def require(self, name: str) -> str:
-        """Give a setting that something cannot do without. Raises NotFound, naming the ways to set it."""
+        """Return the value of a setting that is required. Raises NotFound, with the ways to set it."""
         value = self[name]
         if not value:
             setting = SETTINGS[name]

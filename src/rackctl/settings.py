@@ -1,4 +1,4 @@
-"""The settings of a rack: what each means, what it may be, and where it may come from."""
+"""The settings of a rack: their meaning, their checks and their sources."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class Source(IntEnum):
-    """The kinds of places that a setting can come from, nearest first."""
+    """The sources of a setting, nearest first."""
 
     OPTION = 1
     ENVIRONMENT = 2
     CONFIG_FILE = 3
     LOCAL_RACK = 4
-    # What any AWS SDK reads: AWS_REGION and the like, ~/.aws/config.
+    # AWS's own configuration: variables such as AWS_REGION, and ~/.aws/config.
     AWS = 5
     TAG = 6
     DEFAULT = 7
     UNSET = 8
-    # A tag might give it, and the tags could not be read.
+    # A tag may set it, but the tags could not be read.
     UNKNOWN = 9
 
 
@@ -37,7 +37,7 @@ _NAMED = {
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value came from. ``name`` is the option, the variable, the file or the tag."""
+    """The origin of a value. ``name`` is the option, variable, file or tag."""
 
     source: Source
     name: str = ""
@@ -50,7 +50,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A setting's value and where it came from."""
+    """A setting's value and its origin."""
 
     value: str
     origin: Origin
@@ -60,8 +60,8 @@ class Value:
 class Setting:
     """One setting of a rack.
 
-    ``tagged`` says whether a tag on the cluster may give it. Tags can be written by anybody who may tag the
-    cluster, so none decides what runs on the user's machine or weakens a check made there.
+    ``tagged`` says whether a tag of the cluster may set it. Anyone who may tag the cluster can write its tags, so no
+    tag decides what runs on the user's machine or weakens a check made there.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Setting:
     choices: tuple[str, ...] = ()
 
     def problem(self, value: str) -> str | None:
-        """Say what is wrong with a value, if anything is."""
+        """Return what is wrong with a value, or None."""
         if self.choices and value not in self.choices:
             return f"it is one of {', '.join(self.choices)}"
         return self.check(value)
@@ -92,7 +92,7 @@ class Setting:
 
 
 def rack_name_problem(name: str) -> str | None:
-    """Say what is wrong with a rack's name, if anything is. One that begins with a dash is a forgotten name."""
+    """Return what is wrong with a rack's name, or None. A leading dash means that the name was forgotten."""
     if not name.strip() or name[0] in "- " or not name.isprintable() or len(name) > 255:
         return "a rack's name is 1 to 255 printable characters, and does not begin with a dash or a space"
     return None
@@ -119,11 +119,11 @@ def _seconds(value: str) -> str | None:
 _URL = _matching(r"https?://[^/\s]+/?", "an endpoint is a URL such as https://host:port")
 _REGION = _matching(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "a region's name looks like us-east-1")
 _ACCOUNT = _matching(r"[0-9]{12}", "an AWS account id has 12 digits")
-# What they may be by AWS's own rules, or the ARN of one.
+# Names by AWS's rules, or ARNs.
 _CLUSTER = _matching(r"[A-Za-z0-9_-]{1,255}|arn:[!-~]+", "a cluster's name has letters, digits, dashes and underscores")
 _BUCKET = _matching(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", "a bucket's name has letters, digits, dots and dashes")
 _KMS_KEY = _matching(r"[A-Za-z0-9:/_-]{1,2048}", "a KMS key is given by its id, its ARN or alias/NAME")
-# Plain words only: the name stands in ssh_config, in shell commands and on command lines.
+# Plain words only: the name is used in ssh_config, shell commands and command lines.
 _USER = _matching(
     r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,255}",
     "a user name has ASCII letters, digits and _ . @ + - only, and does not begin with . or -",
@@ -135,7 +135,7 @@ SETTINGS: dict[str, Setting] = {
     for setting in (
         Setting("region", "AWS region", check=_REGION),
         Setting("profile", "AWS profile, as in ~/.aws/config", check=_printable),
-        Setting("endpoint_url", "endpoint to use in place of AWS's own", check=_URL),
+        Setting("endpoint_url", "endpoint in place of AWS's own", check=_URL),
         Setting("cluster", "name of the ECS cluster", default=lambda rack: rack, check=_CLUSTER),
         Setting("bucket", "S3 bucket for SSH keys and the keyroll's journal", check=_BUCKET, tagged=True),
         Setting("bucket_owner", "AWS account that owns the bucket, if not the cluster's", check=_ACCOUNT),
@@ -158,35 +158,37 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting(
             "address",
-            "address to reach instances at: auto, public, private or ipv6",
+            "address to connect to: auto, public, private or ipv6",
             default=lambda _: "auto",
             choices=("auto", "public", "private", "ipv6"),
             tagged=True,
         ),
-        Setting("jump", "[user@]host[:port] to reach instances through", check=_printable),
+        Setting("jump", "jump host: [user@]host[:port]", check=_printable),
         Setting(
-            "proxy_command", "command to reach instances through; %h host, %p port, %i instance id", check=_printable
+            "proxy_command",
+            "command to connect through; %h address, %p port, %i instance id, %r user",
+            check=_printable,
         ),
         Setting(
             "via",
-            "ssm or eice: Session Manager, or EC2 Instance Connect Endpoint",
+            "ssm or eice: connect through Session Manager or EC2 Instance Connect Endpoint",
             choices=("ssm", "eice", "none"),
         ),
         Setting(
             "host_key_check",
-            "strict, first-use or off",
+            "host key check: strict, first-use or off",
             default=lambda _: "first-use",
             choices=("strict", "first-use", "off"),
         ),
         Setting(
             "connect_timeout",
-            "seconds to wait for the first byte of an SSH server; 120 through a command, unless set",
+            "seconds to wait for the SSH server's first byte; if not set, 120 through a command",
             default=lambda _: "30",
             check=_seconds,
         ),
         Setting(
             "send_locale",
-            "yes or no: send LANG and LC_* to instances, as Debian's ssh does",
+            "send LANG and LC_* to instances, as Debian's ssh does: yes or no",
             default=lambda _: "yes",
             choices=("yes", "no"),
         ),

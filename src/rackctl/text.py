@@ -1,4 +1,4 @@
-"""Text for people, worded once for all floors: counts, lists, times, sizes, and what a terminal may be shown."""
+"""Wording for people, in one place: counts, lists, times and sizes; and escapes for terminals."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def roughly(seconds: float) -> str:
 
     import humanize
 
-    # Beyond a minute the seconds only look exact.
+    # Beyond a minute, seconds would only look exact.
     whole = max(int(seconds), 1) if seconds < 60 else round(seconds / 60) * 60
     return humanize.precisedelta(timedelta(seconds=whole), minimum_unit="seconds", format="%d")
 
@@ -69,7 +69,7 @@ def minutes_and_seconds(seconds: float) -> str:
 
 
 def printable(text: str, *, kept: str = "\n\t") -> str:
-    """Escape whatever in a text could steer a terminal: tags, servers and AWS may send anything.
+    """Escape control characters, which could steer a terminal: tags, servers and AWS may send any text.
 
     A character that is not printable and not in ``kept`` becomes its Python escape, such as ``\\x1b``.
     """
@@ -84,7 +84,7 @@ def printable(text: str, *, kept: str = "\n\t") -> str:
 
 
 def quoted(text: str) -> str:
-    """Quote what a person has written for a message, on one line."""
+    """Quote a user's text for a message, on one line."""
     return f'"{printable(text, kept="")}"'
 
 
@@ -102,7 +102,7 @@ _TWO_YEARS_FROM = 540 * 86400
 
 
 def ago(then: datetime | None, now: datetime) -> str:
-    """Say how long ago something was, in whole units, rounded down: ``1 hour ago``, ``now``, ``5 minutes from now``.
+    """Return how long ago something was, in whole units, rounded down: ``1 hour ago``, ``now``, ``5 minutes from now``.
 
     (`humanize.naturaltime` says "an hour ago", which is not the wording of the document that the list mirrors.)
     """
@@ -111,7 +111,7 @@ def ago(then: datetime | None, now: datetime) -> str:
     seconds = int(abs((now - then).total_seconds()))
     for unit_seconds, unit in _UNITS:
         if seconds >= unit_seconds:
-            # Everything is rounded down, but for the second year, which convox counts from its middle.
+            # All counts are rounded down, except that convox counts the second year from its middle.
             count = max(seconds // unit_seconds, 2 if seconds >= _TWO_YEARS_FROM else 1)
             return f"{counted(count, unit)} {'ago' if then <= now else 'from now'}"
     return "now"

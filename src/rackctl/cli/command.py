@@ -1,4 +1,4 @@
-"""The classes of rackctl's commands: rack options on each, and groups that import a command when it is named."""
+"""The classes of rackctl's commands: each takes the rack options, and groups import a command on first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _WithRackOptions(click.Command):
-    """A command that takes the rack options, and shows them apart from its own."""
+    """A command that takes the rack options and lists them in a section of their own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -29,7 +29,7 @@ class _WithRackOptions(click.Command):
         common = set(map(id, self._rack_options))
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Rack options": []}
         for param in self.get_params(ctx):
-            # An argument stands in the usage line and is explained in the text.
+            # Arguments are in the usage line; the text explains them.
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
                 sections["Rack options" if id(param) in common else "Options"].append(record)
         for title, records in sections.items():
@@ -45,7 +45,7 @@ class RackCommand(_WithRackOptions):
 
 
 class LazyGroup(_WithRackOptions, click.Group):
-    """A group whose commands are imported when they are named.
+    """A group that imports a command on first use.
 
     ``lazy`` maps a command's name to ``module:attribute`` and to the line that stands for it in the help.
     """
@@ -67,7 +67,7 @@ class LazyGroup(_WithRackOptions, click.Group):
         return command
 
     def _lines(self, ctx: click.Context) -> dict[str, str]:
-        """Give the line that stands for each command, without importing those that are lazy."""
+        """Map each command to its line in the help, without importing lazy commands."""
         lines = {}
         for name in self.list_commands(ctx):
             if name in self._lazy:

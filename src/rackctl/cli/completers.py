@@ -1,4 +1,4 @@
-"""What a shell can complete: instances, racks, fields, and the like. None of these ever fails or says anything."""
+"""Completions of option values and arguments. None of these functions raises or prints."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def complete_instance(ctx: click.Context, _: click.Parameter, incomplete: str) -
     """Complete an instance id from the rack's instances."""
     try:
         listed = ctx.ensure_object(Invocation).cluster.list()
-    except Exception:  # noqa: BLE001 - a shell that completes has no place for any error
+    except Exception:  # noqa: BLE001 - an error would be printed into the user's command line
         return []
     names = {i.ec2_instance_id: i.instance.tags.get("Name", "") if i.instance else "" for i in listed}
     return _starting(incomplete, {i.ec2_instance_id: f"{i.status} {names[i.ec2_instance_id]}".strip() for i in listed})
 
 
 def complete_rack(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of a rack from those that are known without calling AWS."""
+    """Complete the name of a known rack; AWS is not called."""
     try:
         known = ctx.ensure_object(Invocation).sources.known()
     except (RackctlError, OSError):
@@ -42,7 +42,7 @@ def complete_rack(ctx: click.Context, _: click.Parameter, incomplete: str) -> li
 
 
 def complete_profile(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete an AWS profile from AWS's own files."""
+    """Complete an AWS profile from the AWS config and credentials files."""
     import configparser
     from pathlib import Path
 
@@ -65,14 +65,14 @@ _NO_PROFILES = ("sso-session ", "services ")
 
 
 def complete_region(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete a region of AWS's."""
+    """Complete an AWS region."""
     from rackctl.aws.models import regions
 
     return _starting(incomplete, regions())
 
 
 def complete_filter(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete a filter's field with its ``=``, then the values that a field is known to have."""
+    """Complete a filter's field with its ``=``, then the known values of that field."""
     from rackctl.cli.selection import FIELDS, VALUES
 
     field, equals, value = incomplete.partition("=")
@@ -92,7 +92,7 @@ def complete_sort(_: click.Context, __: click.Parameter, incomplete: str) -> lis
 
 
 def complete_columns(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the last of several fields."""
+    """Complete the last field of a list."""
     from rackctl.cli.selection import FIELDS
 
     before, comma, _last = incomplete.rpartition(",")
@@ -101,5 +101,5 @@ def complete_columns(_: click.Context, __: click.Parameter, incomplete: str) -> 
 
 
 def complete_one_of(*choices: str) -> Completer:
-    """Make what completes one of a few values."""
+    """Return a completer for a fixed set of values."""
     return lambda _ctx, _parameter, incomplete: _starting(incomplete, choices)

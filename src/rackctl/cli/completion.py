@@ -1,4 +1,4 @@
-"""`rackctl completion`: the scripts for shells, and what they and rackctl say to each other.
+"""`rackctl completion`: shell scripts, and their protocol with rackctl.
 
 A script hands over the command line up to the cursor as COMP_LINE and reads one completion a line: value, tab, help.
 Unlike click's own scripts, these keep help whole in fish, put no space after ``FIELD=``, and complete behind an equals
@@ -56,13 +56,13 @@ complete --command rackctl --no-files --arguments '(__rackctl_complete)'
 
 
 class _LineComplete(ShellComplete):
-    """Completion of a command line that is handed over as a whole."""
+    """Completion of a command line that the script passes whole, up to the cursor."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        # With one character more, the last word is the one under the cursor, also where that is empty or in quotes.
+        # With one more character, the last word is the one under the cursor, even if that is empty or quoted.
         words = split_arg_string(os.environ["COMP_LINE"] + "_")
         while len(words) > 1 and re.match(r"[A-Za-z_]\w*=", words[0]):
-            del words[0]  # a variable for this command alone
+            del words[0]  # an assignment before the command
         return words[1:-1], words[-1][:-1]
 
     def format_completion(self, item: CompletionItem) -> str:
@@ -74,7 +74,7 @@ class _Bash(_LineComplete):
     source_template = _BASH.replace("%", "%%")
 
     def format_completion(self, item: CompletionItem) -> str:
-        """Leave out what stands before a word break within the word: bash keeps it and puts the rest behind it."""
+        """Return the part after the last word break within the word, which is the part that bash replaces."""
         incomplete = self.get_completion_args()[1]
         kept = 1 + max((incomplete.rfind(mark) for mark in os.environ.get("COMP_WORDBREAKS", "")), default=-1)
         return str(item.value)[kept:]
@@ -94,7 +94,7 @@ SHELLS = {shell.name: shell for shell in (_Bash, _Zsh, _Fish)}
 
 
 def use_these_scripts() -> None:
-    """Have click complete as these scripts expect it."""
+    """Register these classes with click in place of its own."""
     for shell in SHELLS.values():
         add_completion_class(shell)
 

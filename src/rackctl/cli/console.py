@@ -1,4 +1,4 @@
-"""What is said to the person, beside the results."""
+"""Messages on stderr, and what a terminal can show."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def note(message: str) -> None:
-    """Say something to the person, apart from the results."""
+    """Write a message of rackctl's to stderr."""
     say(f"rackctl: {message}")
 
 
 def say(text: str) -> None:
-    """Write a line to stderr; where a full disk or the like keeps it from being read, what goes on counts for more."""
+    """Write a line to stderr. A failure, such as a full disk, does not stop the command; a closed pipe does."""
     try:
-        # Not click.echo, which goes round whoever has taken sys.stderr's place, as a live view does.
+        # Not click.echo, which bypasses a replaced sys.stderr, as the live view has it.
         sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
     except BrokenPipeError:
@@ -33,12 +33,12 @@ def say(text: str) -> None:
 
 
 def draws_on(stream: Any, environment: Mapping[str, str]) -> bool:
-    """Tell whether a stream is a terminal that understands cursor movements."""
+    """Return whether a stream is a terminal that supports cursor movements."""
     return bool(stream.isatty()) and environment.get("TERM", "dumb") != "dumb"
 
 
 def canvas_of(stream: Any, environment: Mapping[str, str]) -> Canvas:
-    """Give what a stream offers: a terminal its width, and colour unless NO_COLOR (https://no-color.org) is set."""
+    """Return a stream's width and colour support; NO_COLOR (https://no-color.org) turns colour off."""
     from rackctl.cli.render import Canvas
 
     if not stream.isatty():
@@ -50,13 +50,13 @@ def canvas_of(stream: Any, environment: Mapping[str, str]) -> Canvas:
 
 @contextmanager
 def quiet_keyboard() -> Iterator[None]:
-    """Keep what is typed from being echoed into what is drawn; Ctrl-C and the like still work."""
+    """Turn the terminal's echo off, so that typed characters do not garble a live view. Signals still work."""
     import termios
 
     try:
         before = termios.tcgetattr(0)
     except (termios.error, OSError):
-        yield  # stdin is no terminal
+        yield  # stdin is not a terminal
         return
     quiet = [*before]
     quiet[3] &= ~(termios.ECHO | termios.ECHONL)

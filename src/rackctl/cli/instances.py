@@ -93,13 +93,13 @@ def list_instances(
     """List a rack's instances; the same as `rackctl instances`."""
     from rackctl.cli.selection import columns_of, filtered, ordered
 
-    # What is wrong with the options is said before AWS is called.
+    # Invalid options are reported before AWS is called.
     ordered(filtered([], filters), sort_by)
     chosen = columns_of(columns) if columns is not None else ()
     if chosen and output == "id":
         raise UsageError("--columns and -o id contradict each other", hint="leave one of them out")
     seconds = seconds_of(watch) if watch is not None else None
-    # The thread that asks AWS for the next page must not wait long for those that read the pages before.
+    # The thread that requests the next page must not wait long for those that parse the pages before.
     sys.setswitchinterval(0.001)
 
     def text() -> str:
@@ -132,5 +132,5 @@ def _rendered(
         if output == "wide" and canvas.width:
             chosen, left_out = render.fitting(listed, now, canvas.width)
         if left_out and tell:
-            note(f"too wide for this terminal: {', '.join(left_out)}; --columns or a pipe shows them")
+            note(f"too wide for this terminal: {', '.join(left_out)} (use --columns or a pipe)")
     return render.as_table(listed, now, chosen, canvas)

@@ -1,4 +1,4 @@
-"""What one run of rackctl has at hand: its options, its clock, and the rack they lead to."""
+"""The objects of one run of rackctl: its options, its clock, and the rack that they select."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Invocation:
-    """The composition root: commands take from here what they work with, and tests put in what they like."""
+    """The composition root: commands take their dependencies from here, and tests replace them."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     clock: Clock = field(default_factory=SystemClock)
@@ -76,14 +76,14 @@ class Invocation:
 
     @cached_property
     def prove(self) -> Callable[[Instance], BlockingProof]:
-        """Log in to an instance with the key it was launched with, and tell how that went."""
+        """Log in to an instance with the key that it was launched with, and return the outcome."""
         from rackctl.ssh.login import prove
 
         return lambda instance: prove(self.rack, self.keys, instance, state_directory=self.state_directory)
 
     @cached_property
     def start_proof(self) -> Callable[[Instance], Callable[[], Proof | None]]:
-        """Begin what `prove` does; what is returned gives the Proof, or None while it is not there yet."""
+        """Start `prove` in the background; the returned function gives the Proof, or None until it is known."""
         from rackctl.ssh.login import start_proof
 
         return lambda instance: start_proof(self.rack, self.keys, instance, state_directory=self.state_directory)

@@ -16,7 +16,7 @@ from rackctl.cli.console import draws_on, note
 from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options, output_option
-from rackctl.cli.signals import heard
+from rackctl.cli.signals import signal_handlers
 from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
 from rackctl.errors import RackctlError, UsageError
 from rackctl.text import printable
@@ -291,5 +291,5 @@ def _signals(stop: StopRequest, *, say: bool) -> Iterator[None]:
             # Nothing buffered may be written to from a signal handler.
             os.write(2, b"\nrackctl: stopping at the next safe point; once more to stop at once\n")
 
-    with heard(handle):
+    with signal_handlers(handle):
         yield

@@ -19,7 +19,7 @@ from rackctl.errors import SIGNALLED, RackctlError
 
 
 class Root(LazyGroup):
-    """The outermost group: whatever goes wrong further in ends here, inside click, for tests as for the shell."""
+    """The outermost group. It handles every error inside click, so that tests and the shell see the same."""
 
     def invoke(self, ctx: click.Context) -> Any:
         invocation = ctx.ensure_object(Invocation)
@@ -29,7 +29,7 @@ class Root(LazyGroup):
         except (click.exceptions.Exit, click.ClickException):
             raise
         except BrokenPipeError:
-            # Nobody reads on: say nothing.
+            # The reader has closed the pipe: exit silently.
             ctx.exit(SIGNALLED + signal.SIGPIPE)
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(SIGNALLED + signal.SIGINT)
@@ -49,7 +49,7 @@ class Root(LazyGroup):
         return result
 
 
-# What writing to a stream meets, of which no file's name is told.
+# Errors of writing to a stream, which come without a file name.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -62,7 +62,7 @@ def _unwritable(error: OSError) -> RackctlError:
 
 
 def _tell(error: RackctlError) -> None:
-    """Show an error as the user sees it: what happened, and what to do."""
+    """Print an error and its hint."""
     note(str(error))
     if error.hint:
         say(f"  {error.hint}")
@@ -99,13 +99,13 @@ def cli() -> None:
 
 
 def main(invocation: Invocation | None = None) -> None:
-    """Run the command line of this process, with something other at hand than usual if that is given."""
+    """Run the command line of this process."""
     _open_closed_streams()
     if "_RACKCTL_COMPLETE" in os.environ:
         from rackctl.cli.completion import use_these_scripts
 
         use_these_scripts()
-    # Nearly all that a command makes is in use to its end: looking for garbage again and again is of no use.
+    # A command uses nearly all of its objects to its end: frequent garbage collections free next to nothing.
     gc.set_threshold(100_000)
     try:
         cli(prog_name="rackctl", obj=invocation)
@@ -124,16 +124,16 @@ def _open_closed_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest number that is free is this one.
+            # open() returns the lowest free descriptor: this one.
             os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115 - as Python's own, to the end
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115 - open until the process ends
 
 
 def _leave(status: object) -> NoReturn:
     """End the process without tearing the interpreter down.
 
-    That would crash where a thread that nobody waits for is in the middle of importing a compiled module, and takes
-    a tenth of a short command's time.
+    The teardown crashes if a background thread is importing a compiled module, and takes a tenth of a short command's
+    time.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

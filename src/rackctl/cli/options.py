@@ -1,4 +1,4 @@
-"""The options that commands share, and how they are put on a command."""
+"""The options that commands share, and helpers to define options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Decorated = TypeVar("Decorated", bound="Callable[..., Any]")
 
 
 def options(*decorators: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
-    """Make one decorator of several; their options stand in the help in this order."""
+    """Combine decorators into one; the help lists their options in this order."""
 
     def decorate(command: Decorated) -> Decorated:
         for decorator in reversed(decorators):
@@ -28,7 +28,7 @@ def options(*decorators: Callable[[Decorated], Decorated]) -> Callable[[Decorate
 
 
 def into_setting(name: str) -> Any:
-    """Make an option's callback that keeps what is given for a setting of the rack."""
+    """Return an option callback that stores the value as a setting of the rack."""
 
     def store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None:
@@ -38,14 +38,14 @@ def into_setting(name: str) -> Any:
 
 
 def output_option(plain: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the option that chooses between a form for people and JSON."""
+    """Return the option that selects between a text format and JSON."""
     return click.option(
         "-o", "--output", type=click.Choice([plain, "json"]), default=plain, show_default=True, help="Output format."
     )
 
 
 def described(text: str, *, default: str = "", env: Sequence[str] = ()) -> str:
-    """Write an option's help with its default and its variables, as click itself writes a default."""
+    """Return an option's help with its default and its environment variables, in click's format."""
     notes = [f"default: {default}"] if default else []
     if env:
         notes.append(f"env: {', '.join(env)}")
@@ -53,7 +53,7 @@ def described(text: str, *, default: str = "", env: Sequence[str] = ()) -> str:
 
 
 def described_setting(name: str, text: str, *, default: str = "", aws: Sequence[str] = ()) -> str:
-    """Write the help of an option that is a setting of the rack; ``aws`` are AWS's own variables for it."""
+    """Return the help of an option that is a setting of the rack; ``aws`` are AWS's variables for it."""
     setting = SETTINGS[name]
     return described(text, default=default or setting.default(""), env=(setting.environment_variable, *aws))
 
@@ -64,7 +64,7 @@ def _store_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 def rack_options() -> list[click.Option]:
-    """Make the options that every command takes, before and after the command words."""
+    """Return the options that every command takes, before and after the command words."""
     texts = {
         "rack": (["-r", "--rack"], "NAME", described("Rack to work on.", env=["RACKCTL_RACK"])),
         "cluster": (["--cluster"], "NAME", described_setting("cluster", "ECS cluster.", default="the rack's name")),

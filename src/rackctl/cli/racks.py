@@ -98,11 +98,11 @@ def show(invocation: Invocation, name: str | None, verify: bool, output: str) ->
 
 
 def _settings(rack: Rack, *, is_known: bool) -> dict[str, Value]:
-    """Give each setting that is in force. Raises NotFound for a rack that is not known and has no cluster."""
+    """Return each setting in force. Raises NotFound for an unknown rack that has no cluster."""
     from rackctl.settings import SETTINGS, Origin, Source, Value
 
     try:
-        rack.tags  # noqa: B018 - read here once, so that the rest is shown even if this fails
+        rack.tags  # noqa: B018 - read first, so that the other settings are shown even if this fails
     except RackctlError as error:
         if isinstance(error, NotFound) and not is_known:
             raise

@@ -1,4 +1,4 @@
-"""How instances look: the table of the document we mirror, and the formats that programs read."""
+"""Output formats of the list: the table of the document that we mirror, and formats for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """What is written on: its width, 0 where nothing limits it, and whether it shows colour."""
+    """Properties of the output: its width (0: unlimited) and whether it shows colour."""
 
     width: int = 0
     color: bool = False
@@ -34,14 +34,14 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _laid_out(rows: Sequence[Sequence[str]]) -> str:
     from tabulate import tabulate
 
-    # As headers proper they would get two more spaces each.
+    # tabulate would pad real headers with two more spaces.
     text = tabulate(rows, tablefmt="plain", disable_numparse=True, stralign="left")
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column of the tables: its header, its cells, and the colour of those that show something wrong."""
+    """A column of the tables: its header, its cells, and the colour of cells that show a problem."""
 
     header: str
     cell: Callable[[RackInstance, datetime], str]
@@ -85,9 +85,9 @@ def _column(name: str) -> _Column:
 
 
 def fitting(instances: Sequence[RackInstance], now: datetime, width: int) -> tuple[Sequence[str], Sequence[str]]:
-    """Choose the columns of `WIDE` that fit into a width, and give those that do not.
+    """Return the columns of `WIDE` that fit into a width, and the headers of those that do not.
 
-    Columns that are blank in every row go first, then those further right; the columns of `TABLE` stay.
+    Columns that are blank in every row are dropped first, then from the right; the columns of `TABLE` stay.
     """
     cells = {n: [printable(_column(n).cell(i, now), kept="") for i in instances] for n in WIDE}
     widths = {n: max(map(len, [_column(n).header, *cells[n]])) + 2 for n in WIDE}
@@ -104,7 +104,7 @@ def fitting(instances: Sequence[RackInstance], now: datetime, width: int) -> tup
 def as_table(
     instances: Sequence[RackInstance], now: datetime, columns: Sequence[str] = TABLE, canvas: Canvas = Canvas()
 ) -> str:
-    """Lay out instances as a table of some fields."""
+    """Lay out instances as a table of the given fields."""
     chosen = [_column(name) for name in columns]
 
     def shown(column: _Column, instance: RackInstance) -> str:
@@ -124,7 +124,7 @@ def as_json(instances: Sequence[RackInstance], columns: Sequence[str] = FIELDS) 
 
 
 def as_csv(instances: Sequence[RackInstance], columns: Sequence[str] = FIELDS) -> str:
-    """Write a header and one line an instance, which neither a terminal nor a spreadsheet takes for commands."""
+    """Write a header and one line per instance, safe for terminals and spreadsheets."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -132,7 +132,7 @@ def as_csv(instances: Sequence[RackInstance], columns: Sequence[str] = FIELDS) -
     return text.getvalue().rstrip("\n")
 
 
-# https://owasp.org/www-community/attacks/CSV_Injection; tabs and line ends are escaped before.
+# https://owasp.org/www-community/attacks/CSV_Injection; `printable` has escaped tabs and line ends.
 _FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 - the full-width forms count too
 
 

@@ -16,7 +16,7 @@ from rackctl.cli.command import RackCommand
 from rackctl.cli.completers import complete_filter, complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
-from rackctl.cli.signals import ENDING, heard
+from rackctl.cli.signals import ENDING, signal_handlers
 from rackctl.cli.ssh_options import reach_options
 from rackctl.errors import SIGNALLED, NotFound, SshError, UsageError
 from rackctl.text import printable
@@ -206,7 +206,7 @@ def _ending_once() -> Iterator[None]:
             raise KeyboardInterrupt
         sys.exit(SIGNALLED + signum)
 
-    with heard(end):
+    with signal_handlers(end):
         yield
 
 

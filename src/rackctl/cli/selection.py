@@ -1,4 +1,4 @@
-"""Which instances: their fields as programs see them, and how ``--filter``, ``--sort`` and ``--columns`` use these."""
+"""The fields of an instance, and ``--filter``, ``--sort`` and ``--columns``, which refer to them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Field: TypeAlias = str | float | bool | None
 
 
 def fields(instance: RackInstance) -> dict[str, Field]:
-    """Give an instance as the flat object of ``-o json``. Names and meanings are documented and stable."""
+    """Return an instance as the flat object of ``-o json``. Names and meanings are documented and stable."""
     ec2, ecs = instance.instance, instance.container_instance
     return {
         "id": instance.ec2_instance_id,
@@ -78,7 +78,7 @@ _NUMBERS = frozenset(
 )
 
 
-# The values that a field is known to have: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerInstance.html
+# Known values of fields: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerInstance.html
 # and https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceState.html
 _ECS_STATUSES = ("ACTIVE", "DRAINING", "REGISTERING", "REGISTRATION_FAILED", "DEREGISTERING")
 _EC2_STATES = ("pending", "running", "stopping", "stopped", "shutting-down", "terminated")
@@ -96,7 +96,7 @@ VALUES: Mapping[str, Sequence[str]] = {
 
 
 def as_text(value: Field) -> str:
-    """Give a field's value as a filter is written against it: as JSON writes it, but strings bare and null empty."""
+    """Return a field's value as filters and CSV write it: as in JSON, but strings bare and null empty."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
@@ -138,7 +138,7 @@ def _parsed(expression: str) -> _Filter:
 
 
 def _as_field(name: str, word: str) -> Field:
-    """Read a value as a field's type has it. Raises UsageError for one that the field can never have."""
+    """Parse a value of a field's type. Raises UsageError for one that the field can never have."""
     if not word:
         return None
     if name in _NUMBERS:
@@ -173,7 +173,7 @@ def require_field(name: str, option: str) -> None:
 
 
 def filtered(instances: Sequence[RackInstance], expressions: Sequence[str]) -> list[RackInstance]:
-    """Keep the instances that every expression is true of. Raises UsageError for one that makes no sense."""
+    """Return the instances that match every expression. Raises UsageError for an invalid expression."""
     filters = [_parsed(expression) for expression in expressions]
     if not filters:
         return list(instances)
@@ -181,7 +181,7 @@ def filtered(instances: Sequence[RackInstance], expressions: Sequence[str]) -> l
 
 
 def ordered(instances: Sequence[RackInstance], by: str) -> list[RackInstance]:
-    """Sort by a field, in descending order with a ``-`` before it; no value comes last. Raises UsageError."""
+    """Sort by a field, in descending order after a ``-``; missing values come last. Raises UsageError."""
     name = by.removeprefix("-")
     require_field(name, "--sort")
     keyed = [(fields(i)[name], i) for i in instances]
@@ -194,7 +194,7 @@ def ordered(instances: Sequence[RackInstance], by: str) -> list[RackInstance]:
 
 
 def columns_of(text: str) -> tuple[str, ...]:
-    """Read the fields that ``--columns`` names. Raises UsageError."""
+    """Parse the value of ``--columns``. Raises UsageError."""
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         require_field(name, "--columns")

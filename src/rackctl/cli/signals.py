@@ -1,4 +1,4 @@
-"""What asks a command to end, while it does what is not to be cut off just anywhere."""
+"""SIGINT, SIGTERM and SIGHUP while a command must clean up before it ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def heard(handle: Callable[[int, object], None]) -> Iterator[None]:
-    """Have these signals handled so; one that nohup, or a shell for its background job, has ignored stays ignored."""
+def signal_handlers(handle: Callable[[int, object], None]) -> Iterator[None]:
+    """Install a handler for these signals. A signal that nohup or a shell has ignored stays ignored."""
     before = {number: signal.getsignal(number) for number in ENDING}
     taken = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in taken:
@@ -31,12 +31,12 @@ def heard(handle: Callable[[int, object], None]) -> Iterator[None]:
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Have these signals end the command as an exception does, so that what it has changed here is restored."""
+    """Let these signals raise KeyboardInterrupt or SystemExit, so that cleanup code runs."""
 
     def end(number: int, _: object) -> None:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(SIGNALLED + number)
 
-    with heard(end):
+    with signal_handlers(end):
         yield

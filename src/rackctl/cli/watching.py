@@ -1,4 +1,4 @@
-"""`--watch`: show something again and again, in place on a terminal."""
+"""`--watch`: refresh an output, in place on a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECONDS = "2"
 
 
 def watch_option(until: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the option; ``until`` says when it ends by itself."""
+    """Return the option; ``until`` says in the help when the refreshing ends."""
     return click.option(
         "-w", "--watch", metavar="[SECONDS]", is_flag=False, flag_value=_SECONDS,
         help=described(f"Refresh every SECONDS{until}.", default=_SECONDS),
@@ -31,7 +31,7 @@ def watch_option(until: str = "") -> Callable[[Callable[..., Any]], Callable[...
 
 
 def seconds_of(text: str) -> float:
-    """Read the option's value. Raises UsageError."""
+    """Parse the option's value. Raises UsageError."""
     try:
         seconds = float(text)
     except ValueError:
@@ -49,7 +49,7 @@ def print_text(text: str) -> None:
 def repeat(
     invocation: Invocation, text: Callable[[], str], seconds: float, *, is_over: Callable[[], bool] = lambda: False
 ) -> None:
-    """Print a text again and again: in place on a terminal, one after the other elsewhere."""
+    """Print a text every ``seconds``: in place on a terminal, else one after the other."""
     if draws_on(sys.stdout, invocation.environment):
         with ending_at_once(), quiet_keyboard():
             _repeat(invocation, text, seconds, is_over, _redraw)
@@ -88,9 +88,9 @@ def _print_next(text: str, again: bool) -> None:
 
 
 def _redraw(text: str, _: bool) -> None:
-    """Replace what is on the terminal by a text; no line is ever empty in between.
+    """Overwrite the terminal with a text, without clearing it first, which would flicker.
 
-    The terminal wraps a line that is too long for it, so that nothing is cut off and a command can be copied whole.
+    The terminal wraps long lines, so that nothing is cut off and a command can be copied whole.
     """
     width, height = shutil.get_terminal_size()
     lines, left = text.splitlines(), height - 1
@@ -98,12 +98,12 @@ def _redraw(text: str, _: bool) -> None:
     for number, line in enumerate(lines):
         taken = max(-(-cells(line) // width), 1)
         rest = len(lines) - number
-        # The last row but one says what there is no room for.
+        # The last line says how many lines there is no room for.
         if taken > left - (1 if rest > 1 else 0):
             drawn.append(f"… and {rest} more\x1b[K\n")
             break
         left -= taken
-        # After a full row the cursor still stands on its last character, which would be erased.
+        # After a full row the cursor is still on its last character, which \x1b[K would erase.
         full = cells(line) % width == 0 and line
         drawn.append(f"{line}\n" if full else f"{line}\x1b[K\n")
     click.echo(f"\x1b[H{''.join(drawn)}\x1b[J", nl=False, color=True)
