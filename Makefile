@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 
-.PHONY: demo test check bench chaos models docs format clean help
+.PHONY: demo test check bench fuzz chaos models docs format clean help
 
 help:
 	@echo "make demo    install, and run the main commands on a local rack"
 	@echo "make test    install, and run the tests (ARGS= for pytest)"
 	@echo "make check   ruff, mypy, the import contract, the generated docs"
 	@echo "make bench   measure what docs/performance.md claims"
+	@echo "make fuzz    break some thousand SSH handshakes (ARGS='COUNT SEED')"
 	@echo "make chaos   kill a keyroll at each of its AWS calls, then resume or abort it"
 	@echo "make models  cut the slices of botocore's models again, after a change of src/rackctl/aws or of botocore"
 	@echo "make docs    write the generated docs"
@@ -40,6 +41,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.ssh.fuzz $(ARGS)
 
 chaos: $(VENV)/.dev
 	RACKCTL_CHAOS=all $(BIN)/python -m pytest tests/local -k chaos $(ARGS)

@@ -34,7 +34,7 @@ class Arrivals:
         """Note that a piece has arrived, and give its number. Raises OverflowError beyond the window."""
         self._arrived += len(data)
         if self._arrived - self.taken > self._window:
-            raise OverflowError("the server sends more than the window that it was granted")
+            raise OverflowError("more than the window that it was granted")
         self._number += 1
         return self._number
 

@@ -181,7 +181,8 @@ class Transport(paramiko.Transport):
             return self._end or error
         if error and not isinstance(error, paramiko.SSHException | EOFError | OSError):
             # Whatever paramiko or cryptography stumbled over is something that the server has sent.
-            error = ProtocolError(f"a packet that cannot be read ({type(error).__name__})")
+            unread = f"a packet that cannot be read ({type(error).__name__})"
+            error = ProtocolError(str(error) if isinstance(error, OverflowError) else unread)
         self._end = error
         return error
 

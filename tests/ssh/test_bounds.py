@@ -1,0 +1,191 @@
+"""What a hostile server may send, before and after its host key is known: no more than OpenSSH takes."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rackctl.errors import SshError
+from rackctl.ssh.connect import connect
+from rackctl.ssh.deadline import Deadline
+from rackctl.ssh.paramiko_patches import paramiko
+from tests.ssh.servers import Host, hosting, in_front_of, serving
+from tests.ssh.test_connect import Key, check_of, run, target_of
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from tests.ssh.conftest import CommandLine
+    from tests.ssh.sshd import Sshd
+
+VERSION = b"SSH-2.0-OpenSSH_9.9\r\n"
+MIB = 1 << 20
+
+
+def flood(data: bytes, *before: bytes, most: int = 400 * MIB) -> Callable[[socket.socket], None]:
+    """Make a server that sends on and on."""
+
+    def send(sock: socket.socket) -> None:
+        for piece in before:
+            sock.sendall(piece)
+        for _ in range(most // len(data)):
+            sock.sendall(data)
+
+    return send
+
+
+FLOODS = {
+    "packet of 2 GiB": (flood(bytes(MIB), VERSION, struct.pack(">I", 0x7FFFFFF4)), "a packet's length"),
+    "packet of 1 MiB": (flood(bytes(MIB), VERSION, struct.pack(">I", 0x00100004)), "a packet's length"),
+    "packet of no length": (flood(bytes(64), VERSION, bytes(4)), "cannot be read|blocking|a packet's length"),
+    "version without end": (flood(b"SSH-2.0-" + b"x" * MIB), "a line of more than 8,192 bytes"),
+    "line without end": (flood(b"x" * MIB), "a line of more than 8,192 bytes"),
+    "lines without end": (flood(b"hello\r\n" * 10_000), "1,024 lines, and none of them a version"),
+    "text after the version": (
+        flood(b"Host is down for maintenance until 17:00\r\n" * 1000, VERSION),
+        "a packet's length|blocking",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_before_the_host_key_is_known(sshd: Sshd, tmp_path: Path, kind: str) -> None:
+    send, says = FLOODS[kind]
+    with serving(send) as port, pytest.raises(SshError, match=says):
+        connect(target_of(sshd, port=port), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path))
+
+
+def test_ignored_packets_without_end_end_at_the_deadline(sshd: Sshd, tmp_path: Path) -> None:
+    payload = b"\x02" + struct.pack(">I", 30_000) + bytes(30_000)
+    padding = 16 - (len(payload) + 5) % 8
+    packet = struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
+    with serving(flood(packet, VERSION, most=1 << 40)) as port, pytest.raises(SshError, match="key exchange within"):
+        connect(
+            target_of(sshd, port=port),
+            lambda: Key(sshd.key.read_bytes()),
+            check_of(sshd, tmp_path),
+            deadline=Deadline(30, 0.5),
+        )
+
+
+class Extending(Host):
+    """Announces four thousand million extensions, which paramiko would count through."""
+
+    def login(self) -> int:
+        self.send(paramiko.common.MSG_EXT_INFO, 0xFFFFFFFF)
+        return super().login()
+
+
+def test_extensions_without_end(sshd: Sshd, tmp_path: Path) -> None:
+    with hosting(sshd, Extending) as server, pytest.raises(SshError, match="4,294,967,295 extensions"):
+        connect(target_of(server), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path))
+
+
+def test_another_host_key_at_the_next_key_exchange(sshd: Sshd, tmp_path: Path) -> None:
+    class Changing(Host):
+        def session(self, channel: paramiko.Channel) -> None:
+            # Its thread would wait for new keys in sending its last answer.
+            while not channel.eof_received:
+                time.sleep(0.01)
+            other = paramiko.ECDSAKey.from_private_key_file(str(sshd.directory / "host_ecdsa"))
+            server: paramiko.Transport = self.transport
+            server.server_key_dict.clear()
+            server.add_server_key(other)
+            server.renegotiate_keys()
+
+    with (
+        hosting(sshd, Changing) as server,
+        connect(target_of(server), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path)) as made,
+        pytest.raises(SshError, match="another host key than before"),
+    ):
+        run(made, "true")
+
+
+class Beyond(Host):
+    """Sends on without being granted more, until the connection is closed."""
+
+    is_over = threading.Event()
+
+    def session(self, channel: paramiko.Channel) -> None:
+        try:
+            while self.transport.is_active():
+                self.send(paramiko.common.MSG_CHANNEL_DATA, channel.remote_chanid, bytes(32_000))
+        finally:
+            self.is_over.set()
+
+
+class Shouting(Host):
+    """Says more before the login than anybody reads."""
+
+    def login(self) -> int:
+        for _ in range(20):
+            self.banner("B" * 200_000 + "\n")
+        return super().login()
+
+
+def peak_of(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process, and give the most memory that it had, in MiB."""
+    peak = 0
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        with suppress(OSError, ProcessLookupError):
+            lines = status.read_text().splitlines()
+            peak = max([peak, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))])
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    return peak // 1024
+
+
+def test_a_server_that_sends_beyond_its_window_to_a_reader_that_is_held_up(cli: CommandLine) -> None:
+    with hosting(cli.server, Beyond) as server:
+        process = cli.at(server).popen("yes", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # The connection is closed while nobody has read anything yet.
+        assert Beyond.is_over.wait(60)
+    assert process.stdout
+    assert process.stderr
+    with process.stdout as output, process.stderr as said:
+        output.read()
+        peak, told = peak_of(process), said.read()
+
+    assert process.returncode == 255
+    assert b"more than the window" in told
+    assert peak < 100
+
+
+@pytest.mark.parametrize("kind", ["packet of 2 GiB", "version without end", "lines without end"])
+def test_memory_and_status_under_a_flood(cli: CommandLine, kind: str) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("only Linux tells a process's peak memory while it runs")
+    with serving(FLOODS[kind][0]) as port:
+        process = cli.popen("true", instance={"port": port}, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        peak = peak_of(process)
+        assert process.stderr
+        with process.stderr as said:
+            told = said.read()
+
+    assert process.returncode == 255
+    assert told.startswith(b"rackctl: ")
+    assert b"Traceback" not in told
+    assert peak < 100
+
+
+def test_memory_under_long_banners(cli: CommandLine) -> None:
+    with hosting(cli.server, Shouting) as server:
+        process = cli.at(server).popen("true", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert peak_of(process) < 100
+    assert process.returncode == 0
+
+
+def test_openssh_refuses_what_is_refused_here(sshd: Sshd) -> None:
+    for kind in ("packet of 2 GiB", "version without end", "lines without end"):
+        with in_front_of(sshd, greet=FLOODS[kind][0]) as server:
+            ran = subprocess.run(server.ssh("true"), capture_output=True, check=False, timeout=60)
+        assert ran.returncode == 255
