@@ -218,6 +218,25 @@ class ScalingActivity:
 
 
 @dataclass(frozen=True, slots=True)
+class PortBinding:
+    """A port of a container, and the port of its instance that leads to it."""
+
+    host_port: int
+    container_port: int
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container of a task. In the network modes host and bridge it has port bindings, in awsvpc none."""
+
+    name: str
+    image: str = ""
+    last_status: str = ""
+    port_bindings: tuple[PortBinding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """An ECS task. ``group`` is ``service:NAME`` for a service's task; ``started_by`` its deployment's id."""
 
@@ -228,6 +247,7 @@ class Task:
     container_instance_arn: str = ""
     started_by: str = ""
     stopped_reason: str = ""
+    containers: tuple[Container, ...] = ()
 
     @property
     def service_name(self) -> str:

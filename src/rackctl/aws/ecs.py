@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rackctl.aws.errors import AwsError
 from rackctl.errors import NotFound
-from rackctl.model import ContainerInstance, Failure, Resources, Service, ServiceEvent, Task
+from rackctl.model import Container, ContainerInstance, Failure, PortBinding, Resources, Service, ServiceEvent, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -218,6 +218,21 @@ def _task(document: Document) -> Task:
         container_instance_arn=str(document.get("containerInstanceArn", "")),
         started_by=str(document.get("startedBy", "")),
         stopped_reason=str(document.get("stoppedReason", "")),
+        containers=tuple(map(_container, document.get("containers", ()))),
+    )
+
+
+def _container(document: Document) -> Container:
+    bindings = tuple(
+        PortBinding(int(b["hostPort"]), int(b["containerPort"]), str(b.get("protocol", "tcp")))
+        for b in document.get("networkBindings", ())
+        if "hostPort" in b and "containerPort" in b
+    )
+    return Container(
+        name=str(document["name"]),
+        image=str(document.get("image", "")),
+        last_status=str(document.get("lastStatus", "")),
+        port_bindings=bindings,
     )
 
 

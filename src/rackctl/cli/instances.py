@@ -45,6 +45,7 @@ _list_options = options(
         "forget-host-key": ("rackctl.cli.ssh:forget_host_key", "Forget the host keys pinned for an instance."),
         "keyroll": ("rackctl.cli.keyroll:keyroll", "Replace all instances, with a new SSH key."),
         "run": ("rackctl.cli.run:run", "Run a command on many instances at once."),
+        "show": ("rackctl.cli.show:show", "Show everything about an instance: tasks, group, events."),
         "ssh-agent": (
             "rackctl.cli.ssh_agent:ssh_agent",
             "Load the instances' keys into your ssh-agent.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # What the agent and the operating system keep back from ECS, in MiB.
 RESERVED_MEMORY = 96
@@ -126,6 +126,10 @@ class Task:
     @property
     def id(self) -> str:
         return self.arn.rpartition("/")[2]
+
+    def host_port(self, mapping: Mapping[str, Any]) -> int:
+        """Return the port of the instance for a port mapping: the one that it names, or one of the ephemeral ones."""
+        return int(mapping.get("hostPort") or 32768 + int(self.id[:4], 16) % 28000)
 
 
 @dataclass

@@ -138,8 +138,7 @@ def _age(task: Task) -> float:
 def _containers_of(task: Task) -> Iterator[Container]:
     for container in task.definition.containers:
         ports = ", ".join(
-            f"0.0.0.0:{m.get('hostPort') or 32768 + int(task.id[:4], 16) % 28000}->{m['containerPort']}/tcp"
-            for m in container.get("portMappings", ())
+            f"0.0.0.0:{task.host_port(m)}->{m['containerPort']}/tcp" for m in container.get("portMappings", ())
         )
         yield Container(
             task.id[:12],

@@ -236,6 +236,15 @@ def _container(container: Mapping[str, Any], task_: Task) -> Result:
             document[name] = str(container[name])
     if status == "RUNNING":
         document["runtimeId"] = derived("", own, 64)
+        document["networkBindings"] = [
+            {
+                "bindIP": "0.0.0.0",  # noqa: S104 - a text of the answer
+                "containerPort": mapping["containerPort"],
+                "hostPort": task_.host_port(mapping),
+                "protocol": mapping.get("protocol", "tcp"),
+            }
+            for mapping in container.get("portMappings", ())
+        ]
     if status == "STOPPED":
         document["exitCode"] = 0
     return document

@@ -1,0 +1,100 @@
+"""Everything about one instance: its tasks, its Auto Scaling group, and what happened lately."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from rackctl.errors import AccessDenied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from rackctl.model import AutoScalingGroup, GroupInstance, RackInstance, Task
+    from rackctl.rack import Rack
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A message of a service or a group. ``source`` is ``service NAME`` or ``group NAME``."""
+
+    at: datetime
+    source: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What AWS knows of one instance. ``unknown`` holds the errors of what the caller may not read."""
+
+    instance: RackInstance
+    member: GroupInstance | None = None
+    group: AutoScalingGroup | None = None
+    tasks: tuple[Task, ...] = ()
+    events: tuple[Event, ...] = ()
+    unknown: tuple[AccessDenied, ...] = ()
+
+
+# Older events of a busy service tell nothing about the instance.
+_EVENTS_EACH, _EVENTS = 5, 10
+
+
+def details(rack: Rack, instance: RackInstance) -> Details:
+    """Fetch the details of an instance. A part that the caller may not read is left out and reported."""
+    aws, id_ = rack.aws, instance.ec2_instance_id
+    unknown: list[AccessDenied] = []
+
+    def readable(fetch: Callable[[], T], otherwise: T) -> T:
+        try:
+            return fetch()
+        except AccessDenied as error:
+            unknown.append(error)
+            return otherwise
+
+    member = readable(lambda: aws.autoscaling.members([id_]).get(id_), None)
+    name = member.auto_scaling_group_name if member else ""
+    group = readable(lambda: next(iter(aws.autoscaling.groups([name])), None), None) if name else None
+    no_tasks: tuple[Task, ...] = ()
+    no_events: tuple[Event, ...] = ()
+    tasks = readable(lambda: _tasks(rack, instance), no_tasks)
+    events = [
+        *readable(lambda: _of_services(rack, tasks), no_events),
+        *(readable(lambda: _of_group(rack, name, id_), no_events) if name else no_events),
+    ]
+    newest = sorted(events, key=lambda event: event.at, reverse=True)[:_EVENTS]
+    return Details(instance, member, group, tasks, tuple(newest), tuple(unknown))
+
+
+def _tasks(rack: Rack, instance: RackInstance) -> tuple[Task, ...]:
+    registered = instance.container_instance
+    if registered is None:
+        return ()
+    ecs, arn = rack.aws.ecs, registered.container_instance_arn
+    # A task that is told to stop, as in a drain, is listed as STOPPED and runs until its last status says so too.
+    arns = [*ecs.tasks_on(rack.cluster, arn, "RUNNING"), *ecs.tasks_on(rack.cluster, arn, "STOPPED")]
+    found = [task for task in ecs.describe_tasks(rack.cluster, arns) if task.last_status != "STOPPED"]
+    return tuple(sorted(found, key=lambda task: (task.service_name, task.task_arn)))
+
+
+def _of_services(rack: Rack, tasks: Sequence[Task]) -> tuple[Event, ...]:
+    names = sorted({task.service_name for task in tasks if task.service_name})
+    return tuple(
+        Event(event.created_at, f"service {service.service_name}", event.message)
+        for service in rack.aws.ecs.describe_services(rack.cluster, names)
+        for event in service.events[:_EVENTS_EACH]
+    )
+
+
+def _of_group(rack: Rack, group: str, ec2_instance_id: str) -> tuple[Event, ...]:
+    return tuple(
+        Event(
+            activity.start_time,
+            f"group {group}",
+            f"{activity.description} ({': '.join(filter(None, (activity.status_code, activity.status_message)))})",
+        )
+        for activity in rack.aws.autoscaling.activities(group)
+        if ec2_instance_id in activity.description
+    )

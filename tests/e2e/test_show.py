@@ -1,0 +1,49 @@
+"""`instances show` beside boto3, which asks the same local rack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import boto3
+
+from tests.e2e.conftest import settings
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Shell
+
+
+def test_show_and_boto3_agree_on_tasks_images_and_ports(shell: Shell) -> None:
+    given = settings(shell)
+    ecs = boto3.client(
+        "ecs",
+        endpoint_url=given["AWS_ENDPOINT_URL"],
+        region_name=given["AWS_REGION"],
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+    )
+
+    shown = [shell.json(f"rackctl -r local instances show -o json {id_}") for id_ in shell.ids()]
+
+    for instance in shown:
+        arns = ecs.list_tasks(cluster="local", containerInstance=instance["container_instance_arn"])["taskArns"]
+        told = ecs.describe_tasks(cluster="local", tasks=arns)["tasks"]
+        assert {
+            (c["taskArn"], c["image"], b["hostPort"], b["containerPort"])
+            for t in told
+            for c in t["containers"]
+            for b in c["networkBindings"]
+        } == {
+            (t["arn"], c["image"], p["host"], p["container"])
+            for t in instance["tasks"]
+            for c in t["containers"]
+            for p in c["ports"]
+        }
+        assert {t["taskArn"] for t in told} == {t["arn"] for t in instance["tasks"]}
+    assert any(c["ports"] for i in shown for t in i["tasks"] for c in t["containers"])
+
+
+def test_show_takes_the_start_of_an_id_and_prints_what_docker_shows(shell: Shell) -> None:
+    id_ = shell.ids()[0]
+    text = shell(f"rackctl -r local instances show {id_[:12]}").stdout
+    images = shell(f"rackctl -r local instances ssh {id_} docker ps --format '{{{{.Image}}}}'").stdout.split()
+    assert [image for image in images if image not in text] == ["amazon/amazon-ecs-agent:latest"]
