@@ -144,3 +144,42 @@ def test_forgetting_what_is_not_pinned_is_no_failure(rackctl: Typing) -> None:
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert f"no host key is pinned for {ID}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("-l", "ann", ID), (f"ann@{ID}",), ("-l", "ann", f"bob@{ID}"), ("--user", "ann", "-p", "{port}", ID)]
+)
+def test_the_user_is_named_as_for_ssh(rackctl: Typing, port: int, words: tuple[str, ...]) -> None:
+    command = ["--proxy-command", "echo %r >&2; false"]
+    result = rackctl("ssh", *command, *(word.format(port=port) for word in words), "true", private_ip="127.0.0.1")
+
+    assert result.exit_code == 255
+    assert "`echo ann >&2; false`" in result.stderr
+
+
+@pytest.mark.parametrize("words", [(f"a b@{ID}",), (f"$(id)@{ID}",), ("-l", "-x", ID), ("-l", "ü", ID)])
+def test_a_user_that_is_no_plain_word_is_refused(rackctl: Typing, words: tuple[str, ...]) -> None:
+    result = rackctl("ssh", *words, "true")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "a user name has" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("-L", "8080:localhost:80"), "ssh -F ~/.ssh/rackctl -L 8080:localhost:80 ID"),
+        (("-R", "9000:localhost:9000"), "-R 9000:localhost:9000 ID"),
+        (("-D", "1080"), "-D 1080 ID"),
+        (("-A",), "ssh -F ~/.ssh/rackctl -A ID"),
+        (("-N",), "-N ID"),
+        (("-fN",), "ID"),
+    ],
+)
+def test_what_only_openssh_does_is_shown_the_way_of(rackctl: Typing, words: tuple[str, ...], shown: str) -> None:
+    result = rackctl("ssh", *words, ID)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "rackctl instances ssh-config" in result.stderr
+    assert "ssh-agent add" in result.stderr
+    assert shown in " ".join(result.stderr.split())

@@ -16,12 +16,11 @@ from typing import Any
 
 from rackctl.cli.invocation import Invocation
 from rackctl.cli.main import main as run_command_line
+from rackctl.config import Config
 from rackctl.keys import KeyStore, SshKey
 from rackctl.model import Instance
-from rackctl.rack import Rack
-from rackctl.settings import Origin, Source, Value
+from rackctl.rack import Rack, Sources
 from tests.fakes.aws import FakeAws
-from tests.fakes.origin import GIVEN
 
 ID = "i-0a0000000000000aa"
 KEY_NAME = "prod-keypair-20260102T030405Z"
@@ -49,7 +48,8 @@ def invocation(description: dict[str, Any]) -> Invocation:
     first = replace(usual, **given)
     further = {id_: replace(usual, ec2_instance_id=id_, **fields) for id_, fields in others.items()}
     aws = OneInstance(instances={ID: first, **further}, console=console)
-    settings = {"cluster": "prod", "bucket": "b", "kms_key": "k", "prefix": "p", "ssh_port": port, "ssh_user": user}
+    store = {"bucket": "rackctl-test", "kms_key": "alias/k", "prefix": "p"}
+    settings = {"cluster": "prod", **store, "ssh_port": port, "ssh_user": user}
     settings |= further_settings
 
     class Options(Invocation):
@@ -57,15 +57,9 @@ def invocation(description: dict[str, Any]) -> Invocation:
 
         @property
         def rack(self) -> Rack:
-            chosen = {
-                name: Value(value, Origin(Source.CONFIG_FILE, "/config.toml")) for name, value in settings.items()
-            }
-            chosen |= {
-                name: Value(value, Origin(Source.OPTION, f"--{name}"))
-                for name, value in self.options.items()
-                if name != "rack"
-            }
-            return Rack(Value("prod", GIVEN), chosen, aws=aws)  # type: ignore[arg-type]
+            config = Config(Path("/config.toml"), "", {"prod": {name: str(value) for name, value in settings.items()}})
+            sources = Sources({**self.options, "rack": "prod"}, {}, config, None)
+            return Rack(sources.current(), sources._settings("prod"), aws=aws)  # type: ignore[arg-type]
 
     run = Options()
     public = path.with_suffix(".pub").read_text()

@@ -16,6 +16,7 @@ from rackctl.errors import NotFound
 from rackctl.ssh.fleet import SharedKeys
 from tests.ssh.conftest import CommandLine
 from tests.ssh.entry import ID
+from tests.ssh.person import Person
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,13 +159,30 @@ def test_whole_lines_never_mix_even_where_both_streams_lead_to_one_place(fleet: 
     assert len(seen.splitlines()) == 3 * 2 * 300
 
 
-def test_every_byte_value_passes_unchanged(fleet: Fleet) -> None:
+def test_every_byte_value_that_ends_no_line_passes_unchanged(fleet: Fleet) -> None:
     data = fleet.cli.state / "data"
-    data.write_bytes(bytes(range(256)) * 4000 + b"\n")
+    data.write_bytes(bytes(sorted({*range(256)} - {*b"\r\x0b\x0c\x1c\x1d\x1e"})) * 4000 + b"\n")
 
     ran = fleet(B, "--", f"cat {data}")
 
     assert ran.stdout.replace(f"{B}: ".encode(), b"") == data.read_bytes()
+
+
+def test_no_output_can_begin_a_line_of_its_own_with_another_instances_id(fleet: Fleet) -> None:
+    faked = r"printf 'a\r%s: b\vc\fd\034e\302\205f\342\200\250g\r\n' i-0fake; printf 'x\ry' >&2"
+    ran = fleet(ID, "--", faked)
+
+    assert ran.stdout == f"{ID}: ".encode() + rb"a\ri-0fake: b\x0bc\x0cd\x1ce\x85f\u2028g" + b"\r\n"
+    assert ran.stderr == f"{ID}: ".encode() + rb"x\ry" + b"\n"
+    assert len(ran.stdout.decode().splitlines()) == 1
+
+
+def test_on_a_terminal_no_output_can_move_the_cursor(fleet: Fleet) -> None:
+    faked = r"printf 'a\033[2K\033[Gi-0fake: b\007\302\233c\342\200\256d\te\n'"
+    with Person(fleet.cli.argv("run", ID, "--", faked), fleet.cli.environment()) as person:
+        assert person.wait() == 0
+
+    assert person.seen == f"{ID}: ".encode() + rb"a\x1b[2K\x1b[Gi-0fake: b\x07\x9bc\u202ed" + b"\te\r\n"
 
 
 def test_a_line_without_end_is_written_in_pieces_and_not_kept(fleet: Fleet) -> None:

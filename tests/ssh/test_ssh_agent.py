@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+import tempfile
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
+from rackctl.errors import RackctlError
+from rackctl.ssh.openssh import Agent
 from tests.ssh.agent import keys_in, running_agent
 from tests.ssh.entry import KEY_NAME
 
@@ -71,13 +77,71 @@ def test_a_key_that_fails_does_not_hide_the_others(cli: CommandLine, agent: dict
     assert KEY_NAME in ran.stdout.decode()
 
 
-@pytest.mark.parametrize(("sock", "says"), [("", "SSH_AUTH_SOCK is not set"), ("/nowhere", "nothing answers at")])
+@pytest.mark.parametrize(
+    ("sock", "says"), [("", "SSH_AUTH_SOCK is not set"), ("/nowhere", "SSH_AUTH_SOCK is /nowhere: No such file")]
+)
 def test_no_agent_is_said_with_the_remedy(cli: CommandLine, sock: str, says: str) -> None:
     ran = cli.run("ssh-agent", "add", environment={"SSH_AUTH_SOCK": sock})
 
     assert (ran.returncode, ran.stdout) == (1, b"")
     assert f"rackctl: there is no ssh-agent: {says}" in ran.stderr.decode()
     assert 'eval "$(ssh-agent)"' in ran.stderr.decode()
+
+
+@contextmanager
+def at_socket(answer: bytes | None) -> Iterator[dict[str, str]]:
+    """Listen where an agent would, and answer so, or not at all."""
+    with tempfile.TemporaryDirectory(prefix="agent") as directory, socket.socket(socket.AF_UNIX) as listening:
+        path = f"{directory}/socket"
+        listening.bind(path)
+        listening.listen()
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    other = listening.accept()[0]
+                    kept.append(other)
+                    other.recv(1000)
+                    if answer is not None:
+                        other.sendall(answer)
+                        other.close()
+
+        kept: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        yield {**os.environ, "SSH_AUTH_SOCK": path}
+        listening.shutdown(socket.SHUT_RDWR)
+        for other in kept:
+            other.close()
+
+
+def test_a_socket_that_an_ended_agent_has_left_is_said_to_be_stale(cli: CommandLine) -> None:
+    with tempfile.TemporaryDirectory(prefix="agent") as directory, socket.socket(socket.AF_UNIX) as left:
+        left.bind(f"{directory}/socket")
+        ran = cli.run("ssh-agent", "add", environment={"SSH_AUTH_SOCK": f"{directory}/socket"})
+
+    assert ran.returncode == 1
+    assert b"it may be of an agent that has ended" in ran.stderr
+
+
+def test_what_is_no_agent_gets_no_key(cli: CommandLine) -> None:
+    with at_socket(b"HTTP/1.1 400 Bad Request\r\n\r\n") as environment:
+        ran = cli.run("ssh-agent", "add", environment=environment)
+
+    assert (ran.returncode, ran.stdout) == (1, b"")
+    assert b"what answers at SSH_AUTH_SOCK" in ran.stderr
+
+
+def test_an_agent_that_does_not_answer_is_given_up() -> None:
+    with at_socket(None) as environment, pytest.raises(RackctlError, match=r"did not answer within 0\.3 s"):
+        Agent(environment, timeout=0.3).require()
+
+
+def test_another_users_agent_gets_no_key(agent: dict[str, str]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a socket away")
+    os.chown(agent["SSH_AUTH_SOCK"], 12345, -1)
+    with pytest.raises(RackctlError, match=r"is another user's \(uid 12345\)"):
+        Agent({**os.environ, **agent}).require()
 
 
 def test_no_ssh_add_is_said_with_the_remedy(cli: CommandLine, agent: dict[str, str]) -> None:

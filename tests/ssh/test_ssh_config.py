@@ -214,7 +214,7 @@ def entry(**changes: Any) -> str:
     return host_entry(Host(**host | changes), Path("/x/host_keys"), "strict")
 
 
-@pytest.mark.parametrize("user", ["a b", 'a"b', "a\\b", "a#b"])
+@pytest.mark.parametrize("user", ["ec2-user", "ann.lee", "CORP+ann", "ann@corp.example"])
 def test_openssh_reads_a_user_as_it_was_written(user: str, tmp_path: Path) -> None:
     need_openssh()
     config = tmp_path / "config"
@@ -225,17 +225,48 @@ def test_openssh_reads_a_user_as_it_was_written(user: str, tmp_path: Path) -> No
     assert f"user {user}" in read.splitlines()
 
 
-@pytest.mark.parametrize("user", ["$(touch hit)", "u & touch hit &", "u --proxy-command touch", "-u"])
-def test_the_name_of_a_user_is_one_word_to_the_shell_that_runs_the_proxy(user: str, tmp_path: Path) -> None:
-    need_openssh()
-    config = tmp_path / "config"
-    told = ["sh", "-c", 'printf "%s\\n" "$@" >&2', "sh"]
-    config.write_text(entry(user=user, proxy=[*told, "--user", "%r", "--port", "%p"]))
+@pytest.mark.parametrize("user", ["a b", "ec2-user\\", 'a"b', "$(touch hit)", "u --proxy touch", "-u", "u\nHost *"])
+def test_a_user_that_is_more_than_a_plain_word_is_refused(user: str) -> None:
+    with pytest.raises(UsageError, match="ssh_user"):
+        entry(user=user)
 
-    ran = subprocess.run(["ssh", "-F", config, ID, "true"], cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    assert ran.stderr.splitlines()[:4] == ["--user", user, "--port", "22"]
+@pytest.mark.parametrize("port", ["२२", "22 ", "0", "22\nHost *"])
+def test_a_port_that_is_no_ascii_number_is_refused(port: str) -> None:
+    with pytest.raises(UsageError, match="ssh_port"):
+        entry(port=port)
+
+
+# OpenSSH before 9.6 lets any user through (CVE-2023-51385); the tag is of the kind that a repository's URL could hold.
+def test_nothing_that_openssh_is_told_as_a_user_reaches_the_shell_that_runs_the_proxy(
+    client: Client, tmp_path: Path
+) -> None:
+    client("ssh", "-l", f"$(touch {tmp_path}/hit)", ID, "true")
+
     assert not (tmp_path / "hit").exists()
+    assert b"%r" not in client.config.read_bytes()
+
+
+def test_the_agent_is_the_one_of_the_environment_whatever_the_users_own_configuration_says(client: Client) -> None:
+    with client.config.open("a") as config:
+        config.write("Host *\n  IdentityAgent /nowhere\n")
+
+    assert client("ssh", ID, "echo in").stdout == b"in\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"Ciphers": "chacha20-poly1305@openssh.com"}, {"Ciphers": "aes128-ctr", "MACs": "umac-64@openssh.com"}],
+    ids=["chacha20", "umac"],
+)
+def test_openssh_gets_to_a_server_that_rackctl_itself_has_no_cipher_for(
+    cli: CommandLine, agent: dict[str, str], tmp_path: Path, options: dict[str, str]
+) -> None:
+    with running(cli.server.directory, **options) as server:
+        new = Client(CommandLine(server, tmp_path / "new"), agent, tmp_path / "config")
+        new.configure()
+
+        assert new("ssh", ID, "echo in").stdout == b"in\n"
 
 
 def test_what_openssh_would_make_something_else_of_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -22,7 +23,7 @@ from rackctl.errors import SIGNALLED, NotFound, SshError, UsageError
 from rackctl.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rackctl.model import Instance
     from rackctl.ssh.connect import Connection
@@ -110,7 +111,7 @@ def run(
     """
     command = b" ".join(map(os.fsencode, ctx.meta[_COMMAND]))
     from rackctl.ssh.background import in_background
-    from rackctl.ssh.login import import_paramiko
+    from rackctl.ssh.login import import_paramiko, locale
 
     importing = in_background(import_paramiko)
     instances = _chosen(invocation, ids, on_all, filters)
@@ -122,7 +123,8 @@ def run(
 
     connect = _connector(invocation, instances, say)
     show = _Json(stdout) if output == "json" else _Lines(stdout, stderr)
-    if failed := _run(instances, command, connect, show, say, parallel):
+    environment = locale(invocation.rack, invocation.environment)
+    if failed := _run(instances, command, connect, show, say, parallel, environment):
         say(f"failed on {len(failed)} of {len(instances)}: {', '.join(failed)}")
         sys.exit(1)
 
@@ -177,13 +179,22 @@ def _run(
     show: _Lines | _Json,
     say: Callable[[str], None],
     parallel: int,
+    environment: Mapping[bytes, bytes],
 ) -> list[str]:
     """Run the command on all, show what comes, and give the ids of those on which it failed."""
     from rackctl.ssh.fleet import run_on_all
 
     ids = [instance.ec2_instance_id for instance in instances]
     failed = []
-    outcomes = run_on_all(ids, command, connect=connect, output=show.output, parallel=parallel)
+    outcomes = run_on_all(
+        ids,
+        command,
+        connect=connect,
+        output=show.output,
+        one_place=os.path.sameopenfile(1, 2),
+        environment=environment,
+        parallel=parallel,
+    )
     with _ending_once(), closing(outcomes):
         for outcome in outcomes:
             show.done(outcome)
@@ -237,16 +248,36 @@ def _whole_writes() -> tuple[Sink, Sink]:
     return locked(to_descriptor(1), first), locked(to_descriptor(2), second)
 
 
+# What ends a line for some reader (Python's str.splitlines, a terminal) and would let an output begin one of its own,
+# with another instance's id: a carriage return without a newline, vertical tab, form feed, FS to RS, NEL, LS and PS.
+_BREAKS = rb"\r(?!\n|\Z)|[\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]"
+# On a terminal also what moves its cursor or turns its text round: control characters, and the bidirectional ones.
+_CONTROLS = rb"[\x00-\x08\x0e-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xaa-\xae]|\xe2\x81[\xa6-\xa9]"
+
+
+def _escaper(*, for_terminal: bool) -> Callable[[bytes], bytes]:
+    """Make what writes such characters as Python would, ``\\r`` or ``\\x1b``, so that lines keep their ids."""
+    unsafe = re.compile(_BREAKS + b"|" + _CONTROLS if for_terminal else _BREAKS)
+    return lambda data: unsafe.sub(lambda found: found[0].decode().encode("unicode_escape"), data)
+
+
 class _Lines:
     """Shows each line as it comes, with the instance's id before it."""
 
     def __init__(self, stdout: Sink, stderr: Sink) -> None:
-        self._stdout, self._stderr = stdout, stderr
+        self._sinks = (
+            (stdout, _escaper(for_terminal=os.isatty(1))),
+            (stderr, _escaper(for_terminal=os.isatty(2))),
+        )
         self._streams: dict[str, tuple[_Prefixed, _Prefixed]] = {}
 
     def output(self, id_: str) -> tuple[Sink, Sink]:
         prefix = f"{id_}: ".encode("ascii")
-        self._streams[id_] = streams = _Prefixed(prefix, self._stdout), _Prefixed(prefix, self._stderr)
+        (stdout, escape), (stderr, escape_errors) = self._sinks
+        self._streams[id_] = streams = (
+            _Prefixed(prefix, stdout, escape),
+            _Prefixed(prefix, stderr, escape_errors),
+        )
         return streams
 
     def done(self, outcome: Outcome) -> None:
@@ -257,9 +288,10 @@ class _Lines:
 class _Prefixed:
     """Puts a prefix before each line of what it is given, and writes whole lines only."""
 
-    def __init__(self, prefix: bytes, write: Sink) -> None:
+    def __init__(self, prefix: bytes, write: Sink, escape: Callable[[bytes], bytes]) -> None:
         self._prefix = prefix
         self._write = write
+        self._escape = escape
         self._rest = bytearray()
 
     def __call__(self, data: bytes) -> None:
@@ -267,7 +299,7 @@ class _Prefixed:
             piece = data[start : start + _PIECE]
             ended = piece.rfind(b"\n") + 1
             if ended:
-                lines = bytes(self._rest) + piece[: ended - 1]
+                lines = self._escape(bytes(self._rest) + piece[: ended - 1])
                 self._rest[:] = piece[ended:]
                 self._write(self._prefix + lines.replace(b"\n", b"\n" + self._prefix) + b"\n")
             else:
@@ -278,7 +310,7 @@ class _Prefixed:
     def end(self) -> None:
         """End a line that has not ended itself."""
         if self._rest:
-            self._write(self._prefix + bytes(self._rest) + b"\n")
+            self._write(self._prefix + self._escape(bytes(self._rest)) + b"\n")
             self._rest.clear()
 
 

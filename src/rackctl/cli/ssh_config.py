@@ -94,8 +94,10 @@ _FROM_ENVIRONMENT = (
     "XDG_STATE_HOME",
 )
 _PATHS = ("RACKCTL_CONFIG", "RACKCTL_STATE_DIR")
-# Settings that OpenSSH tells the proxy, so that its own -p and -l count too.
-_FROM_OPENSSH = {"ssh_user": "%r", "ssh_port": "%p"}
+# What OpenSSH tells the proxy, so that its own -p counts too. Not the user: OpenSSH would put anything there.
+_FROM_OPENSSH = {"ssh_port": "%p"}
+# Looked up here, they need not be among the cluster's tags each time.
+_LOOKED_UP = ("address", "ssh_user")
 
 
 def _proxy(invocation: Invocation) -> Iterator[str]:
@@ -103,7 +105,8 @@ def _proxy(invocation: Invocation) -> Iterator[str]:
     from rackctl.settings import SETTINGS
 
     given = invocation.environment
-    own = {setting.environment_variable for name, setting in SETTINGS.items() if name not in _FROM_OPENSSH}
+    told = {*_LOOKED_UP, *_FROM_OPENSSH}
+    own = {setting.environment_variable for name, setting in SETTINGS.items() if name not in told}
     carried = {name: given[name] for name in sorted({*own, *_FROM_ENVIRONMENT} & given.keys()) if given[name]}
     carried |= {name: str(Path(given[name]).absolute()) for name in _PATHS if given.get(name)}
     if carried:
@@ -111,8 +114,8 @@ def _proxy(invocation: Invocation) -> Iterator[str]:
     yield from _this_program()
     yield from ("instances", "ssh-proxy", "--rack", invocation.rack.name)
     chosen = {name: value for name, value in invocation.options.items() if name in SETTINGS}
-    # Looked up here, it need not be among the cluster's tags each time.
-    for name, value in {**chosen, "address": invocation.rack["address"], **_FROM_OPENSSH}.items():
+    looked_up = {name: invocation.rack[name] for name in _LOOKED_UP}
+    for name, value in {**chosen, **looked_up, **_FROM_OPENSSH}.items():
         yield SETTINGS[name].flag
         yield value
     yield "%h"

@@ -16,7 +16,7 @@ from rackctl.ssh.background import in_background
 from rackctl.ssh.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
     from rackctl.ssh.connect import Connection, Identity
@@ -47,14 +47,18 @@ def run_on_all(
     connect: Callable[[str], Connection],
     output: Callable[[str], tuple[Sink, Sink]],
     parallel: int,
+    one_place: bool = False,
+    environment: Mapping[bytes, bytes] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Run a command without input on many instances, so many at a time, and yield each outcome when it is there.
 
-    ``connect`` and what ``output`` gives for stdout and stderr are called by several threads. An error of one
-    instance is its outcome and leaves the others alone. When the caller stops listening, is interrupted, or a stdout
-    raises BrokenPipeError, which is then raised here, all are stopped: the commands by a SIGINT, as ^C would.
+    ``connect`` and what ``output`` gives for stdout and stderr are called by several threads; ``one_place`` and
+    ``environment`` are a `Session`'s. An error of one instance is its outcome and leaves the others alone. If the
+    caller stops listening or is interrupted, or if a stdout raises BrokenPipeError, which is then raised here, all
+    are stopped: the commands by a SIGINT, as ^C would.
     """
-    running = _Running(ec2_instance_ids, command, connect, output)
+    start = partial(Session, stdin=None, one_place=one_place, environment=environment)
+    running = _Running(ec2_instance_ids, command, connect, output, start)
     try:
         yield from running.outcomes(parallel)
     finally:
@@ -83,11 +87,13 @@ class _Running:
         command: bytes,
         connect: Callable[[str], Connection],
         output: Callable[[str], tuple[Sink, Sink]],
+        start: Callable[..., Session],
     ) -> None:
         self._waiting = deque(ec2_instance_ids)
         self._command = command
         self._connect = connect
         self._output = output
+        self._start = start
         self._sessions: dict[str, tuple[Session, Connection]] = {}
         self._lock = threading.Lock()
         self._stopped = False
@@ -130,7 +136,7 @@ class _Running:
         try:
             with self._connect(id_) as connection:
                 stdout, stderr = self._output(id_)
-                session = Session(connection, self._command, stdin=None, stdout=self._watched(stdout), stderr=stderr)
+                session = self._start(connection, self._command, stdout=self._watched(stdout), stderr=stderr)
                 with self._lock:
                     self._sessions[id_] = session, connection
                     stopped = self._stopped

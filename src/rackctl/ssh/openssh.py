@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 import shlex
 import subprocess
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rackctl.errors import RackctlError, UsageError
 from rackctl.files import make_own_directory, write_private
+from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class Host:
     """An instance as an entry of ssh_config(5).
 
-    ``proxy`` is the command that leads there; its ``%h``, ``%p`` and ``%r`` are OpenSSH's. ``identity_file`` is of the
-    public key whose private half the agent has, or None to leave the choice of keys to the user's configuration.
+    ``proxy`` is the command that leads there; its ``%h`` and ``%p`` are OpenSSH's. ``identity_file`` is of the public
+    key whose private half the agent has, or None to leave the choice of keys to the user's configuration.
     """
 
     ec2_instance_id: str
@@ -36,16 +37,19 @@ class Host:
 def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
     """Write one entry. ``known_hosts`` are rackctl's pins, which OpenSSH reads and never writes.
 
-    Raises UsageError for a path that ssh_config cannot express.
+    Raises UsageError for what ssh_config would read as something else.
     """
     id_ = host.ec2_instance_id
+    for setting, value in (("ssh_user", host.user), ("ssh_port", host.port)):
+        if problem := SETTINGS[setting].problem(value):
+            raise UsageError(f'OpenSSH cannot be told of the {setting} "{value}": {problem}')
     lines = [
         f"Host {id_}",
         f"  HostName {id_}",
         f"  HostKeyAlias {id_}",
-        f"  User {_quoted(host.user)}",
+        f"  User {host.user}",
         f"  Port {host.port}",
-        f"  ProxyCommand {_command(host.proxy, host.user)}",
+        f"  ProxyCommand {_command(host.proxy)}",
         # The proxy has pinned a key by its own rules before OpenSSH sees the first byte, so none is new to it.
         f"  StrictHostKeyChecking {'no' if check == 'off' else 'yes'}",
         f"  UserKnownHostsFile {'/dev/null' if check == 'off' else _path(known_hosts)}",
@@ -55,24 +59,22 @@ def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
         "  ServerAliveCountMax 4",
     ]
     if host.identity_file:
-        lines += ["  IdentitiesOnly yes", f"  IdentityFile {_path(host.identity_file)}"]
+        # The agent that `ssh-agent add` loads, whatever IdentityAgent the user's `Host *` names.
+        lines += [
+            "  IdentityAgent SSH_AUTH_SOCK",
+            "  IdentitiesOnly yes",
+            f"  IdentityFile {_path(host.identity_file)}",
+        ]
     return "".join(f"{line}\n" for line in lines)
 
 
-_TOKEN = re.compile(r"%[hpr]")
-
-
-def _command(argv: Sequence[str], user: str) -> str:
+def _command(argv: Sequence[str]) -> str:
     """Write a command for OpenSSH, which replaces what follows a % and gives the rest to the user's shell.
 
-    OpenSSH quotes nothing: a user whose name, perhaps a tag of the cluster, is more than a plain word to a shell stands
-    there quoted in place of ``%r``.
+    OpenSSH quotes nothing of what it puts in, so no token stands here but the host, which is an instance id, and the
+    port.
     """
-    plain = shlex.quote(user) == user and not user.startswith("-")
-    words = (user if word == "%r" and not plain else word for word in argv)
-    return " ".join(
-        word if _TOKEN.fullmatch(word) else shlex.quote(_printable(word)).replace("%", "%%") for word in words
-    )
+    return " ".join(word if word in {"%h", "%p"} else shlex.quote(_printable(word)).replace("%", "%%") for word in argv)
 
 
 def _path(path: Path) -> str:
@@ -113,17 +115,28 @@ class Agent:
     """The ssh-agent of an environment, through ``ssh-add``: keys go to its standard input, never into a file."""
 
     # ssh-add(1): 0 on success, 1 when the command fails, 2 when the agent cannot be reached.
-    _UNREACHABLE = 2
+    _FAILED, _UNREACHABLE = 1, 2
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *, timeout: float = 10) -> None:
         self._environment = dict(environment)
+        self._timeout = timeout
 
     def require(self) -> None:
-        """Raise RackctlError, with the remedy, unless there is an agent."""
-        if not self._environment.get("SSH_AUTH_SOCK"):
+        """Raise RackctlError, with the remedy, unless there is an agent of this user's that answers."""
+        if not (path := self._environment.get("SSH_AUTH_SOCK")):
             raise _no_agent("SSH_AUTH_SOCK is not set")
-        if self._run("-l").returncode == self._UNREACHABLE:
-            raise _no_agent(f"nothing answers at SSH_AUTH_SOCK, {self._environment['SSH_AUTH_SOCK']}")
+        try:
+            owner = os.stat(path).st_uid  # noqa: PTH116 - a path as the environment has it
+        except OSError as error:
+            raise _no_agent(f"SSH_AUTH_SOCK is {path}: {error.strerror}") from error
+        if owner != os.geteuid():
+            raise _no_agent(f"the agent at SSH_AUTH_SOCK, {path}, is another user's (uid {owner})")
+        listed = self._run("-l", timeout=self._timeout)
+        if listed.returncode == self._UNREACHABLE:
+            raise _no_agent(f"nothing answers at SSH_AUTH_SOCK, {path}: it may be of an agent that has ended")
+        # An agent without keys fails as well, and says so on stdout.
+        if listed.returncode not in {0, self._FAILED} or listed.stderr:
+            raise _no_agent(f"what answers at SSH_AUTH_SOCK, {path}, is none{_said(listed.stderr)}")
 
     def add(self, private_key: bytes, *, lifetime: int) -> None:
         """Load a private key for so many seconds. Raises RackctlError when the agent does not take it."""
@@ -138,11 +151,19 @@ class Agent:
         """Take a key out. Raises RackctlError when the agent does not."""
         self._require_done(self._run("-q", "-d", "-", given=f"{public_key}\n".encode("ascii")))
 
-    def _run(self, *words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def _run(self, *words: str, given: bytes = b"", timeout: float | None = None) -> subprocess.CompletedProcess[bytes]:
         try:
             return subprocess.run(
-                ["ssh-add", *words], input=given, capture_output=True, env=self._environment, check=False
+                ["ssh-add", *words],
+                input=given,
+                capture_output=True,
+                env=self._environment,
+                check=False,
+                timeout=timeout,
             )
+        except subprocess.TimeoutExpired as error:
+            path = self._environment["SSH_AUTH_SOCK"]
+            raise _no_agent(f"the agent at SSH_AUTH_SOCK, {path}, did not answer within {timeout:g} s") from error
         except OSError as error:
             raise RackctlError(
                 f"cannot run `ssh-add`, which talks to the agent: {error.strerror}",
@@ -151,10 +172,14 @@ class Agent:
 
     def _require_done(self, ran: subprocess.CompletedProcess[bytes]) -> None:
         if ran.returncode == self._UNREACHABLE:
-            raise _no_agent("it has gone")
+            raise _no_agent("it has ended")
         if ran.returncode:
-            told = " ".join(ran.stderr.decode("utf-8", "replace").split())
-            raise RackctlError(f"`ssh-add` failed: {told or f'exit status {ran.returncode}'}")
+            raise RackctlError(f"`ssh-add` failed{_said(ran.stderr) or f': exit status {ran.returncode}'}")
+
+
+def _said(text: bytes) -> str:
+    line = " ".join(text.decode("utf-8", "replace").split())
+    return f": {line}" if line else ""
 
 
 def _no_agent(why: str) -> RackctlError:
