@@ -20,6 +20,7 @@ from tests.cli.test_render import DOCUMENT
         (("agent_connected=false",), []),
         (("public_ip=", "status=active"), ["i-44e66af2", "i-6eeedfde", "i-ed7b8c5c"]),
         (("id!=i-6eeedfde",), ["i-44e66af2", "i-ed7b8c5c"]),
+        (("id==i-6eeedfde",), ["i-6eeedfde"]),
         (("id=i-6eeedfde,i-ed7b8c5c",), ["i-6eeedfde", "i-ed7b8c5c"]),
         (("id!=i-6eeedfde,i-ed7b8c5c",), ["i-44e66af2"]),
         (("id=~i-6*",), ["i-6eeedfde"]),

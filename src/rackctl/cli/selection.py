@@ -108,7 +108,7 @@ _ORDERS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
 }
-_EXPRESSION = re.compile(r"(?P<field>[^=!<>~]*)(?P<operator>=~|!=|>=|<=|=|>|<)(?P<value>.*)", re.DOTALL)
+_EXPRESSION = re.compile(r"(?P<field>[^=!<>~]*)(?P<operator>==|=~|!=|>=|<=|=|>|<)(?P<value>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def _spawn(state: StateDir, options: Options) -> subprocess.Popen[str]:
     # botocore would read the user's settings, and ask where there is no file.
     environment |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     environment["AWS_EC2_METADATA_DISABLED"] = "true"
-    log = os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(
             command,

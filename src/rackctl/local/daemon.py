@@ -331,7 +331,7 @@ def _limit_log(log: Path) -> None:
     """Begin a new log, keeping the last one, when it has grown long."""
     if os.fstat(2).st_size > _LOG_SIZE:
         log.replace(log.with_name(f"{log.name}.1"))
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.close(descriptor)

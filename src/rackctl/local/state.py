@@ -14,12 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rackctl.files import make_own_directory, write_private
+from rackctl.errors import UsageError
+from rackctl.files import make_own_directory, open_own, read_own, write_private
 
 if TYPE_CHECKING:
     from rackctl.local.world import World
 
 _FORMAT = 1
+_LARGEST_DESCRIPTION = 64 * 1024
 # The exit status of a daemon that found another one holding the lock.
 TAKEN = 75
 
@@ -102,7 +104,7 @@ class StateDir:
         """
         deadline = time.monotonic() + patience
         while True:
-            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -128,8 +130,8 @@ class StateDir:
     def holder(self) -> int | None:
         """Give the process id of the daemon that holds the lock; None when there is none."""
         try:
-            descriptor = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+            descriptor = open_own(self._lock)
+        except FileNotFoundError:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -151,7 +153,7 @@ class StateDir:
         if pid is None:
             return None
         try:
-            description = RackDescription(**json.loads(self._description.read_bytes()))
+            description = RackDescription(**json.loads(read_own(self._description, limit=_LARGEST_DESCRIPTION)))
         except (FileNotFoundError, ValueError, TypeError):
             return None
         # A daemon that has just begun may find what a killed one left.
@@ -176,12 +178,14 @@ class StateDir:
         A snapshot that cannot be read is set aside, as ``snapshot.unreadable``.
         """
         try:
-            with self.snapshot.open("rb") as file:
+            with os.fdopen(open_own(self.snapshot), "rb") as file:
                 found = pickle.load(file)  # noqa: S301 - our own file, 0600 in a directory of ours
             if found["made_by"] != _maker():
                 raise ValueError("another version of rackctl wrote it")
         except FileNotFoundError:
             return None, ""
+        except UsageError:
+            raise  # unpickling runs code: only a file that nobody else can write is unpickled
         except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
             aside = self.snapshot.with_name("snapshot.unreadable")
             self.snapshot.replace(aside)
