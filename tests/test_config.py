@@ -15,7 +15,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_config_file_gives_racks_and_their_settings(tmp_path: Path) -> None:
+def test_a_config_file_defines_racks_and_their_settings(tmp_path: Path) -> None:
     path = write(tmp_path / "c.toml", 'default_rack = "prod"\n[racks.prod]\nregion = "eu-west-1"\nssh_port = 2200\n')
 
     config = read_config(path)
@@ -24,7 +24,7 @@ def test_a_config_file_gives_racks_and_their_settings(tmp_path: Path) -> None:
     assert config.racks == {"prod": {"region": "eu-west-1", "ssh_port": "2200"}}
 
 
-def test_no_config_file_is_an_empty_one(tmp_path: Path) -> None:
+def test_a_missing_config_file_is_an_empty_one(tmp_path: Path) -> None:
     assert read_config(tmp_path / "none.toml").racks == {}
 
 
@@ -55,12 +55,12 @@ def test_a_typo_in_the_config_file_is_named_with_file_line_and_key(
     assert says in str(caught.value)
 
 
-def test_a_config_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
+def test_invalid_toml_is_reported_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"config.toml: .*line 2"):
         read_config(write(tmp_path / "config.toml", "[racks.prod]\nregion = \n"))
 
 
-def test_a_config_file_that_is_a_directory_or_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_config_file_that_is_a_directory_or_not_utf8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a regular file"):
         read_config(tmp_path)
     (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
@@ -68,7 +68,7 @@ def test_a_config_file_that_is_a_directory_or_no_text_is_refused(tmp_path: Path)
         read_config(tmp_path / "config.toml")
 
 
-def test_a_config_file_without_end_is_refused_at_one_mebibyte(tmp_path: Path) -> None:
+def test_a_config_file_over_one_mebibyte_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "config.toml", "#" * (1024 * 1024))
     assert read_config(path).racks == {}
 
@@ -85,7 +85,7 @@ def test_dev_null_is_an_empty_config_file_and_dev_zero_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["-r", "two\\nlines", ""])
-def test_a_table_whose_name_no_rack_can_have_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_table_with_an_invalid_rack_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"config.toml, line 1: \".*\": a rack's name is"):
         read_config(write(tmp_path / "config.toml", f'[racks."{name}"]\n'))
 

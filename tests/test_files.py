@@ -39,7 +39,7 @@ def test_an_empty_path_in_the_environment_is_refused(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_what_another_user_owns_is_refused(tmp_path: Path) -> None:
+def test_files_and_directories_of_another_user_are_refused(tmp_path: Path) -> None:
     """OpenSSH refuses ~/.ssh/config so, with "Bad owner or permissions" (readconf.c)."""
     path, directory = tmp_path / "file", tmp_path / "directory"
     path.write_bytes(b"x")
@@ -54,7 +54,7 @@ def test_what_another_user_owns_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_user_believes_roots_file_and_their_own_but_not_a_third_ones() -> None:
+def test_files_of_root_and_the_user_are_read_and_those_of_others_refused() -> None:
     # pytest's own directory is root's alone.
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -73,7 +73,7 @@ def test_a_user_believes_roots_file_and_their_own_but_not_a_third_ones() -> None
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_what_the_group_or_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+def test_files_and_directories_that_group_or_others_can_write_are_refused(tmp_path: Path, mode: int) -> None:
     path, directory = tmp_path / "file", tmp_path / "directory"
     path.touch()
     path.chmod(mode)
@@ -99,7 +99,7 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
         require_own_directory(tmp_path / "link-to-directory")
 
 
-def test_a_fifo_or_a_directory_is_no_file_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_fifo_is_refused_without_blocking_and_a_directory_too(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
 
     for path in (tmp_path / "fifo", tmp_path):
@@ -115,7 +115,7 @@ def test_a_file_is_read_up_to_its_limit_and_refused_beyond(tmp_path: Path) -> No
         read_own(tmp_path / "file", limit=1536)
 
 
-def test_what_does_not_exist_is_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_raises_file_not_found(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     for path in (tmp_path / "none", tmp_path / "none" / "none", tmp_path / "file" / "none"):

@@ -61,7 +61,7 @@ def rack(tags: Mapping[str, str] | None = None, given: Mapping[str, str] | None 
     return Rack(Value("prod", GIVEN), values, aws=aws), aws  # type: ignore[arg-type]
 
 
-def test_the_option_beats_the_environment_beats_the_config_files_default() -> None:
+def test_option_then_environment_then_config_file_select_the_rack() -> None:
     config = Config(_NOWHERE, "staging", {"prod": {}, "staging": {}})
 
     assert sources({"rack": "a"}, {"RACKCTL_RACK": "b"}, config).current().value == "a"
@@ -69,16 +69,16 @@ def test_the_option_beats_the_environment_beats_the_config_files_default() -> No
     assert sources({}, {}, config).current().value == "staging"
 
 
-def test_the_only_rack_of_the_config_file_needs_no_naming() -> None:
+def test_a_config_file_with_one_rack_selects_it() -> None:
     assert sources(config=Config(_NOWHERE, "", {"prod": {}})).current().value == "prod"
 
 
-def test_the_local_rack_is_taken_only_when_nothing_else_is_named() -> None:
+def test_the_local_rack_is_used_only_if_no_other_rack_is_selected() -> None:
     assert sources(local=LOCAL).current() == Value("local", Origin(Source.LOCAL_RACK))
     assert sources({}, {"RACKCTL_RACK": "prod"}, local=LOCAL).current().value == "prod"
 
 
-def test_without_any_rack_the_error_names_the_three_ways_and_the_racks_there_are() -> None:
+def test_an_error_without_a_rack_lists_the_known_racks_and_the_ways_to_select_one() -> None:
     with pytest.raises(UsageError) as caught:
         sources(config=TWO).current()
 
@@ -89,14 +89,14 @@ def test_without_any_rack_the_error_names_the_three_ways_and_the_racks_there_are
 @pytest.mark.parametrize(
     ("options", "environment", "origin"), [({"rack": ""}, {}, "--rack"), ({}, {"RACKCTL_RACK": ""}, "RACKCTL_RACK")]
 )
-def test_an_empty_name_is_refused_and_never_falls_through_to_another_rack(
+def test_an_empty_rack_name_is_an_error_and_selects_no_other_rack(
     options: dict[str, str], environment: dict[str, str], origin: str
 ) -> None:
     with pytest.raises(UsageError, match=f"{origin} is empty"):
         sources(options, environment, TWO, LOCAL).current()
 
 
-def test_each_setting_comes_from_the_nearest_place_that_has_it() -> None:
+def test_each_setting_comes_from_its_nearest_source() -> None:
     config = Config(_NOWHERE, "", {"prod": {"ssh_user": "file", "bucket": "file", "kms_key": "file"}})
     found = sources({"ssh_user": "option"}, {"RACKCTL_SSH_USER": "env", "RACKCTL_BUCKET": "env"}, config).rack()
 
@@ -105,7 +105,7 @@ def test_each_setting_comes_from_the_nearest_place_that_has_it() -> None:
     assert found.setting("kms_key") == Value("file", Origin(Source.CONFIG_FILE, str(_NOWHERE)))
 
 
-def test_a_tag_of_the_cluster_comes_after_what_is_given_and_before_the_default() -> None:
+def test_cluster_tags_rank_between_given_settings_and_defaults() -> None:
     found, aws = rack({"rackctl:ssh-user": "core", "rackctl:ssh-port": "2222"}, {"ssh_user": "given"})
 
     assert found["ssh_user"] == "given"
@@ -115,7 +115,7 @@ def test_a_tag_of_the_cluster_comes_after_what_is_given_and_before_the_default()
     assert aws.asked == 1
 
 
-def test_a_tag_can_neither_run_a_command_nor_weaken_a_check_nor_name_the_buckets_owner() -> None:
+def test_tags_cannot_set_commands_host_key_checks_or_the_bucket_owner() -> None:
     found, aws = rack(
         {
             "rackctl:proxy-command": "rm -rf ~",
@@ -132,14 +132,14 @@ def test_a_tag_can_neither_run_a_command_nor_weaken_a_check_nor_name_the_buckets
     assert aws.asked == 0
 
 
-def test_a_tag_that_makes_no_sense_is_named() -> None:
+def test_an_invalid_tag_is_named() -> None:
     found, _ = rack({"rackctl:ssh-port": "ssh"})
 
     with pytest.raises(UsageError, match='the tag rackctl:ssh-port of cluster prod is "ssh": a port is'):
         found["ssh_port"]
 
 
-def test_a_setting_that_is_needed_and_missing_names_every_way_to_set_it() -> None:
+def test_a_missing_required_setting_lists_every_way_to_set_it() -> None:
     found, _ = rack()
 
     with pytest.raises(NotFound, match='rack "prod" has no bucket') as caught:
@@ -161,12 +161,12 @@ def test_a_setting_that_is_needed_and_missing_names_every_way_to_set_it() -> Non
         ("ssh_port", "२२"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused_before_anything_is_asked(name: str, value: str) -> None:
+def test_an_invalid_setting_is_refused_before_aws_is_called(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=value):
         sources({"rack": "prod", name: value}).rack()
 
 
-def test_an_empty_setting_is_refused_wherever_it_comes_from() -> None:
+def test_an_empty_setting_is_refused_from_every_source() -> None:
     with pytest.raises(UsageError, match="RACKCTL_BUCKET is empty"):
         sources({"rack": "prod"}, {"RACKCTL_BUCKET": ""}).rack()
     with pytest.raises(UsageError, match="--region is empty"):
@@ -190,7 +190,7 @@ def test_the_local_racks_endpoint_and_credentials_go_together() -> None:
         ({"rack": "local"}, {"RACKCTL_ENDPOINT_URL": "https://aws.example:443"}),
     ],
 )
-def test_the_local_racks_credentials_never_go_anywhere_else(
+def test_the_local_racks_credentials_are_never_sent_to_another_endpoint(
     options: dict[str, str], environment: dict[str, str]
 ) -> None:
     found = sources(options, environment, local=LOCAL)
@@ -199,7 +199,7 @@ def test_the_local_racks_credentials_never_go_anywhere_else(
     assert found._local_settings(found.current().value) == {}
 
 
-def test_known_racks_are_those_of_the_file_the_local_one_and_the_chosen_one() -> None:
+def test_known_racks_are_configured_local_or_selected() -> None:
     known = sources({"rack": "other"}, {}, TWO, LOCAL).known()
 
     assert list(known) == ["local", "other", "prod", "staging"]

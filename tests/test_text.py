@@ -14,7 +14,7 @@ def test_a_count_agrees_with_its_noun() -> None:
     assert counted(2, "capacity", "capacities") == "2 capacities"
 
 
-def test_a_list_reads_as_a_sentence_and_says_how_much_it_leaves_out() -> None:
+def test_a_list_is_written_in_words_and_counts_what_it_omits() -> None:
     assert [listed("abc"[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
     assert listed("abcdefg", most=2) == "a, b and 5 more"
     assert listed("abc", most=3) == "a, b and c"
@@ -30,7 +30,7 @@ def test_a_time_is_written_as_rfc_3339_in_utc_to_the_second() -> None:
     assert rfc3339(datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))) == "2026-01-02T01:04:05Z"
 
 
-def test_lengths_of_time_read_well() -> None:
+def test_durations_are_written_for_people_for_options_and_as_a_clock() -> None:
     assert [minutes_and_seconds(s) for s in (5, 754, 3723)] == ["0:05", "12:34", "1:02:03"]
     assert [roughly(s) for s in (0, 1, 40, 59.9, 61, 7500, 7200, 90000)] == [
         "1 second", "1 second", "40 seconds", "59 seconds", "1 minute", "2 hours and 5 minutes", "2 hours",
@@ -49,7 +49,7 @@ def test_lengths_of_time_read_well() -> None:
         ("\udcff", r"\udcff"),
     ],
 )
-def test_no_text_steers_a_terminal(text: str, shown: str) -> None:
+def test_printable_escapes_control_characters(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(text, kept="").isprintable()
 
@@ -68,9 +68,9 @@ NOW = datetime(2015, 12, 10, 23, 0, tzinfo=UTC)
         (-1, "1 second from now"), (-7200, "2 hours from now"), (-0.5, "now"),
     ],
 )  # fmt: skip
-def test_ago_counts_as_convox_did(seconds: float, says: str) -> None:
+def test_ago_counts_units_as_convox_did(seconds: float, says: str) -> None:
     assert ago(NOW - timedelta(seconds=seconds), NOW) == says
 
 
-def test_what_has_not_started_is_blank() -> None:
+def test_ago_is_blank_without_a_time() -> None:
     assert ago(None, NOW) == ""

@@ -65,7 +65,7 @@ class Refusing(FakeAws):
         raise RackctlError(f"AWS refused: {HOSTILE}", hint=f"ask\nabout\t{HOSTILE}")
 
 
-def test_nothing_that_aws_says_steers_the_terminal() -> None:
+def test_control_characters_from_aws_are_escaped_on_the_terminal() -> None:
     listed = run(rack_of(replace(ec2(A), key_name=HOSTILE)), "instances", "-o", "wide", color=True)
     assert SHOWN in listed.stdout
 
@@ -73,7 +73,7 @@ def test_nothing_that_aws_says_steers_the_terminal() -> None:
     assert told.stderr == f"rackctl: AWS refused: {SHOWN}\n  ask\nabout\t{SHOWN}\n"
 
 
-def test_zero_instances_exit_with_zero_and_just_the_header() -> None:
+def test_an_empty_list_prints_the_header_and_exits_with_zero() -> None:
     result = run(rack_of(), "instances")
 
     assert (result.exit_code, result.stdout) == (0, "ID  AGENT  STATUS  STARTED  PS  CPU  MEM\n")
@@ -98,7 +98,7 @@ def test_the_list_filters_and_sorts(aws: FakeAws) -> None:
         (("-o", "json", "terminate", A), "--output is an option of the list"),
     ],
 )
-def test_bad_input_exits_with_two_and_asks_aws_nothing(args: tuple[str, ...], says: str) -> None:
+def test_invalid_options_exit_with_two_before_aws_is_called(args: tuple[str, ...], says: str) -> None:
     result = run(FakeAws(cluster="unasked"), "instances", *args)
 
     assert result.exit_code == 2
@@ -106,7 +106,7 @@ def test_bad_input_exits_with_two_and_asks_aws_nothing(args: tuple[str, ...], sa
     assert result.stdout == ""
 
 
-def test_an_error_goes_to_stderr_with_its_remedy_and_its_exit_code() -> None:
+def test_an_error_prints_its_hint_on_stderr_and_sets_the_exit_status() -> None:
     result = run(FakeAws(cluster="other"), "instances")
 
     assert (result.exit_code, result.stdout) == (3, "")
@@ -118,7 +118,7 @@ class Broken(FakeAws):
         raise ZeroDivisionError("oh")
 
 
-def test_an_error_of_our_own_shows_no_traceback_unless_asked() -> None:
+def test_an_internal_error_shows_a_traceback_only_with_debug() -> None:
     result = run(Broken(), "instances")
 
     assert result.exit_code == 1
@@ -136,7 +136,7 @@ class Stopping(FakeClock):
             raise KeyboardInterrupt
 
 
-def test_watch_shows_the_list_again_until_interrupted(aws: FakeAws) -> None:
+def test_watch_repeats_the_list_until_interrupted(aws: FakeAws) -> None:
     clock = Stopping()
 
     result = run(aws, "instances", "--watch", "7", "-o", "id", clock=clock)
@@ -158,7 +158,7 @@ class Flickering(FakeAws):
         return super().container_instance_arns(cluster, filter=filter)
 
 
-def test_watch_outlives_a_failure_in_between_and_says_so() -> None:
+def test_watch_reports_a_failed_refresh_and_continues() -> None:
     aws = Flickering(instances={A: ec2(A)})
 
     result = run(aws, "instances", "-o", "id", "--watch", clock=Stopping())

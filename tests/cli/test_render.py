@@ -69,7 +69,7 @@ def test_no_instances_are_just_the_header() -> None:
     assert render("csv") == ",".join(FIELDS)
 
 
-def test_what_is_not_known_is_blank_and_nothing_is_divided_by_zero() -> None:
+def test_unknown_values_are_blank() -> None:
     empty = RackInstance("i-0a321c8b", container_instance=ContainerInstance("arn", "i-0a321c8b", "ACTIVE", False))
 
     assert render("table", empty).splitlines()[1] == "i-0a321c8b  off    gone             0"
@@ -186,7 +186,7 @@ def test_columns_are_shown_in_the_order_asked_for_by_all_formats() -> None:
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\uff1d"])
-def test_no_cell_of_the_csv_is_a_formula_to_a_spreadsheet(start: str) -> None:
+def test_csv_cells_cannot_be_formulas(start: str) -> None:
     """OWASP, CSV Injection: "Prepend each cell field with a single quote, so that … read as text"."""
     text = f"{start}cmd|' /C calc'!A0"
 
@@ -196,7 +196,7 @@ def test_no_cell_of_the_csv_is_a_formula_to_a_spreadsheet(start: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "\r=1+1", "\t=1+1", "two\nlines"])
-def test_the_csv_steers_no_terminal_and_has_one_line_an_instance(text: str) -> None:
+def test_the_csv_escapes_control_characters_and_has_one_line_per_instance(text: str) -> None:
     lines = render("csv", instance("i-6eeedfde", 60, 3, 2912, key_name=text)).split("\n")
 
     assert len(lines) == 2
@@ -204,7 +204,7 @@ def test_the_csv_steers_no_terminal_and_has_one_line_an_instance(text: str) -> N
     assert text.encode("unicode_escape").decode() in lines[1]
 
 
-def test_wrong_things_are_coloured_and_change_no_column() -> None:
+def test_problems_are_coloured_without_moving_a_column() -> None:
     draining = RackInstance(
         "i-0a321c8b",
         Instance("i-0a321c8b", "running", NOW),
@@ -222,7 +222,7 @@ def test_wrong_things_are_coloured_and_change_no_column() -> None:
     assert click.style("gone", fg="red") in coloured.splitlines()[5]
 
 
-def test_wide_leaves_out_blank_columns_then_those_further_right_until_it_fits() -> None:
+def test_wide_drops_blank_columns_then_columns_from_the_right_until_it_fits() -> None:
     one = instance("i-6eeedfde", 60, 3, 2912, instance_type="t3.small", availability_zone="us-east-1a", key_name="k")
     widest = max(map(len, as_table([one], NOW, WIDE).splitlines()))
 

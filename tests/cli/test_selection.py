@@ -73,12 +73,12 @@ def test_sorting_is_by_value_either_way_and_what_has_none_comes_last() -> None:
         ("\x1b[2J=1", r'no field "\\x1b\[2J"'),
     ],
 )
-def test_a_filter_that_a_field_can_never_match_is_refused(expression: str, says: str) -> None:
+def test_a_value_of_the_wrong_type_for_its_field_is_refused(expression: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         filtered([], [expression])
 
 
-def test_what_has_no_value_is_neither_more_nor_less_than_a_number_but_differs_from_it() -> None:
+def test_a_missing_value_is_unequal_to_every_number_and_has_no_order() -> None:
     without = [RackInstance("i-00000000")]
 
     assert filtered(without, ["cpu_percent>0"]) == []

@@ -119,7 +119,7 @@ class Denied(FakeAws):
         raise AccessDenied("AWS refused ecs:ListTasks", hint="add it to your policy")
 
 
-def test_what_may_not_be_read_is_named_and_the_rest_is_shown() -> None:
+def test_a_denied_action_is_named_and_the_other_details_are_shown() -> None:
     aws = one_instance()
     denied = Denied(**{name: getattr(aws, name) for name in aws.__dataclass_fields__})
 
@@ -141,7 +141,7 @@ def test_an_instance_of_no_group_that_is_not_registered_has_no_tasks() -> None:
     assert "TASK" not in result.stdout
 
 
-def test_nothing_that_a_task_is_called_steers_the_terminal() -> None:
+def test_control_characters_in_container_names_are_escaped() -> None:
     aws = one_instance()
     hostile = replace(task("x"), containers=(Container("\x1b[2J", "\x1b]0;t\x07"),))
     aws.tasks = {hostile.task_arn: hostile}

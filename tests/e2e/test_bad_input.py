@@ -21,7 +21,7 @@ def _is_refusal(ran: Ran, status: int, *words: str) -> None:
         assert word in ran.stderr
 
 
-def test_no_rack_names_the_ways_to_name_one(bare: Shell) -> None:
+def test_an_error_without_a_rack_lists_the_ways_to_select_one(bare: Shell) -> None:
     _is_refusal(bare("rackctl instances"), 2, "--rack", "RACKCTL_RACK", "default_rack", "rackctl local up")
 
 
@@ -38,11 +38,11 @@ def test_no_region_says_how_to_set_one(bare: Shell) -> None:
     _is_refusal(bare("rackctl -r prod instances"), 4, "region", "--region")
 
 
-def test_no_credentials_says_where_they_are_looked_for(bare: Shell) -> None:
+def test_missing_credentials_are_an_access_error_that_names_their_sources(bare: Shell) -> None:
     _is_refusal(bare("rackctl -r prod --region eu-west-1 instances"), 4, "credentials")
 
 
-def test_refused_credentials_are_an_access_error(shell: Shell) -> None:
+def test_invalid_credentials_are_an_access_error(shell: Shell) -> None:
     given = settings(shell)
     _is_refusal(
         shell(
@@ -58,7 +58,7 @@ def test_refused_credentials_are_an_access_error(shell: Shell) -> None:
     )
 
 
-def test_an_endpoint_that_does_not_answer_is_named(bare: Shell) -> None:
+def test_an_unreachable_endpoint_is_named(bare: Shell) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"

@@ -26,13 +26,13 @@ def test_the_list_is_the_mirrored_documents_table(shell: Shell) -> None:
     assert ran.stderr == ""
 
 
-def test_falling_back_on_the_local_rack_is_said_on_stderr(shell: Shell) -> None:
+def test_using_the_local_rack_without_selecting_it_is_noted_on_stderr(shell: Shell) -> None:
     ran = shell("rackctl instances -o id")
     assert "local rack" in ran.stderr
     assert "local rack" not in ran.stdout
 
 
-def test_a_rack_without_instances_is_a_header_alone(shell: Shell) -> None:
+def test_an_empty_rack_prints_the_header_alone(shell: Shell) -> None:
     _aws(shell)[1].create_cluster(clusterName="empty")
     script = 'eval "$(rackctl local env)"; rackctl instances -r empty'
     ran = shell(script)
@@ -66,7 +66,7 @@ def test_a_terminal_shows_the_same_table_at_any_width(shell: Shell, columns: int
 
 
 @pytest.mark.parametrize("term", ["dumb", "xterm"])
-def test_no_colour_is_drawn_where_none_is_wanted(shell: Shell, term: str) -> None:
+def test_no_color_and_dumb_terminals_get_no_escape_sequences(shell: Shell, term: str) -> None:
     _, drawn = shell.on_terminal("NO_COLOR=1 rackctl instances -r local", term=term)
     assert "\x1b" not in drawn
 
@@ -80,14 +80,14 @@ def test_watching_redraws_in_place_on_a_terminal_and_ends_on_interrupt(shell: Sh
 
 
 @pytest.mark.parametrize("columns", [20, 40, 69, 80])
-def test_watching_cuts_nothing_off_where_a_line_is_too_long(shell: Shell, columns: int) -> None:
+def test_watching_wraps_long_lines_and_cuts_nothing_off(shell: Shell, columns: int) -> None:
     script = "timeout --foreground -s INT 2 rackctl instances -r local --watch 9"
     _, drawn = shell.on_terminal(script, columns=columns)
     for id_ in shell.ids():
         assert re.search(rf"{id_}  on     active  .* ago .*\d%(\x1b\[K)?\r\n", drawn), drawn
 
 
-def test_watching_says_how_many_lines_a_terminal_has_no_room_for(shell: Shell) -> None:
+def test_watching_counts_the_lines_that_do_not_fit_the_terminal(shell: Shell) -> None:
     script = "timeout --foreground -s INT 2 rackctl instances -r local --watch 9"
     _, drawn = shell.on_terminal(script, rows=4)
     assert re.search(r"… and \d more\x1b\[K\r\n\x1b\[J", drawn), drawn
@@ -96,7 +96,7 @@ def test_watching_says_how_many_lines_a_terminal_has_no_room_for(shell: Shell) -
 
 # Over two seconds: it watches for two, and is looked at after one.
 @pytest.mark.parametrize("signal", ["INT", "TERM", "HUP"])
-def test_watching_keeps_what_is_typed_from_the_screen_and_restores_the_echo(shell: Shell, signal: str) -> None:
+def test_watching_turns_the_terminals_echo_off_and_restores_it(shell: Shell, signal: str) -> None:
     script = f"""
         echo_is() {{ stty -a < /dev/tty | grep -o -- '-*\\becho\\b' | sed "s/^/$1:/"; }}
         (sleep 1.2; echo_is during) &
@@ -108,7 +108,7 @@ def test_watching_keeps_what_is_typed_from_the_screen_and_restores_the_echo(shel
     assert "after:echo" in drawn
 
 
-def test_wrong_things_have_a_colour_on_a_terminal_alone(changing: Shell) -> None:
+def test_problems_are_coloured_on_a_terminal_only(changing: Shell) -> None:
     _, ecs = _aws(changing)
     arn = ecs.list_container_instances(cluster="local")["containerInstanceArns"][0]
     ecs.update_container_instances_state(cluster="local", containerInstances=[arn], status="DRAINING")
@@ -119,7 +119,7 @@ def test_wrong_things_have_a_colour_on_a_terminal_alone(changing: Shell) -> None
         assert "\x1b" not in drawn
 
 
-def test_wide_fits_the_terminal_and_names_what_it_leaves_out(shell: Shell) -> None:
+def test_wide_fits_the_terminal_and_names_the_columns_it_leaves_out(shell: Shell) -> None:
     _, drawn = shell.on_terminal("rackctl instances -r local -o wide", columns=100)
     note = next(line for line in drawn.splitlines() if line.startswith("rackctl:"))
     assert "too wide for this terminal: " in note

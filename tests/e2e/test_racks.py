@@ -20,7 +20,7 @@ def _from(ran: Ran, setting: str) -> list[str]:
     return next(line.split()[1:] for line in ran.stdout.splitlines() if line.split()[0] == setting)
 
 
-def test_racks_and_its_json_say_the_same(bare: Shell) -> None:
+def test_the_table_and_the_json_of_racks_agree(bare: Shell) -> None:
     (bare.home / "config.toml").write_text(
         'default_rack = "b"\n[racks.a]\nregion = "eu-west-1"\ncluster = "a-ecs"\n[racks.b]\n'
     )
@@ -56,13 +56,13 @@ def test_racks_and_its_json_say_the_same(bare: Shell) -> None:
         ({"RACKCTL_BUCKET": "one"}, "bucket", ["one", "RACKCTL_BUCKET"]),
     ],
 )
-def test_show_names_every_value_in_force_and_its_origin(
+def test_racks_show_prints_every_setting_in_force_with_its_origin(
     bare: Shell, variables: dict[str, str], setting: str, shown: list[str]
 ) -> None:
     assert _from(bare("rackctl racks show prod", AWS_MAX_ATTEMPTS="1", **variables), setting) == shown
 
 
-def test_a_region_of_the_aws_config_file_is_shown_with_that_file(bare: Shell) -> None:
+def test_a_region_from_the_aws_config_file_is_shown_with_that_file(bare: Shell) -> None:
     path = bare.home / "aws-config"
     path.write_text("[profile work]\nregion = ap-south-1\n")
 
@@ -72,7 +72,7 @@ def test_a_region_of_the_aws_config_file_is_shown_with_that_file(bare: Shell) ->
     assert _from(ran, "profile") == ["work", "AWS_PROFILE"]
 
 
-def test_show_with_verify_names_the_account_and_the_caller_that_boto3_names(shell: Shell) -> None:
+def test_racks_show_verify_prints_the_account_and_caller_that_boto3_sees(shell: Shell) -> None:
     given = settings(shell)
     told = boto3.client(
         "sts",
@@ -91,14 +91,14 @@ def test_show_with_verify_names_the_account_and_the_caller_that_boto3_names(shel
     assert "caller" not in shell.json("rackctl -r local racks show -o json")
 
 
-def test_show_of_a_rack_that_no_cluster_and_no_file_knows_is_not_found(shell: Shell) -> None:
+def test_racks_show_of_an_unknown_rack_exits_with_three(shell: Shell) -> None:
     ran = shell('eval "$(rackctl local env)"; rackctl racks show nowhere')
 
     assert (ran.status, ran.stdout) == (3, "")
     assert 'no ECS cluster "nowhere"' in ran.stderr
 
 
-def test_a_config_file_that_others_can_write_runs_nothing(bare: Shell) -> None:
+def test_no_command_of_a_config_file_that_others_can_write_is_run(bare: Shell) -> None:
     config = bare.home / "config.toml"
     config.write_text('[racks.prod]\nproxy_command = "touch ran"\n')
     config.chmod(0o666)
@@ -138,7 +138,7 @@ def test_a_state_directory_of_another_user_is_refused(bare: Shell) -> None:
         ({"RACKCTL_PROFILE": "a\nb"}, "RACKCTL_PROFILE is"),
     ],
 )
-def test_a_variable_that_makes_no_sense_is_named(bare: Shell, changes: dict[str, str], says: str) -> None:
+def test_an_invalid_variable_is_named(bare: Shell, changes: dict[str, str], says: str) -> None:
     ran = bare("rackctl instances", **{"RACKCTL_RACK": "prod", **changes})
 
     assert (ran.status, ran.stdout) == (2, "")
@@ -147,12 +147,12 @@ def test_a_variable_that_makes_no_sense_is_named(bare: Shell, changes: dict[str,
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- 2>&-"])
-def test_a_closed_stream_takes_nothing_from_the_list(shell: Shell, closed: str) -> None:
+def test_the_list_is_printed_with_stdin_or_stderr_closed(shell: Shell, closed: str) -> None:
     assert shell(f"rackctl instances -o id {closed}").stdout.split() == shell.ids()
     assert shell(f"rackctl -r nowhere instances {closed}").status == 4
 
 
-def test_a_closed_stdout_is_as_good_as_dev_null(shell: Shell) -> None:
+def test_a_closed_stdout_behaves_like_dev_null(shell: Shell) -> None:
     ran = shell("rackctl -r local instances >&-; echo $?; rackctl --help >&-; echo $?")
     assert (ran.stdout, ran.stderr) == ("0\n0\n", "")
     assert shell("rackctl -r local instances >&- 2>&- <&-").status == 0

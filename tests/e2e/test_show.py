@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Shell
 
 
-def test_show_and_boto3_agree_on_tasks_images_and_ports(shell: Shell) -> None:
+def test_instances_show_and_boto3_agree_on_tasks_images_and_ports(shell: Shell) -> None:
     given = settings(shell)
     ecs = boto3.client(
         "ecs",
@@ -42,7 +42,7 @@ def test_show_and_boto3_agree_on_tasks_images_and_ports(shell: Shell) -> None:
     assert any(c["ports"] for i in shown for t in i["tasks"] for c in t["containers"])
 
 
-def test_show_takes_the_start_of_an_id_and_prints_what_docker_shows(shell: Shell) -> None:
+def test_instances_show_accepts_an_abbreviated_id_and_agrees_with_docker(shell: Shell) -> None:
     id_ = shell.ids()[0]
     text = shell(f"rackctl -r local instances show {id_[:12]}").stdout
     images = shell(f"rackctl -r local instances ssh {id_} docker ps --format '{{{{.Image}}}}'").stdout.split()
