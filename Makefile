@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 
-.PHONY: demo test check bench fuzz chaos models docs format clean help
+.PHONY: demo test check bench fuzz chaos dist models docs format clean help
 
 help:
 	@echo "make demo    install, and run the main commands on a local rack"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench   measure what docs/performance.md claims"
 	@echo "make fuzz    break some thousand SSH handshakes (ARGS='COUNT SEED')"
 	@echo "make chaos   kill a keyroll at each of its AWS calls, then resume or abort it"
+	@echo "make dist    build the wheel and the sdist, and try the wheel in empty environments"
 	@echo "make models  cut the slices of botocore's models again, after a change of src/rackctl/aws or of botocore"
 	@echo "make docs    write the generated docs"
 	@echo "make clean   remove all that these commands write"
@@ -47,6 +48,9 @@ fuzz: $(VENV)/.dev
 
 chaos: $(VENV)/.dev
 	RACKCTL_CHAOS=all $(BIN)/python -m pytest tests/local -k chaos $(ARGS)
+
+dist: $(VENV)/.dist
+	.ci/dist $(BIN)/python
 
 models: $(VENV)/.dev
 	$(BIN)/python -m tools.cut_models
