@@ -6,6 +6,7 @@ import fcntl
 import os
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -269,3 +270,18 @@ def test_interrupted_without_a_terminal(cli: CommandLine, signum: signal.Signals
 
     assert process.returncode in {128 + signum, -signum}
     assert said == b""
+
+
+def test_rsync_runs_over_it_as_over_ssh(cli: CommandLine, tmp_path: Path) -> None:
+    if shutil.which("rsync") is None:
+        pytest.skip("`rsync` is not installed: `sudo apt-get install rsync` installs it")
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    (here / "data").write_bytes(EVERY_BYTE)
+    shell = shlex.join(map(str, cli.argv("ssh")))
+    argv = ["rsync", "-a", "-e", shell, f"{here}/", f"{cli.server.user}@{ID}:{there}/"]
+
+    ran = subprocess.run(argv, env=cli.environment(), capture_output=True, check=False, timeout=60)
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert (there / "data").read_bytes() == EVERY_BYTE

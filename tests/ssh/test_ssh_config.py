@@ -269,6 +269,17 @@ def test_openssh_gets_to_a_server_that_rackctl_itself_has_no_cipher_for(
         assert new("ssh", ID, "echo in").stdout == b"in\n"
 
 
+def test_openssh_gets_to_a_server_that_rackctl_has_no_key_exchange_for_once_its_key_is_pinned(
+    client: Client, cli: CommandLine
+) -> None:
+    with running(cli.server.directory, KexAlgorithms="sntrup761x25519-sha512@openssh.com") as server:
+        client.cli = cli.at(server)
+        client.environment |= client.cli.environment()
+        client.configure()
+
+        assert client("ssh", ID, "echo in").stdout == b"in\n"
+
+
 def test_what_openssh_would_make_something_else_of_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot hold"):
         entry(proxy=["a\nProxyCommand evil"])
