@@ -120,9 +120,9 @@ def test_options_count_before_the_id_only(rackctl: Typing, port: int, words: tup
     ("options", "says"),
     [
         (("--address", "private"), "has no private address"),
-        (("--proxy-command", "echo %z"), "%z means nothing"),
+        (("--proxy-command", "echo %z"), "unknown token %z"),
         (("--jump", "a:b:c"), "[user@]host[:port]"),
-        (("--jump", "a", "--via", "ssm"), "two ways to reach an instance"),
+        (("--jump", "a", "--via", "ssm"), "two connection methods"),
     ],
 )
 def test_the_ways_of_reaching_an_instance_are_options(rackctl: Typing, options: tuple[str, ...], says: str) -> None:

@@ -52,7 +52,7 @@ def test_two_readers_write_to_one_place_in_the_order_of_arrival(pieces: list[tup
     for is_stdout, piece in pieces:
         (both.stdout if is_stdout else both.stderr).feed(piece)
         while both.fed:
-            both.fed.pop().tell_reader()
+            both.fed.pop().notify_reader()
     both.stdout.close()
     both.stderr.close()
     for reader in readers:

@@ -42,10 +42,10 @@ def test_the_first_byte_has_the_connect_timeout_and_the_login_as_long_as_sshd_gi
     deadline = Deadline(clock=clock)  # type: ignore[arg-type]
     assert deadline.left == CONNECT_TIMEOUT == 30
     clock.seconds = 29
-    deadline.heard()
+    deadline.received()
     assert deadline.left == LOGIN_TIMEOUT == 120
     clock.seconds = 100
-    deadline.heard()
+    deadline.received()
     assert deadline.left == 49
     deadline.finish()
     assert deadline.left > 1e9
@@ -55,7 +55,7 @@ def test_a_total_limits_both() -> None:
     clock = Hand()
     deadline = Deadline(30, 120, total=60, clock=clock)  # type: ignore[arg-type]
     clock.seconds = 29
-    deadline.heard()
+    deadline.received()
     assert deadline.left == 31
     assert Deadline(30, 120, total=5, clock=clock).left == 5  # type: ignore[arg-type]
 
@@ -75,7 +75,7 @@ def test_a_server_that_says_nothing_is_given_up_after_the_connect_timeout(cli: C
         ran = cli.ssh("true", options=["--connect-timeout", "1"], instance={"port": port})
 
     assert (ran.returncode, ran.stdout) == (255, b"")
-    assert b"was connected to, but sent nothing within 1 s" in ran.stderr
+    assert b"accepted the connection, but sent nothing within 1 s" in ran.stderr
     assert b"--connect-timeout" in ran.stderr
 
 

@@ -86,7 +86,7 @@ def test_all_leaves_out_and_names_what_does_not_run(fleet: Fleet) -> None:
     ran = fleet("--all", "--", "echo here")
 
     assert (ran.returncode, lines(ran.stdout)) == (0, prefixed("here", ID, B, C))
-    left_out = f"rackctl: leaving out what does not run: {DEAD} (shutting-down), {PENDING} (pending)\n"
+    left_out = f"rackctl: not running, left out: {DEAD} (shutting-down), {PENDING} (pending)\n"
     assert ran.stderr == left_out.encode()
 
 
@@ -96,7 +96,7 @@ def test_an_instance_that_is_named_and_does_not_run_is_a_failure(fleet: Fleet) -
     ran = fleet(PENDING, B, "--", "echo here")
 
     assert (ran.returncode, ran.stdout) == (1, f"{B}: here\n".encode())
-    assert f"rackctl: {PENDING} is pending, so nothing can log in to it".encode() in ran.stderr
+    assert f"rackctl: {PENDING} is pending, not running".encode() in ran.stderr
 
 
 def test_a_failure_is_named_with_its_status_and_stops_no_other(fleet: Fleet) -> None:
@@ -206,15 +206,15 @@ def test_words_after_the_dashes_are_the_commands_own(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--", "true"), "on which instances?"),
-        ((B,), "what is to be run stands after --"),
-        (("--all", "--"), "there is no command after --"),
+        (("--", "true"), "no instances given"),
+        ((B,), "put the command after --"),
+        (("--all", "--"), "no command after --"),
         (("--all", B, "--", "true"), "contradict each other"),
         ((B, "", "--", "true"), "the instance id is empty"),
         ((B, "--filter", "zone=a", "--", "true"), "--filter goes with --all"),
         (("--all", "--filter", "zoen=a", "--", "true"), 'there is no field "zoen"'),
         (("--all", "--parallel", "0", "--", "true"), "0 is not in the range"),
-        (("--all", "--via", "ssm", "--jump", "host", "--", "true"), "two ways to reach an instance"),
+        (("--all", "--via", "ssm", "--jump", "host", "--", "true"), "two connection methods"),
     ],
 )
 def test_bad_input_exits_with_two_and_runs_nothing(fleet: Fleet, words: tuple[str, ...], says: str) -> None:

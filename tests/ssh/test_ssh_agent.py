@@ -120,7 +120,7 @@ def test_a_socket_that_an_ended_agent_has_left_is_said_to_be_stale(cli: CommandL
         ran = cli.run("ssh-agent", "add", environment={"SSH_AUTH_SOCK": f"{directory}/socket"})
 
     assert ran.returncode == 1
-    assert b"it may be of an agent that has ended" in ran.stderr
+    assert b"the agent may have ended" in ran.stderr
 
 
 def test_what_is_no_agent_gets_no_key(cli: CommandLine) -> None:
@@ -128,7 +128,7 @@ def test_what_is_no_agent_gets_no_key(cli: CommandLine) -> None:
         ran = cli.run("ssh-agent", "add", environment=environment)
 
     assert (ran.returncode, ran.stdout) == (1, b"")
-    assert b"what answers at SSH_AUTH_SOCK" in ran.stderr
+    assert b"is not an agent" in ran.stderr
 
 
 def test_an_agent_that_does_not_answer_is_given_up() -> None:
@@ -140,7 +140,7 @@ def test_another_users_agent_gets_no_key(agent: dict[str, str]) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a socket away")
     os.chown(agent["SSH_AUTH_SOCK"], 12345, -1)
-    with pytest.raises(RackctlError, match=r"is another user's \(uid 12345\)"):
+    with pytest.raises(RackctlError, match=r"belongs to another user \(uid 12345\)"):
         Agent({**os.environ, **agent}).require()
 
 

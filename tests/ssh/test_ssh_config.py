@@ -138,7 +138,7 @@ def test_strict_refuses_a_key_that_nothing_vouches_for(cli: CommandLine, agent: 
     ran = new("ssh", ID, "echo in")
 
     assert (ran.returncode, ran.stdout) == (255, b"")
-    assert b"is not known" in ran.stderr
+    assert b"no host key of " in ran.stderr
 
 
 def test_off_checks_and_pins_nothing(cli: CommandLine, agent: dict[str, str], tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_openssh_gets_to_a_server_that_rackctl_has_no_key_exchange_for_once_its_
 
 
 def test_what_openssh_would_make_something_else_of_is_refused() -> None:
-    with pytest.raises(UsageError, match="cannot hold"):
+    with pytest.raises(UsageError, match="cannot express"):
         entry(proxy=["a\nProxyCommand evil"])
-    with pytest.raises(UsageError, match="takes"):
+    with pytest.raises(UsageError, match="is a variable there"):
         entry(identity_file=Path("/${HOME}/key"))

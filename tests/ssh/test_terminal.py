@@ -138,7 +138,7 @@ def test_refused_pty_is_done_without(sshd: Sshd, cli: CommandLine) -> None:
                 one.type("test -t 0 || echo none; exit 3\r")
                 assert one.wait() == 3
                 assert b"none\r\n" in one.seen
-            assert b"grants no terminal" in person.seen
+            assert b"refused a terminal" in person.seen
             assert not person.is_raw
 
 
@@ -305,7 +305,7 @@ def test_escapes_end_and_stop_it(local_shell: Person) -> None:
     local_shell.type("\r")
     local_shell.expect("READY ")
     local_shell.type("\r~.")
-    local_shell.expect("was closed by ~.\r\n")
+    local_shell.expect("was ended by ~.\r\n")
     local_shell.expect("LOCAL ")
     local_shell.type("echo $?\n")
     local_shell.expect("255\r\n")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rackctl.ssh.fleet import Outcome
     from rackctl.ssh.session import Sink
 
-# What a line may have at most before it is written as if it ended there, in bytes: memory is not for lines without end.
+# Longer lines are split, to limit memory; in bytes.
 _LONGEST_LINE = 1024 * 1024
 _PIECE = 64 * 1024
 
@@ -45,7 +45,7 @@ class _AfterDashes(RackCommand):
             own, dashes, words = args[:at], True, args[at + 1 :]
         rest = super().parse_args(ctx, own)
         if not ctx.resilient_parsing and not any(words):
-            problem = "there is no command after --" if dashes else "what is to be run stands after --"
+            problem = "no command after --" if dashes else "put the command after --"
             raise click.UsageError(f"{problem}, for example: {ctx.command_path} --all -- uptime", ctx)
         ctx.meta[_COMMAND] = words
         return rest
@@ -133,18 +133,18 @@ def _chosen(invocation: Invocation, ids: Sequence[str], on_all: bool, filters: S
     from rackctl.cli.selection import filtered
 
     if on_all and ids:
-        raise UsageError("--all and ids contradict each other", hint="leave one of them out")
+        raise UsageError("--all and ids contradict each other", hint="remove one of them")
     if ids and filters:
-        raise UsageError("--filter goes with --all, not with ids", hint="leave one of them out")
+        raise UsageError("--filter goes with --all, not with ids", hint="remove one of them")
     if ids:
         return invocation.cluster.match_all(ids)
     if not on_all:
-        raise UsageError("on which instances?", hint="name their ids, or say --all")
+        raise UsageError("no instances given", hint="pass ids or --all")
     filtered([], filters)
     listed = filtered(invocation.cluster.list(), filters)
     running = [i.instance for i in listed if i.instance and i.instance.state == "running"]
     if left_out := [f"{i.ec2_instance_id} ({i.status})" for i in listed if i.instance not in running]:
-        note(f"leaving out what does not run: {', '.join(left_out)}")
+        note(f"not running, left out: {', '.join(left_out)}")
     if not running:
         matches = " matches" if filters else ""
         raise NotFound(f'no running instance of rack "{invocation.rack.name}"{matches}; nothing was run')
@@ -154,13 +154,13 @@ def _chosen(invocation: Invocation, ids: Sequence[str], on_all: bool, filters: S
 def _connector(
     invocation: Invocation, instances: Sequence[Instance], say: Callable[[str], None]
 ) -> Callable[[str], Connection]:
-    """Check how instances are reached, before anything is run; give what connects to one by its id."""
+    """Check the settings before anything is run; return a function that connects to an instance by its id."""
     from rackctl.ssh.fleet import SharedKeys
     from rackctl.ssh.login import connect
     from rackctl.ssh.reach import reach
 
     for instance in instances:
-        # What is wrong with one instance is its own outcome; a setting that makes no sense is everybody's.
+        # An SshError is the outcome of its instance; an invalid setting ends the command.
         with suppress(SshError):
             reach(invocation.rack, instance)
     by_id = {instance.ec2_instance_id: instance for instance in instances}
@@ -181,7 +181,7 @@ def _run(
     parallel: int,
     environment: Mapping[bytes, bytes],
 ) -> list[str]:
-    """Run the command on all, show what comes, and give the ids of those on which it failed."""
+    """Run the command on all, show the output, and return the ids of those on which it failed."""
     from rackctl.ssh.fleet import run_on_all
 
     ids = [instance.ec2_instance_id for instance in instances]
@@ -206,8 +206,8 @@ def _run(
 
 @contextmanager
 def _ending_once() -> Iterator[None]:
-    """Have SIGINT, SIGTERM and SIGHUP raise what ends this process, the first time; then nothing may keep it from
-    stopping what runs on the instances, which takes two seconds at most.
+    """Let the first SIGINT, SIGTERM or SIGHUP end this process, and ignore further ones: stopping the commands takes up
+    to two seconds.
     """
 
     def end(signum: int, _: object) -> None:
@@ -225,14 +225,14 @@ def _failure(outcome: Outcome) -> str:
     id_, error = outcome.ec2_instance_id, outcome.error
     if error is None:
         return f"{id_}: exit status {outcome.exit_status}"
-    told = str(error) if str(error).startswith(id_) else f"{id_}: {error}"
-    return f"{told} ({error.hint})" if error.hint else told
+    text = str(error) if str(error).startswith(id_) else f"{id_}: {error}"
+    return f"{text} ({error.hint})" if error.hint else text
 
 
 def _whole_writes() -> tuple[Sink, Sink]:
-    """Give what writes to stdout and to stderr: whatever is written at once stays together, whoever writes.
+    """Return sinks for stdout and stderr that keep each write together.
 
-    Where both lead to the same place, as to a terminal, they take turns; where not, none holds up the other.
+    If both are the same file, as a terminal, writes to both take turns.
     """
     from rackctl.ssh.session import to_descriptor
 
@@ -248,15 +248,15 @@ def _whole_writes() -> tuple[Sink, Sink]:
     return locked(to_descriptor(1), first), locked(to_descriptor(2), second)
 
 
-# What ends a line for some reader (Python's str.splitlines, a terminal) and would let an output begin one of its own,
-# with another instance's id: a carriage return without a newline, vertical tab, form feed, FS to RS, NEL, LS and PS.
+# Characters that end a line for some readers (Python's str.splitlines, a terminal). With them an output could
+# begin a line with another instance's id: a carriage return without a newline, VT, FF, FS to RS, NEL, LS and PS.
 _BREAKS = rb"\r(?!\n|\Z)|[\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]"
-# On a terminal also what moves its cursor or turns its text round: control characters, and the bidirectional ones.
+# On a terminal also control characters, which move its cursor, and bidirectional ones, which reorder its text.
 _CONTROLS = rb"[\x00-\x08\x0e-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xaa-\xae]|\xe2\x81[\xa6-\xa9]"
 
 
 def _escaper(*, for_terminal: bool) -> Callable[[bytes], bytes]:
-    """Make what writes such characters as Python would, ``\\r`` or ``\\x1b``, so that lines keep their ids."""
+    """Return a function that escapes these characters as ``\\r`` or ``\\x1b``."""
     unsafe = re.compile(_BREAKS + b"|" + _CONTROLS if for_terminal else _BREAKS)
     return lambda data: unsafe.sub(lambda found: found[0].decode().encode("unicode_escape"), data)
 

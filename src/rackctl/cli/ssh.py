@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rackctl.ssh.connect import Connection
 
 
-# What only OpenSSH's client does: its options, with what each would have rackctl do.
+# Options of OpenSSH's client that rackctl does not have, and what they do.
 _ONLY_OPENSSH = {
     "-L": "forward a port",
     "-R": "forward a port",
@@ -39,13 +39,13 @@ _WITH_VALUE = {"-L", "-R", "-D", "-W"}
 
 
 def _name_openssh(ctx: click.Context, option: click.Parameter, value: Any) -> None:
-    """Refuse an option of OpenSSH's that is given, and show how OpenSSH itself gets there."""
+    """Refuse an option of OpenSSH's, and show the command of OpenSSH for this rack."""
     if not value or ctx.resilient_parsing:
         return
     flag = option.opts[0]
     given = f"{flag} {value}" if flag in _WITH_VALUE else flag
     raise UsageError(
-        f"rackctl does not {_ONLY_OPENSSH[flag]} ({flag}): that is OpenSSH's, which can reach this rack too",
+        f"rackctl does not {_ONLY_OPENSSH[flag]} ({flag}); OpenSSH does, and can reach this rack",
         hint="`rackctl instances ssh-config > ~/.ssh/rackctl` and `rackctl instances ssh-agent add`, "
         f"then `ssh -F ~/.ssh/rackctl {given} ID`",
     )
@@ -165,15 +165,15 @@ def _on_pty(
     )
     id_ = connection.target.ec2_instance_id
     if not session.has_pty:
-        note(f"{id_} grants no terminal (PermitTTY no in its sshd_config?); going on without one")
+        note(f"{id_} refused a terminal (PermitTTY no in its sshd_config?); continuing without one")
     if terminal is None or not session.has_pty:
         return session.wait()
     try:
-        status = terminal.attend(session.result, session.resize, escapes)
+        status = terminal.run_raw(session.result, session.resize, escapes)
     except Terminated as ended:
         return SIGNALLED + ended.signum
     if status is None:
-        raise SshError(f"the connection to {id_} was closed by ~.")
+        raise SshError(f"the connection to {id_} was ended by ~.")
     note(f"the connection to {id_} is closed")
     return status
 
@@ -188,7 +188,7 @@ def _open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection
     tags = None if all(map(rack.is_given, _FROM_TAGS)) else in_background(lambda: rack.tags)
     instance = invocation.cluster.match(ec2_instance_id)
     if tags:
-        # What went wrong with them is raised where one is needed.
+        # An error with the tags is raised where one is needed.
         tags.exception()
     connection = connect(
         rack,
@@ -203,8 +203,8 @@ def _open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection
 
 
 def _show_banner(text: str) -> None:
-    """Show what a server says before the login, when it says it."""
-    # A terminal that has gone keeps nobody from logging in.
+    """Show a text that the server sends before the login."""
+    # A closed terminal must not end the login.
     with suppress(OSError):
         click.echo(printable(text.replace("\r", "")), nl=False, err=True)
 

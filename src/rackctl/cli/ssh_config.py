@@ -1,4 +1,4 @@
-"""`rackctl instances ssh-config`, and `ssh-proxy`, to which what it prints leads back."""
+"""`rackctl instances ssh-config`, and `ssh-proxy`, which its output calls."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _identities(invocation: Invocation, instances: Iterable[Instance], state: Pa
     return files
 
 
-# What decides how a rack is found and reached, but for the credentials, which belong into no file.
+# Variables that select the rack and the connection; credentials must not be written to a file.
 _FROM_ENVIRONMENT = (
     "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE",
@@ -94,19 +94,19 @@ _FROM_ENVIRONMENT = (
     "XDG_STATE_HOME",
 )
 _PATHS = ("RACKCTL_CONFIG", "RACKCTL_STATE_DIR")
-# What OpenSSH tells the proxy, so that its own -p counts too. Not the user: OpenSSH would put anything there.
+# Passed by OpenSSH, so that its -p works. Not the user: OpenSSH before 9.6 passes any text to the shell.
 _FROM_OPENSSH = {"ssh_port": "%p"}
-# Looked up here, they need not be among the cluster's tags each time.
+# Written to the configuration, so that the cluster's tags are not read at each connection.
 _LOOKED_UP = ("address", "ssh_user")
 
 
 def _proxy(invocation: Invocation) -> Iterator[str]:
-    """Give the command that is to lead to ``%h``: this rackctl, with the rack and the settings that are in force."""
+    """Yield the words of the proxy command to ``%h``: this rackctl with the rack and the settings in force."""
     from rackctl.settings import SETTINGS
 
     given = invocation.environment
-    told = {*_LOOKED_UP, *_FROM_OPENSSH}
-    own = {setting.environment_variable for name, setting in SETTINGS.items() if name not in told}
+    passed = {*_LOOKED_UP, *_FROM_OPENSSH}
+    own = {setting.environment_variable for name, setting in SETTINGS.items() if name not in passed}
     carried = {name: given[name] for name in sorted({*own, *_FROM_ENVIRONMENT} & given.keys()) if given[name]}
     carried |= {name: str(Path(given[name]).absolute()) for name in _PATHS if given.get(name)}
     if carried:
@@ -122,7 +122,7 @@ def _proxy(invocation: Invocation) -> Iterator[str]:
 
 
 def _this_program() -> list[str]:
-    """Give the command that runs this rackctl again, wherever it is run."""
+    """Return the command of this rackctl, for any directory."""
     script = Path(sys.argv[0])
     if script.is_file() and script.suffix != ".py" and os.access(script, os.X_OK):
         return [str(script.absolute())]

@@ -1,4 +1,4 @@
-"""Which algorithms are offered to servers, the preferred ones first."""
+"""The algorithms that are offered to servers, the preferred ones first."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MACS = (
     "hmac-sha2-512-etm@openssh.com",
     "hmac-sha2-256",
     "hmac-sha2-512",
-    # As OpenSSH's client does: HMAC does not need what SHA-1 has lost.
+    # As OpenSSH's client: HMAC does not depend on collision resistance, which SHA-1 has lost.
     "hmac-sha1",
 )
 
-# A key exchange is all that it takes to see a host key: what would be agreed on for later is then never used.
+# To get a host key, a key exchange is enough: the cipher, MAC and compression that are agreed on are never used.
 ANY_CIPHER = (
     *CIPHERS,
     "chacha20-poly1305@openssh.com",

@@ -1,4 +1,4 @@
-"""What a session's two output streams have brought, read in the order in which it has arrived."""
+"""The two output streams of a session, read in the order of arrival."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections import deque
 
 from rackctl.clock import SystemClock
 
-# How long a reader that is held up, as by a full pipe, keeps the other stream's reader waiting, in seconds.
+# Seconds for which a blocked reader, as of a full pipe, keeps the other stream's reader waiting.
 _PATIENCE = 0.1
 
 
 class Arrivals:
-    """Both streams of a session. Each has one reader, which has dealt with a piece when it asks for the next.
+    """Both streams of a session. Each has one reader, which is done with a piece when it reads the next.
 
-    A piece is given out when all pieces that arrived before it, on either stream, have been dealt with. A reader that
-    is held up does not hold up the other one for long, unless the order is ``strict``: then both write to one place.
-    ``fed`` collects the streams whose readers are to be told of new pieces.
+    A piece is returned when the readers are done with all pieces that arrived before it, on either stream. A blocked
+    reader does not block the other one for long, unless the order is ``strict`` because both write to one place.
+    ``fed`` collects the streams whose readers are to be notified.
     """
 
     def __init__(self, fed: list[Stream], window: int, *, strict: bool) -> None:
@@ -31,7 +31,7 @@ class Arrivals:
         self.stdout.other, self.stderr.other = self.stderr, self.stdout
 
     def count(self, data: bytes) -> int:
-        """Note that a piece has arrived, and give its number. Raises OverflowError beyond the window."""
+        """Count a piece that has arrived, and return its number. Raises OverflowError beyond the window."""
         self._arrived += len(data)
         if self._arrived - self.taken > self._window:
             raise OverflowError("more than the window that it was granted")
@@ -40,10 +40,10 @@ class Arrivals:
 
 
 class Stream:
-    """One stream's received data; stands in for paramiko's BufferedPipe.
+    """One stream's received data, in place of paramiko's BufferedPipe.
 
-    That one keeps an array, from whose front each read moves all the rest down. This one's reader is told what is
-    there when nothing more can be had without waiting for the network.
+    paramiko's pipe is an array, of which each read moves all that is left. The reader of this one is notified when
+    the socket is empty, not for each packet.
     """
 
     other: Stream
@@ -54,7 +54,7 @@ class Stream:
         self.ready = threading.Condition(arrivals.lock)
         self.pieces: deque[tuple[int, bytes]] = deque()
         self._closed = False
-        # The number of the last piece that was given out, until it has been dealt with; and since when.
+        # The number of the last piece that was read, until its reader is done with it, and when it was read.
         self.busy = 0
         self.busy_since = 0.0
 
@@ -63,12 +63,12 @@ class Stream:
         if self not in self._arrivals.fed:
             self._arrivals.fed.append(self)
 
-    def tell_reader(self) -> None:
+    def notify_reader(self) -> None:
         with self.ready:
             self.ready.notify()
 
     def read(self, nbytes: int) -> bytes:
-        """Wait for data and its turn, and give up to so many bytes; empty at the end."""
+        """Wait for data and its turn, and return up to ``nbytes``; empty at the end."""
         with self.ready:
             self.busy = 0
             if self.other.pieces:
@@ -76,12 +76,12 @@ class Stream:
             while not (self.pieces and self._is_next()):
                 if self._closed and not self.pieces:
                     return b""
-                # A reader that is held up tells nobody, so its patience has to be looked after here.
+                # A blocked reader notifies nobody, so wait no longer than its patience.
                 self.ready.wait(self._arrivals.patience if self.pieces else None)
             return self._take(nbytes)
 
     def _is_next(self) -> bool:
-        """Tell whether all that arrived before the first piece has been dealt with, or is held up."""
+        """Return whether the other reader is done with all that arrived before the first piece, or is blocked."""
         other, number = self.other, self.pieces[0][0]
         if 0 < other.busy < number:
             patience = self._arrivals.patience
@@ -96,7 +96,7 @@ class Stream:
             piece = piece[:nbytes]
         taken = [piece]
         left = nbytes - len(piece)
-        # In this order: what the other stream gets meanwhile has arrived after the last piece of this one.
+        # In this order: a piece that the other stream gets meanwhile arrived after the last one of this stream.
         until = self.pieces[-1][0] + 1 if self.pieces else 0
         if self.other.pieces:
             until = min(until, self.other.pieces[0][0])

@@ -1,4 +1,4 @@
-"""Work that goes on beside the main thread, which an interrupt need not wait for."""
+"""Background work that an interrupt does not wait for."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 
 def in_background(work: Callable[[], T]) -> Future[T]:
-    """Do a piece of work in a daemon thread; ``result()`` waits for it and raises what it raised.
+    """Call ``work`` in a daemon thread; the future has its result or exception.
 
-    An executor's threads are joined at exit, however long AWS or a server takes to answer; these are not.
+    The threads of an executor would be joined at exit, however long AWS or a server takes to answer.
     """
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+        except BaseException as error:  # noqa: BLE001 - the future carries it
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

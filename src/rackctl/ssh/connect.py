@@ -1,4 +1,4 @@
-"""Connect to an instance: socket or proxy, key exchange, host key, and only then the login with its one key."""
+"""Connect to an instance: socket or proxy, key exchange, host key check, then the login with its key."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class LoginRefused(SshError):
-    """The server does not accept the key: it has answered the login with USERAUTH_FAILURE."""
+    """The server refused the key with USERAUTH_FAILURE."""
 
 
 class MoreThanKeyRequired(SshError):
-    """The server accepts the key, and asks for a password or the like besides."""
+    """The server accepted the key and requires another authentication method too."""
 
 
 class Identity(Protocol):
@@ -42,14 +42,14 @@ class Identity(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """Ask the server every ``interval`` seconds for a sign of life; it is lost after ``count`` without an answer."""
+    """Send a keepalive every ``interval`` seconds; after ``count`` without an answer the connection is lost."""
 
     interval: float = 15
     count: int = 4
 
 
 class Connection:
-    """An authenticated connection to an instance. Close it, or use it as a context manager."""
+    """An authenticated connection to an instance; a context manager."""
 
     def __init__(self, target: Target, transport: Transport, link: Link) -> None:
         self.target = target
@@ -66,36 +66,36 @@ class Connection:
 
     @property
     def is_openssh(self) -> bool:
-        """Whether the server knows OpenSSH's own extensions."""
+        """Whether the server supports OpenSSH's extensions."""
         return "OpenSSH" in self.transport.server_version
 
     @property
     def loss(self) -> SshError:
-        """The error to raise when the connection has ended before a command did."""
+        """The error to raise if the connection ended before the command did."""
         if self._given_up:
-            return SshError(f"the connection to {self.target} was lost: the server no longer answers")
+            return SshError(f"the connection to {self.target} was lost: the server does not answer keepalives")
         ended = self.transport.get_exception()
         if isinstance(ended, Disconnected):
             return SshError(f"{self.target} closed the connection: {shorten(str(ended))}")
         if isinstance(ended, paramiko.SSHException):
             return SshError(f"the connection to {self.target} was lost: the server sent {shorten(str(ended))}")
-        return SshError(f"the connection to {self.target} was lost: the server has closed it, or the network has")
+        return SshError(f"the connection to {self.target} was lost: it was closed without a reason")
 
     def close(self) -> None:
-        """Close it and everything on it, and see its proxy end."""
+        """Close the connection and its sessions, and wait for its proxy to end."""
         if self._closed.is_set():
             return
         self._closed.set()
-        self.transport.say_goodbye()
+        self.transport.send_disconnect()
         self.transport.close()
         self.link.close()
 
     def keep_alive(self, keepalive: Keepalive) -> None:
-        """Watch the server from now on, and close the connection when it has gone."""
+        """Start keepalives: the connection is closed if the server stops answering."""
         threading.Thread(target=self._watch, args=(keepalive,), daemon=True).start()
 
     def _watch(self, keepalive: Keepalive) -> None:
-        # What counts is questions without an answer and not time: this process may have been stopped meanwhile.
+        # Unanswered keepalives count, not time: this process may have been stopped meanwhile.
         unanswered, signs = 0, self.transport.packetizer.signs_of_life
         while not self._closed.wait(keepalive.interval):
             if signs != (signs := self.transport.packetizer.signs_of_life):
@@ -104,7 +104,7 @@ class Connection:
                 self._given_up = True
                 self.transport.close()
                 return
-            self.transport.ask_alive()
+            self.transport.send_keepalive()
             unanswered += 1
 
 
@@ -118,11 +118,11 @@ def connect(
     keepalive: Keepalive = Keepalive(),
     show_banner: Callable[[str], None] = lambda _: None,
 ) -> Connection:
-    """Connect and log in, offering nothing but the one key.
+    """Connect and log in with one key and no other. Raises SshError, and what ``identity`` raises.
 
-    ``link`` is what `dial` gives, where that was begun before. ``identity`` is asked for the key while the connection
-    is being made; what it raises is raised here. The host key is accepted or refused before anything is sent that the
-    user has. ``show_banner`` gets what the server says before the login, by another thread. Raises SshError.
+    ``link`` is the result of `dial`, if it was called before. ``identity`` returns the key; it is called while the
+    connection is made. The host key is checked before the user name or a signature is sent. ``show_banner`` is called
+    by another thread with each text that the server sends before the login.
     """
     limit = deadline or Deadline()
 
@@ -151,7 +151,7 @@ def connect(
 
 
 def pin_host_key(target: Target, check: HostKeyCheck, *, deadline: Deadline | None = None) -> None:
-    """Have an instance's host key checked, and pinned, by no more than a key exchange. Raises SshError."""
+    """Check and pin an instance's host key; only keys are exchanged. Raises SshError."""
     limit = deadline or Deadline()
     link = dial(target, limit)
     _open(target, check, link, limit, HostKeyTransport(link.sock, deadline=limit)).close()
@@ -178,11 +178,12 @@ def _log_in(connection: Connection, key_name: str, private: paramiko.PKey, deadl
         return
     if refusal.partial_success:
         raise MoreThanKeyRequired(
-            f"{target} wants more of {target.user} than a key: {shorten(', '.join(refusal.methods))}",
+            f"{target} accepted the key of {target.user}, and requires another method too: "
+            f"{shorten(', '.join(refusal.methods))}",
             hint="its sshd_config must allow a login by public key alone",
         )
     raise LoginRefused(
-        f"{target} did not let {target.user} in with the key {key_name}",
-        hint="does its image have another user? See --user; "
+        f"{target} refused the key {key_name} for user {target.user}",
+        hint="if the image has another user, name it with --user; "
         "`rackctl instances -o wide` shows which key each instance was launched with",
     )

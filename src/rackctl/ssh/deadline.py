@@ -1,4 +1,4 @@
-"""How long a server has, from the first attempt to reach it until a key has logged in."""
+"""The time limit from the start of a connection to the end of its login."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
 
 CONNECT_TIMEOUT = 30.0
-# As long as sshd's LoginGraceTime: a login may wait for an AuthorizedKeysCommand or for PAM.
+# As sshd's LoginGraceTime: a login may wait for an AuthorizedKeysCommand or for PAM.
 LOGIN_TIMEOUT = 120.0
 
 
 class Deadline:
     """One limit, in seconds, over connection, version, key exchange and login.
 
-    The first byte must arrive within ``first_byte``; from then on there are ``login`` more for everything up to the
-    login. ``total`` limits both together. `finish` ends it.
+    The first byte must arrive within ``first_byte`` seconds, and the login must end ``login`` seconds after it.
+    ``total`` limits both together.
     """
 
     def __init__(
@@ -34,19 +34,19 @@ class Deadline:
         self._clock = clock or SystemClock()
         self._begin = self._clock.monotonic()
         self._limit = self._begin + min(first_byte, total)
-        self.is_heard = False
+        self.has_received = False
 
-    def heard(self) -> None:
-        """Note that a byte has arrived."""
-        if not self.is_heard:
-            self.is_heard = True
+    def received(self) -> None:
+        """Note that a byte has arrived: the limit for the login begins."""
+        if not self.has_received:
+            self.has_received = True
             self._limit = min(self._clock.monotonic() + self.login, self._begin + self.total)
 
     def finish(self) -> None:
-        """Lift the limit: the key has logged in."""
+        """Remove the limit: the login has succeeded."""
         self._limit = math.inf
 
     @property
     def left(self) -> float:
-        """The seconds that are left; 0 or less when time is up."""
+        """The remaining seconds; 0 or less after the limit."""
         return self._limit - self._clock.monotonic()

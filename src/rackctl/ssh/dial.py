@@ -1,6 +1,6 @@
-"""The bytes' way to an instance's SSH server: a TCP connection, or a command that leads there.
+"""The socket to an instance's SSH server: a TCP connection, or a proxy command.
 
-Apart from `connect`, so that a server can get ready while paramiko is still being imported.
+Separate from `connect`, so that the connection is made while paramiko is still being imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """A socket that leads to a server, and the proxy command behind it, if any. Close it."""
+    """A socket to a server, and the proxy command behind it, if any."""
 
     def __init__(self, sock: socket.socket, proxy: subprocess.Popen[bytes] | None = None) -> None:
         self.sock = sock
@@ -36,7 +36,7 @@ class Link:
             self.proxy.wait()
 
     def proxy_status(self, *, patience: float) -> int | None:
-        """Give how the proxy has ended, waiting so many seconds for it; None while it runs, or where there is none."""
+        """Wait up to ``patience`` seconds for the proxy to end; return its status, or None."""
         if self.proxy is None:
             return None
         from subprocess import TimeoutExpired
@@ -48,7 +48,7 @@ class Link:
 
 
 def dial(target: Target, deadline: Deadline) -> Link:
-    """Connect to a server, or start what leads to it. Raises SshError, with the remedy."""
+    """Connect to a server, or start its proxy command. Raises SshError."""
     return _start_proxy(target) if target.proxy else Link(_connect(target, deadline))
 
 
@@ -60,18 +60,18 @@ def _connect(target: Target, deadline: Deadline) -> socket.socket:
     except ConnectionRefusedError as error:
         raise SshError(
             f"{target} refused the connection",
-            hint="its SSH server is not up (yet), or listens on another port: see --port",
+            hint="its SSH server may not run yet, or listen on another port: see --port",
         ) from error
     except TimeoutError as error:
         raise SshError(
             f"{target} did not answer within {min(deadline.first_byte, deadline.total):g} s",
-            hint="does its security group let you in? Otherwise try --address, --jump or --via ssm",
+            hint="check that its security group allows you; else try --address, --jump or --via ssm",
         ) from error
     except OSError as error:
         raise SshError(
             f"{target} cannot be reached: {error.strerror or error}", hint="try --address, --jump or --via ssm"
         ) from error
-    # A keystroke is to go out at once; paramiko leaves that to whoever makes the socket.
+    # Send keystrokes at once; paramiko leaves this to the creator of the socket.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return sock

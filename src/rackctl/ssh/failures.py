@@ -1,4 +1,4 @@
-"""What paramiko raises, as an SshError that tells refused, closed, timed out and not reachable apart."""
+"""paramiko's exceptions as SshErrors, which distinguish refused, closed, timed out and unreachable."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from rackctl.ssh.paramiko_patches import Transport
     from rackctl.ssh.reach import Target
 
-# What a server says may be as long as it likes; more than this is no reason.
+# Longer texts of a server are cut.
 _LONGEST_TEXT = 500
 
 
 @contextmanager
 def during_login(target: Target, link: Link, transport: Transport, deadline: Deadline) -> Iterator[None]:
-    """Turn whatever paramiko raises inside, EOFError and OSError among it, into an SshError."""
+    """Turn every exception that paramiko raises, including EOFError and OSError, into an SshError."""
     try:
         yield
     except (paramiko.SSHException, EOFError, OSError) as error:
@@ -41,7 +41,7 @@ def _login_error(target: Target, transport: Transport, deadline: Deadline, error
     if isinstance(error, Disconnected):
         return SshError(f"{target} closed the connection during the {_stage(transport)}: {shorten(str(error))}")
     if isinstance(error, ProtocolError):
-        return SshError(f"{target} does not answer as an SSH server does: it sent {shorten(str(error))}")
+        return SshError(f"{target} sent {shorten(str(error))}")
     if isinstance(error, EOFError | OSError):
         return _closed(target, transport)
     return SshError(f"{target}: the {_stage(transport)} failed: {shorten(str(error))}")
@@ -54,10 +54,10 @@ def _stage(transport: Transport) -> str:
 
 
 def _too_late(target: Target, transport: Transport, deadline: Deadline) -> SshError:
-    if not deadline.is_heard:
+    if not deadline.has_received:
         return SshError(
-            f"{target} was connected to, but sent nothing within {min(deadline.first_byte, deadline.total):g} s",
-            hint="it may be starting or overloaded: try again, or wait longer with --connect-timeout",
+            f"{target} accepted the connection, but sent nothing within {min(deadline.first_byte, deadline.total):g} s",
+            hint="it may be starting or overloaded; try again, or wait longer with --connect-timeout",
         )
     limit = min(deadline.login, deadline.total)
     return SshError(f"{target} did not finish the {_stage(transport)} within {limit:g} s")
@@ -88,6 +88,6 @@ def _no_common_algorithm(target: Target, transport: Transport, error: Exception)
 
 
 def shorten(text: str) -> str:
-    """Put a text of a server's on one line of bounded length."""
+    """Return a server's text as one line of limited length."""
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from rackctl.ssh.login import Keys
     from rackctl.ssh.session import Sink
 
-# How long commands that are told to stop have for it, in seconds, before their connections are closed.
+# Seconds between the signal to the commands and the closing of their connections.
 _GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended on an instance: its exit status, or the error for which there is none."""
+    """Result of a command on an instance: its exit status, or the error."""
 
     ec2_instance_id: str
     exit_status: int | None = None
@@ -50,7 +50,7 @@ def run_on_all(
     one_place: bool = False,
     environment: Mapping[bytes, bytes] | None = None,
 ) -> Generator[Outcome, None, None]:
-    """Run a command without input on many instances, so many at a time, and yield each outcome when it is there.
+    """Run a command without input on many instances, ``parallel`` at a time; yield each outcome when it is known.
 
     ``connect`` and what ``output`` gives for stdout and stderr are called by several threads; ``one_place`` and
     ``environment`` are a `Session`'s. An error of one instance is its outcome and leaves the others alone. If the
@@ -66,7 +66,7 @@ def run_on_all(
 
 
 class SharedKeys:
-    """Keys that are fetched once each, by name, however many threads ask for one."""
+    """Keys that are fetched once each by name, for several threads."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys

@@ -1,4 +1,4 @@
-"""Which host key an instance has: pinned by instance id, or found in what the instance wrote to its console."""
+"""Host keys of instances: pinned by instance id, or read from the console output."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HostKey:
 
     @property
     def fingerprint(self) -> str:
-        """OpenSSH's SHA-256 form of it; "unreadable" for what somebody has made of a pinned one."""
+        """OpenSSH's SHA-256 form of it; "unreadable" for an invalid line in the file."""
         try:
             digest = hashlib.sha256(base64.b64decode(self.encoded, validate=True)).digest()
         except ValueError:
@@ -52,21 +52,22 @@ class HostKey:
 class HostKeyFile:
     """The pinned host keys, as lines ``<instance id> <type> <base64>`` of an OpenSSH known_hosts file.
 
-    So OpenSSH can share it, by ``UserKnownHostsFile`` and ``HostKeyAlias``. Lines that are none of ours are kept.
-    Written under a lock and replaced whole: two at once lose nothing, and a reader never sees half of it.
+    OpenSSH can use it, with ``UserKnownHostsFile`` and ``HostKeyAlias``. Other lines are kept. The file is written
+    under a lock and replaced as a whole: concurrent writers lose nothing, and readers never see half of it.
     """
 
     def __init__(self, state_directory: Path) -> None:
         self.path = state_directory / "host_keys"
 
     def pinned(self, ec2_instance_id: str) -> list[HostKey]:
-        """Give the keys pinned for an instance. Raises RackctlError for a file that cannot be read."""
+        """Return the keys pinned for an instance. Raises RackctlError if the file cannot be read."""
         return [HostKey(*words[1:3]) for words in map(str.split, self._lines()) if _is_of(words, ec2_instance_id)]
 
     def pin(self, ec2_instance_id: str, keys: Iterable[HostKey]) -> list[HostKey]:
-        """Pin the keys of an instance that has none pinned, and give those that it has then.
+        """Pin the keys of an instance, unless it has pinned ones; return its pinned keys.
 
-        Of two first contacts at once the quicker one pins. Raises RackctlError for a file it cannot write.
+        Of two first connections at the same time, the faster one pins. Raises RackctlError if the file cannot be
+        written.
         """
         with self._locked():
             if not self.pinned(ec2_instance_id):
@@ -75,7 +76,7 @@ class HostKeyFile:
             return self.pinned(ec2_instance_id)
 
     def forget(self, ec2_instance_id: str) -> list[HostKey]:
-        """Remove what is pinned for an instance, and give it. Raises RackctlError for a file it cannot write."""
+        """Remove and return an instance's pinned keys. Raises RackctlError if the file cannot be written."""
         if not (forgotten := self.pinned(ec2_instance_id)):
             return []
         with self._locked():
@@ -108,7 +109,7 @@ class HostKeyFile:
             os.close(lock)
 
     def _write(self, lines: Iterable[str]) -> None:
-        # Nobody else writes one, under the lock; what a killed process may have left is overwritten.
+        # Under the lock there is one writer; the file of a killed process is overwritten.
         new = self.path.with_name("host_keys.new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -118,7 +119,7 @@ class HostKeyFile:
     def _unusable(self, verb: str, error: Exception) -> RackctlError:
         return RackctlError(
             f"cannot {verb} the host keys in {self.path}: {error}",
-            hint="mend or remove the file, or name another state directory with RACKCTL_STATE_DIR",
+            hint="repair or remove the file, or name another state directory with RACKCTL_STATE_DIR",
         )
 
 
@@ -128,7 +129,7 @@ def _is_of(words: list[str], ec2_instance_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleHostKeys:
-    """The host keys that an instance announced on its console: whole ones, fingerprints, or both."""
+    """The host keys in an instance's console output: whole ones, fingerprints, or both."""
 
     keys: tuple[HostKey, ...] = ()
     fingerprints: frozenset[str] = frozenset()
@@ -146,7 +147,7 @@ _FINGERPRINT = re.compile(r"\b\d+ (SHA256:[A-Za-z0-9+/]{43})=*\s.*\(\w[\w-]*\)")
 
 
 def read_console(output: str) -> ConsoleHostKeys:
-    """Find the host keys that cloud-init wrote to the console at the first boot.
+    """Parse the host keys that cloud-init wrote to the console at the first boot.
 
     Between its BEGIN and END lines stand raw keys, and fingerprints behind ``ec2:`` (Amazon Linux 2) or
     ``cloud-init[…]:`` (2023), among whatever the kernel said meanwhile. The last complete block of each counts.
@@ -170,11 +171,11 @@ def _is_whole(key_type: str, encoded: str) -> bool:
 
 
 class HostKeyCheck:
-    """Decides whether a host key that an instance presents is its own.
+    """The check of the host key that an instance presents.
 
-    A pinned instance must present a pinned key. On first contact the key is compared with the console output, and
-    where that has none: refused by ``strict``, trusted by ``first-use``. What is accepted is pinned. ``off``
-    accepts everything and pins nothing. ``notify`` gets a sentence when a key is trusted without proof.
+    If keys are pinned, the instance must present one of them. On the first connection the key is compared with the
+    console output; if that has no keys, ``strict`` refuses the key and ``first-use`` trusts it. Accepted keys are
+    pinned. ``off`` accepts any key and pins none. ``notify`` is called if a key is trusted without proof.
     """
 
     def __init__(
@@ -191,40 +192,40 @@ class HostKeyCheck:
         self._mode = mode
         self._notify = notify
         self._pinned = file.pinned(ec2_instance_id) if mode != "off" else []
-        # Asked for at once, to be there when the server has presented its key.
+        # Fetched now, to be there when the server has presented its key.
         self._console: Future[str] | None = None
         if mode != "off" and not self._pinned:
             self._console = in_background(console_output)
 
     @property
     def preferred_types(self) -> list[str]:
-        """The types of the pinned keys: a server has several keys, and is to present one that is known here."""
+        """The types of the pinned keys; a server has keys of several types."""
         return [key.key_type for key in self._pinned]
 
     def accept(self, presented: HostKey) -> None:
-        """Return if the key is the instance's. Raises SshError, with the remedy."""
+        """Accept the key, or raise SshError."""
         if self._mode == "off" or presented in self._pinned:
             return
         if not self._pinned:
             self._pinned = self._first_contact(presented)
         if presented not in self._pinned:
             expected = next((k for k in self._pinned if k.key_type == presented.key_type), self._pinned[0])
-            raise self._wrong(presented, f"the key that is pinned for it is {_named(expected)}")
+            raise self._wrong(presented, f"the pinned key is {_named(expected)}")
 
     def _first_contact(self, presented: HostKey) -> list[HostKey]:
-        """Compare a key with the console output, or trust it, and give what is pinned from now on."""
+        """Compare a key with the console output, or trust it; return the keys that are pinned now."""
         announced, unread = self._announced()
         if announced:
             if not announced.include(presented):
                 said = next((k.fingerprint for k in announced.keys if k.key_type == presented.key_type), "")
                 others = said or ", ".join(sorted(announced.fingerprints)) or announced.keys[0].fingerprint
-                raise self._wrong(presented, f"its console output says {others}")
+                raise self._wrong(presented, f"its console output shows {others}")
             return self._file.pin(self._id, [presented, *announced.keys])
         if self._mode == "strict":
-            why = unread or "its console output does not show it (yet)"
+            why = unread or "its console output shows none (yet)"
             raise SshError(
-                f"the host key of {self._id} is not known, and {why}; it presents {_named(presented)}",
-                hint="the console output can lag by minutes after a launch: try again, "
+                f"no host key of {self._id} is known, and {why}; it presents {_named(presented)}",
+                hint="the console output can lag by minutes after a launch; try again, "
                 "or trust the key now with --host-key-check first-use",
             )
         pinned = self._file.pin(self._id, [presented])
@@ -233,20 +234,20 @@ class HostKeyCheck:
         return pinned
 
     def _announced(self) -> tuple[ConsoleHostKeys, str]:
-        """Read the console output; give what it says, or why it could not be read."""
+        """Return the keys in the console output, or why it could not be fetched."""
         assert self._console is not None
         try:
             return read_console(self._console.result()), ""
         except AccessDenied as error:
-            return ConsoleHostKeys(), f"its console output cannot be read: {error}"
+            return ConsoleHostKeys(), f"its console output is not readable: {error}"
         except RackctlError as error:
-            return ConsoleHostKeys(), f"its console output cannot be had: {error}"
+            return ConsoleHostKeys(), f"could not fetch its console output: {error}"
 
     def _wrong(self, presented: HostKey, expected: str) -> SshError:
         return SshError(
-            f"the host key of {self._id} is not its own: it presents {_named(presented)}, but {expected}. "
-            "Somebody may be in between, or another machine may answer at this address; nothing was sent to it",
-            hint=f"if you know why it has changed: `rackctl instances forget-host-key {self._id}`, and connect again",
+            f"host key mismatch for {self._id}: it presents {_named(presented)}, but {expected}. "
+            "The connection may be intercepted, or another machine may have this address; no login was tried",
+            hint=f"if the change is expected, run `rackctl instances forget-host-key {self._id}` and connect again",
         )
 
 
@@ -255,4 +256,4 @@ def _named(key: HostKey) -> str:
 
 
 def _because(unread: str) -> str:
-    return f" ({unread})" if unread else ", since its console output does not show one"
+    return f" ({unread})" if unread else ", since its console output shows none"

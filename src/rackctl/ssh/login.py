@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from rackctl.ssh.host_keys import HostKeyCheck, Mode
     from rackctl.ssh.reach import Target
 
-# For a proof as a whole, in seconds: the instance is described, reached, checked and logged in to.
+# Seconds for a whole proof: description of the instance, connection, host key and login.
 PROOF_TIMEOUT = 60.0
 
 
 class Keys(Protocol):
-    """Where the private key of a key pair comes from; `rackctl.keys.KeyStore` is one."""
+    """Source of private keys; `rackctl.keys.KeyStore` is one."""
 
     def fetch(self, name: str, /) -> Identity: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How a login with the key that an instance was launched with has ended.
+    """Result of a login with the key that an instance was launched with.
 
-    *refused* only when the server itself refused the key, after its host key was accepted. Anything else that kept the
-    login from ending well is *unreachable*, with the reason as ``detail``.
+    *refused*: the server answered USERAUTH_FAILURE to the key, after its host key was accepted. Any other failure is
+    *unreachable*, with the reason as ``detail``.
     """
 
     outcome: Literal["accepted", "refused", "unreachable"]
@@ -46,14 +46,14 @@ class Proof:
 
 
 def import_paramiko() -> None:
-    """Import what a session needs, which takes as long as an answer of AWS."""
-    import rackctl.ssh.session  # noqa: F401 - what the import leaves behind is the point
+    """Import what a session needs; this takes as long as an AWS call."""
+    import rackctl.ssh.session  # noqa: F401 - imported for its side effect
 
 
 def host_key_check(
     rack: Rack, instance: Instance, *, state_directory: Path, notify: Callable[[str], None] = lambda _: None
 ) -> HostKeyCheck:
-    """Make the check of an instance's host key that the rack's settings ask for."""
+    """Create the host key check of an instance by the rack's settings."""
     from rackctl.ssh.host_keys import HostKeyCheck, HostKeyFile
 
     id_ = instance.ec2_instance_id
@@ -67,16 +67,16 @@ def host_key_check(
 
 
 def deadline_for(rack: Rack, target: Target, *, total: float = math.inf) -> Deadline:
-    """Give the time that the rack's settings allow for a connection and a login, from now on."""
+    """Return the deadline that the rack's settings set for a connection and its login, from now on."""
     from rackctl.ssh.deadline import LOGIN_TIMEOUT, Deadline
 
-    # A proxy may ask its user for a password, or start a session with AWS, before the server is heard.
+    # Before the server's first byte a proxy may ask for a password, or start a session with AWS.
     asks = target.proxy and not rack.is_given("connect_timeout")
     return Deadline(LOGIN_TIMEOUT if asks else float(rack["connect_timeout"]), total=total)
 
 
 def locale(rack: Rack, environment: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Give the variables that a session is told of: LANG and LC_*, as Debian's ssh_config has it, unless turned off."""
+    """Return the variables to send to a session: LANG and LC_*, as in Debian's ssh_config, unless turned off."""
     if rack["send_locale"] == "no":
         return {}
     named = {name: value for name, value in environment.items() if name == "LANG" or name.startswith("LC_")}
@@ -95,8 +95,8 @@ def connect(
 ) -> Connection:
     """Log in to an instance with its own key. Raises SshError, and what fetching the key raises.
 
-    What takes time is done side by side: paramiko is imported and the key fetched and opened while the connection is
-    being made. ``timeout`` is for all of it, in seconds, beside the rack's own limits.
+    The import of paramiko, the key from S3 and KMS, and the connection take their time in parallel. ``timeout`` limits
+    the whole, in seconds, beside the rack's own limits.
     """
     from rackctl.ssh.dial import dial
     from rackctl.ssh.reach import reach
@@ -115,7 +115,7 @@ def connect(
 def prove(
     rack: Rack, keys: Keys, instance: Instance, *, state_directory: Path, timeout: float = PROOF_TIMEOUT
 ) -> Proof:
-    """Find out whether an instance accepts the key that it was launched with, within so many seconds.
+    """Log in to an instance with the key that it was launched with, within ``timeout`` seconds; return the result.
 
     Raises what fetching the key raises.
     """
@@ -127,9 +127,9 @@ def prove(
 def start_proof(
     rack: Rack, keys: Keys, instance: Instance, *, state_directory: Path, timeout: float = PROOF_TIMEOUT
 ) -> Callable[[], Proof | None]:
-    """Begin what `prove` does in a daemon thread; give a function that returns the Proof, or None before it is there.
+    """Start `prove` in a daemon thread; return a function that returns None until the Proof is there.
 
-    The function never waits, and raises what `prove` raises. Who no longer wants to know stops asking.
+    The function never blocks, and raises what `prove` raises. To abandon the proof, stop calling it.
     """
     proof = _begin(rack, keys, instance, state_directory, timeout)
     overdue = in_background(lambda: wait([proof], timeout))
@@ -149,7 +149,7 @@ def _begin(rack: Rack, keys: Keys, instance: Instance, state_directory: Path, ti
 def _proof(rack: Rack, keys: Keys, instance: Instance, state_directory: Path, timeout: float) -> Proof:
     from rackctl.ssh.connect import LoginRefused, MoreThanKeyRequired
 
-    # What was seen of it first may have been before it had an address.
+    # The instance may have got its address since it was described.
     current = next(rack.aws.ec2.instances_by_id([instance.ec2_instance_id]), instance)
     try:
         connect(rack, keys, current, state_directory=state_directory, timeout=timeout).close()

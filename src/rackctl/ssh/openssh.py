@@ -1,4 +1,4 @@
-"""What OpenSSH's own programs are told about a rack: a client's configuration, and keys for the agent."""
+"""A rack for OpenSSH's own programs: client configuration, and keys for the agent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Host:
     """An instance as an entry of ssh_config(5).
 
-    ``proxy`` is the command that leads there; its ``%h`` and ``%p`` are OpenSSH's. ``identity_file`` is of the public
+    ``proxy`` is the proxy command; its ``%h`` and ``%p`` are OpenSSH's. ``identity_file`` is of the public
     key whose private half the agent has, or None to leave the choice of keys to the user's configuration.
     """
 
@@ -37,12 +37,12 @@ class Host:
 def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
     """Write one entry. ``known_hosts`` are rackctl's pins, which OpenSSH reads and never writes.
 
-    Raises UsageError for what ssh_config would read as something else.
+    Raises UsageError for values that ssh_config cannot express.
     """
     id_ = host.ec2_instance_id
     for setting, value in (("ssh_user", host.user), ("ssh_port", host.port)):
         if problem := SETTINGS[setting].problem(value):
-            raise UsageError(f'OpenSSH cannot be told of the {setting} "{value}": {problem}')
+            raise UsageError(f'ssh_config cannot express the {setting} "{value}": {problem}')
     lines = [
         f"Host {id_}",
         f"  HostName {id_}",
@@ -50,7 +50,7 @@ def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
         f"  User {host.user}",
         f"  Port {host.port}",
         f"  ProxyCommand {_command(host.proxy)}",
-        # The proxy has pinned a key by its own rules before OpenSSH sees the first byte, so none is new to it.
+        # The proxy pins the key before OpenSSH gets the first byte.
         f"  StrictHostKeyChecking {'no' if check == 'off' else 'yes'}",
         f"  UserKnownHostsFile {'/dev/null' if check == 'off' else _path(known_hosts)}",
         "  GlobalKnownHostsFile /dev/null",
@@ -71,8 +71,7 @@ def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
 def _command(argv: Sequence[str]) -> str:
     """Write a command for OpenSSH, which replaces what follows a % and gives the rest to the user's shell.
 
-    OpenSSH quotes nothing of what it puts in, so no token stands here but the host, which is an instance id, and the
-    port.
+    OpenSSH does not quote the values of tokens. Only two are used: the host, which is an instance id, and the port.
     """
     return " ".join(word if word in {"%h", "%p"} else shlex.quote(_printable(word)).replace("%", "%%") for word in argv)
 
@@ -80,7 +79,7 @@ def _command(argv: Sequence[str]) -> str:
 def _path(path: Path) -> str:
     text = str(path)
     if "${" in text:
-        raise UsageError(f"OpenSSH cannot be told of the path {text}: it takes ${{…}} for a variable")
+        raise UsageError(f"ssh_config cannot express the path {text}: ${{…}} is a variable there")
     return _quoted(text.replace("%", "%%"))
 
 
@@ -91,12 +90,12 @@ def _quoted(text: str) -> str:
 
 def _printable(text: str) -> str:
     if not text.isprintable():
-        raise UsageError(f"OpenSSH's configuration cannot hold {text!r}")
+        raise UsageError(f"ssh_config cannot express {text!r}")
     return text
 
 
 def write_public_key(directory: Path, key_name: str, public_key: str) -> Path:
-    """Keep a public key where OpenSSH can read which key of the agent to offer; give the file."""
+    """Write a public key to a file, by which OpenSSH selects the agent's key; return its path."""
     path = directory / "public_keys" / f"{key_name}.pub"
     line = f"{public_key} {key_name}\n"
     try:
@@ -112,7 +111,7 @@ def write_public_key(directory: Path, key_name: str, public_key: str) -> Path:
 
 
 class Agent:
-    """The ssh-agent of an environment, through ``ssh-add``: keys go to its standard input, never into a file."""
+    """The ssh-agent of an environment, through ``ssh-add``; keys go to its stdin, never to a file."""
 
     # ssh-add(1): 0 on success, 1 when the command fails, 2 when the agent cannot be reached.
     _FAILED, _UNREACHABLE = 1, 2
@@ -130,25 +129,25 @@ class Agent:
         except OSError as error:
             raise _no_agent(f"SSH_AUTH_SOCK is {path}: {error.strerror}") from error
         if owner != os.geteuid():
-            raise _no_agent(f"the agent at SSH_AUTH_SOCK, {path}, is another user's (uid {owner})")
+            raise _no_agent(f"the agent at SSH_AUTH_SOCK, {path}, belongs to another user (uid {owner})")
         listed = self._run("-l", timeout=self._timeout)
         if listed.returncode == self._UNREACHABLE:
-            raise _no_agent(f"nothing answers at SSH_AUTH_SOCK, {path}: it may be of an agent that has ended")
+            raise _no_agent(f"nothing listens at SSH_AUTH_SOCK, {path}: the agent may have ended")
         # An agent without keys fails as well, and says so on stdout.
         if listed.returncode not in {0, self._FAILED} or listed.stderr:
-            raise _no_agent(f"what answers at SSH_AUTH_SOCK, {path}, is none{_said(listed.stderr)}")
+            raise _no_agent(f"SSH_AUTH_SOCK, {path}, is not an agent{_said(listed.stderr)}")
 
     def add(self, private_key: bytes, *, lifetime: int) -> None:
-        """Load a private key for so many seconds. Raises RackctlError when the agent does not take it."""
+        """Load a private key for ``lifetime`` seconds. Raises RackctlError if the agent refuses it."""
         self._require_done(self._run("-q", "-t", str(lifetime), "-", given=private_key))
 
     def holds(self, public_key: str) -> bool:
-        """Tell whether the agent has a key, given as ``TYPE BASE64``."""
+        """Return whether the agent has a key, given as ``TYPE BASE64``."""
         listed = self._run("-L").stdout.decode("utf-8", "replace").splitlines()
         return public_key in (" ".join(line.split()[:2]) for line in listed)
 
     def remove(self, public_key: str) -> None:
-        """Take a key out. Raises RackctlError when the agent does not."""
+        """Remove a key. Raises RackctlError if the agent refuses."""
         self._require_done(self._run("-q", "-d", "-", given=f"{public_key}\n".encode("ascii")))
 
     def _run(self, *words: str, given: bytes = b"", timeout: float | None = None) -> subprocess.CompletedProcess[bytes]:

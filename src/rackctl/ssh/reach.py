@@ -1,4 +1,4 @@
-"""How an instance is reached: which address, port and user, straight or through a command."""
+"""Connection settings of an instance: address, port and user, directly or through a proxy command."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from rackctl.model import Instance
     from rackctl.rack import Rack
 
-# The settings that lead through a command; the nearest that is set counts. One that says "none" leads straight there.
+# The settings that connect through a command; the nearest one that is set counts. "none" connects directly.
 _WAYS = ("proxy_command", "jump", "via")
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A command whose standard input and output lead to a server; ``shown`` is how a person would type it."""
+    """A command whose standard input and output are connected to a server; ``shown`` is for messages."""
 
     argv: tuple[str, ...]
     shown: str
@@ -31,7 +31,7 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An instance's SSH server, and the way there."""
+    """An instance's SSH server, and the proxy command to it, if any."""
 
     ec2_instance_id: str
     host: str
@@ -45,18 +45,18 @@ class Target:
 
 
 def reach(rack: Rack, instance: Instance) -> Target:
-    """Work out how to reach an instance, by the rack's settings.
+    """Return the connection settings of an instance by the rack's settings.
 
-    Raises SshError for one that does not run, has no address, or needs a program that is not installed, and
-    UsageError for settings that contradict each other.
+    Raises SshError if the instance does not run or has no address, or if a program is not installed, and UsageError for
+    settings that contradict each other.
     """
     id_ = instance.ec2_instance_id
     if instance.state != "running":
-        raise SshError(f"{id_} is {instance.state}, so nothing can log in to it", hint=_UNTIL.get(instance.state, ""))
+        raise SshError(f"{id_} is {instance.state}, not running", hint=_UNTIL.get(instance.state, ""))
     name, value = _way(rack)
     host = _address(instance, rack["address"], through=bool(name))
     if host and not _HOST.fullmatch(host):
-        raise SshError(f"the address of {id_} is {host!r}, which is none")
+        raise SshError(f"EC2 returned an invalid address for {id_}: {host!r}")
     port = int(rack["ssh_port"])
     target = Target(id_, host, port, rack["ssh_user"])
     if name == "proxy_command":
@@ -81,12 +81,12 @@ _UNTIL = {
 
 
 def _way(rack: Rack) -> tuple[str, str]:
-    """Find which setting leads to the instances, and its value: the one that was given nearest."""
+    """Return the name and value of the nearest setting that connects through a command, if any."""
     set_ = sorted((rack.setting(name).origin.source, name) for name in _WAYS if rack[name])
     nearest = [name for near, name in set_ if near == set_[0][0] and rack[name] != "none"]
     if len(nearest) > 1:
-        told = " and ".join(f"{rack.setting(name).origin} ({name})" for name in nearest)
-        raise UsageError(f"two ways to reach an instance are set: {told}", hint="leave one of them out")
+        named = " and ".join(f"{rack.setting(name).origin} ({name})" for name in nearest)
+        raise UsageError(f"two connection methods are set: {named}", hint="remove one of them")
     return (nearest[0], rack[nearest[0]]) if nearest else ("", "")
 
 
@@ -117,11 +117,11 @@ def _proxy_command(command: str, target: Target) -> Proxy:
     def expand(match: re.Match[str]) -> str:
         if match[0] not in values:
             raise UsageError(
-                f'proxy_command is "{command}": {match[0]} means nothing',
+                f'proxy_command is "{command}": unknown token {match[0]}',
                 hint="%h is the address, %p the port, %i the instance id, %r the user, %% a percent sign",
             )
         if not values[match[0]]:
-            raise SshError(f"{target.ec2_instance_id} has no address to put for {match[0]} in the proxy command")
+            raise SshError(f"{target.ec2_instance_id} has no address for {match[0]} in the proxy command")
         return values[match[0]]
 
     # A user name is the only value that might hold what a shell would read as more than a word.
@@ -138,13 +138,13 @@ _JUMP = re.compile(
 
 
 def _jump(jump: str, target: Target) -> Proxy:
-    """Have the OpenSSH client, with the user's own configuration and keys, lead through another host."""
+    """Connect through another host with the OpenSSH client, which uses the user's own configuration and keys."""
     match = _JUMP.fullmatch(jump)
     if match is None:
-        raise UsageError(f'jump is "{jump}": it looks like [user@]host[:port]')
+        raise UsageError(f'jump is "{jump}": expected [user@]host[:port]')
     if not target.host:
-        raise SshError(f"{target.ec2_instance_id} has no address to reach it at from {jump}")
-    _require_program("ssh", "the OpenSSH client, which leads through a jump host", "install it (openssh-client)")
+        raise SshError(f"{target.ec2_instance_id} has no address to reach from {jump}")
+    _require_program("ssh", "the OpenSSH client, which --jump runs", "install it (openssh-client)")
     there = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
     host = match["host"].strip("[]")
     argv = ["ssh", "-W", there]

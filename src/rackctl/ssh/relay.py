@@ -1,4 +1,4 @@
-"""An instance's SSH server joined to somebody else's SSH client, as the end of a ProxyCommand."""
+"""A relay between standard input and output and an instance's SSH server, for OpenSSH's ProxyCommand."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _READ = 256 * 1024
 
 
 def join(target: Target, deadline: Deadline) -> None:
-    """Join standard input and output to an instance's SSH server, until it or whoever reads ends that.
+    """Relay standard input and output to an instance's SSH server, until the server or the reader closes.
 
-    For a target that is reached through a command this process becomes that command. Raises SshError.
+    If the target has a proxy command, this process becomes that command. Raises SshError.
     """
     if target.proxy:
         try:
-            os.execvp(target.proxy.argv[0], target.proxy.argv)  # noqa: S606 - a shell is what none is wanted of
+            os.execvp(target.proxy.argv[0], target.proxy.argv)  # noqa: S606 - no shell is wanted
         except OSError as error:
             raise SshError(f"cannot run `{target.proxy.shown}`: {error.strerror}") from error
     with closing(dial(target, deadline)) as link:
-        # What had to be quick was the connection; a session may be silent for as long as it likes.
+        # The timeout was for the connection; a session may be silent for any time.
         link.sock.settimeout(None)
         in_background(lambda: _send(link.sock))
         try:

@@ -1,4 +1,4 @@
-"""One session on a connection: its streams pumped by a thread each, and the exit status they end in."""
+"""One session on a connection: a thread for each stream, and the exit status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rackctl.errors import SIGNALLED, SshError
 from rackctl.ssh.failures import shorten
-from rackctl.ssh.paramiko_patches import open_session, paramiko, receive, request, tell
+from rackctl.ssh.paramiko_patches import notify, open_session, paramiko, receive, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 
     Sink = Callable[[bytes], None]
 
-# A window for each direction of use: one that fills a line of 50 ms round trip, and one that does not keep ^C waiting
-# behind output that is still on its way.
+# For a command, enough for a round trip of 50 ms; for a terminal, little, so that ^C takes effect at once.
 _WINDOW = 8 * 1024 * 1024
 _PTY_WINDOW = 256 * 1024
 _READ = 1024 * 1024
 # The most that goes into one packet of 32,768 bytes, by paramiko's reckoning.
 _PACKET = 32_704
 
-_NOBODY_READS = b"e"
+_READER_GONE = b"e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +48,19 @@ class Pty:
 
 
 class Session:
-    """A command, or without one a login shell, that runs on the other side.
+    """A command, or a login shell if there is none, on the server.
 
-    ``stdin`` is a descriptor that is read to its end, or None for no input. ``stdout`` and ``stderr`` are called
-    with what arrives, in the order in which it arrives, each by a thread of its own; while one does not return, the
-    other side is held up. Where both write to ``one_place``, neither ever overtakes the other; where not, one that is
-    held up does not hold up the other. One that raises BrokenPipeError has nobody reading on: an OpenSSH server tells
-    the command, which gets a SIGPIPE. When the command stops reading, ``stdin`` is replaced by /dev/null, so that
-    whoever writes to it learns that. ``typed`` may change what is read from ``stdin`` for a PTY.
+    ``stdin`` is a descriptor that is read to its end, or None for no input. ``stdout`` and ``stderr`` are called with
+    the output in the order of arrival, each by its own thread; a call that blocks slows the server down. If both write
+    to ``one_place``, the order is strict; else a blocked one does not block the other. If one raises BrokenPipeError,
+    an OpenSSH server sends SIGPIPE to the command. If the command closes its stdin, ``stdin`` is replaced by /dev/null,
+    so that its writer gets SIGPIPE. ``typed`` may change the input to a PTY.
 
-    A ``pty`` that the server refuses is done without: ``has_pty`` tells. Of ``environment`` the server takes what it
-    likes, and says nothing about the rest.
+    If the server refuses the ``pty``, the session goes on without one (see ``has_pty``), unless it is required. The
+    server may ignore the ``environment``.
 
     ``result`` is the exit status, 128 and the signal's number for a command that a signal has ended, or an SshError.
-    It is there when both streams have ended and not before, as OpenSSH does it.
+    As in OpenSSH it is set when both streams have ended, not before.
     """
 
     def __init__(
@@ -88,14 +86,14 @@ class Session:
         self._abandoned = False
         self._outputs_left = 2
         self._lock = threading.Lock()
-        # By what is written to it, and by being closed, the one that waits for input learns not to.
-        self._told, self._teller = os.pipe() if stdin is not None else (-1, -1)
+        # A pipe that wakes the thread that waits for input: by a byte, or by its end.
+        self._wake_reading, self._wake_writing = os.pipe() if stdin is not None else (-1, -1)
         try:
             self._start(command, pty, environment or {}, one_place=one_place)
         except BaseException:
-            self._tell_input(b"")
-            if self._told >= 0:
-                os.close(self._told)
+            self._wake_input(b"")
+            if self._wake_reading >= 0:
+                os.close(self._wake_reading)
             raise
         for stream, sink, gone in (
             (self._arrivals.stdout, stdout, self._reader_gone),
@@ -110,9 +108,11 @@ class Session:
         connection = self._connection
         with self._errors():
             window = _PTY_WINDOW if pty else _WINDOW
-            self._channel, self._arrivals = open_session(connection.transport, window, self._hear, strict=one_place)
+            self._channel, self._arrivals = open_session(
+                connection.transport, window, self._on_request, strict=one_place
+            )
             for name, value in environment.items():
-                tell(self._channel, "env", name, value)
+                notify(self._channel, "env", name, value)
             if pty:
                 self.has_pty = request(self._channel, "pty-req", os.fsencode(pty.term), *pty.size, pty.modes)
                 if pty.required and not self.has_pty:
@@ -123,7 +123,7 @@ class Session:
                 self._channel.close()
                 what = "run the command" if command else "start a shell"
                 raise SshError(f"{connection.target} refused to {what}")
-        connection.transport.packetizer.stop_hurrying()
+        connection.transport.packetizer.allow_delayed_acks()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -137,40 +137,40 @@ class Session:
             raise connection.loss from error
 
     def resize(self, size: tuple[int, int, int, int]) -> None:
-        """Tell the other side the terminal's new size. On a session that has ended it does nothing."""
+        """Send the terminal's new size. Does nothing if the session has ended."""
         try:
             self._channel.resize_pty(*size)
         except (paramiko.SSHException, EOFError, OSError):
             return
 
     def signal(self, signum: signal.Signals) -> None:
-        """Have the server signal the command and what it has started. On a session that has ended it does nothing."""
+        """Send a signal to the command through the server. Does nothing if the session has ended."""
         try:
-            tell(self._channel, "signal", signum.name.removeprefix("SIG"))
+            notify(self._channel, "signal", signum.name.removeprefix("SIG"))
         except (paramiko.SSHException, EOFError, OSError):
             return
 
     def wait(self) -> int:
-        """Give the result when it is there, or raise it."""
+        """Wait for the result and return or raise it."""
         return self.result.result()
 
-    def _hear(self, request: str, argument: str) -> None:
+    def _on_request(self, request: str, argument: str) -> None:
         if request == "exit-signal":
             self._exit_signal = argument
             self._channel.status_event.set()
         else:
-            self._tell_input(_NOBODY_READS)
+            self._wake_input(_READER_GONE)
 
-    def _tell_input(self, news: bytes) -> None:
-        """Tell the thread that reads the input something, or with nothing that all is over."""
+    def _wake_input(self, news: bytes) -> None:
+        """Wake the thread that reads the input, with a byte or, at the end, with none."""
         with self._lock:
-            if self._teller < 0:
+            if self._wake_writing < 0:
                 return
             if news:
-                os.write(self._teller, news)
+                os.write(self._wake_writing, news)
             else:
-                os.close(self._teller)
-                self._teller = -1
+                os.close(self._wake_writing)
+                self._wake_writing = -1
 
     def _pump_out(self, stream: Stream, sink: Sink, gone: Callable[[], None]) -> None:
         unread = False
@@ -179,7 +179,7 @@ class Session:
                 continue
             try:
                 sink(data)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the result carries it
+            except Exception as error:  # noqa: BLE001 - the result carries it
                 unread = True
                 if not isinstance(error, BrokenPipeError):
                     self._failure = error
@@ -193,9 +193,9 @@ class Session:
     def _reader_gone(self) -> None:
         if self._connection.is_openssh:
             with suppress(paramiko.SSHException, EOFError, OSError):
-                tell(self._channel, "eow@openssh.com")
+                notify(self._channel, "eow@openssh.com")
         else:
-            # No other server would tell the command; it would fill a pipe that nobody reads, for ever.
+            # Other servers would not end the command, which would fill a pipe that is never read.
             self._abandoned = True
             self._channel.close()
 
@@ -208,14 +208,14 @@ class Session:
             return
 
     def _pump_from(self, descriptor: int) -> None:
-        """Send what is read until its end, or until it is of no more use: then raise EOFError."""
+        """Send the input to its end. Raises EOFError if the session takes no more."""
         poll = select.poll()
-        poll.register(self._told, select.POLLIN)
+        poll.register(self._wake_reading, select.POLLIN)
         poll.register(descriptor, select.POLLIN)
         try:
             while True:
-                if self._told in dict(poll.poll()):
-                    if os.read(self._told, 1) == _NOBODY_READS:
+                if self._wake_reading in dict(poll.poll()):
+                    if os.read(self._wake_reading, 1) == _READER_GONE:
                         _replace_by_null(descriptor)
                     raise EOFError
                 try:
@@ -223,13 +223,13 @@ class Session:
                 except BlockingIOError:
                     continue
                 except OSError:
-                    # Closed, or a terminal that has hung up: nothing more will come.
+                    # Closed, or a terminal that has hung up.
                     return
                 if not data:
                     return
                 self._send(self._typed(data) if self.has_pty else data)
         finally:
-            os.close(self._told)
+            os.close(self._wake_reading)
 
     def _send(self, data: bytes) -> None:
         while data:
@@ -240,7 +240,7 @@ class Session:
 
     def _end(self) -> None:
         self._channel.status_event.wait()
-        self._tell_input(b"")
+        self._wake_input(b"")
         try:
             self.result.set_result(self._status())
         except Exception as error:  # noqa: BLE001 - raised where the result is asked for
@@ -269,7 +269,7 @@ class Session:
 
 
 def to_descriptor(descriptor: int) -> Sink:
-    """Make a sink of a descriptor, which may be a non-blocking one."""
+    """Return a sink that writes to a descriptor, which may be non-blocking."""
 
     def write(data: bytes) -> None:
         left = memoryview(data)

@@ -1,4 +1,4 @@
-"""The local terminal while a PTY on the other side answers to it: raw, resized with it, and always put back."""
+"""The local terminal during a session with a PTY: raw, resized, and always restored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 class Terminated(BaseException):
-    """Raised in the main thread when a signal has asked this process to end while its terminal is raw."""
+    """Raised in the main thread by a signal that ends this process while its terminal is raw."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -55,7 +55,7 @@ class Terminated(BaseException):
 
 
 class Terminal:
-    """The terminal on a descriptor. Raises OSError, on being made, where there is none."""
+    """The terminal on a descriptor. The constructor raises OSError if it is no terminal."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -66,26 +66,26 @@ class Terminal:
 
     @property
     def size(self) -> Size:
-        """Columns and rows, and both in pixels; zeros where the terminal does not know."""
+        """Columns and rows, and both in pixels; zeros if unknown."""
         return size_of(self._descriptor) or (0, 0, 0, 0)
 
     @property
     def modes(self) -> bytes:
-        """The terminal's modes, for the PTY on the other side to start with."""
+        """The terminal's modes, for the PTY of the server."""
         return encode_modes(self._cooked)
 
     def make_raw(self) -> None:
-        """Pass every byte through as it is, in both directions, unless this process is in the background."""
+        """Make the terminal raw, unless this process is in the background."""
         with suppress(OSError):
             if os.tcgetpgrp(self._descriptor) == os.getpgrp():
                 self._set(_raw(self._cooked))
 
     def restore(self) -> None:
-        """Put the terminal back to what it was; one that has hung up is left alone."""
+        """Restore the terminal, unless it has hung up."""
         self._set(self._cooked)
 
     def _set(self, attributes: list[Any]) -> None:
-        # Not torn by a signal that ends us; and a background process that is no longer to be stopped for this.
+        # Not interrupted by a signal that ends this process; and SIGTTOU must not stop a background process.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDING, signal.SIGTTOU})
         try:
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, attributes)
@@ -94,30 +94,30 @@ class Terminal:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
-    def attend(self, result: Future[int], resize: Callable[[Size], None], escapes: Escapes) -> int | None:
-        """Be raw until a result is there, and give it; None when the user has ended the session by an escape.
+    def run_raw(self, result: Future[int], resize: Callable[[Size], None], escapes: Escapes) -> int | None:
+        """Keep the terminal raw until the session ends; return its exit status, or None after the escape ``~.``.
 
-        For the main thread. Resizes are passed on, however many, as the latest size. A stop restores the
-        terminal and going on makes it raw again. SIGTERM, SIGHUP, SIGINT and SIGQUIT raise Terminated.
+        For the main thread. Resizes are coalesced to the latest size. SIGTSTP restores the terminal and SIGCONT makes
+        it raw again. SIGTERM, SIGHUP, SIGINT and SIGQUIT raise Terminated.
         """
-        told = self.size
+        sent = self.size
         with _News() as news, self._raw():
             result.add_done_callback(lambda _: news.tell(_ENDED))
             escapes.listen(news.tell)
             news.tell(signal.SIGWINCH)
             while True:
-                heard = news.wait()
+                events = news.wait()
                 if result.done():
                     return result.result()
-                if QUIT in heard:
+                if QUIT in events:
                     return None
-                if signal.SIGTSTP in heard:
+                if signal.SIGTSTP in events:
                     self._stop()
-                if signal.SIGCONT in heard:
+                if signal.SIGCONT in events:
                     self.make_raw()
-                if (size := self.size) != told:
+                if (size := self.size) != sent:
                     resize(size)
-                    told = size
+                    sent = size
 
     @contextmanager
     def _raw(self) -> Iterator[None]:
@@ -137,7 +137,7 @@ class Terminal:
 
 
 class Escapes:
-    """What a person can type to rackctl itself: at the start of a line a tilde and one more character, as in ssh.
+    """Escapes for rackctl itself: at the start of a line a tilde and one more character, as in ssh.
 
     ``~.`` ends the session, ``~^Z`` stops rackctl, ``~?`` lists them, ``~~`` is a tilde.
     """
@@ -151,11 +151,11 @@ class Escapes:
         self._escaping = False
 
     def listen(self, tell: Callable[[int], None]) -> None:
-        """Have QUIT and SIGTSTP told."""
+        """Call ``tell`` with QUIT or SIGTSTP for these escapes."""
         self._tell = tell
 
     def __call__(self, typed: bytes) -> bytes:
-        """Give what of the typed is for the other side."""
+        """Return the input without escapes, for the server."""
         passed = bytearray()
         for byte in typed:
             if self._escaping:
@@ -186,7 +186,7 @@ class Escapes:
 
 
 def size_of(descriptor: int) -> Size | None:
-    """Give the size of the terminal on a descriptor; None where there is none."""
+    """Return the size of the terminal on a descriptor; None if it is no terminal."""
     try:
         packed = fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8))
     except OSError:
@@ -219,7 +219,7 @@ def encode_modes(attributes: list[Any]) -> bytes:
 
 
 def _raw(cooked: list[Any]) -> list[Any]:
-    """Give the attributes that OpenSSH's client sets, made of those there are."""
+    """Return terminal attributes as OpenSSH's client sets them."""
     raw = [*cooked[:_CC], list(cooked[_CC])]
     raw[_IFLAG] |= termios.IGNPAR
     raw[_IFLAG] &= ~(
@@ -241,7 +241,7 @@ def _raw(cooked: list[Any]) -> list[Any]:
 
 
 class _News:
-    """What the main thread waits for: signals, and what other threads tell it, each a number in a pipe.
+    """Events for the main thread: signals and messages of other threads, each a number in a pipe.
 
     A signal may be handed to any thread, so the main one cannot count on being interrupted by it; Python writes its
     number into the pipe in whichever thread that is. A SIGHUP that nohup has ignored stays so.
@@ -266,15 +266,15 @@ class _News:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         signal.set_wakeup_fd(self._wake_up)
-        # The pipe stays open as long as the process: a thread may have something to tell yet.
+        # The pipe stays open as long as the process: a thread may still write to it.
 
     def tell(self, number: int) -> None:
-        # In a full pipe there is enough to wake the one who reads it.
+        # A full pipe wakes its reader already.
         with suppress(BlockingIOError):
             os.write(self._writing, bytes([number]))
 
     def wait(self) -> bytes:
-        """Wait for a number, and give it with those that have come since."""
+        """Wait for a number; return it with those after it."""
         return os.read(self._reading, 65536)
 
 

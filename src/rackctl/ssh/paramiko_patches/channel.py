@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def open_session(
     transport: Transport, window: int, listener: Callable[[str, str], None], *, strict: bool
 ) -> tuple[paramiko.Channel, Arrivals]:
-    """Open a session's channel with a window of so many bytes. Raises what paramiko raises."""
+    """Open a session's channel with a window of ``window`` bytes. Raises what paramiko raises."""
     channel = transport.open_session(window_size=window)
     arrivals = Arrivals(transport.packetizer.fed, window, strict=strict)
-    # Nothing is received on a session before its command or shell is asked for.
+    # Nothing is received on a session before its command or shell is requested.
     channel.in_buffer = arrivals.stdout  # type: ignore[assignment]
     channel.in_stderr_buffer = arrivals.stderr  # type: ignore[assignment]
     transport.listen(channel, listener)
@@ -30,9 +30,9 @@ def open_session(
 
 
 def receive(channel: paramiko.Channel, stream: Stream, nbytes: int) -> bytes:
-    """Wait for data of a stream, and grant the server as much more; empty at the end.
+    """Wait for data of a stream, and grant the server as much more window; empty at the end.
 
-    What has arrived is given even when the connection has been lost since, which `Channel.recv` does not do.
+    Data that arrived is returned even if the connection is lost by now; `Channel.recv` would raise.
     """
     data = stream.read(nbytes)
     if grant := inside(channel)._check_add_window(len(data)):
@@ -46,22 +46,22 @@ def receive(channel: paramiko.Channel, stream: Stream, nbytes: int) -> bytes:
 
 
 def request(channel: paramiko.Channel, kind: str, *arguments: str | bytes | int) -> bool:
-    """Ask something of a session (RFC 4254, 6), and tell whether the server grants it."""
+    """Send a channel request (RFC 4254, 5.4) and return whether the server grants it."""
     message = _channel_request(channel, kind, *arguments, reply=True)
     within = inside(channel)
     within._event_pending()
-    # In this order: a channel that is closed later than this sets the event.
+    # In this order: a channel that is closed after this check sets the event.
     if not channel.closed:
         within.transport._send_user_message(message)
         within.event.wait()
-    # What was granted may have ended since.
+    # A request that was granted may have ended by now.
     if channel.closed and not within.event_ready:
         raise within.transport.get_exception() or EOFError
     return bool(within.event_ready)
 
 
-def tell(channel: paramiko.Channel, kind: str, *arguments: str | bytes | int) -> None:
-    """Tell a session something that wants no answer."""
+def notify(channel: paramiko.Channel, kind: str, *arguments: str | bytes | int) -> None:
+    """Send a channel request that wants no reply."""
     inside(channel).transport._send_user_message(_channel_request(channel, kind, *arguments, reply=False))
 
 

@@ -1,4 +1,4 @@
-"""paramiko itself: imported in less time, silent, and with errors that tell apart how a connection ends."""
+"""paramiko: imported in less time, with its logging off; and the exceptions that it lacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Have a module look as if it were not installed."""
+    """Make a module appear as not installed."""
     missing = module not in sys.modules
     if missing:
         sys.modules[module] = None  # type: ignore[assignment]
@@ -24,7 +24,7 @@ def _without(module: str) -> Iterator[None]:
             del sys.modules[module]
 
 
-# paramiko.config imports invoke for `Match exec` in config files that nobody here reads: a third of the import's time.
+# paramiko.config imports invoke for `Match exec` in config files, which are not read here: a third of the import time.
 with _without("invoke"):
     import paramiko
 
@@ -38,19 +38,19 @@ _LOGGER.setLevel(logging.CRITICAL + 1)
 
 
 class ProtocolError(paramiko.SSHException):
-    """The server sends what is no valid SSH."""
+    """The server sent something that is not valid SSH; the text says what."""
 
 
 class DeadlineReached(paramiko.SSHException):
-    """The server takes longer than it may."""
+    """The deadline has passed."""
 
 
 class Disconnected(paramiko.SSHException):
-    """The server has sent SSH_MSG_DISCONNECT (RFC 4253, 11.1); the text is its description."""
+    """The server sent SSH_MSG_DISCONNECT (RFC 4253, 11.1); the text is its description."""
 
 
 def readable(text: bytes) -> str:
-    """Decode a text of a server's, which should be UTF-8."""
+    """Decode a server's text, which should be UTF-8, else as Latin-1."""
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:
@@ -58,5 +58,5 @@ def readable(text: bytes) -> str:
 
 
 def inside(thing: object) -> Any:
-    """Look at an object of paramiko's without the face that its type stubs show."""
+    """Return an object of paramiko's without its static type, for access to private names."""
     return thing

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _READ = 256 * 1024
 
-# The bounds of OpenSSH (packet.c and kex.c) on what a server sends, most of it before its host key is known.
+# OpenSSH's limits (packet.c and kex.c); most apply before the host key is known.
 LONGEST_PACKET = 256 * 1024
 LONGEST_LINE = 8192
 
 
 class Packetizer(paramiko.packet.Packetizer):
-    """Reads the socket in large pieces, where paramiko asks the kernel twice a packet."""
+    """Reads the socket in large pieces, where paramiko calls the kernel twice a packet."""
 
     # paramiko asks for new keys after 512 MiB, and deadlocks when the channel closes meanwhile (paramiko #822). These
     # are OpenSSH's limits for AES: 2^32 blocks and 2^31 packets (RFC 4344, 3.2). The server may ask sooner.
@@ -35,18 +35,18 @@ class Packetizer(paramiko.packet.Packetizer):
         self._sock = sock
         self._received = memoryview(b"")
         self._acknowledge_at_once = sys.platform == "linux" and sock.family in {socket.AF_INET, socket.AF_INET6}
-        # Until a key has logged in.
+        # Until the login.
         self.deadline: Deadline | None = None
-        # Streams that have been fed since their readers were last told.
+        # Streams that were fed since their readers were last notified.
         self.fed: list[Stream] = []
-        # How often the peer was seen to be there: it sent something, or took something after it had not for a while.
+        # How often the peer showed that it is alive: it sent data, or accepted data after it had not for a while.
         self.signs_of_life = 0
 
-    def stop_hurrying(self) -> None:
-        """Let the kernel delay acknowledgements again: what is left is bulk, or typed by a person."""
+    def allow_delayed_acks(self) -> None:
+        """Let the kernel delay acknowledgements again, once the command runs."""
         self._acknowledge_at_once = False
 
-    # paramiko's own timer covers no more than the first packet of the key exchange; the deadline covers all.
+    # paramiko's timer ends with the first packet of the key exchange; the deadline covers everything.
 
     def start_handshake(self, timeout: float) -> None:  # noqa: ARG002 - paramiko's signature
         return
@@ -65,7 +65,7 @@ class Packetizer(paramiko.packet.Packetizer):
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
         if not 0 <= n <= LONGEST_PACKET:
-            raise ProtocolError(f"a packet's length is none, or more than {LONGEST_PACKET:,} bytes")
+            raise ProtocolError(f"a packet of invalid length, below 0 or above {LONGEST_PACKET:,} bytes")
         if n <= len(self._received):
             taken, self._received = self._received[:n], self._received[n:]
             return bytes(taken)
@@ -81,18 +81,18 @@ class Packetizer(paramiko.packet.Packetizer):
         return b"".join(pieces)
 
     def _receive(self, *, check_rekey: bool) -> bytes:
-        # A reader that is told of each packet takes the interpreter from the thread that decrypts the next.
+        # A reader notified of each packet would take the interpreter from this thread, which decrypts the next.
         while self.fed:
-            self.fed.pop().tell_reader()
+            self.fed.pop().notify_reader()
         while True:
-            self._look_at_the_time()
+            self._check_deadline()
             if self._acknowledge_at_once:
                 # A server that has not set TCP_NODELAY holds its next packet back until the last is acknowledged.
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             try:
                 received = self._sock.recv(_READ)
             except TimeoutError:
-                # The transport's socket has a timeout of 0.1 s, so that its thread looks around now and then.
+                # The socket has a timeout of 0.1 s, so that this thread can check whether it should end.
                 if self.closed:
                     raise EOFError from None
                 if check_rekey and self.need_rekey():
@@ -106,10 +106,10 @@ class Packetizer(paramiko.packet.Packetizer):
                 raise EOFError
             self.signs_of_life += 1
             if self.deadline:
-                self.deadline.heard()
+                self.deadline.received()
             return received
 
-    def _look_at_the_time(self) -> None:
+    def _check_deadline(self) -> None:
         if self.deadline and self.deadline.left <= 0:
             raise DeadlineReached
 
@@ -122,7 +122,7 @@ class Packetizer(paramiko.packet.Packetizer):
             except TimeoutError:
                 if self.closed:
                     raise EOFError from None
-                self._look_at_the_time()
+                self._check_deadline()
                 waited = True
                 continue
             except OSError:
@@ -131,7 +131,7 @@ class Packetizer(paramiko.packet.Packetizer):
             left = left[sent:]
 
     def can_write(self) -> bool:
-        """Tell whether a small packet would go out without waiting."""
+        """Return whether a small packet can be sent without blocking."""
         poll = select.poll()
         try:
             poll.register(self._sock, select.POLLOUT)

@@ -1,5 +1,5 @@
 # ruff: noqa: SLF001 - private members of paramiko are what this module is about
-"""A connection from its first byte to the login, and what servers say about their sessions."""
+"""A connection from its first byte to the login, and the messages about sessions that paramiko drops."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _common = paramiko.common
 # As many as OpenSSH takes (kex.c).
 _MOST_LINES = 1024
 _MOST_EXTENSIONS = 1024
-# Replies that wait for new keys: a server that is exchanging keys asks for none.
+# Replies held back during a key exchange; a server sends no requests then.
 _MOST_HELD = 1024
 
 
 class _GroupExchange(inside(paramiko).kex_gex.KexGexSHA256):  # type: ignore[misc]
-    """Group exchange that asks for what OpenSSH asks for with 128-bit ciphers, and takes no smaller group than that.
+    """Group exchange with the sizes that OpenSSH requests: 3,072 bits for 128-bit ciphers, 2,048 at least.
 
-    paramiko takes groups from 1,024 bits on, and looks for ever for an exponent in a negative one.
+    paramiko accepts 1,024 bits, and loops for ever on a negative group.
     """
 
     preferred_bits = 3072
@@ -51,14 +51,14 @@ class _GroupExchange(inside(paramiko).kex_gex.KexGexSHA256):  # type: ignore[mis
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What USERAUTH_FAILURE said (RFC 4252, 5.1): ways to go on, and whether the key itself was accepted."""
+    """The contents of USERAUTH_FAILURE (RFC 4252, 5.1)."""
 
     methods: tuple[str, ...]
     partial_success: bool
 
 
 class _Login(paramiko.auth_handler.AuthHandler):
-    """paramiko's login, which does not tell a refusal from a timeout or a lost connection, and shows no banner."""
+    """paramiko's login, with refusals distinguished from lost connections, and with banners."""
 
     refusal: Refusal | None = None
     _is_requested = False
@@ -91,7 +91,7 @@ class _Login(paramiko.auth_handler.AuthHandler):
 
 
 class Transport(paramiko.Transport):
-    """paramiko's transport, which never waits for itself, and which hears what servers say about their sessions.
+    """paramiko's transport without its deadlocks, with a deadline, and with the reasons that servers give.
 
     ``show_banner`` is called by the transport's thread with each text that the server sends before the login.
     """
@@ -113,20 +113,20 @@ class Transport(paramiko.Transport):
         super().__init__(sock, packetizer_class=Packetizer)
         self.packetizer.deadline = self._deadline = deadline
         self.show_banner = show_banner
-        # What came before the version, and what the server said last before the login.
+        # The last lines before the version, and the last banner.
         self.preamble: deque[str] = deque(maxlen=3)
         self.last_banner = ""
         self.offered: dict[str, Any] = {}
-        # Why the server has opened no channel.
+        # The server's reason for not opening a channel.
         self.channel_refusal = ""
         self._end: Exception | None = None
-        # The peer's being alive is the keepalive's to judge; a new key behind 8 MiB of data can take a while.
+        # Keepalives detect a dead peer; new keys behind 8 MiB of data can take a while.
         self.clear_to_send_timeout = float("inf")
         self._held: deque[paramiko.Message] = deque()
         self._channel_handler_table = {
             **inside(paramiko.Transport)._channel_handler_table,
-            _common.MSG_CHANNEL_REQUEST: self._hear_channel_request,
-            _common.MSG_CHANNEL_FAILURE: self._hear_channel_failure,
+            _common.MSG_CHANNEL_REQUEST: self._on_channel_request,
+            _common.MSG_CHANNEL_FAILURE: self._on_channel_failure,
         }
         self._listeners: dict[int, Callable[[str, str], None]] = {}
         options = self.get_security_options()
@@ -134,10 +134,10 @@ class Transport(paramiko.Transport):
         options.ciphers = algorithms.CIPHERS
         options.digests = algorithms.MACS
 
-    # Until a key has logged in
+    # Up to the login
 
     def prefer_host_keys(self, types: Sequence[str]) -> None:
-        """Ask for a host key of one of these types, where the server has one."""
+        """Prefer host keys of these types."""
         options = self.get_security_options()
         first = [name for kind in types for name in algorithms.OF_KEY_TYPE.get(kind, (kind,))]
         options.key_types = (
@@ -146,7 +146,7 @@ class Transport(paramiko.Transport):
         )
 
     def exchange_keys(self) -> bytes:
-        """Exchange keys, and give the host key, which the server has proven to have. Raises what paramiko raises."""
+        """Exchange keys and return the verified host key. Raises what paramiko raises."""
         done = threading.Event()
         self.start_client(event=done)
         self._await(done)
@@ -156,7 +156,7 @@ class Transport(paramiko.Transport):
         return self.host_key.asbytes()
 
     def log_in(self, user: str, key: paramiko.PKey) -> Refusal | None:
-        """Log in with a key; give what the server said if it refused. Raises what paramiko raises for all else."""
+        """Log in with a key; return the refusal, if any. Raises what paramiko raises for all else."""
         done = threading.Event()
         self.auth_handler = login = _Login(self)
         login.auth_publickey(user, key, done)
@@ -169,41 +169,41 @@ class Transport(paramiko.Transport):
         return login.refusal
 
     def _await(self, done: threading.Event) -> None:
-        # The transport's own thread looks at the time, unless what a server sent keeps it busy.
+        # The transport's thread checks the deadline too, unless a packet keeps it busy.
         while not done.wait(1):
             if self._deadline and self._deadline.left < -1:
                 raise DeadlineReached
 
     def get_exception(self) -> Exception | None:
-        """Give why the connection has ended; of an open one why a channel was not opened, once."""
+        """Return the reason for which the connection ended; of an open one, once, why a channel was not opened."""
         error = super().get_exception()
         if self._end or isinstance(error, paramiko.ChannelException):
             return self._end or error
         if error and not isinstance(error, paramiko.SSHException | EOFError | OSError):
-            # Whatever paramiko or cryptography stumbled over is something that the server has sent.
+            # paramiko or cryptography failed on something that the server sent.
             unread = f"a packet that cannot be read ({type(error).__name__})"
             error = ProtocolError(str(error) if isinstance(error, OverflowError) else unread)
         self._end = error
         return error
 
     def _check_banner(self) -> None:
-        # paramiko takes 100 lines at most, two seconds after each other, of UTF-8. RFC 4253, 4.2 has none of that.
+        # paramiko allows 100 lines of UTF-8, two seconds apart. RFC 4253, 4.2 has no such limits.
         for _ in range(_MOST_LINES):
             line = self.packetizer.read_line()
             if line.startswith(b"SSH-"):
                 break
             self.preamble.append(readable(line))
         else:
-            raise ProtocolError(f"{_MOST_LINES:,} lines, and none of them a version")
+            raise ProtocolError(f"{_MOST_LINES:,} lines without a version")
         if not line.startswith((b"SSH-2.0-", b"SSH-1.99-")):
-            raise ProtocolError(f"version {readable(line)}, where 2.0 is spoken")
+            raise ProtocolError(f"version {readable(line)} instead of SSH-2.0")
         self.preamble.clear()
-        # The bytes, since they go into the exchange hash.
+        # As bytes, for the exchange hash.
         self.remote_version = line  # type: ignore[assignment]
 
     @property
     def server_version(self) -> str:
-        """What the server calls itself."""
+        """The server's version string; empty before it has arrived."""
         return inside(self).remote_version.decode("latin-1") if self.remote_version else ""
 
     def _parse_kex_init(self, message: paramiko.Message) -> None:
@@ -219,7 +219,7 @@ class Transport(paramiko.Transport):
 
     def _verify_key(self, host_key: bytes, signature: bytes) -> None:
         if self.host_key and host_key != self.host_key.asbytes():
-            raise ProtocolError("another host key than before")
+            raise ProtocolError("a different host key than at first")
         inside(super())._verify_key(host_key, signature)
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
@@ -229,14 +229,14 @@ class Transport(paramiko.Transport):
     # Sessions
 
     def listen(self, channel: paramiko.Channel, listener: Callable[[str, str], None]) -> None:
-        """Have ``listener(request, argument)`` called, by the transport's thread, for what paramiko drops.
+        """Call ``listener(request, argument)``, in the transport's thread, for two requests that paramiko drops.
 
-        That is ``exit-signal`` with the signal's name (RFC 4254, 6.10), and ``eow@openssh.com`` when the command
-        reads no more (OpenSSH's PROTOCOL, 2.1).
+        They are ``exit-signal`` with the signal's name (RFC 4254, 6.10), and ``eow@openssh.com`` if the command reads
+        no more (OpenSSH's PROTOCOL, 2.1).
         """
         self._listeners[channel.get_id()] = listener
 
-    def _hear_channel_request(self, channel: paramiko.Channel, message: paramiko.Message) -> None:
+    def _on_channel_request(self, channel: paramiko.Channel, message: paramiko.Message) -> None:
         kind = readable(message.get_string())
         listener = self._listeners.get(channel.get_id())
         if listener and kind in {"exit-signal", "eow@openssh.com"}:
@@ -247,13 +247,13 @@ class Transport(paramiko.Transport):
         message.get_int()
         inside(channel)._handle_request(message)
 
-    def _hear_channel_failure(self, channel: paramiko.Channel, _: paramiko.Message) -> None:
-        # paramiko closes the channel, where a session can do without a terminal.
+    def _on_channel_failure(self, channel: paramiko.Channel, _: paramiko.Message) -> None:
+        # paramiko would close the channel, but a session can go on without a terminal.
         inside(channel).event_ready = False
         inside(channel).event.set()
 
     def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
-        # paramiko keeps the code and loses the text; its own reading would not take one that is not UTF-8.
+        # paramiko drops the text, and fails if it is not UTF-8.
         channel_id, code, text = message.get_int(), message.get_int(), readable(message.get_string())
         shown = _common.CONNECTION_FAILED_CODE.get(code, f"code {code}")
         self.channel_refusal = f"{shown}: {text}" if text else shown
@@ -264,7 +264,7 @@ class Transport(paramiko.Transport):
         inside(super())._parse_channel_open_failure(without_text)
 
     def _send_user_message(self, data: paramiko.Message) -> None:
-        # Of all threads this one may not wait for the new keys, since it is the one that would receive them.
+        # This thread must not wait for the new keys, since it is the one that receives them.
         if threading.current_thread() is not self:
             inside(super())._send_user_message(data)
         elif self.clear_to_send.is_set():
@@ -272,17 +272,17 @@ class Transport(paramiko.Transport):
         elif len(self._held) < _MOST_HELD:
             self._held.append(data)
         else:
-            raise ProtocolError("more requests during a key exchange than can be answered")
+            raise ProtocolError("too many requests during a key exchange")
 
     def _parse_newkeys(self, message: paramiko.Message) -> None:
         inside(super())._parse_newkeys(message)
         while self._held:
             inside(self)._send_message(self._held.popleft())
 
-    def ask_alive(self) -> None:
-        """Ask the peer for an answer, any answer; skip it where that would mean waiting.
+    def send_keepalive(self) -> None:
+        """Send a keepalive that wants a reply, unless that would block.
 
-        paramiko's own keepalive wants no reply, so that nothing is ever missed.
+        paramiko's own keepalive wants no reply, so a dead peer is never noticed.
         """
         message = paramiko.Message()
         message.add_byte(_common.cMSG_GLOBAL_REQUEST)
@@ -290,12 +290,12 @@ class Transport(paramiko.Transport):
         message.add_boolean(True)
         self._send_if_it_can(message)
 
-    def say_goodbye(self) -> None:
-        """Tell the peer that this connection ends on purpose (RFC 4253, 11.1), where that would not mean waiting."""
-        self._send_if_it_can(_goodbye())
+    def send_disconnect(self) -> None:
+        """Send SSH_MSG_DISCONNECT (RFC 4253, 11.1), unless that would block."""
+        self._send_if_it_can(_disconnect())
 
     def _send_if_it_can(self, message: paramiko.Message) -> None:
-        # Somebody who is held up in sending has this lock.
+        # A thread that is blocked in sending holds this lock.
         if not self.clear_to_send_lock.acquire(blocking=False):
             return
         try:
@@ -308,20 +308,20 @@ class Transport(paramiko.Transport):
 
 
 class HostKeyTransport(Transport):
-    """Goes no further than the key exchange, so that it needs no cipher that the server has: `exchange_keys` alone."""
+    """Only for `exchange_keys`: it ends after the key exchange, so it needs no cipher in common with the server."""
 
     preferred_ciphers = algorithms.ANY_CIPHER
     preferred_macs = algorithms.ANY_MAC
     preferred_compression = algorithms.ANY_COMPRESSION
 
     def _activate_outbound(self) -> None:
-        # The host key has been verified. Nothing is encrypted yet.
-        inside(self)._send_message(_goodbye())
+        # The host key is verified, and nothing is encrypted yet.
+        inside(self)._send_message(_disconnect())
         self.initial_kex_done = True
         raise Disconnected
 
 
-def _goodbye() -> paramiko.Message:
+def _disconnect() -> paramiko.Message:
     message = paramiko.Message()
     message.add_byte(_common.cMSG_DISCONNECT)
     message.add_int(_BY_APPLICATION)
