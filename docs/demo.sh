@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The main job on a rack of this machine: see the instances, give them a key, get onto one, replace one.
+# Runs the main commands on a local rack: list the instances, roll the key, log in to one, replace one.
 set -euo pipefail
 
-# Whatever AWS account or rack this shell is set up for, the demonstration is not about it.
+# The AWS account and the rack of this shell are not used.
 unset AWS_PROFILE AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN
 export RACKCTL_RACK=local RACKCTL_CONFIG=/dev/null
 
@@ -11,7 +11,7 @@ run() {
     "$@"
 }
 
-# One that is up already is used as it is.
+# A local rack that is already up is used as it is.
 rackctl local status >/dev/null 2>&1 || run rackctl local up --no-key --speed 30
 run rackctl instances
 run rackctl instances keyroll
@@ -23,13 +23,14 @@ run rackctl instances
 
 cat <<END
 
-The rack is still up. What to try next, with ${BIN:-.venv/bin} on your PATH:
+The local rack is still up. With ${BIN:-.venv/bin} on your PATH, try:
 
-  rackctl instances --watch                 in a second terminal, while you do the others
-  rackctl instances ssh i-…                 a shell on an instance; i- and four characters of the id are enough
-  rackctl instances run --all -- uptime     a command on all of them
-  rackctl instances keyroll plan            what a keyroll would do
-  eval "\$(rackctl local env)"               and any AWS client talks to the rack
-  rackctl local faults list                 what can be made to go wrong
-  rackctl local down                        end it, leaving nothing behind
+  rackctl instances --watch                 watch the list, in a second terminal
+  rackctl instances show i-…                show one instance; i- and 4 characters of the id are enough
+  rackctl instances ssh i-…                 open a shell on an instance
+  rackctl instances run --all -- uptime     run a command on all instances
+  rackctl instances keyroll plan            show what a keyroll would do
+  eval "\$(rackctl local env)"               point any AWS client to the rack
+  rackctl local faults add --help           list the faults that you can inject
+  rackctl local down                        stop and remove the rack
 END

@@ -93,8 +93,8 @@ class Setting:
 
 def rack_name_problem(name: str) -> str | None:
     """Return what is wrong with a rack's name, or None. A leading dash means that the name was forgotten."""
-    if not name.strip() or name[0] in "- " or not name.isprintable() or len(name) > 255:
-        return "a rack's name is 1 to 255 printable characters, and does not begin with a dash or a space"
+    if not name.strip() or name[0] == "-" or name != name.strip() or not name.isprintable() or len(name) > 255:
+        return "a rack's name is 1 to 255 printable characters, without a leading dash and without spaces at its ends"
     return None
 
 

@@ -108,6 +108,16 @@ def test_watching_turns_the_terminals_echo_off_and_restores_it(shell: Shell, sig
     assert "after:echo" in drawn
 
 
+# Over two seconds: the watching must go on for a while.
+def test_watching_in_the_background_is_not_stopped_by_the_terminal(shell: Shell) -> None:
+    """termios(3): a background process that calls tcsetattr is sent SIGTTOU, which stops it."""
+    script = "set -m; rackctl instances -r local --watch 0.3 & sleep 2.5; ps -o stat= -p $! | sed s/^/state:/; kill $!"
+    _, drawn = shell.on_terminal(script)
+    assert drawn.count("\x1b[H") > 1
+    assert "state:T" not in drawn
+    assert "state:" in drawn
+
+
 def test_problems_are_coloured_on_a_terminal_only(changing: Shell) -> None:
     _, ecs = _aws(changing)
     arn = ecs.list_container_instances(cluster="local")["containerInstanceArns"][0]

@@ -23,9 +23,10 @@ _rackctl() {
         COMPREPLY+=("$value")
     done < <(COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" \\
         _RACKCTL_COMPLETE=bash_complete "$1" 2>/dev/null)
-    [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace
+    # bash 3.2, as macOS has it, knows neither compopt nor nosort.
+    if [[ ${COMPREPLY[0]-} == *= ]] && type compopt &>/dev/null; then compopt -o nospace; fi
 }
-complete -o nosort -F _rackctl rackctl
+complete -o nosort -F _rackctl rackctl 2>/dev/null || complete -F _rackctl rackctl
 """
 _ZSH = """\
 #compdef rackctl

@@ -51,12 +51,17 @@ def canvas_of(stream: Any, environment: Mapping[str, str]) -> Canvas:
 @contextmanager
 def quiet_keyboard() -> Iterator[None]:
     """Turn the terminal's echo off, so that typed characters do not garble a live view. Signals still work."""
+    import os
     import termios
 
     try:
         before = termios.tcgetattr(0)
+        in_foreground = os.tcgetpgrp(0) == os.getpgrp()
     except (termios.error, OSError):
-        yield  # stdin is not a terminal
+        in_foreground = False  # stdin is not a terminal
+    if not in_foreground:
+        # The kernel would stop a background process that changes the terminal (SIGTTOU).
+        yield
         return
     quiet = [*before]
     quiet[3] &= ~(termios.ECHO | termios.ECHONL)
