@@ -1,14 +1,17 @@
 """A server that answers like AWS, so quickly that what is measured is its client.
 
-``python -m benchmarks.server INSTANCES [DELAY]`` serves a cluster ``bench`` of so many instances on loopback, each call
-after DELAY seconds, and prints its URL. Documents are rendered before it is asked: container instances with 40
-attributes each, EC2 instances with every member that a current instance in a VPC has. Pages are AWS's: 100 for
-ECS, and for EC2 what MaxResults asks, up to 1,000.
+``python -m benchmarks.server INSTANCES DELAY CONNECT_DELAY DIRECTORY`` serves a cluster ``bench`` of so many instances
+on loopback over TLS, and prints its URL. Each call is answered after DELAY seconds, and the handshake of each
+connection begins after CONNECT_DELAY. The certificate is in DIRECTORY (`benchmarks.tls`).
 
-For ``ssh`` it also has what leads to an instance's key. Every instance's address is 127.0.0.1, at the port that is
-SSH_PORT in the environment. ``GET /calls`` tells how often each operation has been called.
+Documents are rendered before it is asked: container instances with 40 attributes each, EC2 instances with every member
+that a current instance in a VPC has. Pages are AWS's: 100 for ECS, and for EC2 what MaxResults asks, up to 1,000.
 
-It does not look at credentials, and knows only the read calls that the benchmarks make.
+For ``ssh``, every instance's address is 127.0.0.1, with the user and port that are SSH_USER and SSH_PORT in the
+environment; S3 and KMS remember the one key that was stored last (`benchmarks.store_key`). ``GET /calls`` tells how
+often each operation has been called.
+
+It does not look at credentials, and knows only the calls that the benchmarks make.
 """
 
 from __future__ import annotations
@@ -19,19 +22,22 @@ import json
 import os
 import sys
 from collections import Counter
-from datetime import UTC, datetime
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from rackctl.keys import generate
+from benchmarks.tls import context
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
 CLUSTER = "bench"
 KEY_NAME = "bench-keypair-20260101T000000Z"
 _ACCOUNT = "123456789012"
 _ARN = f"arn:aws:ecs:us-east-1:{_ACCOUNT}"
+_KMS_KEY = f"arn:aws:kms:us-east-1:{_ACCOUNT}:key/00000000-0000-0000-0000-000000000000"
 _ECS_PAGE = 100
 _EC2_PAGE = 1000
 _ECS_TARGET = b"AmazonEC2ContainerServiceV20141113."
@@ -190,18 +196,7 @@ class Answers:
             for arn, number in zip(self._arns, numbers, strict=True)
         }
         self._reservations = {ec2_instance_id(number): ec2_instance(number).encode() for number in numbers}
-        key = generate(KEY_NAME, created=datetime(2026, 1, 1, tzinfo=UTC))
-        self._private_key = key.private_key
-        self._key_document = json.dumps(
-            {
-                "version": 1,
-                "key_name": key.key_name,
-                "type": key.key_type,
-                "public_key": key.public_key,
-                "created": key.created.isoformat(),
-                "private_key": base64.b64encode(b"sealed").decode(),
-            }
-        ).encode()
+        self._private_key = self._key_document = b""
 
     def to(self, method: bytes, path: bytes, target: bytes, body: bytes) -> tuple[str, bytes]:
         """Give the content type and the body of the answer to a call."""
@@ -216,7 +211,10 @@ class Answers:
             return "text/xml;charset=UTF-8", getattr(self, f"_{form['Action']}")(form)
         if path == b"/calls":
             return "application/json", json.dumps(self.calls).encode()
-        self.calls["GetObject"] += 1
+        self.calls["GetObject" if method == b"GET" else "PutObject"] += 1
+        if method == b"PUT":
+            self._key_document = body
+            return "application/xml", b""
         return "application/json", self._key_document
 
     def _ListContainerInstances(self, asked: Mapping[str, str]) -> bytes:  # noqa: N802 - AWS's names
@@ -255,7 +253,12 @@ class Answers:
         )
 
     def _DescribeClusters(self, _: Mapping[str, object]) -> bytes:  # noqa: N802
-        tags = {"rackctl:bucket": "bench", "rackctl:ssh-port": os.environ.get("SSH_PORT", "22")}
+        tags = {
+            "rackctl:bucket": "bench",
+            "rackctl:kms-key": _KMS_KEY,
+            "rackctl:ssh-port": os.environ.get("SSH_PORT", "22"),
+            "rackctl:ssh-user": os.environ.get("SSH_USER", "ec2-user"),
+        }
         cluster = {
             "clusterArn": f"{_ARN}:cluster/{CLUSTER}",
             "clusterName": CLUSTER,
@@ -265,7 +268,11 @@ class Answers:
         return json.dumps({"clusters": [cluster], "failures": []}).encode()
 
     def _Decrypt(self, _: Mapping[str, object]) -> bytes:  # noqa: N802
-        return json.dumps({"KeyId": "bench", "Plaintext": base64.b64encode(self._private_key).decode()}).encode()
+        return json.dumps({"KeyId": _KMS_KEY, "Plaintext": base64.b64encode(self._private_key).decode()}).encode()
+
+    def _Encrypt(self, asked: Mapping[str, str]) -> bytes:  # noqa: N802
+        self._private_key = base64.b64decode(asked["Plaintext"])
+        return json.dumps({"KeyId": _KMS_KEY, "CiphertextBlob": base64.b64encode(b"sealed").decode()}).encode()
 
 
 class _Connection(asyncio.Protocol):
@@ -287,6 +294,8 @@ class _Connection(asyncio.Protocol):
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
         length = int(headers.get(b"content-length", 0))
         if len(rest) < length:
+            if not rest and headers.get(b"expect") == b"100-continue":
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             return
         self._received.clear()
         method, path, _ = request_line.split(b" ", 2)
@@ -298,19 +307,42 @@ class _Connection(asyncio.Protocol):
         self._transport.writelines(
             [
                 f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(answer)}\r\n"
-                'ETag: "0"\r\nx-amzn-RequestId: 0\r\n\r\n'.encode(),
+                'ETag: "0"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\nx-amzn-RequestId: 0\r\n\r\n'.encode(),
                 answer,
             ]
         )
 
 
-async def _serve(answers: Answers, delay: float) -> None:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(answers, delay), "127.0.0.1", 0)
+class _Handshake(asyncio.Protocol):
+    """What a connection begins with: nothing for as long as a distant server takes, then TLS."""
+
+    def __init__(self, answers: Answers, delay: float, connect_delay: float, tls: ssl.SSLContext) -> None:
+        self._connection = _Connection(answers, delay)
+        self._connect_delay = connect_delay
+        self._tls = tls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        self._begun = asyncio.get_running_loop().create_task(self._begin(transport))
+
+    async def _begin(self, transport: asyncio.Transport) -> None:
+        await asyncio.sleep(self._connect_delay)
+        with suppress(OSError):  # it has hung up
+            loop = asyncio.get_running_loop()
+            secured = await loop.start_tls(transport, self._connection, self._tls, server_side=True)
+            assert secured
+            self._connection.connection_made(secured)
+
+
+async def _serve(answers: Answers, delay: float, connect_delay: float, directory: Path) -> None:
+    loop, tls = asyncio.get_running_loop(), context(directory)
+    server = await loop.create_server(lambda: _Handshake(answers, delay, connect_delay, tls), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    print(f"http://{host}:{port}", flush=True)
+    print(f"https://{host}:{port}", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Answers(int(sys.argv[1])), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0))
+    instances, delay, connect_delay, directory = sys.argv[1:]
+    asyncio.run(_serve(Answers(int(instances)), float(delay), float(connect_delay), Path(directory)))
