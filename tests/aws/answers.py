@@ -22,11 +22,9 @@ class Body(BytesIO):
 
 def aws_answering(answer: Callable[[Any], tuple[int, dict[str, str], bytes]]) -> Aws:
     """Make an AWS whose every request is given to ``answer``, which returns a status, headers and a body."""
-    aws = Aws(region="us-east-1", endpoint_url="http://127.0.0.1:1", credentials=Credentials("x", "x"))
 
     def respond(request: Any, **_: object) -> AWSResponse:
         status, headers, body = answer(request)
         return AWSResponse(request.url, status, headers, Body(body))
 
-    aws._session.events.register("before-send", respond)
-    return aws
+    return Aws(region="us-east-1", endpoint_url="http://127.0.0.1:1", credentials=Credentials("x", "x"), send=respond)

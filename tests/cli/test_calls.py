@@ -20,7 +20,6 @@ from tests.fakes.origin import GIVEN
 
 def aws_answering(answers: Answers) -> Aws:
     """Make an AWS whose requests are botocore's, answered before they reach a socket."""
-    aws = Aws(region="us-east-1", endpoint_url="http://127.0.0.1:1", credentials=Credentials("x", "x"))
 
     def answer(request: Any, **_: object) -> AWSResponse:
         target = request.headers.get("X-Amz-Target", b"")
@@ -29,8 +28,7 @@ def aws_answering(answers: Answers) -> Aws:
         raw = SimpleNamespace(stream=lambda: [content])
         return AWSResponse(request.url, 200, {"Content-Type": content_type, "x-amzn-RequestId": "0"}, raw)
 
-    aws._session.events.register("before-send", answer)
-    return aws
+    return Aws(region="us-east-1", endpoint_url="http://127.0.0.1:1", credentials=Credentials("x", "x"), send=answer)
 
 
 # 5,000 instances are 20 MB of JSON and 26 MB of XML to write and to read: that takes its seconds.

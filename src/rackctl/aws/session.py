@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackctl.aws.client import DEADLINE, Client, RetryNotice
 from rackctl.aws.errors import Where, translated
+from rackctl.aws.transport import CONNECT_TIMEOUT, READ_TIMEOUT, Transport
 from rackctl.clock import SystemClock
 from rackctl.errors import UsageError
 
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
     from rackctl.aws.sts import Sts
     from rackctl.clock import Clock
 
-CONNECT_TIMEOUT = 5
-READ_TIMEOUT = 20
 ATTEMPTS = 5
+# https://docs.aws.amazon.com/general/latest/gr/rande.html#regional-endpoints; S3's name the bucket.
+_AT_REGION = {"autoscaling", "ec2", "ecs", "kms"}
+_COMMERCIAL_REGION = re.compile(r"(?!cn-)[a-z]{2}-[a-z]+-[0-9]+")
+_ELSEWHERE = {"AWS_PROFILE", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_USE_FIPS_ENDPOINT"} | {
+    f"AWS_ENDPOINT_URL_{service}" for service in ("AUTO_SCALING", "EC2", "ECS", "KMS")
+}
 # What botocore takes for a number as it stands.
 _NUMBERS = {
     "csm_port": "AWS_CSM_PORT",
@@ -49,7 +55,8 @@ class Aws:
 
     ``region``, ``profile`` and ``endpoint_url`` are found as any AWS SDK finds them where they are None.
     ``notify`` gets a sentence, at most once a minute, when AWS has to be asked again. ``deadline`` is the seconds that
-    a call may take with all its retries. Making one asks AWS nothing and imports nothing; it may be shared by threads.
+    a call may take with all its retries. ``send`` handles botocore's event ``before-send`` in place of a Transport.
+    Making one asks AWS nothing and imports nothing; it may be shared by threads.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Aws:
         notify: Callable[[str], None] = lambda _: None,
         clock: Clock | None = None,
         deadline: float = DEADLINE,
+        send: Callable[..., Any] | None = None,
     ) -> None:
         # botocore reads AWS_DEFAULT_REGION alone; AWS's other SDKs read this one, and before that.
         self._region = region or os.environ.get("AWS_REGION") or None
@@ -70,6 +78,9 @@ class Aws:
         self._credentials = credentials
         self._retries = RetryNotice(notify, clock or SystemClock())
         self._deadline = deadline
+        self._given_send = send
+        # By what is known before botocore has read its own settings.
+        self._early = Transport(os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE", ""))
         self._making = threading.RLock()
 
     @cached_property
@@ -103,6 +114,23 @@ class Aws:
             aws_access_key_id=given.access_key_id if given else None,
             aws_secret_access_key=given.secret_access_key if given else None,
         )
+
+    @cached_property
+    def _send(self) -> Callable[..., Any]:
+        if self._given_send:
+            return self._given_send
+        bundle = self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE", "")
+        return self._early if self._early.ca_bundle == bundle else Transport(bundle)
+
+    def _connect_ahead(self, service: str) -> None:
+        """Begin to connect to the endpoint that a service most likely has, while botocore is being imported."""
+        region = self._region or os.environ.get("AWS_DEFAULT_REGION", "")
+        if self._given_send:
+            return
+        if self.endpoint_url:
+            self._early.open(self.endpoint_url)
+        elif service in _AT_REGION and _COMMERCIAL_REGION.fullmatch(region) and not _ELSEWHERE & os.environ.keys():
+            self._early.open(f"https://{service}.{region}.amazonaws.com")
 
     @property
     def region(self) -> str:
@@ -152,6 +180,9 @@ class Aws:
 
     def client(self, service: str) -> Client:
         """Make the client of a service; `Client` is what the service modules call AWS through."""
+        with translated(Where(service)):
+            self._connect_ahead(service)
+
         from botocore.config import Config
 
         # botocore's session is not safe to make clients from in two threads.
@@ -173,6 +204,7 @@ class Aws:
                 ),
             )
             self._retries.watch(client.meta.events)
+            client.meta.events.register_last("before-send", self._send)
             credentials = self._session.get_credentials()
         return Client(
             client,
