@@ -109,6 +109,26 @@ def test_another_host_key_at_the_next_key_exchange(sshd: Sshd, tmp_path: Path) -
         run(made, "true")
 
 
+class Storming(Host):
+    """Sends requests that every client refuses, by the thousand, and then an exit status."""
+
+    def session(self, channel: paramiko.Channel) -> None:
+        for number in range(1000):
+            self.send(paramiko.common.MSG_GLOBAL_REQUEST, f"evil{number}@example.com", True)
+            self.send(paramiko.common.MSG_CHANNEL_OPEN, "x11", 1000 + number, 2**21, 2**15, "192.0.2.1", 5)
+            # paramiko's server would close the channel if one that wants a reply were refused.
+            self.request(channel, "evil\x1b[31m")
+            self.request(channel, "eow@openssh.com")
+        self.request(channel, "exit-status", 5)
+
+
+def test_thousands_of_requests_are_refused_and_the_command_keeps_its_status(cli: CommandLine) -> None:
+    with hosting(cli.server, Storming) as server:
+        ran = cli.at(server).ssh("true")
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (5, b"", b"")
+
+
 class Beyond(Host):
     """Sends on without being granted more, until the connection is closed."""
 

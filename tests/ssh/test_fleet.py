@@ -96,7 +96,7 @@ def test_an_instance_that_is_named_and_does_not_run_is_a_failure(fleet: Fleet) -
     ran = fleet(PENDING, B, "--", "echo here")
 
     assert (ran.returncode, ran.stdout) == (1, f"{B}: here\n".encode())
-    assert f"rackctl: {PENDING} is pending, not running".encode() in ran.stderr
+    assert f"rackctl: {PENDING}: {PENDING} is pending, not running".encode() in ran.stderr
 
 
 def test_a_failure_is_named_with_its_status_and_stops_no_other(fleet: Fleet) -> None:
@@ -108,7 +108,7 @@ def test_a_failure_is_named_with_its_status_and_stops_no_other(fleet: Fleet) -> 
     assert ran.returncode == 1
     assert len(ran.stdout.splitlines()) == 2
     told = ran.stderr.decode()
-    assert f"rackctl: {DEAD} (127.77.77.77 port {fleet.cli.server.port}) refused the connection" in told
+    assert f"rackctl: {DEAD}: {DEAD} (127.77.77.77 port {fleet.cli.server.port}) refused the connection" in told
     assert ": exit status 7\n" in told
     assert "rackctl: failed on 2 of 4: " in told
     assert "Traceback" not in told

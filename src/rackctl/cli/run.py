@@ -225,8 +225,7 @@ def _failure(outcome: Outcome) -> str:
     id_, error = outcome.ec2_instance_id, outcome.error
     if error is None:
         return f"{id_}: exit status {outcome.exit_status}"
-    text = str(error) if str(error).startswith(id_) else f"{id_}: {error}"
-    return f"{text} ({error.hint})" if error.hint else text
+    return f"{id_}: {error} ({error.hint})" if error.hint else f"{id_}: {error}"
 
 
 def _whole_writes() -> tuple[Sink, Sink]:

@@ -37,7 +37,7 @@ def _login_error(target: Target, transport: Transport, deadline: Deadline, error
     if isinstance(error, DeadlineReached):
         return _too_late(target, transport, deadline)
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
-        return _no_common_algorithm(target, transport, error)
+        return _no_common_algorithm(target, transport)
     if isinstance(error, Disconnected):
         return SshError(f"{target} closed the connection during the {_stage(transport)}: {shorten(str(error))}")
     if isinstance(error, ProtocolError):
@@ -69,20 +69,10 @@ def _closed(target: Target, transport: Transport) -> SshError:
     return SshError(f"{target} closed the connection during the {_stage(transport)}{reason}")
 
 
-_KINDS = {
-    "kex": ("key exchange", "kex_algo_list"),
-    "host key": ("host key type", "server_key_algo_list"),
-    "ciphers": ("cipher", "server_encrypt_algo_list"),
-    "macs": ("MAC", "server_mac_algo_list"),
-    "compression": ("compression", "server_compress_algo_list"),
-}
-
-
-def _no_common_algorithm(target: Target, transport: Transport, error: Exception) -> SshError:
-    kind, offered = next((known for word, known in _KINDS.items() if word in str(error)), ("algorithm", ""))
-    names = ", ".join(transport.offered.get(offered, ()))
+def _no_common_algorithm(target: Target, transport: Transport) -> SshError:
+    kind, offered = transport.disagreement
     return SshError(
-        f"{target} and rackctl have no {kind} in common; the server offers {shorten(names) or 'none'}",
+        f"{target} and rackctl have no {kind} in common; the server offers {shorten(', '.join(offered)) or 'none'}",
         hint="OpenSSH may have one: `rackctl instances ssh-config` prints its configuration for this rack",
     )
 

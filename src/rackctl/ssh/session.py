@@ -88,6 +88,8 @@ class Session:
         self._lock = threading.Lock()
         # A pipe that wakes the thread that waits for input: by a byte, or by its end.
         self._wake_reading, self._wake_writing = os.pipe() if stdin is not None else (-1, -1)
+        if stdin is not None:
+            os.set_blocking(self._wake_writing, False)
         try:
             self._start(command, pty, environment or {}, one_place=one_place)
         except BaseException:
@@ -167,7 +169,9 @@ class Session:
             if self._wake_writing < 0:
                 return
             if news:
-                os.write(self._wake_writing, news)
+                # The input may have ended by now, and a full pipe wakes its reader already.
+                with suppress(BrokenPipeError, BlockingIOError):
+                    os.write(self._wake_writing, news)
             else:
                 os.close(self._wake_writing)
                 self._wake_writing = -1

@@ -211,6 +211,22 @@ class Transport(paramiko.Transport):
         message.rewind()
         inside(super())._parse_kex_init(message)
 
+    @property
+    def disagreement(self) -> tuple[str, Sequence[str]]:
+        """The first kind of algorithm that both sides have none in common of, and what the server offers of it."""
+        ours = {
+            "key exchange": (self.preferred_kex, "kex_algo_list"),
+            "host key type": (self.preferred_keys, "server_key_algo_list"),
+            "cipher": (self.preferred_ciphers, "server_encrypt_algo_list"),
+            "MAC": (self.preferred_macs, "server_mac_algo_list"),
+            "compression": (self.preferred_compression, "server_compress_algo_list"),
+        }
+        for kind, (known, name) in ours.items():
+            offered: list[str] = self.offered.get(name, [])
+            if not {*known} & {*offered}:
+                return kind, offered
+        return "algorithm", ()
+
     def _parse_ext_info(self, message: paramiko.Message) -> None:
         if (count := message.get_int()) > _MOST_EXTENSIONS:
             raise ProtocolError(f"{count:,} extensions")
