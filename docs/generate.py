@@ -24,9 +24,11 @@ TESTS = DOCS.parent / "tests" / "local"
 BEHAVIOURS = {
     "EC2, Auto Scaling and ECS over time": "world",
     "Answers of the APIs": "api",
-    "Signatures, faults, S3 and KMS": "test_s*.py",
-    "The instances": "test_hosts.py",
-    "The process": "test_d*.py",
+    "Signatures, S3 and KMS": "test_s*.py",
+    "Faults": "test_faults*.py",
+    "Permissions": "test_denials.py",
+    "The instances": "test_hosts*.py",
+    "The process": "test_daemon*.py",
 }
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
 

@@ -15,15 +15,16 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
 from rackctl.local.api import Answer, Api
+from rackctl.local.endpoint import Endpoint
 from rackctl.local.moto_services import MotoServices
-from rackctl.local.server import Endpoint
 from rackctl.local.signature import Request, Verifier
 from rackctl.local.world import World
 from tests.local.signing import CALLS, call, send, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from rackctl.local.api.twists import Twist
     from tests.local_rack import LocalRackProcess
 
 BUCKET = "rackctl-local-123456789012"
@@ -190,138 +191,6 @@ def test_the_account_is_the_same_in_every_service(local_rack: LocalRackProcess) 
     assert f":{account}:" in local_rack.client("kms").describe_key(KeyId=ALIAS)["KeyMetadata"]["Arn"]
 
 
-# S3
-
-
-@pytest.mark.parametrize("key", ["plain", "a b/ü+%2F~=&?.json", "/leading", "a//b"])
-def test_s3_keys_of_any_characters_come_back(local_rack: LocalRackProcess, key: str) -> None:
-    s3 = local_rack.client("s3")
-    s3.put_object(Bucket=BUCKET, Key=f"names/{key}", Body=bytes(range(256)), Metadata={"some": "thing"})
-
-    answer = s3.get_object(Bucket=BUCKET, Key=f"names/{key}")
-
-    assert answer["Body"].read() == bytes(range(256))
-    assert answer["Metadata"] == {"some": "thing"}
-
-
-def test_a_presigned_url_is_answered_until_it_is_altered(local_rack: LocalRackProcess) -> None:
-    s3 = local_rack.client("s3", signature_version="s3v4")
-    s3.put_object(Bucket=BUCKET, Key="presigned", Body=b"here")
-    url: str = s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "presigned"})
-    target = url.removeprefix(local_rack.description.endpoint_url)
-
-    assert send(local_rack, "GET", target, {}).body == b"here"
-    assert send(local_rack, "GET", target.replace("presigned", "other"), {}).says("SignatureDoesNotMatch")
-
-
-def test_an_upload_with_its_checksum_at_the_end_is_unwrapped(local_rack: LocalRackProcess) -> None:
-    body = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n"
-    headers = {
-        "Content-Encoding": "aws-chunked",
-        "X-Amz-Content-SHA256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
-        "X-Amz-Decoded-Content-Length": "5",
-        "X-Amz-Trailer": "x-amz-checksum-crc32",
-    }
-    target = f"/{BUCKET}/trailer"
-    given = signed(local_rack, "s3", "PUT", target, headers, b"")
-    # botocore's signer has replaced it by the hash of an empty body: sign what is sent.
-    assert given["X-Amz-Content-SHA256"] != headers["X-Amz-Content-SHA256"]
-    s3 = local_rack.client("s3")
-
-    s3.put_object(Bucket=BUCKET, Key="trailer", Body=b"hello", ChecksumAlgorithm="CRC32")
-
-    assert s3.get_object(Bucket=BUCKET, Key="trailer")["Body"].read() == b"hello"
-    assert send(local_rack, "PUT", target, given, body).says("XAmzContentSHA256Mismatch")
-
-
-def test_of_many_conditional_writers_one_wins(local_rack: LocalRackProcess) -> None:
-    clients = [local_rack.client("s3") for _ in range(8)]
-
-    def create(number: int) -> bool:
-        try:
-            clients[number].put_object(Bucket=BUCKET, Key="lock", Body=str(number).encode(), IfNoneMatch="*")
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in {"PreconditionFailed", "ConditionalRequestConflict"}:
-                raise
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(create, range(8)))
-
-    assert won.count(True) == 1
-    assert clients[0].get_object(Bucket=BUCKET, Key="lock")["Body"].read() == str(won.index(True)).encode()
-
-
-def test_s3_replaces_and_deletes_only_the_version_that_is_named(local_rack: LocalRackProcess) -> None:
-    s3 = local_rack.client("s3")
-    first = s3.put_object(Bucket=BUCKET, Key="journal", Body=b"1")["ETag"]
-    second = s3.put_object(Bucket=BUCKET, Key="journal", Body=b"2", IfMatch=first)["ETag"]
-
-    assert code(lambda: s3.put_object(Bucket=BUCKET, Key="journal", Body=b"3", IfMatch=first)) == "PreconditionFailed"
-    assert code(lambda: s3.delete_object(Bucket=BUCKET, Key="journal", IfMatch=first)) == "PreconditionFailed"
-    assert s3.get_object(Bucket=BUCKET, Key="journal")["Body"].read() == b"2"
-    s3.delete_object(Bucket=BUCKET, Key="journal", IfMatch=second)
-    assert code(lambda: s3.get_object(Bucket=BUCKET, Key="journal")) == "NoSuchKey"
-    assert code(lambda: s3.put_object(Bucket=BUCKET, Key="journal", Body=b"4", IfMatch=second)) == "NoSuchKey"
-
-
-# KMS
-
-
-def new_key(kms: Any) -> str:
-    key_id: str = kms.create_key()["KeyMetadata"]["KeyId"]
-    return key_id
-
-
-def test_a_disabled_key_neither_seals_nor_opens(local_rack: LocalRackProcess) -> None:
-    kms = local_rack.client("kms")
-    key = new_key(kms)
-    sealed = kms.encrypt(KeyId=key, Plaintext=b"secret")["CiphertextBlob"]
-    kms.disable_key(KeyId=key)
-
-    assert code(lambda: kms.encrypt(KeyId=key, Plaintext=b"secret")) == "DisabledException"
-    assert code(lambda: kms.generate_data_key(KeyId=key, KeySpec="AES_256")) == "DisabledException"
-    assert code(lambda: kms.decrypt(CiphertextBlob=sealed)) == "DisabledException"
-    assert kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Disabled"
-    kms.enable_key(KeyId=key)
-    assert kms.decrypt(CiphertextBlob=sealed)["Plaintext"] == b"secret"
-
-
-def test_a_key_that_is_to_be_deleted_neither_seals_nor_opens(local_rack: LocalRackProcess) -> None:
-    kms = local_rack.client("kms")
-    key = new_key(kms)
-    sealed = kms.encrypt(KeyId=key, Plaintext=b"secret")["CiphertextBlob"]
-    kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
-
-    assert code(lambda: kms.encrypt(KeyId=key, Plaintext=b"secret")) == "KMSInvalidStateException"
-    assert code(lambda: kms.decrypt(CiphertextBlob=sealed, KeyId=key)) == "KMSInvalidStateException"
-
-
-def test_a_ciphertext_is_opened_by_its_own_key_alone(local_rack: LocalRackProcess) -> None:
-    kms = local_rack.client("kms")
-    right, wrong = new_key(kms), new_key(kms)
-    sealed = kms.encrypt(KeyId=right, Plaintext=b"secret", EncryptionContext={"rack": "a"})["CiphertextBlob"]
-
-    def decrypt(**parameters: Any) -> Any:
-        return kms.decrypt(CiphertextBlob=sealed, **parameters)
-
-    assert code(lambda: decrypt(KeyId=wrong, EncryptionContext={"rack": "a"})) == "IncorrectKeyException"
-    assert code(lambda: decrypt(KeyId=ALIAS, EncryptionContext={"rack": "a"})) == "IncorrectKeyException"
-    assert code(lambda: decrypt(KeyId=right, EncryptionContext={"rack": "b"})) == "InvalidCiphertextException"
-    assert code(lambda: kms.decrypt(CiphertextBlob=b"x" * 90)) in {
-        "InvalidCiphertextException",
-        "AccessDeniedException",
-    }
-    assert decrypt(KeyId=right, EncryptionContext={"rack": "a"})["Plaintext"] == b"secret"
-
-
-def test_a_key_that_does_not_exist_is_not_found(local_rack: LocalRackProcess) -> None:
-    kms = local_rack.client("kms")
-
-    assert code(lambda: kms.encrypt(KeyId="alias/nothing", Plaintext=b"x")) == "NotFoundException"
-
-
 # Faults
 
 READ: dict[str, Callable[[Any], Any]] = {
@@ -432,7 +301,7 @@ def test_calls_that_are_held_do_not_hold_up_others(start_local_rack: Callable[..
 class BrokenApi(Api):
     """An API with an error of its own."""
 
-    def respond(self, service: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def respond(self, service: str, headers: Mapping[str, str], body: bytes, twists: Sequence[Twist] = ()) -> Answer:
         raise ZeroDivisionError(service)
 
 

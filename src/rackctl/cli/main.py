@@ -81,7 +81,7 @@ def _internal(error: Exception) -> RackctlError:
     lazy={
         "completion": ("rackctl.cli.completion:completion", "Print a shell's completion script."),
         "instances": ("rackctl.cli.instances:instances", "List instances, log in to them, replace and re-key them."),
-        "local": ("rackctl.cli.local:local", "Run a rack on this machine, for trials and tests."),
+        "local": ("rackctl.local.command:local", "Run a rack on this machine, for trials and tests."),
         "racks": ("rackctl.cli.racks:racks", "List the known racks and their settings."),
     },
 )

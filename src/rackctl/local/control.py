@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rackctl.errors import RackctlError, Timeout, UsageError
+from rackctl.errors import NotFound, RackctlError, Timeout, UsageError
 from rackctl.local.state import TAKEN, Options, RackDescription, StateDir
 
 if TYPE_CHECKING:
@@ -159,6 +159,14 @@ def _stop(state: StateDir, pid: int) -> None:
 def describe(directory: Path) -> RackDescription | None:
     """Give the local rack of a state directory, if it is up."""
     return StateDir(directory).described()
+
+
+def running(directory: Path) -> RackDescription:
+    """Give the local rack of a state directory. Raises NotFound when it is down."""
+    rack = describe(directory)
+    if rack is None:
+        raise NotFound("the local rack is down", hint="start it with `rackctl local up`")
+    return rack
 
 
 class Control:

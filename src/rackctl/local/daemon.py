@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Final
 from rackctl.keys import KeyStore, forbid_core_files, generate, key_name
 from rackctl.local import network
 from rackctl.local.api import Api
+from rackctl.local.endpoint import Endpoint
 from rackctl.local.hosts import HostKeys, Hosts
-from rackctl.local.moto_services import ACCOUNT_ID, MotoServices
-from rackctl.local.server import Endpoint, HttpServer
+from rackctl.local.http_server import HttpServer
+from rackctl.local.moto_services import ACCOUNT_ID, OTHER_ACCOUNT_ID, MotoServices
 from rackctl.local.signature import Verifier
 from rackctl.local.state import TAKEN, Kept, Options, RackDescription, StateDir
 from rackctl.local.world import World
@@ -200,6 +201,9 @@ class Daemon:
         bucket, alias = f"rackctl-{options.name}-{ACCOUNT_ID}", f"alias/rackctl-{options.name}"
         with self._turn():
             self._moto.create_bucket_and_key(bucket, alias)
+            self._moto.create_another_account_s(
+                f"rackctl-{options.name}-{OTHER_ACCOUNT_ID}", f"alias/rackctl-{options.name}-{OTHER_ACCOUNT_ID}"
+            )
         key = self._store_key(bucket, alias) if options.key else ""
         _say(f"progress seeding {options.instances} instances")
         tags = {"rackctl:bucket": bucket, "rackctl:kms-key": alias, "rackctl:ssh-port": str(self._network.ssh_port)}

@@ -6,32 +6,60 @@ import random
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from rackctl.local.world.base import validation_error
 from rackctl.local.world.conditions import CONDITIONS, INCIDENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
-KINDS: Final = {
+CALLS: Final = {
     "throttle": "answer with the service's own throttling error",
     "error": "answer with an error code",
-    "delay": "answer after so many seconds",
-    "late": "answer a read of EC2, Auto Scaling or ECS as it was so many of AWS's seconds ago",
+    "conflict": "answer S3's conditional requests with 409 ConditionalRequestConflict",
+    "delay": "answer after so many seconds (--seconds)",
     "drop-before": "drop the connection and carry nothing out",
     "drop-after": "carry the call out, then drop the connection without an answer",
     "hang-before": "hold the call until its caller is gone, and carry nothing out",
     "hang-after": "carry the call out, then hold the answer until the caller is gone",
 }
+SPOILED: Final = {
+    "cut": "send half of the answer's body, then close the connection",
+    "truncate": "send half of the answer's body as if it were all",
+    "drip": "send the answer a byte at a time, so many seconds apart (--seconds)",
+    "html": "answer 200 with the page of a guest network",
+    "object": "answer 200 with {}",
+    "null": "answer 200 with null",
+    "blank": "answer 200 with no body",
+    "no-content": "answer 204",
+    "garbage": "answer 200 with bytes that mean nothing",
+    "gzip-junk": "answer 200 with what claims to be compressed, and is not",
+    "two-dates": "send the header Date twice",
+}
+ANSWERS: Final = {
+    "empty": "answer with all lists emptied",
+    "incomplete": "answer with one item left out: the first, or what has the id, ARN or name --which",
+    "late": "answer a read of EC2, Auto Scaling or ECS as it was so many of AWS's seconds ago (--seconds)",
+    "same-token": "answer each page with the first page and the same token for the next, for ever",
+    **SPOILED,
+}
+DENIALS: Final = {"deny": "answer every call that needs this IAM action as AWS does where it is not allowed"}
+# IAM actions that no call is named after.
+EXTRA_ACTIONS: Final = ("iam:PassRole", "s3:ListAllMyBuckets", "s3:ListBucket", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+KINDS: Final = {**CALLS, **ANSWERS, **DENIALS}
 
 
 def known() -> dict[str, dict[str, tuple[str, str]]]:
-    """Give every fault by its name, in three kinds: each with what it is aimed at, and what it does."""
+    """Give every fault by its name, in groups: each with what it is aimed at, and what it does."""
+    groups = {
+        "Calls to the API (TARGET is SERVICE:ACTION, with * and ?)": CALLS,
+        "Answers of the API (TARGET likewise)": ANSWERS,
+        "Permissions (TARGET is an IAM action, for example ec2:RunInstances)": DENIALS,
+    }
     return {
-        "Calls to the API (TARGET is SERVICE:ACTION, with * and ?)": {
-            name: ("TARGET", text) for name, text in KINDS.items()
-        },
+        **{title: {name: ("TARGET", text) for name, text in kinds.items()} for title, kinds in groups.items()},
         "Conditions, in force until they are cleared": {
             name: (f"[{argument}]" if argument else "", text) for name, (text, argument) in CONDITIONS.items()
         },
@@ -54,7 +82,8 @@ THROTTLING: Final = {
 class Fault:
     """One thing that goes wrong.
 
-    ``pattern`` is ``service:Action`` with wildcards. ``count`` is how often it still happens (None: for ever),
+    ``pattern`` is ``service:Action`` with wildcards, of a call, or for "deny" of an IAM action. ``which`` is what an
+    incomplete answer leaves out. ``count`` is how often it still happens (None: for ever),
     ``skip`` how many calls it lets pass first, ``probability`` how likely it is each time. ``mutating`` keeps it
     to calls that change something.
     """
@@ -63,8 +92,9 @@ class Fault:
     kind: str
     pattern: str
     code: str = "InternalFailure"
-    status: int = 500
+    status: int = 0
     seconds: float = 1.0
+    which: str = ""
     count: int | None = None
     skip: int = 0
     probability: float = 1.0
@@ -90,7 +120,7 @@ class Faults:
         service, colon, action = pattern.partition(":")
         if not service or not colon or not action:
             raise validation_error(f'"{pattern}" is not SERVICE:ACTION, for example ecs:* or ec2:DescribeInstances')
-        calls = self._calls()
+        calls = [*self._calls(), *(EXTRA_ACTIONS if kind in DENIALS else ())]
         if not any(fnmatchcase(call.lower(), pattern.lower()) for call in calls):
             like = ", ".join(get_close_matches(pattern, calls)) or "ecs:*, ec2:Describe*"
             raise validation_error(f'the local rack has no call "{pattern}"; there are, for example, {like}')
@@ -100,6 +130,7 @@ class Faults:
             fault = Fault(self._number + 1, kind, pattern, **details)
         except TypeError as error:
             raise validation_error(str(error)) from error
+        fault.status = fault.status or _status_of(service.lower(), fault.code)
         self._number += 1
         self._faults[fault.number] = fault
         return fault
@@ -111,20 +142,47 @@ class Faults:
             del self._faults[n]
         return len(gone)
 
-    def befalling(self, call: str, *, mutating: bool) -> list[Fault]:
+    def befalling(self, call: str, *, mutating: bool, conditional: bool = False) -> list[Fault]:
         """Give what goes wrong with a call, in the order it was added, and count it as having happened."""
-        happening = []
-        for fault in list(self._faults.values()):
-            if not fnmatchcase(call.lower(), fault.pattern.lower()) or (fault.mutating and not mutating):
-                continue
-            if self._random.random() >= fault.probability:
-                continue
-            if fault.skip:
-                fault.skip -= 1
-                continue
-            if fault.count is not None:
-                fault.count -= 1
-                if fault.count <= 0:
-                    del self._faults[fault.number]
-            happening.append(fault)
-        return happening
+        return [
+            fault
+            for fault in self
+            if fault.kind not in DENIALS
+            and fnmatchcase(call.lower(), fault.pattern.lower())
+            and (mutating or not fault.mutating)
+            and (conditional or fault.kind != "conflict")
+            and self._happens(fault)
+        ]
+
+    def denied(self, actions: Iterable[tuple[str, str]], *, mutating: bool) -> tuple[str, str] | None:
+        """Give the first of the IAM actions, with its resource, that is to be denied."""
+        denying = [f for f in self if f.kind in DENIALS and (mutating or not f.mutating)]
+        for action, resource in actions if denying else ():
+            for fault in denying:
+                if fnmatchcase(action.lower(), fault.pattern.lower()) and self._happens(fault):
+                    return action, resource
+        return None
+
+    def _happens(self, fault: Fault) -> bool:
+        if self._random.random() >= fault.probability:
+            return False
+        if fault.skip:
+            fault.skip -= 1
+            return False
+        if fault.count is not None:
+            fault.count -= 1
+            if fault.count <= 0:
+                self._faults.pop(fault.number, None)
+        return True
+
+
+@cache
+def _status_of(service: str, code: str) -> int:
+    """Give the HTTP status with which a service's model has an error; 500 if it does not say."""
+    from botocore.loaders import Loader
+
+    if service not in THROTTLING:
+        return 500
+    shapes = Loader().load_service_model(service, "service-2")["shapes"].values()
+    errors = [shape.get("error", {}) for shape in shapes if shape.get("exception")]
+    return next((int(error["httpStatusCode"]) for error in errors if error.get("code") == code), 500)

@@ -30,12 +30,16 @@ from rackctl.local.api import Answer
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rackctl.local.signature import Request
 
 # Its servers would answer browsers otherwise; it reads this when it is imported.
 os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "1"
 
 ACCOUNT_ID: Final = "123456789012"
+# Of the bucket and the key that are another account's, and open to this one.
+OTHER_ACCOUNT_ID: Final = "210987654321"
 
 # What a key has to be enabled for. https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html
 _CRYPTOGRAPHIC: Final = re.compile(r"Encrypt|Decrypt|ReEncrypt|GenerateDataKey\w*|GenerateMac|VerifyMac|Sign|Verify")
@@ -55,6 +59,8 @@ class MotoServices:
         self._kms = get_backend("kms")[ACCOUNT_ID][region]
         self._s3 = get_backend("s3")[ACCOUNT_ID]["aws"]
         self._region = region
+        # The accounts that buckets belong to, where it is not the rack's own.
+        self._owners: dict[str, str] = {}
         self.version = 0
 
     @staticmethod
@@ -82,6 +88,8 @@ class MotoServices:
         try:
             if service == "kms" and _CRYPTOGRAPHIC.fullmatch(action):
                 self._check_key(action, request)
+            if service == "s3":
+                self._check_owner(request)
             if service == "s3" and action == "DeleteObject":
                 self._check_delete_condition(request)
         except Refused as refused:
@@ -102,16 +110,64 @@ class MotoServices:
         self._kms.create_alias(key.id, alias)
         self.version += 1
 
+    def create_another_account_s(self, bucket: str, alias: str) -> None:
+        """Make a bucket and a KMS key of another account, both open to the rack's own."""
+        self._s3.create_bucket(bucket, self._region)
+        self._owners[bucket] = OTHER_ACCOUNT_ID
+        key = self._kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Another account's", [])
+        key.account_id, key.arn = OTHER_ACCOUNT_ID, key.arn.replace(ACCOUNT_ID, OTHER_ACCOUNT_ID)
+        self._kms.create_alias(key.id, alias)
+        self.version += 1
+
+    # What a call is about, as far as permissions go
+
+    @staticmethod
+    def parameters(service: str, request: Request) -> dict[str, Any]:
+        """Give what a call of KMS asks for; nothing for other services, or if it is not JSON."""
+        try:
+            found = json.loads(request.body or b"{}") if service == "kms" else {}
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def key_arn(self, asked: Mapping[str, Any]) -> str:
+        """Give the ARN of the key that a call of KMS uses; ``*`` if there is none."""
+        try:
+            key = self._key_of_ciphertext(asked.get("CiphertextBlob")) or self._find_key(asked.get("KeyId"))
+        except Refused:
+            key = None
+        return str(key.arn) if key else "*"
+
+    def encryption_key(self, action: str, bucket: str, key: str, headers: Mapping[str, str]) -> str:
+        """Give the ARN of the KMS key with which an object is encrypted, or is to be; empty if with none."""
+        found = self._s3.buckets.get(bucket)
+        if found is None:
+            return ""
+        if action == "GetObject":
+            stored = found.keys.get(unquote_to_bytes(key).decode("utf-8", "replace"))
+            algorithm, key_id = (stored.encryption, stored.kms_key_id) if stored is not None else ("", "")
+        elif action in {"PutObject", "CopyObject", "CreateMultipartUpload"}:
+            given = {name.lower(): value for name, value in headers.items()}
+            default = ((found.encryption or {}).get("Rule") or {}).get("ApplyServerSideEncryptionByDefault", {})
+            algorithm = given.get("x-amz-server-side-encryption") or default.get("SSEAlgorithm", "")
+            key_id = given.get("x-amz-server-side-encryption-aws-kms-key-id") or default.get("KMSMasterKeyID", "")
+        else:
+            return ""
+        return self.key_arn({"KeyId": key_id}) if algorithm == "aws:kms" else ""
+
     def dumped(self) -> bytes:
         """Give everything that is to be kept."""
         file = io.BytesIO()
-        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump({"kms": vars(self._kms), "s3": vars(self._s3)})
+        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(
+            {"kms": vars(self._kms), "s3": vars(self._s3), "owners": self._owners}
+        )
         return file.getvalue()
 
     def restore(self, dumped: bytes) -> None:
         state = pickle.loads(dumped)  # noqa: S301 - from our own snapshot
         vars(self._kms).update(state["kms"])
         vars(self._s3).update(state["s3"])
+        self._owners = state["owners"]
 
     def _ask_moto(self, request: Request) -> Answer:
         from werkzeug.test import run_wsgi_app
@@ -151,7 +207,10 @@ class MotoServices:
         name = self._kms.get_alias_name(key_id)
         if name.startswith("alias/") and not name.startswith("alias/aws/") and not self._kms.alias_exists(name):
             raise Refused("NotFoundException", f"Alias arn:aws:kms:{self._region}:{ACCOUNT_ID}:{name} is not found.")
-        return self._kms.keys.get(self._kms.any_id_to_key_id(key_id))
+        key = self._kms.keys.get(self._kms.any_id_to_key_id(key_id))
+        if key is not None and key.account_id != ACCOUNT_ID and not key_id.startswith("arn:"):
+            raise Refused("NotFoundException", f"Key '{key.arn.replace(key.account_id, ACCOUNT_ID)}' does not exist")
+        return key
 
     def _key_of_ciphertext(self, text: str | None) -> Any:
         # moto's ciphertexts begin with the id of their key.
@@ -159,6 +218,20 @@ class MotoServices:
             return self._kms.keys.get(base64.b64decode(text or "")[:36].decode("ascii"))
         except (binascii.Error, UnicodeDecodeError):
             return None
+
+    # S3: whose a bucket is, which moto does not check
+
+    def _check_owner(self, request: Request) -> None:
+        """Refuse a call that expects another account to own its bucket than the one that does."""
+        bucket = request.path.lstrip("/").partition("/")[0]
+        for header, name in (
+            ("x-amz-expected-bucket-owner", bucket),
+            ("x-amz-source-expected-bucket-owner", (request.header("x-amz-copy-source") or "").lstrip("/")),
+        ):
+            expected = request.header(header)
+            owner = self._owners.get(name.partition("/")[0], ACCOUNT_ID)
+            if expected is not None and expected != owner and bucket in self._s3.buckets:
+                raise Refused("AccessDenied", "Access Denied", 403)
 
     # S3: conditional deletes, which moto does unconditionally
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html

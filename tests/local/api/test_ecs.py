@@ -434,3 +434,14 @@ def test_a_container_needs_memory(rack: Rack) -> None:
     )
     assert code == "ClientException"
     assert "At least one of 'memory' or 'memoryReservation' must be specified" in message
+
+
+def test_a_tag_may_have_no_value(seeded: Rack) -> None:
+    """ECS's model, Tag, value: "The optional part of a key-value pair that make up a tag"."""
+    arn = seeded.ecs.describe_clusters(clusters=["rack"])["clusters"][0]["clusterArn"]
+
+    seeded.ecs.tag_resource(resourceArn=arn, tags=[{"key": "team"}, {"key": "empty", "value": ""}])
+
+    tags = seeded.ecs.describe_clusters(clusters=["rack"], include=["TAGS"])["clusters"][0]["tags"]
+    assert tags == [{"key": "team"}, {"key": "empty", "value": ""}]
+    assert seeded.ecs.list_tags_for_resource(resourceArn=arn)["tags"] == tags

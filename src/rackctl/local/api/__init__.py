@@ -12,9 +12,10 @@ from rackctl.local.api.wire import Answer
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from rackctl.local.api.operations import Service
+    from rackctl.local.api.operations import Asked, Service
+    from rackctl.local.api.twists import Twist
     from rackctl.local.world import World
 
 __all__ = ["Answer", "Api"]
@@ -29,7 +30,7 @@ class Api:
     SERVICES: Final = frozenset({"ec2", "autoscaling", "ecs"})
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        self.world = world
         self.past = Past(world)
         self._services: dict[str, Service] = {
             "ec2": Ec2Service(world),
@@ -49,22 +50,35 @@ class Api:
     def is_read(action: str) -> bool:
         return action.startswith(_READS)
 
-    def respond_late(self, service: str, headers: Mapping[str, str], body: bytes, *, seconds: float) -> Answer:
-        """Answer a read as it would have been answered so many of AWS's seconds ago."""
-        return Api(self.past.as_of(seconds)).respond(service, headers, body)
+    def parameters(self, service: str, headers: Mapping[str, str], body: bytes) -> Asked:
+        """Give what a request asks for; nothing if it is not as its model has it."""
+        protocol = self._services[service].protocol
+        try:
+            return protocol.read(protocol.action(_lower(headers), body), body)[1]
+        except Refused:
+            return {}
 
-    def respond(self, service: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def as_of(self, seconds: float) -> Api:
+        """Give the API of the world as it was so many of AWS's seconds ago."""
+        return Api(self.past.as_of(seconds))
+
+    def respond(self, service: str, headers: Mapping[str, str], body: bytes, twists: Sequence[Twist] = ()) -> Answer:
         """Carry out a request. What AWS would refuse is an answer as well."""
         operations = self._services[service]
         protocol = operations.protocol
         action = protocol.action(_lower(headers), body)
         try:
-            operation, parameters = protocol.read(action, body)
+            operation, asked = protocol.read(action, body)
+            parameters: Asked = asked
+            for twist in twists:
+                parameters = twist.parameters(parameters)
             result = operations.call(action, parameters)
+            for twist in twists:
+                result = twist.result(result, operation.output_shape.members if operation.output_shape else {})
         except Refused as refused:
             return protocol.refuse(refused)
         if not self.is_read(action):
-            self._world.changed()
+            self.world.changed()
         return protocol.answer(operation, result)
 
     def refuse(self, service: str, refused: Refused) -> Answer:

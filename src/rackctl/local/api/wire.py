@@ -24,11 +24,13 @@ Shape: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP response."""
+    """An HTTP response, and how it is sent: whole, unless ``way`` says "cut", "drip" or "two-dates"."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    way: str = ""
+    seconds: float = 0.0
 
 
 class Raw(str):

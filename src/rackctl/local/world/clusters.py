@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+# A tag of ECS may have no value: None.
+Tags: TypeAlias = dict[str, str | None]
 
 # What the agent and the operating system keep back from ECS, in MiB.
 RESERVED_MEMORY = 96
@@ -64,7 +67,7 @@ class Registration:
     agent_version: str = "1.98.0"
     version: int = 1
     tasks: dict[str, Task] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Tags = field(default_factory=dict)
 
     capacity_provider: str = ""
 
@@ -144,7 +147,7 @@ class Service:
     created: float
     deployment_id: str
     status: str = "ACTIVE"
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Tags = field(default_factory=dict)
     events: list[tuple[str, float, str]] = field(default_factory=list)
     launch_type: str = "EC2"
     # In place of a launch type: where its tasks are placed, as CapacityProviderStrategyItem.
@@ -172,14 +175,14 @@ class CapacityProvider:
         default_factory=lambda: {"managedTerminationProtection": "DISABLED", "managedDraining": "ENABLED"}
     )
     status: str = "ACTIVE"
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Tags = field(default_factory=dict)
 
 
 @dataclass
 class Cluster:
     arn: str
     name: str
-    tags: dict[str, str]
+    tags: Tags
     status: str = "ACTIVE"
     registrations: dict[str, Registration] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)

@@ -33,6 +33,7 @@ CONDITIONS: Final = {
     "slow-boot": ("new instances take this many times longer to boot", "FACTOR"),
     "stack-owned": ("the groups and launch templates belong to a CloudFormation stack", "NAME"),
     "console-late": ("the console output of new instances does not appear", ""),
+    "console-latest-only": ("GetConsoleOutput has nothing unless it is asked for the latest output", ""),
 }
 INCIDENTS: Final = {
     "vanish": "EC2 takes the instance away, as it does with spot capacity",

@@ -73,6 +73,7 @@ class Instance:
     console_ready: bool = False
     host_keys: tuple[str, ...] = ()
     platform: str = ""
+    instance_profile: str = ""
     # How often it has booted; what belongs to an earlier boot does not happen any more.
     boot: int = 0
     # In a warm pool, as its own metadata says (autoscaling/target-lifecycle-state).
@@ -216,6 +217,7 @@ class Ec2:
             instance_type=chosen_type,
             image_id=image_id,
             platform=platform,
+            instance_profile=_profile_name(data.get("IamInstanceProfile")),
             key_name=key_name,
             subnet=subnet,
             private_ip=subnet.take_address(),
@@ -335,3 +337,9 @@ class Ec2:
         kind = resource_id.partition("-")[0]
         code = {"i": "InvalidInstanceID.NotFound", "lt": "InvalidLaunchTemplateId.NotFound"}.get(kind, "InvalidID")
         raise Refused(code, f"The ID '{resource_id}' does not exist")
+
+
+def _profile_name(given: Any) -> str:
+    """Give the name of an instance profile: launch templates have it or its ARN in a structure, others as text."""
+    named = given.get("Name") or given.get("Arn", "") if isinstance(given, dict) else given or ""
+    return str(named).rpartition("/")[2]

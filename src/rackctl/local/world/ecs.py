@@ -40,7 +40,7 @@ class Ecs:
     def arn(self, resource: str) -> str:
         return f"arn:aws:ecs:{self._world.region}:{self._world.account_id}:{resource}"
 
-    def create_cluster(self, name: str, tags: Mapping[str, str]) -> Cluster:
+    def create_cluster(self, name: str, tags: Mapping[str, str | None]) -> Cluster:
         if name not in self.clusters:
             self.clusters[name] = Cluster(self.arn(f"cluster/{name}"), name, dict(tags))
         return self.clusters[name]

@@ -39,6 +39,7 @@ class Seeds:
             "InstanceType": "t3.small",
             "SecurityGroupIds": [self._ec2.security_group_id],
             "UserData": user_data,
+            "IamInstanceProfile": {"Name": "ecsInstanceRole"},
         }
         template = self._ec2.create_template(
             f"{name}-instances", {**data, **({"KeyName": key_name} if key_name else {})}, {}

@@ -99,6 +99,14 @@ def _instance(instance: Instance, world: World) -> Result:
         "BlockDeviceMappings": [_root_volume(instance)] if placed else [],
         "ClientToken": derived("", instance.instance_id, 32),
         "EbsOptimized": False,
+        "IamInstanceProfile": (
+            instance.instance_profile
+            and {
+                "Arn": f"arn:aws:iam::{world.account_id}:instance-profile/{instance.instance_profile}",
+                "Id": derived("AIPA", instance.instance_profile, 17).upper(),
+            }
+        )
+        or None,
         "EnaSupport": True,
         "Hypervisor": "xen",
         "NetworkInterfaces": [_network_interface(instance, dns, world)] if placed else [],

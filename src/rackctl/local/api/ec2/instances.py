@@ -170,7 +170,9 @@ class Instances(Room["Ec2Protocol"]):
     def get_console_output(self, asked: Asked) -> Result:
         instance = self._ec2.get(asked["InstanceId"])
         result = {"InstanceId": instance.instance_id, "Timestamp": self.world.now}
-        if instance.console_ready:
+        latest = asked.get("Latest", False) and "console-late" not in self.world.conditions
+        buffered = instance.console_ready and "console-latest-only" not in self.world.conditions
+        if instance.ssh_up if latest else buffered:
             result["Output"] = base64.b64encode(documents.console_output(instance).encode()).decode()
         return result
 

@@ -13,6 +13,7 @@ from rackctl.local.world.base import Refused
 if TYPE_CHECKING:
     from rackctl.local.api.wire_json import EcsProtocol
     from rackctl.local.world import World
+    from rackctl.local.world.clusters import Tags
 
 
 class Clusters(Room["EcsProtocol"]):
@@ -60,7 +61,7 @@ class Clusters(Room["EcsProtocol"]):
             tags.pop(key, None)
         return {}
 
-    def _tags_of(self, arn: str) -> dict[str, str]:
+    def _tags_of(self, arn: str) -> Tags:
         match arn.rpartition(":")[2].split("/"):
             case ["cluster", name]:
                 return self._ecs.cluster(name).tags

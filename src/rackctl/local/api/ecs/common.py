@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rackctl.local.api.operations import Asked, Result
-    from rackctl.local.world.clusters import Cluster, Registration, Service, TaskDefinition
+    from rackctl.local.world.clusters import Cluster, Registration, Service, Tags, TaskDefinition
     from rackctl.local.world.ecs import Ecs
 
 MISSING = "MISSING"
@@ -106,8 +106,8 @@ def check_supported(asked: Asked, *names: str) -> None:
         raise invalid(f"The local rack has no {name} for this operation.")
 
 
-def tags_from(asked: Asked) -> dict[str, str]:
-    tags = {tag["key"]: tag.get("value", "") for tag in asked.get("tags", ())}
+def tags_from(asked: Asked) -> Tags:
+    tags: Tags = {tag["key"]: tag.get("value") for tag in asked.get("tags", ())}
     if any(key.lower().startswith("aws:") for key in tags):
         raise invalid("Tag keys must not begin with aws:, which is reserved.")
     return tags

@@ -37,8 +37,8 @@ _CAPABILITIES = (
 _PENDING = frozenset({"PROVISIONING", "PENDING", "ACTIVATING"})
 
 
-def tag_documents(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"key": key, "value": value} for key, value in tags.items()]
+def tag_documents(tags: Mapping[str, str | None]) -> list[dict[str, str]]:
+    return [{"key": key} if value is None else {"key": key, "value": value} for key, value in tags.items()]
 
 
 def _counts(tasks: list[Task]) -> tuple[int, int]:

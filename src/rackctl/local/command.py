@@ -6,19 +6,17 @@ import json
 import re
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from rackctl.cli.console import draws_on, note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import output_option
-from rackctl.errors import NotFound, RackctlError, UsageError
+from rackctl.errors import RackctlError, UsageError
+from rackctl.local.faults_command import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from rackctl.local.control import Control
     from rackctl.local.state import RackDescription
 
 # What `systemctl status` exits with for something that is not running.
@@ -152,7 +150,9 @@ def _introduce(invocation: Invocation, rack: RackDescription, *, started: bool) 
 
 
 def _ids(rack: RackDescription) -> list[str]:
-    return list(_control(rack)("status")["instance_ids"])
+    from rackctl.local import control
+
+    return list(control.Control(rack)("status")["instance_ids"])
 
 
 def _is_current(invocation: Invocation, rack: RackDescription) -> bool:
@@ -190,7 +190,7 @@ def status(ctx: click.Context, output: str) -> None:
         ctx.exit(DOWN)
     from datetime import UTC, datetime
 
-    found = _control(rack)("status")
+    found = control.Control(rack)("status")
     since = datetime.fromtimestamp(found["up_since"], UTC)
     described = {
         "up": True,
@@ -230,7 +230,9 @@ def env(invocation: Invocation) -> None:
     Example:
       eval "$(rackctl local env)"
     """
-    rack = _rack(invocation)
+    from rackctl.local import control
+
+    rack = control.running(invocation.state_directory)
     variables = {
         "AWS_ENDPOINT_URL": rack.endpoint_url,
         "AWS_ACCESS_KEY_ID": rack.access_key_id,
@@ -244,136 +246,4 @@ def env(invocation: Invocation) -> None:
     click.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")
 
 
-# Faults
-
-
-@local.group()
-def faults() -> None:
-    """Inject faults: throttled or lost calls, instances that never register."""
-
-
-class _Add(click.Command):
-    """The command whose help lists every fault there is."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's name
-        from rackctl.local.faults import known
-
-        for title, entries in known().items():
-            with formatter.section(title):
-                formatter.write_dl([(f"{name} {argument}".strip(), text) for name, (argument, text) in entries.items()])
-
-
-@faults.command(cls=_Add)
-@click.argument("fault", metavar="FAULT")
-@click.argument("target", default="")
-@click.option("--count", type=click.IntRange(1), metavar="N", help="Inject it at most N times.  [default: no limit]")
-@click.option("--skip", type=click.IntRange(0), metavar="N", help="Skip the first N calls.  [default: 0]")
-@click.option(
-    "--probability", type=click.FloatRange(0, 1), metavar="P", help="Inject it with this probability.  [default: 1]"
-)
-@click.option("--mutating", is_flag=True, default=None, help="Skip calls that change nothing.")
-@click.option("--code", help="Error code of `error`.  [default: InternalFailure]")
-@click.option("--status", type=click.IntRange(400, 599), help="HTTP status of `error`.  [default: 500]")
-@click.option("--seconds", type=click.FloatRange(0), help="Seconds of `delay` and `late`.  [default: 1]")
-@pass_invocation
-def add(invocation: Invocation, /, fault: str, target: str, **details: Any) -> None:
-    """Inject a fault from now on.
-
-    \b
-    Examples:
-      rackctl local faults add throttle 'ecs:*' --count 5
-      rackctl local faults add error 'ec2:*' --code InternalError --status 503
-      rackctl local faults add drop-after autoscaling:Terminate*
-      rackctl local faults add no-capacity us-east-1b
-      rackctl local faults add vanish i-0123456789abcdef0
-    """
-    from rackctl.local.faults import known
-
-    calls, conditions, incidents = known().values()
-    given = {name: value for name, value in details.items() if value is not None}
-    if fault not in calls and given:
-        raise UsageError(f"--{next(iter(given))} is for faults of the API; {fault} has no options")
-    if fault in calls:
-        if not target:
-            raise UsageError(f"{fault} needs a target", hint=f"for example `rackctl local faults add {fault} 'ecs:*'`")
-        number = _control(_rack(invocation))("add_fault", kind=fault, pattern=target, **given)
-        note(f"fault {number}: {fault} {target}; `rackctl local faults clear {number}` ends it")
-    elif fault in conditions:
-        if target and not conditions[fault][0]:
-            raise UsageError(f"{fault} takes no target")
-        _control(_rack(invocation))("set_condition", name=fault, argument=target)
-        note(f"{fault} {target}".strip() + f"; `rackctl local faults clear {fault}` ends it")
-    elif fault in incidents:
-        if not target:
-            raise UsageError(f"{fault} needs an instance's id")
-        _control(_rack(invocation))("befall", incident=fault, instance=target)
-    else:
-        names = [*calls, *conditions, *incidents]
-        raise UsageError(f'there is no fault "{fault}"', hint=f"there are {', '.join(names)}")
-
-
-@faults.command("list")
-@_output
-@pass_invocation
-def list_faults(invocation: Invocation, output: str) -> None:
-    """List the faults in force."""
-    from rackctl.cli.render import table
-
-    ask = _control(_rack(invocation))
-    found, conditions = ask("faults"), ask("status")["conditions"]
-    if output == "json":
-        click.echo(json.dumps({"api": found, "conditions": conditions}, indent=2))
-        return
-    rows = [[str(f["number"]), f["kind"], f["pattern"], ", ".join(_details(f))] for f in found]
-    rows += [[name, name, argument, ""] for name, argument in conditions.items()]
-    click.echo(table(["CLEAR BY", "FAULT", "TARGET", "DETAILS"], rows))
-
-
-def _details(fault: Mapping[str, Any]) -> Iterator[str]:
-    match fault["kind"]:
-        case "error":
-            yield f"{fault['code']} ({fault['status']})"
-        case "delay" | "late":
-            yield f"{fault['seconds']:g} s"
-    if fault["skip"]:
-        yield f"after {fault['skip']} more calls"
-    if fault["count"] is not None:
-        yield f"{fault['count']} more times"
-    if fault["probability"] < 1:
-        yield f"with probability {fault['probability']:g}"
-    if fault["mutating"]:
-        yield "only calls that change something"
-
-
-@faults.command()
-@click.argument("which", nargs=-1, metavar="[NUMBER|CONDITION]...")
-@pass_invocation
-def clear(invocation: Invocation, which: Sequence[str]) -> None:
-    """Clear faults: those named, or all of them."""
-    ask = _control(_rack(invocation))
-    conditions = ask("status")["conditions"]
-    for name in which or [*conditions]:
-        if name in conditions:
-            ask("clear_condition", name=name)
-        elif not name.isdecimal() or not ask("clear_faults", number=int(name)):
-            raise NotFound(f'there is no fault "{name}"', hint="`rackctl local faults list` shows those there are")
-    if not which:
-        ask("clear_faults")
-
-
-# What the commands have in common
-
-
-def _rack(invocation: Invocation) -> RackDescription:
-    from rackctl.local import control
-
-    rack = control.describe(invocation.state_directory)
-    if rack is None:
-        raise NotFound("the local rack is down", hint="start it with `rackctl local up`")
-    return rack
-
-
-def _control(rack: RackDescription) -> Control:
-    from rackctl.local.control import Control
-
-    return Control(rack)
+local.add_command(faults)

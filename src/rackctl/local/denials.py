@@ -1,0 +1,169 @@
+"""What a call needs to be allowed, and how each service says that it is not.
+
+https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+from rackctl.local.moto_services import ACCOUNT_ID
+from rackctl.local.world.base import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rackctl.local.moto_services import MotoServices
+    from rackctl.local.signature import Request
+    from rackctl.local.world import World
+
+CALLER: Final = f"arn:aws:sts::{ACCOUNT_ID}:user/moto"
+_OF_S3: Final = {
+    "HeadObject": "GetObject",
+    "HeadBucket": "ListBucket",
+    "ListObjects": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "ListBuckets": "ListAllMyBuckets",
+    "CopyObject": "PutObject",
+    "DeleteObjects": "DeleteObject",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+}
+_CREATES_WITH_TAGS: Final = frozenset({"RunInstances", "ImportKeyPair", "CreateLaunchTemplate"})
+_ROLE: Final = f"arn:aws:iam::{ACCOUNT_ID}:role/ecsInstanceRole"
+_OF_ANY_RESOURCE: Final = frozenset({"ListServices", "ListClusters", "ListTaskDefinitions", "CreateCluster"})
+
+
+class Denials:
+    def __init__(self, world: World, moto: MotoServices) -> None:
+        self._world = world
+        self._moto = moto
+
+    def needs(self, service: str, action: str, asked: Mapping[str, Any], request: Request) -> Iterator[tuple[str, str]]:
+        """Give the IAM actions that a call needs, each with its resource, in the order in which they are checked."""
+        if service == "s3":
+            yield from self._of_s3(action, request)
+        elif service == "autoscaling":
+            yield f"autoscaling:{action}", self._group(action, asked)
+            yield from self._behind_a_group(action, asked)
+        elif service == "kms":
+            resource = self._moto.key_arn(asked)
+            actions = ("ReEncryptFrom", "ReEncryptTo") if action == "ReEncrypt" else (action,)
+            for name in actions:
+                yield f"kms:{name}", resource
+        elif service == "ec2":
+            yield f"ec2:{action}", self._of_ec2(action, asked)
+            if action in _CREATES_WITH_TAGS and asked.get("TagSpecifications"):
+                yield "ec2:CreateTags", self._of_ec2(action, asked)
+            if action == "RunInstances" and asked.get("LaunchTemplate"):
+                yield from self._of_template(asked["LaunchTemplate"], role=_ROLE)
+        elif service == "ecs":
+            yield f"ecs:{action}", self._of_ecs(action, asked)
+
+    def _arn(self, service: str, resource: str) -> str:
+        return f"arn:aws:{service}:{self._world.region}:{ACCOUNT_ID}:{resource}"
+
+    def _of_s3(self, action: str, request: Request) -> Iterator[tuple[str, str]]:
+        bucket, _, key = request.path.lstrip("/").partition("/")
+        resource = f"arn:aws:s3:::{bucket}{'/' if key else ''}{key}" if bucket else "*"
+        yield f"s3:{_OF_S3.get(action, action)}", resource
+        if request.header("if-match") and action in {"PutObject", "DeleteObject"}:
+            yield "s3:GetObject", resource
+        encrypted = self._moto.encryption_key(action, bucket, key, request.header_map())
+        if encrypted:
+            yield "kms:Decrypt" if action == "GetObject" else "kms:GenerateDataKey", encrypted
+
+    def _group(self, action: str, asked: Mapping[str, Any]) -> str:
+        name = asked.get("AutoScalingGroupName", "")
+        group = self._world.autoscaling.groups.get(name)
+        if action.startswith("Describe"):
+            return "*"
+        return (
+            group.arn if group else self._arn("autoscaling", f"autoScalingGroup:*:autoScalingGroupName/{name or '*'}")
+        )
+
+    def _behind_a_group(self, action: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Give what Auto Scaling tries as its caller: to launch from the templates that a group is to use."""
+        if action in {"CreateAutoScalingGroup", "UpdateAutoScalingGroup"}:
+            for specification in _specifications(asked):
+                yield from self._of_template(specification)
+
+    def _of_template(self, specification: Mapping[str, str], *, role: str = "") -> Iterator[tuple[str, str]]:
+        """Give what launching from a template needs. Auto Scaling names the template, whatever of it is missing."""
+        try:
+            template = self._world.ec2.find_template(
+                specification.get("LaunchTemplateId"), specification.get("LaunchTemplateName")
+            )
+            data = template.resolve(specification.get("Version", "$Default")).data
+        except Refused:
+            return  # the call itself says so
+        resource = self._arn("ec2", f"launch-template/{template.launch_template_id}")
+        yield "ec2:RunInstances", resource
+        if "TagSpecifications" in data:
+            yield "ec2:CreateTags", resource
+        if "IamInstanceProfile" in data:
+            yield "iam:PassRole", role or resource
+
+    def _of_ec2(self, action: str, asked: Mapping[str, Any]) -> str:
+        if action.startswith("Describe"):
+            return "*"
+        if ids := asked.get("InstanceIds") or [asked[name] for name in ("InstanceId",) if name in asked]:
+            return self._arn("ec2", f"instance/{ids[0]}")
+        if template := asked.get("LaunchTemplateId"):
+            return self._arn("ec2", f"launch-template/{template}")
+        if name := asked.get("KeyName"):
+            return self._arn("ec2", f"key-pair/{name}")
+        return self._arn("ec2", "instance/*" if action == "RunInstances" else "*/*")
+
+    def _of_ecs(self, action: str, asked: Mapping[str, Any]) -> str:
+        if action in _OF_ANY_RESOURCE:
+            return "*"
+        cluster = str(asked.get("cluster") or (asked.get("clusters") or ["default"])[0]).rpartition("/")[2]
+        kinds = {"containerInstances": "container-instance", "tasks": "task", "services": "service"}
+        kinds |= {"containerInstance": "container-instance", "task": "task", "service": "service"}
+        for name, kind in kinds.items():
+            if named := asked.get(name):
+                first = named if isinstance(named, str) else named[0]
+                return self._arn("ecs", f"{kind}/{cluster}/{first.rpartition('/')[2]}")
+        if action == "ListTasks":
+            return self._arn("ecs", f"container-instance/{cluster}/*")
+        return self._arn("ecs", f"cluster/{cluster}")
+
+
+def denial(service: str, action: str, resource: str) -> Refused:
+    """Give a service's refusal of a call for which an action is missing, in the words that the service has for it."""
+    quoted = f'"{resource}"' if service == "s3" else resource
+    text = (
+        f"User: {CALLER} is not authorized to perform: {action} on resource: {quoted} because no identity-based policy "
+        f"allows the {action} action"
+    )
+    if service == "autoscaling" and not action.startswith("autoscaling:"):
+        return Refused(
+            "AccessDenied", f"You are not authorized to use launch template: {resource.rpartition('/')[2]}", 403
+        )
+    match service:
+        case "ec2":
+            sealed = base64.b64encode(hashlib.sha512(text.encode()).digest() * 3).decode()
+            before, after = (
+                "You are not authorized to perform this operation.",
+                "Encoded authorization failure message:",
+            )
+            return Refused("UnauthorizedOperation", f"{before} {text}. {after} {sealed}", 403)
+        case "ecs" | "kms":
+            return Refused("AccessDeniedException", text, 400)
+        case _:
+            return Refused("AccessDenied", text, 403)
+
+
+def _specifications(document: Any) -> Iterator[Mapping[str, str]]:
+    if isinstance(document, dict):
+        if "LaunchTemplateId" in document or "LaunchTemplateName" in document:
+            yield document
+        for value in document.values():
+            yield from _specifications(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _specifications(value)
