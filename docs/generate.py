@@ -27,7 +27,7 @@ BEHAVIOURS = {
     "Signatures, S3 and KMS": "test_s*.py",
     "Faults": "test_faults*.py",
     "Permissions": "test_denials.py",
-    "The instances": "test_hosts*.py",
+    "The instances": "hosts",
     "The process": "test_daemon*.py",
 }
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
