@@ -81,5 +81,5 @@ class Door:
             return self.endpoint.faults.add(kind, pattern, **details)
 
     def arns(self) -> list[str]:
-        """Give the container instances' ARNs as they are, in the order of a list."""
+        """Return the container instances' ARNs as they are, in the order of a list."""
         return sorted(self.world.ecs.clusters[CLUSTER].registrations)

@@ -112,7 +112,7 @@ class Rolls:
         return sorted(pair["KeyName"] for pair in pairs)
 
     def key_in_use(self) -> str:
-        """Give the key that the group launches with."""
+        """Return the key that the group launches with."""
         (template,) = self.group.launch_templates
         return self.aws.ec2.launch_template_version(template).key_name
 

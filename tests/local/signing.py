@@ -24,7 +24,7 @@ class Response:
     body: bytes
 
     def says(self, code: str) -> bool:
-        """Tell whether it is an error by this code, in whichever protocol."""
+        """Return whether it is an error by this code, in whichever protocol."""
         return self.status >= 400 and (
             f"<Code>{code}</Code>" in self.body.decode() or f'"{code}"' in self.body.decode()
         )
@@ -59,7 +59,7 @@ def signed(  # noqa: PLR0917 - a request, in its order
     region: str | None = None,
     at: datetime | None = None,
 ) -> dict[str, str]:
-    """Give the headers of a request, signed as botocore does, but by any clock and with any key."""
+    """Return the headers of a request, signed as botocore does, but by any clock and with any key."""
     given = rack.description
     credentials = Credentials(key_id or given.access_key_id, secret or given.secret_access_key)
     kind = S3SigV4Auth if service == "s3" else SigV4Auth

@@ -230,7 +230,7 @@ def test_an_answer_may_be_none_of_aws_s(door: Door, service: str, kind: str) -> 
 
 
 def raw(door: Door, service: str) -> dict[str, Any]:
-    """Give an answer as botocore has received it, before it is parsed."""
+    """Return an answer as botocore has received it, before it is parsed."""
     client = door.client(service)
     found: list[dict[str, Any]] = []
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["in memory", "local rack"])
 def asked(request: pytest.FixtureRequest) -> tuple[Any, str, KeyStore]:
-    """Give AWS, the rack's bucket and its keys."""
+    """Return AWS, the rack's bucket and its keys."""
     if request.param == "in memory":
         scene = Scene(3)
         return scene.aws, "b", scene.keys

@@ -33,7 +33,7 @@ def refused(rolls: Rolls, says: str, options: RollOptions = SOON) -> None:
 
 
 def tasks_on(rolls: Rolls, id_: str) -> dict[str, str]:
-    """Give the last status of each task that ECS knows on an instance, by what the task belongs to."""
+    """Return the last status of each task that ECS knows on an instance, by what the task belongs to."""
     ecs = rolls.process.client("ecs")
     (arn,) = ecs.list_container_instances(cluster="local", filter=f"ec2InstanceId == {id_}")["containerInstanceArns"]
     arns = [

@@ -32,7 +32,7 @@ ALIAS = "alias/rackctl-local"
 
 
 def code(act: Callable[[], Any]) -> str:
-    """Give the code of the error that a call ends with."""
+    """Return the code of the error that a call ends with."""
     with pytest.raises(ClientError) as caught:
         act()
     found: str = caught.value.response["Error"]["Code"]

@@ -1,4 +1,4 @@
-"""The log of calls: what was asked of the local rack, without secrets."""
+"""The log of API calls, without secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CALLS_KEPT: Final = 20_000
 
 @dataclass
 class Call:
-    """A call as it is remembered. ``status`` is None while it is under way, and stays so if nobody got an answer."""
+    """A logged call. ``status`` is None while it is under way, or if the client got no response."""
 
     number: int
     at: float
@@ -34,7 +34,7 @@ class Call:
 
 
 class CallLog:
-    """The latest calls, in the order they came."""
+    """The latest calls, in order of arrival."""
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque(maxlen=_CALLS_KEPT)
@@ -49,7 +49,7 @@ class CallLog:
             return call
 
     def since(self, number: int) -> list[dict[str, Any]]:
-        """Give the calls after one's number."""
+        """Return the calls after one's number."""
         with self._lock:
             return [asdict(call) for call in self._calls if call.number > number]
 
@@ -61,7 +61,7 @@ _LONGEST_TEXT: Final = 300
 
 
 def loggable(service: str, request: Request) -> dict[str, str]:
-    """Give those parameters of a request that say what it is about and are no secrets."""
+    """Return those parameters of a request that say what it is about and are no secrets."""
     if service == "s3":
         bucket, _, key = request.path.lstrip("/").partition("/")
         found = {"Bucket": bucket, "Key": key}

@@ -109,7 +109,7 @@ def _require_packages() -> None:
 
 
 class _Progress:
-    """Says on stderr how far the start is: on a terminal in one line that is gone at the end."""
+    """Shows the progress of the start on stderr: on a terminal in one line, cleared at the end."""
 
     def __init__(self, invocation: Invocation) -> None:
         self._in_place = draws_on(sys.stderr, invocation.environment)

@@ -1,4 +1,4 @@
-"""Leads to an instance where none has an address of its own: ``python -m rackctl.local.connect GATEWAY HOST PORT``.
+"""Connects to an instance that has no address of its own: ``python -m rackctl.local.connect GATEWAY HOST PORT``.
 
 A proxy command: its standard input and output are the connection. The gateway takes the host's address in a line
 of its own; who may log in is the host's business.

@@ -1,4 +1,4 @@
-"""The local rack from outside: start it, stop it, ask it about itself."""
+"""Start, stop and control the local rack."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STARTS_WITHIN: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A rack that is up: whether this start began it, and what there is to say about that."""
+    """A running rack: whether this call started it, and notes for the user."""
 
     rack: RackDescription
     started: bool
@@ -96,7 +96,7 @@ def _spawn(state: StateDir, options: Options) -> subprocess.Popen[str]:
 
 
 def _wait_until_described(state: StateDir) -> RackDescription:
-    """Wait for a daemon that somebody else has started."""
+    """Wait for a daemon that another process has started."""
     deadline = time.monotonic() + _STARTS_WITHIN
     while time.monotonic() < deadline:
         if (described := state.described()) is not None:
@@ -119,7 +119,7 @@ def _tail(log: Path) -> str:
 
 
 def down(directory: Path) -> bool:
-    """Stop the local rack of a state directory and remove all that it has left; tell whether there was anything."""
+    """Stop the local rack of a state directory and remove its files; return whether there were any."""
     state = StateDir(directory)
     if not state.root.exists():
         return False
@@ -157,12 +157,12 @@ def _stop(state: StateDir, pid: int) -> None:
 
 
 def describe(directory: Path) -> RackDescription | None:
-    """Give the local rack of a state directory, if it is up."""
+    """Return the local rack of a state directory, if it is up."""
     return StateDir(directory).described()
 
 
 def running(directory: Path) -> RackDescription:
-    """Give the local rack of a state directory. Raises NotFound when it is down."""
+    """Return the local rack of a state directory. Raises NotFound when it is down."""
     rack = describe(directory)
     if rack is None:
         raise NotFound("the local rack is down", hint="start it with `rackctl local up`")
@@ -170,13 +170,13 @@ def running(directory: Path) -> RackDescription:
 
 
 class Control:
-    """Calls to a rack itself: its faults, its conditions, its log of calls."""
+    """Control calls: faults, conditions, the call log."""
 
     def __init__(self, rack: RackDescription) -> None:
         self._rack = rack
 
     def __call__(self, call: str, **arguments: Any) -> Any:
-        """Make a call and give what it answers. Raises UsageError for what the rack refuses, RackctlError."""
+        """Make a control call and return its result. Raises UsageError if the rack refuses it, RackctlError."""
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials

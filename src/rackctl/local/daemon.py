@@ -102,7 +102,7 @@ class Daemon:
         return claimed
 
     def run(self) -> None:
-        """Start, say so, go on until told to stop, and leave a snapshot."""
+        """Start, report readiness, run until SIGTERM, and write a snapshot."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stopping.set())
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -142,7 +142,7 @@ class Daemon:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Have the world to oneself, brought up to now."""
+        """Hold the lock on the world, advanced to now."""
         with self._lock:
             now = time.time()
             if now - self._world.now > _LONGEST_PAUSE:
@@ -155,7 +155,7 @@ class Daemon:
                 self._show()
 
     def _show(self) -> None:
-        """Make the machines what the world says they are."""
+        """Update the SSH hosts to the state of the world."""
         for instance in self._world.ec2.instances.values():
             if not instance.host_keys:
                 instance.host_keys = (self._host_keys.public(instance.instance_id),)
@@ -211,7 +211,7 @@ class Daemon:
             self._world.seed(options.name, options.instances, key_name=key, tags=tags)
 
     def _store_key(self, bucket: str, alias: str) -> str:
-        """Make an SSH key and keep it as a keyroll would, through the front door."""
+        """Generate an SSH key and store it by the API, as a keyroll does."""
         from rackctl.aws.session import Credentials
         from rackctl.rack import Rack
         from rackctl.settings import SETTINGS, Origin, Source, Value
@@ -282,7 +282,7 @@ class Daemon:
         self._world.befall(incident, instance)
 
     def _services(self, cluster: str) -> dict[str, dict[str, Any]]:
-        """Give each service's tasks as they are, for an observer who trusts nobody's reports."""
+        """Return each service's tasks as they are, for an observer who trusts nobody's reports."""
         found = self._world.ecs.cluster(cluster)
         return {
             service.name: {
@@ -327,12 +327,12 @@ def _say(line: str) -> None:
 
 
 def _detach() -> None:
-    """Let go of whoever waits for the start."""
+    """Close standard output, which the starting process reads."""
     os.dup2(2, 1)
 
 
 def _limit_log(log: Path) -> None:
-    """Begin a new log, keeping the last one, when it has grown long."""
+    """Rotate the log when it is too long; keep the last one."""
     if os.fstat(2).st_size > _LOG_SIZE:
         log.replace(log.with_name(f"{log.name}.1"))
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
@@ -342,7 +342,7 @@ def _limit_log(log: Path) -> None:
 
 
 def _allow_many_files() -> None:
-    """Allow as many open files as there may be: each instance listens."""
+    """Raise the limit of open files: each instance has a listener."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

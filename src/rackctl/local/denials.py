@@ -1,4 +1,4 @@
-"""What a call needs to be allowed, and how each service says that it is not.
+"""The IAM actions that each call needs, and each service's message when one is missing.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
@@ -43,7 +43,7 @@ class Denials:
         self._moto = moto
 
     def needs(self, service: str, action: str, asked: Mapping[str, Any], request: Request) -> Iterator[tuple[str, str]]:
-        """Give the IAM actions that a call needs, each with its resource, in the order in which they are checked."""
+        """Return the IAM actions that a call needs, each with its resource, in the order in which they are checked."""
         if service == "s3":
             yield from self._of_s3(action, request)
         elif service == "autoscaling":
@@ -86,13 +86,13 @@ class Denials:
         )
 
     def _behind_a_group(self, action: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Give what Auto Scaling tries as its caller: to launch from the templates that a group is to use."""
+        """Return what Auto Scaling tries as its caller: to launch from the templates that a group is to use."""
         if action in {"CreateAutoScalingGroup", "UpdateAutoScalingGroup"}:
             for specification in _specifications(asked):
                 yield from self._of_template(specification)
 
     def _of_template(self, specification: Mapping[str, str], *, role: str = "") -> Iterator[tuple[str, str]]:
-        """Give what launching from a template needs. Auto Scaling names the template, whatever of it is missing."""
+        """Return what launching from a template needs. Auto Scaling names the template, whatever of it is missing."""
         try:
             template = self._world.ec2.find_template(
                 specification.get("LaunchTemplateId"), specification.get("LaunchTemplateName")
@@ -134,7 +134,7 @@ class Denials:
 
 
 def denial(service: str, action: str, resource: str) -> Refused:
-    """Give a service's refusal of a call for which an action is missing, in the words that the service has for it."""
+    """Return a service's refusal of a call for which an action is missing, in the words that the service has for it."""
     quoted = f'"{resource}"' if service == "s3" else resource
     text = (
         f"User: {CALLER} is not authorized to perform: {action} on resource: {quoted} because no identity-based policy "

@@ -140,7 +140,7 @@ def _fields(container: dict[str, Any], asked: argparse.Namespace, now: float) ->
 
 
 def _duration(seconds: float) -> str:
-    """Say a duration as Docker does (go-units, HumanDuration)."""
+    """Format a duration as Docker does (go-units, HumanDuration)."""
     minutes, hours = int(seconds / 60), int(seconds / 3600 + 0.5)
     for holds, words in (
         (seconds < 1, "Less than a second"),

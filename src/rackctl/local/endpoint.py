@@ -1,4 +1,4 @@
-"""The local rack's front door: who may ask, what goes wrong on purpose, and who answers."""
+"""The local rack's endpoint: authentication, injected faults, dispatch to the services."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ CONTROL: Final = "rackctl-local"
 
 
 class Dropped(Exception):
-    """The connection is to be closed without an answer."""
+    """The connection is to be closed without a response."""
 
 
 class Caller(Protocol):
-    """Who waits for an answer."""
+    """The client that waits for a response."""
 
     def is_gone(self, seconds: float) -> bool:
-        """Wait so long at most for the caller to hang up, and tell whether it has."""
+        """Wait at most so long for the client to close the connection; return whether it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A call, as the door has read it."""
+    """A call as the endpoint has read it."""
 
     service: str
     action: str
@@ -56,7 +56,7 @@ class _Asked:
 
 
 class Endpoint:
-    """Answers requests, each as AWS would: checked first, then spoilt if a fault says so, then carried out.
+    """Answers requests: verifies them, injects faults, carries them out.
 
     ``turn`` gives the context in which the world may be touched, one at a time. ``controls`` are the calls to the
     rack itself by name.
@@ -92,7 +92,7 @@ class Endpoint:
         ]
 
     def remember(self) -> None:
-        """Keep how the world is, while some answers are to be late. The caller has the turn."""
+        """Take a snapshot of the world while a `late` fault is in force. The caller holds the lock."""
         seconds = max((fault.seconds for fault in self.faults if fault.kind == "late"), default=0.0)
         if seconds:
             self._api.past.remember(seconds)
@@ -100,7 +100,7 @@ class Endpoint:
             self._api.past.forget()
 
     def stop(self) -> None:
-        """Let go of the calls that are being held."""
+        """Release the held calls."""
         self._stopping.set()
 
     @property
@@ -108,7 +108,7 @@ class Endpoint:
         return self._stopping.is_set()
 
     def knows(self, head: Request) -> bool:
-        """Tell whether it is worth reading a request's body: whether it claims to come from who may ask."""
+        """Return whether it is worth reading a request's body: whether it claims to come from who may ask."""
         try:
             return head.header("origin") is None and claim_of(head).access_key_id == self._verifier.access_key_id
         except Refused:
@@ -179,7 +179,7 @@ class Endpoint:
         return answer
 
     def _denied(self, asked: _Asked) -> Answer | None:
-        """Refuse a call for which an IAM action is to be missing."""
+        """Return the refusal of a call that needs a denied IAM action."""
         missing = self.faults.denied(self._needs(asked), mutating=asked.mutating)
         return self._refuse(asked.service, denial(asked.service, *missing)) if missing else None
 
@@ -192,7 +192,7 @@ class Endpoint:
             yield from self._denials.needs(asked.service, asked.action, parameters, asked.request)
 
     def _hidden(self, asked: _Asked, answer: Answer) -> Answer:
-        """Hide whether an object of S3 exists from those who may not list its bucket: 403 in place of 404."""
+        """Replace 404 by 403 if s3:ListBucket is denied."""
         if answer.status != 404 or asked.service != "s3" or asked.action not in {"GetObject", "HeadObject"}:
             return answer
         resource = f"arn:aws:s3:::{asked.request.path.lstrip('/').partition('/')[0]}"
@@ -265,7 +265,7 @@ class Endpoint:
 
 
 def _service_by_looks(request: Request) -> str:
-    """Guess a protocol from a request that does not tell its service."""
+    """Guess the protocol of a request that names no service."""
     content_type = request.header("content-type") or ""
     if request.header("x-amz-target") or "json" in content_type:
         return "json"
@@ -298,7 +298,7 @@ _S3_WORDS: Final = {
 
 
 def in_words_of(service: str, refused: Refused) -> Refused:
-    """Give a refusal of a signature by the code that a service has for it."""
+    """Return a refusal of a signature by the code that a service has for it."""
     words = {
         "ec2": _EC2_WORDS,
         "s3": _S3_WORDS,

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose between a client and the APIs."""
+"""Injected faults of API calls."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ KINDS: Final = {**CALLS, **ANSWERS, **DENIALS}
 
 
 def known() -> dict[str, dict[str, tuple[str, str]]]:
-    """Give every fault by its name, in groups: each with what it is aimed at, and what it does."""
+    """Return every fault by its name, in groups: each with what it is aimed at, and what it does."""
     groups = {
         "Calls to the API (TARGET is SERVICE:ACTION, with * and ?)": CALLS,
         "Answers of the API (TARGET likewise)": ANSWERS,
@@ -80,7 +80,7 @@ THROTTLING: Final = {
 
 @dataclass
 class Fault:
-    """One thing that goes wrong.
+    """One injected fault.
 
     ``pattern`` is ``service:Action`` with wildcards, of a call, or for "deny" of an IAM action. ``which`` is what an
     incomplete answer leaves out. ``count`` is how often it still happens (None: for ever),
@@ -102,7 +102,7 @@ class Fault:
 
 
 class Faults:
-    """What is to go wrong with calls; ``calls`` names all that there can be, each as ``service:Action``."""
+    """The injected faults; ``calls`` returns all valid calls, each as ``service:Action``."""
 
     def __init__(self, calls: Callable[[], Collection[str]], seed: int | None = None) -> None:
         self._calls = calls
@@ -136,14 +136,14 @@ class Faults:
         return fault
 
     def clear(self, number: int | None = None) -> int:
-        """Remove a fault, or all of them; give how many that were."""
+        """Remove a fault, or all of them; return their number."""
         gone = [n for n in self._faults if number in {None, n}]
         for n in gone:
             del self._faults[n]
         return len(gone)
 
     def befalling(self, call: str, *, mutating: bool, conditional: bool = False) -> list[Fault]:
-        """Give what goes wrong with a call, in the order it was added, and count it as having happened."""
+        """Return what goes wrong with a call, in the order it was added, and count it as having happened."""
         return [
             fault
             for fault in self
@@ -155,7 +155,7 @@ class Faults:
         ]
 
     def denied(self, actions: Iterable[tuple[str, str]], *, mutating: bool) -> tuple[str, str] | None:
-        """Give the first of the IAM actions, with its resource, that is to be denied."""
+        """Return the first of the IAM actions, with its resource, that is to be denied."""
         denying = [f for f in self if f.kind in DENIALS and (mutating or not f.mutating)]
         for action, resource in actions if denying else ():
             for fault in denying:
@@ -178,7 +178,7 @@ class Faults:
 
 @cache
 def _status_of(service: str, code: str) -> int:
-    """Give the HTTP status with which a service's model has an error; 500 if it does not say."""
+    """Return the HTTP status with which a service's model has an error; 500 if it does not say."""
     from botocore.loaders import Loader
 
     if service not in THROTTLING:

@@ -1,4 +1,4 @@
-"""The local rack's instances as machines on the network: an SSH server for each, with a real shell behind it."""
+"""The local rack's instances as SSH hosts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class HostKeys:
         return Ed25519PrivateKey.from_private_bytes(derived.derive(self._secret))
 
     def public(self, instance_id: str) -> str:
-        """Give an instance's public host key as ``ssh-ed25519 BASE64``."""
+        """Return an instance's public host key as ``ssh-ed25519 BASE64``."""
         public = self._private(instance_id).public_key()
         return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
@@ -85,15 +85,15 @@ class Hosts:
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
 
     def set(self, hosts: Sequence[Host]) -> None:
-        """Have exactly these hosts up; return when they are."""
+        """Start and stop servers so that exactly these hosts are up; return when they are."""
         asyncio.run_coroutine_threadsafe(self._set(hosts), self._loop).result()
 
     def set_soon(self, hosts: Sequence[Host]) -> None:
-        """Have exactly these hosts up, before long."""
+        """Start and stop servers so that exactly these hosts are up; do not wait."""
         asyncio.run_coroutine_threadsafe(self._set(hosts), self._loop)
 
     def close(self) -> None:
-        """Take all hosts down, and what runs on them."""
+        """Stop all hosts and the processes on them."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -173,7 +173,7 @@ class Hosts:
                 self._in_background(self._lead(connection))
 
     async def _lead(self, connection: socket.socket) -> None:
-        """Take a connection on to the host whose address its first line gives."""
+        """Forward a connection to the host that its first line names."""
         line = b""
         while not line.endswith(b"\n") and len(line) < 64:
             # One byte at a time: what follows is the host's.

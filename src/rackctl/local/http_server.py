@@ -1,4 +1,4 @@
-"""The local rack's HTTP server on loopback: requests read whole, answers written as they are to be."""
+"""The local rack's HTTP server on loopback: reads requests whole, writes responses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _respond  # noqa: N815 - http.server's names
 
     def handle_expect_100(self) -> bool:
-        """Say at once that the body may come: S3's clients wait a second for that word."""
+        """Flush the 100 Continue at once: S3 clients wait up to a second for it."""
         answered = super().handle_expect_100()
         self.wfile.flush()
         return answered
@@ -128,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             return True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
-        """Say nothing: the call log has it."""
+        """Log nothing: the call log has the request."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -144,7 +144,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that hang up."""
+        """Ignore clients that closed the connection."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 

@@ -68,7 +68,7 @@ class Machine:
         await asyncssh.run_server(connection, **self._options)
 
     async def disconnect(self) -> None:
-        """Be gone from the network."""
+        """Close the listener and all connections."""
         self.is_gone = True
         if self._acceptor is not None:
             # asyncio loses, and leaves open, a connection that it is accepting when its server closes.
@@ -80,7 +80,7 @@ class Machine:
             connection.abort()
 
     def remove(self) -> None:
-        """End what runs here, and delete its files. It blocks."""
+        """Kill the processes and delete the files. Blocks."""
         if self.was_used:
             processes.end([self.home], self.sessions)
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -114,12 +114,12 @@ class Machine:
         return started
 
     def greeting(self, peer: str) -> str:
-        """Give what a login shell begins with."""
+        """Return what a login shell begins with."""
         before, self.last_login = self.last_login, f"{time.strftime('%a %b %e %H:%M:%S %Y')} from {peer}"
         return (f"Last login: {before}\n" if before else "") + _MOTD
 
     def furnish(self) -> None:
-        """Put what the instance's home and its own commands are made of in their places, the first time."""
+        """Create the home directory and the instance's own commands, once."""
         self.was_used = True
         if self.home.exists():
             return

@@ -1,4 +1,4 @@
-"""S3, KMS and STS: moto's, with what it is lax about checked in front of it.
+"""S3, KMS and STS by moto, with the checks that moto lacks in front of it.
 
 moto keeps one state for the whole process and has no locks: whoever shares this between threads locks it.
 """
@@ -70,7 +70,7 @@ class MotoServices:
 
     @staticmethod
     def action_of(service: str, request: Request) -> str:
-        """Give the operation that a request asks for; empty if it cannot be told."""
+        """Return the operation that a request asks for; empty if it cannot be told."""
         if service == "kms":
             return (request.header("x-amz-target") or "").removeprefix("TrentService.")
         if service == "sts":
@@ -83,7 +83,7 @@ class MotoServices:
         return _READS.fullmatch(action) is not None
 
     def respond(self, service: str, request: Request) -> Answer:
-        """Carry out a request. What AWS would refuse is an answer as well."""
+        """Carry out a request; return the response, also of a request that AWS would refuse."""
         action = self.action_of(service, request)
         try:
             if service == "kms" and _CRYPTOGRAPHIC.fullmatch(action):
@@ -100,7 +100,7 @@ class MotoServices:
         return answer
 
     def refuse(self, service: str, refused: Refused) -> Answer:
-        """Give an error as the service writes it."""
+        """Return an error as the service writes it."""
         return refusal(service, refused)
 
     def create_bucket_and_key(self, bucket: str, alias: str) -> None:
@@ -123,7 +123,7 @@ class MotoServices:
 
     @staticmethod
     def parameters(service: str, request: Request) -> dict[str, Any]:
-        """Give what a call of KMS asks for; nothing for other services, or if it is not JSON."""
+        """Return what a call of KMS asks for; nothing for other services, or if it is not JSON."""
         try:
             found = json.loads(request.body or b"{}") if service == "kms" else {}
         except ValueError:
@@ -131,7 +131,7 @@ class MotoServices:
         return found if isinstance(found, dict) else {}
 
     def key_arn(self, asked: Mapping[str, Any]) -> str:
-        """Give the ARN of the key that a call of KMS uses; ``*`` if there is none."""
+        """Return the ARN of the key that a call of KMS uses; ``*`` if there is none."""
         try:
             key = self._key_of_ciphertext(asked.get("CiphertextBlob")) or self._find_key(asked.get("KeyId"))
         except Refused:
@@ -139,7 +139,7 @@ class MotoServices:
         return str(key.arn) if key else "*"
 
     def encryption_key(self, action: str, bucket: str, key: str, headers: Mapping[str, str]) -> str:
-        """Give the ARN of the KMS key with which an object is encrypted, or is to be; empty if with none."""
+        """Return the ARN of the KMS key with which an object is encrypted, or is to be; empty if with none."""
         found = self._s3.buckets.get(bucket)
         if found is None:
             return ""
@@ -156,7 +156,7 @@ class MotoServices:
         return self.key_arn({"KeyId": key_id}) if algorithm == "aws:kms" else ""
 
     def dumped(self) -> bytes:
-        """Give everything that is to be kept."""
+        """Return everything that is to be kept."""
         file = io.BytesIO()
         _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(
             {"kms": vars(self._kms), "s3": vars(self._s3), "owners": self._owners}
@@ -267,7 +267,7 @@ _S3_BUCKET: Final = {"GET": "ListObjects", "HEAD": "HeadBucket", "PUT": "CreateB
 
 
 def _s3_action(request: Request) -> str:
-    """Tell an S3 operation by its method, its path, and the words in its query."""
+    """Return the S3 operation of a request, by its method, path and query."""
     bucket, _, key = request.path.lstrip("/").partition("/")
     words = {part.partition("=")[0] for part in request.query.split("&")}
     if not bucket:
@@ -330,7 +330,7 @@ def refusal(service: str, refused: Refused) -> Answer:
 
 
 def _environ(request: Request) -> dict[str, Any]:
-    """Put a request as WSGI has it (PEP 3333)."""
+    """Return a request as a WSGI environ (PEP 3333)."""
     host = request.header("host") or "127.0.0.1"
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,

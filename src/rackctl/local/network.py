@@ -1,4 +1,4 @@
-"""A loopback network of the rack's own, that no other rack on this machine has."""
+"""A loopback network for one rack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SSH_PORT: Final = 2222
 
 
 class NoNetworkError(OSError):
-    """No network is free: which should not happen before dozens of racks are up."""
+    """All networks are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Network:
 
 
 def claim(wished: str = FIRST, wished_port: int = SSH_PORT, *, gateway: bool | None = None) -> Network:
-    """Claim the wished-for network, or else another. ``gateway`` settles whether addresses but 127.0.0.1 can be had."""
+    """Claim the preferred network or another one. ``gateway``: only 127.0.0.1 can be bound."""
     if gateway is None:
         gateway = not _can_be_bound()
     if gateway:

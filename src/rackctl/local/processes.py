@@ -137,7 +137,7 @@ _FLAGS: Final = _flags()
 
 
 def end(homes: Collection[Path], sessions: Collection[int] = ()) -> None:
-    """Kill what runs with one of these homes, or in one of these sessions, as a machine does that loses its power."""
+    """Kill all processes with one of these homes or in one of these sessions, as a power loss does."""
     deadline = time.monotonic() + 5
     while (found := list(_running(homes, sessions))) and time.monotonic() < deadline:
         for pid in found:
@@ -170,7 +170,7 @@ def _all_pids() -> list[int]:
 
 
 def _environment(pid: int) -> list[bytes]:
-    """Give a process's environment, where the system shows it."""
+    """Return a process's environment, where the system shows it."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""An instance's SSH server, connection by connection: who may log in, and what a session's streams do."""
+"""The SSH server of an instance: authentication, and the streams of each session."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Machine(Protocol):
         """Start a login shell, or a command in a shell. Raises OSError."""
 
     def greeting(self, peer: str) -> str:
-        """Give what a login shell begins with."""
+        """Return what a login shell begins with."""
 
     def furnish(self) -> None:
         """Make the home directory and the instance's own commands, the first time."""
 
 
 class Server(asyncssh.SSHServer):
-    """One connection: who may log in."""
+    """One connection: authentication."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -92,7 +92,7 @@ class Server(asyncssh.SSHServer):
 
 
 class _Channel(asyncssh.SSHServerChannel[bytes]):
-    """A session's channel, with what OpenSSH's server does and asyncssh's does not.
+    """A session channel with OpenSSH server behaviour that asyncssh lacks.
 
     These are asyncssh's own names for its handlers of requests, which it does not document: a test for each
     fails if they change.
@@ -101,7 +101,7 @@ class _Channel(asyncssh.SSHServerChannel[bytes]):
     _session: Any
 
     def _process_exec_request(self, packet: SSHPacket) -> bool:
-        """Take a command as the bytes that it is: asyncssh refuses what is not UTF-8."""
+        """Accept a command of any bytes: asyncssh rejects those that are not UTF-8."""
         command = packet.get_string()
         packet.check_end()
         return self._start_session(command=command.decode("utf-8", "surrogateescape"))
@@ -112,18 +112,18 @@ class _Channel(asyncssh.SSHServerChannel[bytes]):
         return super()._process_subsystem_request(packet)
 
     def _process_eow_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:
-        """Hear that the client reads no more: OpenSSH's PROTOCOL, section 2.1."""
+        """Handle eow@openssh.com, the client's end of reading: OpenSSH's PROTOCOL, section 2.1."""
         packet.check_end()
         self._session.reader_gone()
         return True
 
     def tell_end_of_write(self) -> None:
-        """Say that nothing reads any more what the client sends."""
+        """Send eow@openssh.com: the process has closed its standard input."""
         self._send_request(b"eow@openssh.com")
 
 
 class _Session(asyncssh.SSHServerSession[bytes]):
-    """A shell or a command: moves its streams, reports its end."""
+    """A shell or a command: forwards its streams and its exit status."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -144,7 +144,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         self._channel = cast("_Channel", chan)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's name
-        """Close our ends, of which a process hears as it does from OpenSSH: SIGHUP from a terminal, else SIGPIPE."""
+        """Close our ends; the process gets SIGHUP from its terminal or SIGPIPE, as under OpenSSH."""
         self._over = True
         if self._stdin is not None and not self._stdin.is_closing():
             self._stdin.abort()
@@ -305,7 +305,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             self._channel.resume_reading()
 
     def input_ended(self) -> None:
-        """Hear that the process reads no more: what still comes is for nobody."""
+        """Handle the process's end of reading: discard further input."""
         self.resume_input()
 
     def _finish(self) -> None:

@@ -50,18 +50,18 @@ class Request:
         return self.target.partition("?")[2]
 
     def header(self, name: str) -> str | None:
-        """Give a header's value, several of the same name joined as the protocol has it."""
+        """Return a header's value, several of the same name joined as the protocol has it."""
         found = [value for key, value in self.headers if key.lower() == name]
         return ",".join(found) if found else None
 
     def header_map(self) -> dict[str, str]:
-        """Give the headers by their names in lower case."""
+        """Return the headers by their names in lower case."""
         return {name: self.header(name) or "" for name in {key.lower() for key, _ in self.headers}}
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a request says of its signature, before any of it is believed."""
+    """The signature that a request claims to have, not verified yet."""
 
     access_key_id: str
     date: str
@@ -124,13 +124,13 @@ def _from_http_date(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Checks claims against the one pair of keys that there is."""
+    """Verifies claims against the rack's access key."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
 
     def verify(self, request: Request, claim: Claim, *, now: float) -> Request:
-        """Check a request's signature and give the request with its body as it was before it was wrapped for sending.
+        """Verify a request's signature; return the request with its body decoded (aws-chunked).
 
         ``now`` is epoch seconds. Raises Refused, by the query protocol's codes.
         """
@@ -181,7 +181,7 @@ class Verifier:
 
     @staticmethod
     def _payload_hash(request: Request, claim: Claim) -> str:
-        """Give what stands for the body in the canonical request, having checked that it is the body's."""
+        """Return what stands for the body in the canonical request, having checked that it is the body's."""
         actual = sha256(request.body).hexdigest()
         if claim.service != "s3":
             declared = request.header("x-amz-content-sha256") or actual
@@ -244,7 +244,7 @@ class Verifier:
 
 
 def _plain_headers(request: Request, trailer: bytes, length: int) -> list[tuple[str, str]]:
-    """Give the headers that a request would have had without aws-chunked, its trailer among them."""
+    """Return the headers that a request would have had without aws-chunked, its trailer among them."""
     headers = []
     for name, value in request.headers:
         match name.lower():
@@ -272,7 +272,7 @@ def _mismatch() -> Refused:
 
 
 class _Signer(SigV4Auth):  # type: ignore[misc] # botocore brings no types
-    """botocore's signer, made to sign what came and not what it would have sent."""
+    """botocore's signer, signing the request as received."""
 
     def headers_to_sign(self, request: Any) -> Any:
         return request.headers

@@ -1,4 +1,4 @@
-"""What the local rack keeps on disk: a directory of its own, the lock that says it is up, its snapshot."""
+"""The state on disk: directory, lock, description and snapshot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TAKEN = 75
 
 @dataclass(frozen=True, slots=True)
 class RackDescription:
-    """What a client must know of a rack that is up. The secret is in no repr."""
+    """What a client needs to use a running rack. The secret is in no repr."""
 
     name: str
     endpoint_url: str
@@ -43,7 +43,7 @@ class RackDescription:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `rackctl local up` was asked for. ``gateway``: None finds out whether it is needed."""
+    """The options of `rackctl local up`. ``gateway``: None detects whether one is needed."""
 
     name: str = "local"
     instances: int = 3
@@ -54,7 +54,7 @@ class Options:
 
 @dataclass
 class Kept:
-    """What a snapshot holds. ``moto`` is what moto's services are restored from."""
+    """The contents of a snapshot. ``moto`` is the pickled state of moto's services."""
 
     options: Options
     access_key_id: str
@@ -68,7 +68,7 @@ class Kept:
 
 
 class Lock:
-    """A lock that is held until it is released, or its process is no more."""
+    """A lock, held until it is released or its process exits."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -98,7 +98,7 @@ class StateDir:
     # The lock. The daemon holds it for as long as it runs, so it needs no trust in process ids.
 
     def acquire(self, *, patience: float = 0.3) -> Lock | None:
-        """Take the lock, or give None when somebody else holds it.
+        """Take the lock; return None if another process holds it.
 
         ``patience`` (seconds) outlasts those who only look whether it is held.
         """
@@ -128,7 +128,7 @@ class StateDir:
             return False
 
     def holder(self) -> int | None:
-        """Give the process id of the daemon that holds the lock; None when there is none."""
+        """Return the process id of the daemon that holds the lock; None when there is none."""
         try:
             descriptor = open_own(self._lock)
         except FileNotFoundError:
@@ -148,7 +148,7 @@ class StateDir:
         write_private(self._description, json.dumps(asdict(description), indent=2).encode())
 
     def described(self) -> RackDescription | None:
-        """Give the description of the rack that is up, if one is and has got so far."""
+        """Return the description of the rack that is up, if one is and has got so far."""
         pid = self.holder()
         if pid is None:
             return None
@@ -173,7 +173,7 @@ class StateDir:
         write_private(self.snapshot, snapshot)
 
     def load(self) -> tuple[Kept | None, str]:
-        """Give what the snapshot holds, or None; and what there is to say about it.
+        """Return what the snapshot holds, or None; and what there is to say about it.
 
         A snapshot that cannot be read is set aside, as ``snapshot.unreadable``.
         """
@@ -203,7 +203,7 @@ class StateDir:
 
 @cache
 def _maker() -> str:
-    """Name the code that can read a snapshot: pickles hold what classes looked like when they were made."""
+    """Return a digest of the code: a snapshot can be read only by the code that wrote it."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

@@ -96,7 +96,7 @@ def _assert_known(shape: Any, body: bytes) -> None:
 
 
 def refusal(call: Any, **parameters: object) -> tuple[str, str]:
-    """Give the code and the message with which a call is refused."""
+    """Return the code and the message with which a call is refused."""
     with pytest.raises(ClientError) as caught:
         call(**parameters)
     error = caught.value.response["Error"]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def outputs(rack: Rack, instance_id: str) -> tuple[bool, bool]:
-    """Tell whether there is any console output: as it was buffered, and the latest."""
+    """Return whether there is any console output: as it was buffered, and the latest."""
     ask = rack.ec2.get_console_output
     return "Output" in ask(InstanceId=instance_id), "Output" in ask(InstanceId=instance_id, Latest=True)
 

@@ -83,7 +83,7 @@ def until(channel: paramiko.Channel, wanted: str) -> str:
 
 
 def openssh(rack: Rack) -> list[str]:
-    """Give the beginning of a command line of OpenSSH's client."""
+    """Return the beginning of a command line of OpenSSH's client."""
     path = rack.state.root / "test-key"
     path.touch(mode=0o600)
     path.write_bytes(KEY.private_key)

@@ -58,6 +58,6 @@ def runs_on(world: World, instance_id: str) -> list[str]:
 
 
 def with_task(world: World, service: str) -> str:
-    """Give an instance on which a service has a task."""
+    """Return an instance on which a service has a task."""
     tasks = cluster_of(world).tasks_of(service_of(world, service))
     return tasks[0].registration.instance_id

@@ -1,4 +1,4 @@
-"""The APIs of EC2, Auto Scaling and ECS in front of a world: their protocols, their rules, their words."""
+"""The APIs of EC2, Auto Scaling and ECS in front of a world."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Api:
         return frozenset(self._services[service].protocol.model.operation_names)
 
     def action_of(self, service: str, headers: Mapping[str, str], body: bytes) -> str:
-        """Give the operation that a request asks for; empty if it cannot be told."""
+        """Return the operation that a request asks for; empty if it cannot be told."""
         return self._services[service].protocol.action(_lower(headers), body)
 
     @staticmethod
@@ -51,7 +51,7 @@ class Api:
         return action.startswith(_READS)
 
     def parameters(self, service: str, headers: Mapping[str, str], body: bytes) -> Asked:
-        """Give what a request asks for; nothing if it is not as its model has it."""
+        """Return what a request asks for; nothing if it is not as its model has it."""
         protocol = self._services[service].protocol
         try:
             return protocol.read(protocol.action(_lower(headers), body), body)[1]
@@ -59,11 +59,11 @@ class Api:
             return {}
 
     def as_of(self, seconds: float) -> Api:
-        """Give the API of the world as it was so many of AWS's seconds ago."""
+        """Return the API of the world as it was so many of AWS's seconds ago."""
         return Api(self.past.as_of(seconds))
 
     def respond(self, service: str, headers: Mapping[str, str], body: bytes, twists: Sequence[Twist] = ()) -> Answer:
-        """Carry out a request. What AWS would refuse is an answer as well."""
+        """Carry out a request; return the response, also of a request that AWS would refuse."""
         operations = self._services[service]
         protocol = operations.protocol
         action = protocol.action(_lower(headers), body)
@@ -82,7 +82,7 @@ class Api:
         return protocol.answer(operation, result)
 
     def refuse(self, service: str, refused: Refused) -> Answer:
-        """Give an error as the service writes it."""
+        """Return an error as the service writes it."""
         return self._services[service].protocol.refuse(refused)
 
 

@@ -17,7 +17,7 @@ _VALUES = 200
 
 
 class Filters(Generic[T]):
-    """Tells whether things pass a request's filters: all of them, each by any of its values.
+    """Matches things against a request's filters: all filters, any value of each.
 
     ``*`` and ``?`` in a value stand for any text and any character, unless escaped by ``\\``.
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html
@@ -70,6 +70,6 @@ def _values_of(
 
 
 def _regex(pattern: str) -> str:
-    """Give the regular expression of a value with wildcards."""
+    """Return the regular expression of a value with wildcards."""
     parts = re.findall(r"\\.|.", pattern, re.DOTALL)
     return "".join({"*": ".*", "?": "."}.get(part, re.escape(part[-1])) for part in parts)

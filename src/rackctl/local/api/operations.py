@@ -39,7 +39,7 @@ class Room(Generic[P]):
 
 
 class Service:
-    """A service of AWS: its protocol, and its operations room by room."""
+    """A service of AWS: its protocol and its operations."""
 
     def __init__(self, world: World, name: str, protocol: type[P], rooms: Sequence[type[Room[P]]]) -> None:
         made_of = protocol(name, frozenset[str]().union(*(room.methods() for room in rooms)))
@@ -52,7 +52,7 @@ class Service:
         self._done: dict[tuple[str, str], tuple[Asked, Result]] = {}
 
     def call(self, name: str, asked: Asked) -> Result:
-        """Carry out an operation; one whose client token has been seen before only gives its result again.
+        """Carry out an operation. If its client token is known, return the earlier result.
 
         So a client can send again what it has had no answer to.
         https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
@@ -76,7 +76,7 @@ class Service:
 
 
 def derived(prefix: str, from_id: str, digits: int = 17) -> str:
-    """Give an id that always goes with another: a network interface's with its instance's."""
+    """Return an id that always goes with another: a network interface's with its instance's."""
     return f"{prefix}{hashlib.sha256(f'{prefix}{from_id}'.encode()).hexdigest()[:digits]}"
 
 
@@ -86,5 +86,5 @@ def tags_from(tags: list[dict[str, str]]) -> dict[str, str]:
 
 
 def tag_documents(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Give Key/Value documents."""
+    """Return Key/Value documents."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -29,7 +29,7 @@ def page(
     matches: Callable[[T], bool] = lambda _: True,
     descending: bool = False,
 ) -> tuple[list[T], str | None]:
-    """Give the page that a request asks for, and the token of the next one; None at the end.
+    """Return the page that a request asks for, and the token of the next one; None at the end.
 
     A token names the last item given, so that what comes and goes between two pages shifts nothing. It serves
     only the request it was given for: raises ``invalid_token`` for another, or one that was made up. ``order``

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Past:
-    """Snapshots of a world, kept as long as somebody may ask how it was."""
+    """Snapshots of a world, kept while a `late` fault is in force."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._snapshots: deque[tuple[float, int, bytes]] = deque()
 
     def remember(self, seconds: float) -> None:
-        """Keep how the world is now, and what is needed to tell how it was so many of AWS's seconds ago."""
+        """Take a snapshot, and drop those that are older than so many of AWS's seconds."""
         world = self._world
         if not self._snapshots or self._snapshots[-1][1] != world.version:
             snapshot = pickle.dumps(world, pickle.HIGHEST_PROTOCOL)
@@ -34,7 +34,7 @@ class Past:
             self._snapshots.popleft()
 
     def as_of(self, seconds: float) -> World:
-        """Give the world as it was so many of AWS's seconds ago, or as long ago as is known."""
+        """Return the world as it was so many of AWS's seconds ago, or as long ago as is known."""
         self.remember(seconds)
         at = self._world.now - seconds / self._world.speed
         found = self._snapshots[0]

@@ -1,4 +1,4 @@
-"""Results that are not the whole truth: emptied, with something left out, or one page for ever."""
+"""Altered results: emptied, incomplete, or one page for ever."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _ARNS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Twist:
-    """One way to twist an answer. ``which`` is what is left out: an id, an ARN, a name; the first item unless told."""
+    """One alteration. ``which`` is the id, ARN or name that `incomplete` omits (default: the first item)."""
 
     kind: str
     which: str = ""
 
     def parameters(self, asked: Asked) -> Asked:
-        """Give what is asked for: with the same token for ever, always the first page."""
+        """Return what is asked for: with the same token for ever, always the first page."""
         if self.kind != "same-token":
             return asked
         return {name: value for name, value in asked.items() if value != TOKEN}
 
     def result(self, result: Result, members: Mapping[str, Any]) -> Result:
-        """Twist a result, whose members in the service's model are given."""
+        """Alter a result; ``members`` are those of its shape in the service's model."""
         match self.kind:
             case "empty":
                 return {
@@ -71,7 +71,7 @@ class Twist:
         return twisted
 
     def _without(self, value: Any) -> Any:
-        """Give a value without the items of its lists that are, or have among their own values, what is left out."""
+        """Return a value without the items of its lists that are, or have among their own values, what is left out."""
         if isinstance(value, list):
             return [self._without(item) for item in value if not self._is(item)]
         if isinstance(value, Mapping):
@@ -86,7 +86,7 @@ class Twist:
         return bool(item == self.which)
 
     def body(self, answer: Answer) -> Answer:
-        """Twist an answer of S3 or KMS, whose result is at hand only as it was written."""
+        """Alter a response of S3 or KMS, which moto has serialised."""
         if answer.body.lstrip().startswith(b"{"):
             result = json.loads(answer.body)
             twisted = self.result(result, {"NextMarker": None} if "Truncated" in result else {})

@@ -59,7 +59,7 @@ class Fragments:
 
 
 class Protocol(ABC):
-    """How one service is spoken to: operations by name, parameters and results by their model."""
+    """The protocol of one service: reads requests and writes responses after its model."""
 
     content_type: str
 
@@ -69,10 +69,10 @@ class Protocol(ABC):
 
     @abstractmethod
     def action(self, headers: Mapping[str, str], body: bytes) -> str:
-        """Give the operation a request names; empty if it names none. Header names are in lower case."""
+        """Return the operation a request names; empty if it names none. Header names are in lower case."""
 
     def read(self, action: str, body: bytes) -> tuple[Operation, dict[str, Any]]:
-        """Give the operation and its parameters by their names in the model. Raises Refused for a bad request."""
+        """Return the operation and its parameters by their names in the model. Raises Refused for a bad request."""
         if not action:
             raise self.no_action()
         if action not in self.model.operation_names:
@@ -114,7 +114,7 @@ class Protocol(ABC):
     def token_reused(self) -> Refused: ...
 
     def _check(self, shape: Shape, value: Any, path: str) -> None:
-        """Hold parameters to what the model says is required and allowed."""
+        """Validate parameters against the model."""
         match shape.type_name:
             case "structure" if isinstance(value, dict):
                 for name in shape.required_members:

@@ -1,4 +1,4 @@
-"""The JSON protocol: what ECS speaks."""
+"""The JSON protocol of ECS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The query protocols: what EC2 and Auto Scaling speak."""
+"""The query protocols of EC2 and Auto Scaling."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class _Query(Protocol):
         return Raw("".join(parts))
 
     def _writer(self, shape: Shape) -> _Writer:
-        """Give what serialises values of a shape. It is made once, since walking botocore's models takes long."""
+        """Return what serialises values of a shape. It is made once, since walking botocore's models takes long."""
         writer = self._writers.get(shape.name)
         if writer is None:
             match shape.type_name:

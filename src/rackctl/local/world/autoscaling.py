@@ -50,7 +50,7 @@ class AutoScaling(Lifecycle):
         self._soon(group)
 
     def terminate(self, instance_id: str, *, decrement: bool) -> Activity:
-        """Terminate a member by name; scale-in protection does not count against that."""
+        """Terminate a member by id; scale-in protection does not prevent it."""
         group = self._group_with(instance_id)
         member = group.members[instance_id]
         if member.is_going:
@@ -94,7 +94,7 @@ class AutoScaling(Lifecycle):
         return activity
 
     def attach(self, group: Group, instance_ids: Sequence[str]) -> None:
-        """Take running instances into the group, whose desired capacity goes up by as many. Raises Refused."""
+        """Attach running instances; the desired capacity rises by their number. Raises Refused."""
         instances = [self._ec2.get(instance_id) for instance_id in instance_ids]
         zones = {self._ec2.subnets[id_].availability_zone for id_ in group.subnets}
         for instance in instances:
@@ -153,7 +153,7 @@ class AutoScaling(Lifecycle):
         return activity
 
     def reconcile(self, name: str) -> None:
-        """Do what a group does every few seconds: replace, launch, scale in, rebalance."""
+        """Run one periodic step: replace unhealthy members, launch, scale in, rebalance."""
         group = self.groups.get(name)
         if group is None:
             return
@@ -207,7 +207,7 @@ class AutoScaling(Lifecycle):
         return member is not None
 
     def _launch_warmed(self, group: Group, cause: str) -> bool:
-        """Take an instance of the warm pool into service, as it was prepared; tell whether there was one."""
+        """Start an instance of the warm pool as it was prepared; return whether one was ready."""
         ready = ("Warmed:Stopped", "Warmed:Hibernated", "Warmed:Running")
         for member in group.warmed.values():
             instance = self._ec2.instances[member.instance_id]
@@ -245,7 +245,7 @@ class AutoScaling(Lifecycle):
                 self.end_member(group, victim, cause)
 
     def _return_to_warm_pool(self, group: Group, member: Member, cause: str) -> None:
-        """Put a member into the warm pool that it may have come from: it keeps its key and what is on its disks."""
+        """Return a member to the warm pool; its key and its disks stay as they are."""
         del group.members[member.instance_id]
         group.warmed[member.instance_id] = member
         member.lifecycle_state = "Warmed:Pending"
@@ -311,7 +311,7 @@ class AutoScaling(Lifecycle):
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Overlay a policy on the one there is: AWS keeps what an update leaves out."""
+    """Merge a policy into the current one: AWS keeps the members that an update omits."""
     merged = dict(old)
     for key, value in new.items():
         merged[key] = _merged(old[key], value) if isinstance(value, dict) and isinstance(old.get(key), dict) else value

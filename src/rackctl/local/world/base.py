@@ -1,4 +1,4 @@
-"""What the parts of a world share: ids, refusals, the clock, things that happen later."""
+"""What the parts of a world share: ids, errors, the clock, scheduled events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 
 
 class Refused(Exception):
-    """An answer AWS gives in place of what was asked, by its error code."""
+    """An AWS error response: code, message and HTTP status."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ def validation_error(message: str) -> Refused:
 
 
 class Ids:
-    """AWS's forms of ids; the same ones again for the same seed."""
+    """Generates ids in AWS's formats; the same seed gives the same ids."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._random = random.Random(seed)  # noqa: S311 - names, not secrets
@@ -51,7 +51,7 @@ class _Due:
 
 
 class Schedule:
-    """What is to happen, and when. Entries name what they call, so that a world can be pickled."""
+    """Scheduled events. Entries name what they call, so that a world can be pickled."""
 
     def __init__(self) -> None:
         self._due: list[_Due] = []
@@ -65,7 +65,7 @@ class Schedule:
         return self._due[0].at if self._due else None
 
     def put_off(self, seconds: float) -> None:
-        """Have everything happen later."""
+        """Postpone all events."""
         self._due = [replace(due, at=due.at + seconds) for due in self._due]
 
     def pop(self, until: float) -> _Due | None:
@@ -73,7 +73,7 @@ class Schedule:
 
 
 class Commons:
-    """What the parts of a world share: names, clock, ids, conditions, and word of what happens.
+    """What the parts of a world share: names, clock, ids, conditions and events.
 
     Durations are AWS's, divided by ``speed``; times are epoch seconds. It is the world itself, as its parts see it.
     """
@@ -90,14 +90,14 @@ class Commons:
         self._subscribers: dict[str, list[str]] = {}
 
     def after(self, seconds: float, part: str, method: str, *arguments: object) -> None:
-        """Have ``world.<part>.<method>(*arguments)`` called after so many of AWS's seconds."""
+        """Schedule ``world.<part>.<method>(*arguments)`` in so many of AWS's seconds."""
         self.schedule.add(self.now + seconds / self.speed, part, method, arguments)
 
     def changed(self) -> None:
         self.version += 1
 
     def subscribe(self, part: str, *events: str) -> None:
-        """Have ``world.<part>.<event>`` called at each of these events."""
+        """Call ``world.<part>.<event>`` on each of these events."""
         for event in events:
             self._subscribers.setdefault(event, []).append(part)
 

@@ -40,7 +40,7 @@ class TaskDefinition:
 
     @property
     def compatibilities(self) -> tuple[str, ...]:
-        """Give the launch types that it can be run with: Fargate only if it was checked for that."""
+        """Return the launch types that it can be run with: Fargate only if it was checked for that."""
         return (
             "EXTERNAL",
             "EC2",
@@ -73,7 +73,7 @@ class Registration:
 
     @property
     def launch_type(self) -> str:
-        """Give the launch type of the tasks that are placed here."""
+        """Return the launch type of the tasks that are placed here."""
         if not self.arn:
             return "FARGATE"
         return "EXTERNAL" if self.instance_id.startswith("mi-") else "EC2"
@@ -159,7 +159,7 @@ class Service:
 
     @property
     def runs_on(self) -> str:
-        """Give the launch type of its tasks, also where a capacity provider decides it."""
+        """Return the launch type of its tasks, also where a capacity provider decides it."""
         return "FARGATE" if self.capacity_provider in FARGATE_PROVIDERS else self.launch_type
 
 
@@ -195,7 +195,7 @@ class Cluster:
     fargate: Registration = field(default_factory=lambda: Registration("", "", 0.0, 10**9, 10**9, agent_connected=True))
 
     def registration(self, arn: str) -> Registration | None:
-        """Give a registration by its ARN, also one that has ended."""
+        """Return a registration by its ARN, also one that has ended."""
         return self.registrations.get(arn) or self.former.get(arn)
 
     def tasks_of(self, service: Service) -> list[Task]:

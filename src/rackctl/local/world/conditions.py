@@ -1,4 +1,4 @@
-"""What goes wrong in the world on purpose: conditions that last, and incidents that befall one instance."""
+"""Injected faults of the world: conditions that last, and incidents of one instance."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ INCIDENTS: Final = {
     "stop": "the instance is stopped, as by its owner",
     "agent-off": "the instance's ECS agent loses its connection",
     "agent-on": "and has it again",
-    "registered-twice": "a second registration of the instance appears, ACTIVE with its agent off",
-    "registration-failed-twice": "a second registration of the instance appears, REGISTRATION_FAILED",
+    "registered-twice": "a second registration appears, ACTIVE with its agent off, and is listed first",
+    "registered-twice-last": "the same, but the dead registration is listed last",
+    "registration-failed-twice": "a second registration appears, REGISTRATION_FAILED, and is listed first",
     "re-registered": "the agent registers anew; the old registration stays, agent off, with its tasks",
 }
 STACK_TAG: Final = "aws:cloudformation:stack-name"
@@ -119,7 +120,7 @@ class Conditions:
                 self._ecs.deregister(cluster, registration, force=True)
 
     def _manage_draining(self) -> None:
-        """Give each group a capacity provider that drains, of the cluster that its user data or its tag names."""
+        """Return each group a capacity provider that drains, of the cluster that its user data or its tag names."""
         wanted = "managed-draining" in self._world.conditions
         for group in self._autoscaling.groups.values():
             name = f"{group.name}-provider"
@@ -135,7 +136,7 @@ class Conditions:
         self._draining.providers_changed()
 
     def befall(self, incident: str, instance_id: str) -> None:
-        """Have an incident befall an instance. Raises Refused."""
+        """Inject an incident. Raises Refused."""
         if incident not in INCIDENTS:
             raise validation_error(f"there is no incident {incident}")
         instance = self._ec2.get(instance_id)
@@ -144,10 +145,10 @@ class Conditions:
                 self._ec2.terminate(instance, "Server.SpotInstanceTermination")
             case "stop":
                 self._ec2.stop(instance)
-            case "registered-twice":
-                self._ecs.register_dead(instance_id)
+            case "registered-twice" | "registered-twice-last":
+                self._ecs.register_dead(instance_id, first=incident == "registered-twice")
             case "registration-failed-twice":
-                self._ecs.register_dead(instance_id, "REGISTRATION_FAILED")
+                self._ecs.register_dead(instance_id, "REGISTRATION_FAILED", first=True)
             case "re-registered":
                 self._ecs.register_anew(instance_id)
             case _:

@@ -1,4 +1,4 @@
-"""Capacity providers at work: ECS drains what Auto Scaling is about to terminate, and holds it meanwhile.
+"""Managed draining: ECS drains instances that Auto Scaling terminates, and holds them until then.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-instance-draining.html
 """
@@ -32,7 +32,7 @@ class Draining:
         world.subscribe("draining", "lifecycle_action", "instance_registered")
 
     def providers_changed(self) -> None:
-        """Have the hook on the groups whose capacity provider drains for a cluster, and on no other."""
+        """Put the hook on the groups whose capacity provider drains, and remove it from all others."""
         used = {name for cluster in self._ecs.clusters.values() for name in cluster.capacity_providers}
         draining = {
             p.auto_scaling_group_arn
@@ -47,7 +47,7 @@ class Draining:
         self._world.changed()
 
     def instance_registered(self, cluster: str, arn: str) -> None:
-        """Note which capacity provider an instance came from."""
+        """Record the capacity provider of a new registration."""
         found = self._ecs.clusters[cluster]
         registration = found.registrations[arn]
         group = self._autoscaling.group_of(registration.instance_id)
@@ -70,7 +70,7 @@ class Draining:
         self._world.after(timing.SERVICE_RECONCILED, "draining", "look", group_name, instance_id)
 
     def look(self, group_name: str, instance_id: str) -> None:
-        """Let an instance go once all its tasks have stopped; ECS sends heartbeats until then, for 48 hours."""
+        """Complete the hook once all tasks have stopped; until then send heartbeats, for at most 48 hours."""
         group = self._autoscaling.groups.get(group_name)
         member = group.members.get(instance_id) if group else None
         if group is None or member is None or HOOK not in member.holds:

@@ -40,7 +40,7 @@ class Subnet:
     taken: int = 0
 
     def take_address(self) -> str:
-        """Give an address that nothing has; one that was given back comes round again last."""
+        """Return an address that nothing has; one that was given back comes round again last."""
         # AWS keeps the first four addresses of a subnet and its last one to itself.
         first, usable = int(self.network.network_address) + 4, self.network.num_addresses - 5
         for _ in range(usable):
@@ -113,7 +113,7 @@ class Ec2:
         self.images = {IMAGE: "", WINDOWS_IMAGE: "windows"}
 
     def move(self, before: str, after: str) -> None:
-        """Give subnets and instances the same addresses in another network."""
+        """Return subnets and instances the same addresses in another network."""
         self.cidr = f"{after}.0.0/16"
         for subnet in self.subnets.values():
             subnet.network = ipaddress.IPv4Network(f"{after}{str(subnet.network).removeprefix(before)}")
@@ -145,7 +145,7 @@ class Ec2:
     def add_version(
         self, template: LaunchTemplate, data: Mapping[str, Any], *, source: str = "", description: str = ""
     ) -> LaunchTemplateVersion:
-        """Add a version: a source's data, if there is one, overridden by what is given.
+        """Add a version: the source's data, if any, overridden by the given data.
 
         The snapshots of a source's block devices are not copied.
         """
@@ -340,6 +340,6 @@ class Ec2:
 
 
 def _profile_name(given: Any) -> str:
-    """Give the name of an instance profile: launch templates have it or its ARN in a structure, others as text."""
+    """Return the name of an instance profile: launch templates have it or its ARN in a structure, others as text."""
     named = given.get("Name") or given.get("Arn", "") if isinstance(given, dict) else given or ""
     return str(named).rpartition("/")[2]

@@ -75,7 +75,7 @@ class Ecs:
     # Registrations
 
     def register_instance(self, instance_id: str, *, registered_at: float | None = None) -> None:
-        """Do what the agent does when it starts: register with the cluster that the user data names.
+        """Start the agent: it registers with the cluster that the user data names.
 
         With a time in the past, it did so then and has been connected since. The agent of an instance that was
         stopped and started again goes on with the registration that it has.
@@ -112,7 +112,7 @@ class Ecs:
     def register(
         self, cluster: Cluster, instance_id: str, *, registered_at: float | None = None, arn: str = ""
     ) -> Registration:
-        """Make a registration, whatever others an instance has."""
+        """Add a registration, even if the instance has one."""
         instance = self._ec2.instances.get(instance_id)
         cpus, memory = INSTANCE_TYPES.get(instance.instance_type if instance else "", (2, 2048))
         registration = Registration(
@@ -128,7 +128,7 @@ class Ecs:
         return registration
 
     def register_dead(self, instance_id: str, status: str = "ACTIVE", *, first: bool | None = None) -> Registration:
-        """Give an instance one registration more, which never lived: an agent's attempt that was retried.
+        """Return an instance one registration more, which never lived: an agent's attempt that was retried.
 
         ``first`` has it listed before or after the one that lives; chance decides unless told.
         """
@@ -143,7 +143,7 @@ class Ecs:
         return dead
 
     def register_anew(self, instance_id: str) -> Registration:
-        """Have an agent that has lost its state register once more: what it had stays, with its tasks, agent off."""
+        """Register an instance again, as an agent without its state does; the old registration stays, agent off."""
         cluster, before = self._registered(instance_id)
         self.set_agent(before, connected=False)
         anew = self.register(cluster, instance_id)
@@ -151,7 +151,7 @@ class Ecs:
         return anew
 
     def register_external(self, cluster: Cluster) -> Registration:
-        """Register a machine that is none of EC2's (ECS Anywhere)."""
+        """Register an external instance (ECS Anywhere)."""
         registration = self.register(cluster, f"mi-0{self._world.ids.hex(16)}")
         self.connect_soon(cluster, registration)
         return registration
@@ -177,7 +177,7 @@ class Ecs:
         self._world.changed()
 
     def registrations_of(self, instance_id: str) -> list[tuple[Cluster, Registration]]:
-        """Give an instance's registrations with all clusters: the one that lives first, then the newest."""
+        """Return an instance's registrations with all clusters: the one that lives first, then the newest."""
         found = [
             (cluster, registration)
             for cluster in self.clusters.values()
@@ -187,11 +187,11 @@ class Ecs:
         return sorted(found, key=lambda one: (not one[1].agent_connected, -one[1].registered_at, one[1].arn))
 
     def registration_of(self, instance_id: str) -> tuple[Cluster, Registration] | None:
-        """Give the registration of an instance that lives, or else the newest."""
+        """Return the registration of an instance that lives, or else the newest."""
         return next(iter(self.registrations_of(instance_id)), None)
 
     def instance_in_service(self, instance_id: str) -> None:
-        """Register an instance whose agent has waited for its warm pool to let it go."""
+        """Register an instance that has left its warm pool, if its agent has waited for that."""
         if not self.registrations_of(instance_id) and self._ec2.instances[instance_id].ssh_up:
             self._world.after(1, "ecs", "register_instance", instance_id)
 
@@ -200,7 +200,7 @@ class Ecs:
             self.set_agent(registration, connected=False)
 
     def instance_ending(self, instance_id: str) -> None:
-        """Deregister an instance that ends, where its agent is connected: ECS leaves other registrations as they are.
+        """Deregister an instance at its end; a registration with its agent off stays.
 
         DeregisterContainerInstance: "stopped container instances or instances with disconnected agents aren't
         automatically deregistered when terminated".
@@ -214,7 +214,7 @@ class Ecs:
             self._world.after(timing.REGISTRATION_INACTIVE, "ecs", "_deregister", cluster.name, registration.arn)
 
     def _deregister(self, cluster: str, arn: str) -> None:
-        """End a registration: it is not listed any more, and described as INACTIVE for an hour."""
+        """End a registration: no longer listed, described as INACTIVE for an hour."""
         registration = self.clusters[cluster].registrations.pop(arn, None)
         if registration is not None:
             registration.status, registration.agent_connected = "INACTIVE", False

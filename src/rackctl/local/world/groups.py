@@ -1,4 +1,4 @@
-"""Auto Scaling groups as values, and how they count their capacity."""
+"""Auto Scaling groups as values, and the weights of their instances."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Member:
 
     @property
     def counts(self) -> bool:
-        """Whether it counts towards the group's capacity."""
+        """Whether the instance counts towards the group's capacity."""
         return not self.is_going and self.lifecycle_state != "Standby"
 
 
@@ -47,7 +47,7 @@ class Hook:
 
     @property
     def global_timeout(self) -> float:
-        """Give how long an instance can remain in a wait state: 48 hours, or 100 heartbeats if that is less."""
+        """Return how long an instance can remain in a wait state: 48 hours, or 100 heartbeats if that is less."""
         return min(172800, self.heartbeat_timeout * 100)
 
 
@@ -108,7 +108,7 @@ class Group:
 
 
 def weight_of(group: Group, instance_type: str) -> int:
-    """Count an instance as its group's desired capacity does: by units, vCPUs or MiB."""
+    """Return an instance's weight in the unit of its group: instances, vCPUs or MiB."""
     cpus, memory = INSTANCE_TYPES.get(instance_type, (2, 2048))
     if group.desired_capacity_type != "units":
         return cpus if group.desired_capacity_type == "vcpu" else memory
@@ -118,7 +118,7 @@ def weight_of(group: Group, instance_type: str) -> int:
 
 
 def type_of(override: Mapping[str, Any]) -> str:
-    """Give an override's instance type: named, or the first that has what its InstanceRequirements ask for."""
+    """Return an override's instance type: named, or the first that has what its InstanceRequirements ask for."""
     asked = override.get("InstanceRequirements")
     if asked is None:
         return str(override.get("InstanceType", ""))

@@ -21,7 +21,7 @@ class KeyPair:
 
 
 def read_public_key(material: bytes) -> tuple[str, str, str]:
-    """Give the type, the one-line form and the fingerprint, in AWS's two forms, of an OpenSSH public key."""
+    """Return the type, the one-line form and the fingerprint, in AWS's two forms, of an OpenSSH public key."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey

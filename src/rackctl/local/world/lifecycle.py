@@ -1,4 +1,4 @@
-"""The life of a group's instances: launched, held by lifecycle hooks, in service, terminated."""
+"""The lifecycle of a group's instances: launch, lifecycle hooks, in service, termination."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Lifecycle:
         world.subscribe("autoscaling", "instance_running", "instance_terminated")
 
     def group_of(self, instance_id: str) -> Group | None:
-        """Give the group that an instance is a member of, or in the warm pool of."""
+        """Return the group that an instance is a member of, or in the warm pool of."""
         return next((g for g in self.groups.values() if instance_id in g.members or instance_id in g.warmed), None)
 
     def specification_in_use(self, group: Group) -> dict[str, str] | None:
-        """Give the LaunchTemplateSpecification the group launches from, its first override's own if it has one."""
+        """Return the LaunchTemplateSpecification the group launches from, its first override's own if it has one."""
         if group.mixed_instances_policy:
             template = group.mixed_instances_policy["LaunchTemplate"]
             overrides = template.get("Overrides") or [{}]
@@ -42,7 +42,7 @@ class Lifecycle:
     # From its launch to its end
 
     def launch(self, group: Group, cause: str, state: str) -> Member | None:
-        """Launch an instance for a group; None if it could not be, which its activities say."""
+        """Launch an instance for a group. If that fails, record a failed activity and return None."""
         world = self._world
         subnet = self._least_filled(group)
         try:
@@ -156,7 +156,7 @@ class Lifecycle:
     # Lifecycle hooks
 
     def _hold(self, group: Group, member: Member, transition: str, state: str) -> bool:
-        """Have the hooks of a transition hold an instance; tell whether there is one."""
+        """Start the hooks of a transition; return whether there are any."""
         hooks = [hook for hook in group.hooks.values() if hook.transition == transition]
         for hook in hooks:
             now, speed = self._world.now, self._world.speed
@@ -193,7 +193,7 @@ class Lifecycle:
         return (group, member) if group and member and hook in member.holds else None
 
     def record_heartbeat(self, group: Group, hook: str, instance_id: str) -> None:
-        """Have a hook hold its instance for another heartbeat, within its global timeout."""
+        """Extend a hold by one heartbeat, within its global timeout."""
         found = self._held(group.name, instance_id, hook)
         if found is None or hook not in group.hooks:
             raise validation_error(f"No active Lifecycle Action found with instance ID {instance_id}")
@@ -215,7 +215,7 @@ class Lifecycle:
         self._world.changed()
 
     def _complete(self, group: Group, member: Member, hook: str, result: str) -> None:
-        """End a hold: the last one lets the instance go on, and ABANDON is the last one."""
+        """Complete a hold. After the last one, or ABANDON, the instance proceeds."""
         del member.holds[hook]
         if result == "ABANDON":
             member.holds.clear()

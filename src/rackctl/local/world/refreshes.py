@@ -38,7 +38,7 @@ class Refreshes:
         self._refreshes: list[Refresh] = []
 
     def of(self, group: str) -> list[Refresh]:
-        """Give a group's refreshes, the newest first."""
+        """Return a group's refreshes, the newest first."""
         return [refresh for refresh in reversed(self._refreshes) if refresh.group == group]
 
     def start(self, group: Group, preferences: dict[str, Any]) -> Refresh:
@@ -77,7 +77,7 @@ class Refreshes:
         return next((refresh for refresh in self.of(group) if refresh.status in ACTIVE), None)
 
     def advance(self, refresh_id: str) -> None:
-        """Do the next step: terminate as many as the minimum percent of healthy instances allows, one at the least."""
+        """Run the next step: terminate as many as MinHealthyPercentage allows, at least one."""
         refresh = next(r for r in self._refreshes if r.refresh_id == refresh_id)
         group = self._autoscaling.groups.get(refresh.group)
         self._world.changed()

@@ -1,4 +1,4 @@
-"""ECS's service scheduler: services that keep their promises."""
+"""ECS's service scheduler: starts and stops tasks within each service's deployment configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Scheduler:
     def place(
         cluster: Cluster, definition: TaskDefinition, launch_type: str = "EC2", capacity_provider: str = ""
     ) -> Registration | None:
-        """Choose where a task goes: the usable registration with the fewest tasks that has room."""
+        """Return the usable registration with room and the fewest tasks."""
         if launch_type == "FARGATE":
             return cluster.fargate
         usable = [
@@ -41,7 +41,7 @@ class Scheduler:
         return min(usable, key=lambda r: (sum(1 for _ in r.live()), r.arn), default=None)
 
     def reconcile(self, cluster_name: str, name: str) -> None:
-        """Do what the service scheduler does every few seconds."""
+        """Run one periodic step of a service."""
         cluster = self._ecs.clusters[cluster_name]
         service = cluster.services.get(name)
         if service is None:

@@ -1,4 +1,4 @@
-"""What a world begins with: a rack that has run for an hour."""
+"""The initial state of a world: a rack that has run for an hour."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Seeds:
         self._scheduler = scheduler
 
     def found(self, name: str, instances: int, *, key_name: str = "", tags: Mapping[str, str] | None = None) -> Cluster:
-        """Found a rack: a cluster, a group that has run for an hour, and services on it."""
+        """Create a rack: a cluster, a group that has run for an hour, and its services."""
         cluster = self._ecs.create_cluster(name, tags or {})
         user_data = b64encode(f"#!/bin/bash\necho ECS_CLUSTER={name} >> /etc/ecs/ecs.config\n".encode()).decode()
         data = {
@@ -116,7 +116,7 @@ class Seeds:
         launch_type: str = "EC2",
         capacity_provider: str = "",
     ) -> Service:
-        """Found a service whose tasks have run for an hour already.
+        """Create a service whose tasks have run for an hour.
 
         With a launch type or a capacity provider of Fargate its tasks are on no container instance.
         """

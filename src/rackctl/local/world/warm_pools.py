@@ -27,7 +27,7 @@ class WarmPools:
         world.subscribe("warm_pools", "instance_prepared")
 
     def put(self, group: Group, settings: Mapping[str, Any]) -> None:
-        """Give a group a warm pool, or change the one it has."""
+        """Return a group a warm pool, or change the one it has."""
         pool = {"MinSize": 0, "PoolState": "Stopped", **(group.warm_pool or {}), **settings}
         if pool["PoolState"] not in {"Stopped", "Running", "Hibernated"}:
             raise validation_error("PoolState must be one of Stopped, Running and Hibernated.")
@@ -60,7 +60,7 @@ class WarmPools:
         self._ec2.terminate(self._ec2.instances[instance_id])
 
     def instance_prepared(self, name: str, instance_id: str) -> None:
-        """Bring an instance that has been prepared into the pool's state."""
+        """Move a prepared instance to the pool's state."""
         group = self._autoscaling.groups[name]
         state = str((group.warm_pool or {}).get("PoolState", "Stopped"))
         group.warmed[instance_id].lifecycle_state = f"Warmed:{state}"
@@ -70,14 +70,14 @@ class WarmPools:
 
     @staticmethod
     def size(group: Group) -> int:
-        """Give how many instances a warm pool is to have: what the group may still grow by, unless told."""
+        """Return how many instances a warm pool is to have: what the group may still grow by, unless told."""
         pool = group.warm_pool or {}
         prepared = pool.get("MaxGroupPreparedCapacity", -1)
         most = group.max_size if prepared < 0 else prepared
         return max(int(pool["MinSize"]), most - group.desired, 0)
 
     def reconcile(self, name: str) -> None:
-        """Do what a warm pool does every few seconds: prepare what it lacks, end what it has too many of."""
+        """Run one periodic step: launch missing instances, terminate surplus ones."""
         group = self._autoscaling.groups.get(name)
         if group is None or group.warm_pool is None:
             return

@@ -1,4 +1,4 @@
-"""The world as a whole: its parts, its clock, and what an observer sees of it."""
+"""The world: its parts, its clock, and the view of an observer."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ class World(Commons):
         self.seed_service = self._seeds.service
 
     def advance(self, now: float) -> None:
-        """Let everything happen that is due by a time, in order."""
+        """Run the scheduled events up to a time, in order."""
         while due := self.schedule.pop(now):
             self.now = max(self.now, due.at)
             getattr(getattr(self, due.part), due.method)(*due.arguments)
         self.now = max(self.now, now)
 
     def resume(self, now: float) -> None:
-        """Go on after a time in which nothing happened: what is to come comes as much later."""
+        """Resume after a pause: postpone all scheduled events by its length."""
         self.schedule.put_off(max(0.0, now - self.now))
         self.now = max(self.now, now)
 
     def move(self, network: str) -> None:
-        """Give everything an address in another network, for one that has been taken meanwhile."""
+        """Return everything an address in another network, for one that has been taken meanwhile."""
         before, self.network = self.network, network
         self.ec2.move(before, network)
         self.changed()
@@ -104,7 +104,7 @@ class World(Commons):
     # What can be seen from outside
 
     def hosts(self) -> list[Host]:
-        """Give the machines whose SSH server is up."""
+        """Return the machines whose SSH server is up."""
         return [
             Host(i.instance_id, i.private_ip, i.hostname, i.authorized_key)
             for i in self.ec2.instances.values()
@@ -112,7 +112,7 @@ class World(Commons):
         ]
 
     def containers(self, instance_id: str) -> list[Container]:
-        """Give what runs in Docker on an instance, newest first: ECS's tasks and ECS's agent."""
+        """Return what runs in Docker on an instance, newest first: ECS's tasks and ECS's agent."""
         instance = self.ec2.get(instance_id)
         registrations = [registration for _, registration in self.ecs.registrations_of(instance_id)]
         tasks = [t for registration in registrations for t in registration.live() if t.started is not None]
@@ -124,7 +124,7 @@ class World(Commons):
         return [*(c for t in sorted(tasks, key=_age) for c in _containers_of(t)), agent]
 
     def running_tasks(self, cluster: str, service: str) -> int:
-        """Count a service's tasks that run, for an observer who trusts nobody's reports."""
+        """Count the running tasks of a service as they are, not as the API reports them."""
         return sum(
             task.last_status == "RUNNING" and task.service == service
             for task in self.ecs.clusters[cluster].tasks.values()

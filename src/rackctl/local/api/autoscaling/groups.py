@@ -158,7 +158,7 @@ class Groups(Room["AutoScalingProtocol"]):
         return {}
 
     def _changes(self, asked: Asked, group: Group | None) -> dict[str, Any]:
-        """Give what a request sets of a group, its templates found and named in full."""
+        """Return what a request sets of a group, its templates found and named in full."""
         known = {"AutoScalingGroupName", "Tags", "LifecycleHookSpecificationList", *SOURCES, *CAPACITY, *SETTINGS}
         unknown = sorted(asked.keys() - known - {"AvailabilityZones"})
         if unknown:

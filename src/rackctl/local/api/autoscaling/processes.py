@@ -66,7 +66,7 @@ class Processes(Room["AutoScalingProtocol"]):
 
 
 def _processes(asked: Asked) -> list[str]:
-    """Give the processes a request names; all if it names none."""
+    """Return the processes a request names; all if it names none."""
     processes: list[str] = asked.get("ScalingProcesses") or list(PROCESSES)
     for process in processes:
         if process not in PROCESSES:

@@ -48,7 +48,7 @@ def find_template(ec2: Ec2, named: Mapping[str, Any]) -> LaunchTemplate:
 
 
 def specified_tags(asked: Mapping[str, Any], resource_type: str) -> dict[str, str]:
-    """Give the tags that a request specifies for what it creates."""
+    """Return the tags that a request specifies for what it creates."""
     tags: dict[str, str] = {}
     for specification in asked.get("TagSpecifications", ()):
         if specification.get("ResourceType") == resource_type:
@@ -86,7 +86,7 @@ def chosen(every: list[Result], asked: Asked, parameter: str, member: str, unkno
 
 
 def _filter_name(member: str) -> str:
-    """Give a filter's name: availability-zone for AvailabilityZone."""
+    """Return a filter's name: availability-zone for AvailabilityZone."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", member).lower()
 
 

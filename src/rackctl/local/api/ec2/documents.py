@@ -1,4 +1,4 @@
-"""EC2's documents: what the world knows of a thing, and around it what a real answer carries besides."""
+"""EC2's response documents."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def iso_time(at: float) -> str:
 
 
 def in_network(instance: Instance) -> bool:
-    """Tell whether it still has its network interface: EC2 drops it at the end."""
+    """Return whether it still has its network interface: EC2 drops it at the end."""
     return instance.state != "terminated"
 
 
@@ -44,7 +44,7 @@ def private_dns_name(instance: Instance, world: World) -> str:
 
 
 def zone_id(zone: str, region: str) -> str:
-    """Give a zone's id: use1-az1 for us-east-1a."""
+    """Return a zone's id: use1-az1 for us-east-1a."""
     area, *directions, number = region.split("-")
     initials = "".join(
         part[0] for direction in directions for part in re.findall("north|south|east|west|central|gov", direction)
@@ -232,7 +232,7 @@ def instance_status(instance: Instance, world: World) -> Result:
 
 
 def console_output(instance: Instance) -> str:
-    """Give what Amazon Linux 2 writes to its console at its first boot: the host keys among other things."""
+    """Return what Amazon Linux 2 writes to its console at its first boot: the host keys among other things."""
     stamp = datetime.fromtimestamp(instance.launched + 18, UTC).strftime("<14>%b %d %H:%M:%S ec2: ")
     rule = "#" * 61
     lines = [

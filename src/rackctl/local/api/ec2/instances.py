@@ -55,7 +55,7 @@ class Instances(Room["Ec2Protocol"]):
         )
 
     def _by_id(self, instance_ids: Sequence[str]) -> list[Instance]:
-        """Give instances by id. Raises Refused for what is no id, then for those that do not exist."""
+        """Return instances by id. Raises Refused for what is no id, then for those that do not exist."""
         for instance_id in instance_ids:
             if not re.fullmatch(r"i-([0-9a-f]{8}|[0-9a-f]{17})", instance_id):
                 raise Refused("InvalidInstanceID.Malformed", f'Invalid id: "{instance_id}"')

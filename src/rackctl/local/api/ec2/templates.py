@@ -125,7 +125,7 @@ class LaunchTemplates(Room["Ec2Protocol"]):
         return {"LaunchTemplate": documents.launch_template(template, self.world)}
 
     def delete_launch_template_versions(self, asked: Asked) -> Result:
-        """Delete versions, each for itself: what could not be deleted stands in a list of its own."""
+        """Delete versions one by one; failures are in a list of their own."""
         template = find_template(self._ec2, asked)
         deleted: list[Result] = []
         failed: list[Result] = []

@@ -1,4 +1,4 @@
-"""ECS's documents: what the world knows of a thing, and around it what a real answer carries besides."""
+"""ECS's response documents."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def cluster(cluster_: Cluster, include: frozenset[str] = frozenset()) -> Result:
 
 
 def attributes(registration: Registration, world: World) -> dict[str, str | None]:
-    """Give a container instance's attributes; most of them have no value."""
+    """Return a container instance's attributes; most of them have no value."""
     found: dict[str, str | None] = dict.fromkeys(_CAPABILITIES)
     if registration.launch_type == "EXTERNAL":
         found["ecs.capability.external"] = None

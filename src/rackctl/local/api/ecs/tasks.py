@@ -136,7 +136,7 @@ class Tasks(Room["EcsProtocol"]):
 
 
 def _why_not(registration: Registration, definition: TaskDefinition) -> str:
-    """Say why a task cannot be placed somewhere, as failures do; empty if it can."""
+    """Return the reason why a task cannot be placed, as in failures[]; empty if it can."""
     if registration.status != "ACTIVE":
         return registration.status
     if not registration.agent_connected:
