@@ -7,7 +7,7 @@ key in their store unless told ``key=False``, and time runs 100 times as fast as
     def test_something(own_local_rack: LocalRackProcess) -> None:
         own_local_rack.faults.add("throttle", "ecs:*", count=3)
         own_local_rack.set_condition("stuck-drain")
-        Cluster(own_local_rack.rack, SystemClock()).list()
+        Instances(own_local_rack.rack, SystemClock()).list()
         assert own_local_rack.calls(mutating=True) == []
 
 Where they are wanted, a conftest imports them and names them in ``__all__``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from dataclasses import replace
@@ -13,18 +14,20 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from rackctl.aws.s3 import StoredObject
 from rackctl.errors import AccessDenied, NotFound, RackctlError, UsageError
-from rackctl.keys import KeyStore, SshKey, generate, key_name
+from rackctl.keys import KeyStore, SshKey, Unreadable, generate, is_key_name, key_name
 from rackctl.rack import Rack
 from rackctl.settings import Value
 from tests.fakes.aws import FakeAws
 from tests.fakes.origin import GIVEN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NAME = "prod-keypair-20260102T030405Z"
 OBJECT = ("b", f"rackctl/prod/keys/{NAME}.json")
+WELL_FORMED = {"version": 2, "type": "rsa", "fingerprint": "x", "created": "2026-01-02", "private_key": "AAAA"}
 
 
 def store(aws: FakeAws, rack: str = "prod", **settings: str) -> KeyStore:
@@ -44,6 +47,22 @@ def test_names_of_keys_sort_by_age_whatever_zone_the_time_is_told_in() -> None:
     assert key_name("prod", WHEN) == NAME
     assert key_name("prod", WHEN.astimezone(tokyo)) == NAME
     assert key_name("prod", WHEN + timedelta(seconds=1)) > NAME
+
+
+@pytest.mark.parametrize(
+    ("rack", "name", "is_its"),
+    [
+        ("prod", NAME, True),
+        ("pro", NAME, False),
+        ("prod-keypair", NAME, False),
+        ("p.od", NAME, False),
+        ("prod", "prod-keypair-mine", False),
+        ("prod", f"{NAME}.json", False),
+        ("prod", f"{NAME}\n", False),
+    ],
+)
+def test_a_racks_own_key_is_known_by_its_name(rack: str, name: str, is_its: bool) -> None:
+    assert is_key_name(rack, name) is is_its
 
 
 @pytest.mark.parametrize(("kind", "begins"), [("ed25519", "ssh-ed25519 AAAA"), ("rsa", "ssh-rsa AAAA")])
@@ -83,7 +102,7 @@ def test_a_key_that_was_stored_comes_back_whole(key: SshKey) -> None:
     load_ssh_private_key(fetched.private_key, None)
 
 
-def test_what_is_stored_has_the_documented_shape_and_nothing_of_the_private_half(key: SshKey) -> None:
+def test_what_is_stored_has_the_documented_shape_and_neither_half_of_the_key(key: SshKey) -> None:
     aws = FakeAws()
     store(aws).store(key)
 
@@ -91,15 +110,15 @@ def test_what_is_stored_has_the_documented_shape_and_nothing_of_the_private_half
     document = json.loads(body)
 
     assert {k: v for k, v in document.items() if k != "private_key"} == {
-        "version": 1,
+        "version": 2,
         "key_name": NAME,
         "type": "ed25519",
-        "public_key": key.public_key,
         "fingerprint": key.fingerprint,
         "created": "2026-01-02T03:04:05+00:00",
         "reason": "",
     }
     assert b"OPENSSH" not in body
+    assert key.public_key.split()[1].encode() not in body
 
 
 def test_storing_the_same_key_again_does_no_harm(key: SshKey) -> None:
@@ -137,6 +156,121 @@ def test_a_key_moved_to_another_name_does_not_open(key: SshKey) -> None:
         store(aws).fetch("other")
 
 
+# What somebody can do who may write to the bucket, or has another bucket
+
+
+def planted(aws: FakeAws, **changed: str) -> None:
+    """Change fields of the stored key, as whoever has s3:PutObject can."""
+    document = json.loads(aws.objects[OBJECT].body)
+    aws.objects[OBJECT] = StoredObject(json.dumps({**document, **changed}).encode(), '"2"', WHEN)
+
+
+def test_a_public_key_that_was_planted_beside_a_stored_key_is_not_read(key: SshKey) -> None:
+    """It would be imported into EC2, and its owner could log in to every new instance."""
+    aws = FakeAws()
+    store(aws).store(key)
+    planted(aws, public_key=generate(NAME, created=WHEN).public_key)
+
+    assert store(aws).public_key(NAME) == key.public_key
+    assert store(aws).fetch(NAME).public_key == key.public_key
+
+
+def test_a_stored_key_whose_fingerprint_was_changed_does_not_open(key: SshKey) -> None:
+    aws = FakeAws()
+    store(aws).store(key)
+    planted(aws, fingerprint=generate(NAME, created=WHEN).fingerprint)
+
+    for ask in (store(aws).public_key, store(aws).fetch):
+        with pytest.raises(AccessDenied, match=NAME):
+            ask(NAME)
+
+
+def test_a_planted_key_that_kms_has_not_sealed_does_not_open(key: SshKey) -> None:
+    aws, other = FakeAws(), generate(NAME, created=WHEN)
+    store(aws).store(key)
+    planted(
+        aws,
+        public_key=other.public_key,
+        fingerprint=other.fingerprint,
+        private_key=base64.b64encode(other.private_key).decode(),
+    )
+
+    for ask in (store(aws).public_key, store(aws).fetch):
+        with pytest.raises(AccessDenied, match=NAME):
+            ask(NAME)
+
+
+def sealed(aws: FakeAws, private_key: bytes, fingerprint: str) -> None:
+    """Store what somebody has sealed who may use the rack's KMS key."""
+    context = {"rackctl:rack": "prod", "rackctl:key-name": NAME, "rackctl:fingerprint": fingerprint}
+    ciphertext = aws.encrypt("alias/k", private_key, context, what="")
+    document = {**WELL_FORMED, "fingerprint": fingerprint, "private_key": base64.b64encode(ciphertext).decode()}
+    aws.objects[OBJECT] = StoredObject(json.dumps(document).encode(), '"1"', WHEN)
+
+
+def test_the_encryption_context_names_the_rack_the_key_and_its_fingerprint(key: SshKey) -> None:
+    """KMS has it in CloudTrail and in key policies, and opens nothing for another one."""
+    aws = FakeAws()
+
+    sealed(aws, key.private_key, key.fingerprint)
+
+    assert store(aws).fetch(NAME).private_key == key.private_key
+
+
+def test_a_key_that_has_another_fingerprint_than_it_was_sealed_with_is_unreadable(key: SshKey) -> None:
+    aws = FakeAws()
+    sealed(aws, key.private_key, generate(NAME, created=WHEN).fingerprint)
+
+    with pytest.raises(Unreadable, match="names another fingerprint than its key has"):
+        store(aws).fetch(NAME)
+
+
+@pytest.mark.parametrize("private_key", [b"", b"not a key", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
+def test_what_kms_opens_and_is_no_ssh_key_is_unreadable(private_key: bytes) -> None:
+    aws = FakeAws()
+    sealed(aws, private_key, "SHA256:x")
+
+    with pytest.raises(Unreadable, match="is not an SSH key"):
+        store(aws).public_key(NAME)
+
+
+ASKS: dict[str, Callable[[KeyStore, SshKey], object]] = {
+    "store": lambda keys, key: keys.store(key),
+    "fetch": lambda keys, _: keys.fetch(NAME),
+    "public_key": lambda keys, _: keys.public_key(NAME),
+    "names": lambda keys, _: keys.names(),
+    "delete": lambda keys, _: keys.delete(NAME),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
+def test_a_bucket_of_another_account_than_the_clusters_is_denied(
+    ask: Callable[[KeyStore, SshKey], object], key: SshKey
+) -> None:
+    """A tag of the cluster may name the bucket: the next private key would go to whoever can set that tag.
+
+    PutObjectRequest.ExpectedBucketOwner, in botocore's S3 model: "If the account ID that you provide does not match the
+    actual owner of the bucket, the request fails with the HTTP status code 403 Forbidden (access denied)."
+    """
+    aws = FakeAws(bucket_owners={"b": "999999999999"})
+
+    with pytest.raises(AccessDenied, match="bucket b"):
+        ask(store(aws), key)
+    assert aws.objects == {}
+
+
+def test_a_bucket_of_another_account_is_used_if_the_user_has_named_that_account(key: SshKey) -> None:
+    aws = FakeAws(bucket_owners={"b": "999999999999"})
+    keys = store(aws, bucket_owner="999999999999")
+
+    keys.store(key)
+
+    assert keys.fetch(NAME) == key
+
+
+# What is not there, or is no key
+
+
 @pytest.mark.parametrize(("name", "why"), [("", "launched without an SSH key"), ("mine", "there is no s3://b/rackctl")])
 def test_without_a_key_the_message_is_the_one_convox_had_and_says_why(name: str, why: str) -> None:
     with pytest.raises(NotFound) as caught:
@@ -152,11 +286,17 @@ def test_without_a_key_the_message_is_the_one_convox_had_and_says_why(name: str,
         (b"not json", "is not an SSH key that rackctl has stored"),
         (b"[]", "is not an SSH key that rackctl has stored"),
         (b"{}", "is not an SSH key that rackctl has stored"),
-        (b'{"version": 2}', "format version 2; this rackctl reads version 1"),
-        (b'{"version": 1}', "is not an SSH key that rackctl has stored"),
-        (
-            b'{"version":1,"key_name":"x","type":"rsa","public_key":"x","created":"2026-01-02","private_key":"%"}',
-            "is not an SSH",
+        (b'{"version": 3}', "format version 3; this rackctl reads version 2"),
+        (b'{"version": 2}', "is not an SSH key that rackctl has stored"),
+        *(
+            (json.dumps({**WELL_FORMED, **wrong}).encode(), "is not an SSH key that rackctl has stored")
+            for wrong in (
+                {"private_key": "%"},
+                {"private_key": 5},
+                {"fingerprint": 5},
+                {"reason": 5},
+                {"created": "now"},
+            )
         ),
     ],
 )

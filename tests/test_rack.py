@@ -10,6 +10,7 @@ from rackctl.aws.session import Credentials
 from rackctl.config import Config
 from rackctl.errors import NotFound, UsageError
 from rackctl.local_rack import LocalRack
+from rackctl.model import EcsCluster
 from rackctl.rack import Rack, Sources
 from rackctl.settings import SETTINGS, Origin, Source, Value
 from tests.fakes.origin import GIVEN
@@ -50,9 +51,9 @@ class TaggedAws:
     def ecs(self) -> TaggedAws:
         return self
 
-    def cluster_tags(self, cluster: str) -> Mapping[str, str]:
+    def cluster(self, cluster: str) -> EcsCluster:
         self.asked += 1
-        return self.tags
+        return EcsCluster(f"arn:aws:ecs:us-east-1:123456789012:cluster/{cluster}", (), self.tags)
 
 
 def rack(tags: Mapping[str, str] | None = None, given: Mapping[str, str] | None = None) -> tuple[Rack, TaggedAws]:

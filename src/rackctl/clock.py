@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# How often to look at what AWS takes its time over, and for how long its answers may be behind what was done, since
+# its APIs are eventually consistent. In seconds.
+POLL = 3.0
+LAG = 20.0
+
 
 class Clock(Protocol):
     def now(self) -> datetime:

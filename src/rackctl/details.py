@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rackctl.errors import AccessDenied
 
@@ -69,12 +69,15 @@ def details(rack: Rack, instance: RackInstance) -> Details:
 
 
 def _tasks(rack: Rack, instance: RackInstance) -> tuple[Task, ...]:
-    registered = instance.container_instance
-    if registered is None:
-        return ()
-    ecs, arn = rack.aws.ecs, registered.container_instance_arn
+    ecs = rack.aws.ecs
     # A task that is told to stop, as in a drain, is listed as STOPPED and runs until its last status says so too.
-    arns = [*ecs.tasks_on(rack.cluster, arn, "RUNNING"), *ecs.tasks_on(rack.cluster, arn, "STOPPED")]
+    statuses: tuple[Literal["RUNNING", "STOPPED"], ...] = ("RUNNING", "STOPPED")
+    arns = [
+        arn
+        for registered in instance.registrations
+        for status in statuses
+        for arn in ecs.tasks_on(rack.cluster, registered.container_instance_arn, status)
+    ]
     found = [task for task in ecs.describe_tasks(rack.cluster, arns) if task.last_status != "STOPPED"]
     return tuple(sorted(found, key=lambda task: (task.service_name, task.task_arn)))
 

@@ -17,15 +17,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rackctl.aws.session import Aws, Credentials
-from rackctl.errors import NotFound, UsageError
+from rackctl.errors import AccessDenied, NotFound, UsageError
 from rackctl.settings import SETTINGS, Origin, Source, Value, rack_name_problem
 from rackctl.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from rackctl.aws.s3 import Bucket
     from rackctl.config import Config
     from rackctl.local_rack import LocalRack
+    from rackctl.model import EcsCluster
 
 
 # AWS's variables, which apply if a setting is not given, in the order in which they are read.
@@ -172,9 +174,37 @@ class Rack:
         return self.setting("cluster").value
 
     @cached_property
+    def ecs_cluster(self) -> EcsCluster:
+        """The rack's cluster as ECS describes it, read once."""
+        return self.aws.ecs.cluster(self.cluster)
+
+    @property
     def tags(self) -> Mapping[str, str]:
-        """The tags of the rack's cluster, read once."""
-        return self.aws.ecs.cluster_tags(self.cluster)
+        """The tags of the rack's cluster."""
+        return self.ecs_cluster.tags
+
+    @cached_property
+    def store(self) -> Bucket:
+        """The rack's bucket, which must be the cluster's account's unless the user has named another owner.
+
+        A tag can name a bucket but no owner: whoever may tag the cluster must not move the keys into an account of
+        his own.
+        """
+        return self.aws.s3.bucket(self.require("bucket"), owner=self["bucket_owner"] or self.ecs_cluster.account)
+
+    @property
+    def kms_key(self) -> str:
+        """The rack's KMS key. Raises AccessDenied for another account's that only a tag names."""
+        key = self.require("kms_key")
+        account = key.split(":")[4] if key.startswith("arn:") and key.count(":") >= 5 else ""
+        if account and account != self.ecs_cluster.account and not self.is_given("kms_key"):
+            raise AccessDenied(
+                f"KMS key {key}, which a tag of cluster {self.cluster} names, belongs to account {account} and not to "
+                f"the cluster's, {self.ecs_cluster.account}",
+                hint="if it is right, name it yourself: set RACKCTL_KMS_KEY, or kms_key under "
+                f"[racks.{self.name}] in the config file",
+            )
+        return key
 
     def __getitem__(self, name: str) -> str:
         """Return a setting's value; empty if it is not set and has no default. Raises RackctlError."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rackctl.aws.client import Client
+    from rackctl.aws.session import Aws
 
 # What makes of a service's client the object whose public methods are its calls.
 SERVICES: dict[str, Callable[[Client], Any]] = {
@@ -26,7 +27,7 @@ SERVICES: dict[str, Callable[[Client], Any]] = {
     "ec2": Ec2,
     "ecs": Ecs,
     "kms": Kms,
-    "s3": S3,
+    "s3": lambda call: S3(call).bucket("bucket", owner="123456789012"),
     "sts": Sts,
 }
 
@@ -39,6 +40,7 @@ ARGUMENTS: dict[str, Any] = {
     "Sequence[str]": ["x"],
     "Sequence[int]": [1],
     "Mapping[str, str]": {"k": "v"},
+    "Mapping[str, Any]": {"KeyName": "k"},
     "LaunchTemplateRef": _REF,
     "AutoScalingGroup": AutoScalingGroup("g", 0, 1, 1, launch_template=_REF),
     "Mapping[LaunchTemplateRef, str]": {_REF: "2"},
@@ -56,8 +58,13 @@ def methods() -> list[tuple[str, str]]:
         (service, name)
         for service, make in SERVICES.items()
         for name, _ in inspect.getmembers(make(nothing), inspect.ismethod)  # type: ignore[arg-type]
-        if not name.startswith("_")
+        if not name.startswith("_") and (service, name) != ("s3", "url")
     ]
+
+
+def service_of(aws: Aws, name: str) -> Any:
+    """Return the object of a real `Aws` whose public methods are a service's calls."""
+    return aws.s3.bucket("bucket", owner="123456789012") if name == "s3" else getattr(aws, name)
 
 
 def ask(service: Any, method: str) -> Any:

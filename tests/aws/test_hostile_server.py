@@ -14,7 +14,7 @@ from rackctl.aws.errors import Silent, Unanswered
 from rackctl.aws.session import Aws, Credentials
 from rackctl.errors import RackctlError, Timeout
 from tests.aws.documents import answer
-from tests.aws.operations import ask
+from tests.aws.operations import ask, service_of
 from tests.fakes.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # A call of each protocol, and of S3 the one whose body is read bit by bit.
 CALLS = [
-    ("ecs", "cluster_tags", "DescribeClusters"),
+    ("ecs", "cluster", "DescribeClusters"),
     ("ec2", "instances_by_id", "DescribeInstances"),
     ("autoscaling", "all_groups", "DescribeAutoScalingGroups"),
     ("s3", "get", "GetObject"),
@@ -61,7 +61,7 @@ def serving(serve: Callable[[socket.socket], None]) -> Iterator[str]:
 
 def asking(url: str, service: str, method: str, *, deadline: float = 20) -> object:
     aws = Aws(region="us-east-1", endpoint_url=url, credentials=Credentials("x", "x"), deadline=deadline)
-    return ask(getattr(aws, service), method)
+    return ask(service_of(aws, service), method)
 
 
 def head(operation: str, service: str, *lines: str) -> tuple[bytes, bytes]:
@@ -185,7 +185,7 @@ def test_a_call_that_was_given_up_sends_nothing_any_more(monkeypatch: pytest.Mon
 
     with serving(hang_up) as url:
         with pytest.raises(Silent):
-            asking(url, "ecs", "cluster_tags", deadline=0.5)
+            asking(url, "ecs", "cluster", deadline=0.5)
         sent = len(requests)
         time.sleep(2.5)
 
@@ -206,7 +206,7 @@ def test_retries_are_told_once_a_minute_however_many_calls_they_are_of(monkeypat
         )
         for _ in range(2):
             with pytest.raises(Unanswered):
-                aws.ecs.cluster_tags("c")
+                aws.ecs.cluster("c")
         assert notices == ["AWS (ecs:DescribeClusters): no connection; retrying"]
         clock.sleep(60)
         with pytest.raises(Unanswered):

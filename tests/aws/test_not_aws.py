@@ -13,7 +13,7 @@ from rackctl.aws.errors import AwsError, Unanswered
 from rackctl.errors import RackctlError
 from tests.aws.answers import aws_answering
 from tests.aws.documents import Answer, answer, operation_of
-from tests.aws.operations import ask, methods
+from tests.aws.operations import ask, methods, service_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def _ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(service: str, method: str, respond: Callable[[str], Answer]) -> Any:
     """Call a method, whose every operation gets the answer that ``respond`` gives to its name."""
     aws = aws_answering(lambda request: respond(operation_of(service, request)))
-    return ask(getattr(aws, service), method)
+    return ask(service_of(aws, service), method)
 
 
 @pytest.mark.parametrize(("service", "method"), methods())
@@ -115,7 +115,7 @@ def test_no_damage_to_an_answer_is_an_error_in_rackctl_itself(service: str, meth
     aws = aws_answering(lambda request: damage(operation_of(service, request)))
     for _ in range(60):
         try:
-            result = ask(getattr(aws, service), method)
+            result = ask(service_of(aws, service), method)
         except RackctlError:
             continue
         assert ill_typed(result) == [], seed

@@ -95,7 +95,7 @@ def test_calls_of_all_services_share_the_connections_that_were_opened_ahead(cert
     with serving(certified) as (server, url):
         aws = aws_at(url)
         for _ in range(3):
-            assert aws.ecs.cluster_tags("c") == {"x": "x"}
+            assert aws.ecs.cluster("c").tags == {"x": "x"}
             assert list(aws.ec2.instances_by_id(["i-0"]))
 
         assert server.connections <= 2  # one a client
@@ -113,7 +113,7 @@ def test_the_users_bundle_is_taken_from_wherever_botocore_takes_it(
         monkeypatch.setenv("AWS_CONFIG_FILE", str(certified / "config"))
 
     with serving(certified) as (_, url):
-        assert aws_at(url).ecs.cluster_tags("c") == {"x": "x"}
+        assert aws_at(url).ecs.cluster("c").tags == {"x": "x"}
 
 
 def test_a_server_whose_authority_is_not_in_the_bundle_is_not_spoken_to(
@@ -123,7 +123,7 @@ def test_a_server_whose_authority_is_not_in_the_bundle_is_not_spoken_to(
 
     with serving(certified) as (server, url):
         with pytest.raises(Unanswered, match="cannot verify the TLS certificate of https://127") as caught:
-            aws_at(url).ecs.cluster_tags("c")
+            aws_at(url).ecs.cluster("c")
         assert server.asked == []
 
     assert "AWS_CA_BUNDLE" in caught.value.hint
@@ -132,7 +132,7 @@ def test_a_server_whose_authority_is_not_in_the_bundle_is_not_spoken_to(
 def test_a_server_of_another_name_than_its_certificates_is_not_spoken_to(certified: Path) -> None:
     with serving(certified) as (server, url):
         with pytest.raises(Unanswered, match="cannot verify the TLS certificate"):
-            aws_at(url.replace("127.0.0.1", "localhost")).ecs.cluster_tags("c")
+            aws_at(url.replace("127.0.0.1", "localhost")).ecs.cluster("c")
         assert server.asked == []
 
 
@@ -146,7 +146,7 @@ def test_a_bundle_that_cannot_be_read_is_named(
     monkeypatch.setenv("AWS_CA_BUNDLE", str(wrong))
 
     with serving(certified) as (_, url), pytest.raises(UsageError, match=r"wrong\.pem"):
-        aws_at(url).ecs.cluster_tags("c")
+        aws_at(url).ecs.cluster("c")
 
 
 def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used_again(certified: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used_again(cer
         server.hangs_up = True
         aws = aws_at(url)
         for _ in range(3):
-            assert aws.ecs.cluster_tags("c")
+            assert aws.ecs.cluster("c")
 
         assert server.connections == 3
 
@@ -164,7 +164,7 @@ def test_a_proxy_is_spoken_to_by_botocore_itself(certified: Path, monkeypatch: p
 
     with serving() as (proxy, url):
         monkeypatch.setenv("http_proxy", url)
-        assert aws_at("http://ecs.example").ecs.cluster_tags("c") == {"x": "x"}
+        assert aws_at("http://ecs.example").ecs.cluster("c").tags == {"x": "x"}
 
         assert proxy.asked == ["http://ecs.example/"]
         assert proxy.connections == 1
@@ -184,6 +184,6 @@ def test_an_endpoint_where_nothing_listens_cannot_be_reached(certified: Path) ->
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         with pytest.raises(Unanswered, match="cannot be reached for ecs:DescribeClusters") as caught:
-            aws_at(f"http://127.0.0.1:{closed.getsockname()[1]}").ecs.cluster_tags("c")
+            aws_at(f"http://127.0.0.1:{closed.getsockname()[1]}").ecs.cluster("c")
 
     assert not isinstance(caught.value, Silent)

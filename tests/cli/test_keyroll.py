@@ -4,53 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from click.testing import CliRunner, Result
 
-from rackctl.cli.console import note
-from rackctl.cli.invocation import Invocation
-from rackctl.cli.keyroll_view import LiveView
-from rackctl.cli.main import cli
-from rackctl.cluster import Cluster
-from rackctl.keyroll.journal import RollOptions
-from rackctl.keyroll.run import Event
-from tests.fakes.world import OLD_KEY, START, Login, Scene
-from tests.keyroll.acts import JOURNAL, run_until_killed
+from rackctl.roll.view import RollOptions
+from tests.fakes.world import OLD_KEY, Login, Scene
+from tests.roll.acts import JOURNAL, NEW_KEY, run_until_killed
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.cli.prompt import Prompt
 
 
-NEW_KEY = "prod-keypair-20260102T030435Z"
-
-
-def invocation_of(scene: Scene, directory: Path) -> Invocation:
-    invocation = Invocation(environment={"RACKCTL_CONFIG": "/nowhere", "RACKCTL_STATE_DIR": str(directory)})
-    invocation.clock = scene.clock
-    invocation.rack = scene.rack
-    invocation.cluster = Cluster(scene.rack, scene.clock)
-    invocation.keys = scene.keys
-    return invocation
-
-
-class Prompt:
-    """Where commands are typed at a rack in memory, from which every instance can be reached."""
-
-    def __init__(self, scene: Scene, directory: Path) -> None:
-        self.scene = scene
-        self._directory = directory
-
-    def __call__(self, *words: str) -> Result:
-        invocation = invocation_of(self.scene, self._directory)
-        invocation.prove = self.scene.login
-        return CliRunner().invoke(cli, ["instances", "keyroll", *words], obj=invocation)
-
-
-@pytest.fixture
-def typed(tmp_path: Path) -> Prompt:
-    return Prompt(Scene(3), tmp_path)
+def killed(scene: Scene, at: int) -> None:
+    """Have a roll be killed at its call of this number."""
+    assert run_until_killed(scene, lambda: list(scene.roll.start(RollOptions())), at, "after")
 
 
 def test_a_roll_prints_what_the_mirrored_document_shows_and_its_progress_on_stderr(typed: Prompt) -> None:
@@ -59,12 +27,13 @@ def test_a_roll_prints_what_the_mirrored_document_shows_and_its_progress_on_stde
     assert (result.exit_code, result.stdout) == (0, "Rebooting instances...\n")
     lines = result.stderr.splitlines()
     assert all(re.match(r"2026-01-02T\d\d:\d\d:\d\dZ \[[0-3]/3\] ", line) for line in lines)
-    assert lines[-1].endswith(f"[3/3] every instance has the key {NEW_KEY}")
+    assert lines[-1].endswith(f"[3/3] every instance has key {NEW_KEY}")
 
 
-def test_the_options_are_those_of_the_roll(typed: Prompt) -> None:
+def test_the_options_are_passed_to_the_roll(typed: Prompt) -> None:
     typed("--batch", "2", "--no-surge", "--drain-timeout", "1h30m", "--boot-timeout", "90s", "--key-type", "rsa",
-          "--force", "--stop-standalone", "--keep-old-keys", "--reason", "why not", "--require-ssh")  # fmt: skip
+          "--force", "--stop-standalone", "--keep-old-keys", "--reason", "why not", "--require-ssh",
+          "--include-unregistered")  # fmt: skip
 
     assert typed.scene.key_pairs == {OLD_KEY, NEW_KEY}
     assert typed.scene.world.ec2.key_pairs[NEW_KEY].key_type == "rsa"
@@ -101,53 +70,95 @@ def test_a_roll_that_fails_as_json_ends_with_the_failure(typed: Prompt) -> None:
     assert result.exit_code == 6
 
 
-def test_a_roll_that_stops_says_what_is_done_what_is_left_and_what_goes_on(typed: Prompt) -> None:
+def test_a_roll_that_stops_says_what_is_done_what_is_left_and_how_to_continue(typed: Prompt) -> None:
     typed.scene.world.set_condition("stuck-drain")
 
     result = typed("--drain-timeout", "1m")
 
     assert result.exit_code == 6
     assert "0 of 3 instances have been replaced, 3 are left; nothing is left draining" in result.stderr
-    assert "go on with `rackctl instances keyroll resume --rack prod`" in result.stderr
+    assert "continue with `rackctl instances keyroll resume --rack prod`" in result.stderr
     typed.scene.world.clear_condition("stuck-drain")
     assert typed("resume", "--drain-timeout", "10m").exit_code == 0
     assert typed.scene.old == []
 
 
-def test_a_refused_roll_prints_nothing_on_stdout(typed: Prompt) -> None:
+def test_a_blocked_roll_prints_nothing_on_stdout(typed: Prompt) -> None:
     typed.scene.group.suspended["Launch"] = "by hand"
 
     result = typed()
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "no keyroll was begun and nothing was changed: the Launch process of group prod-instances" in result.stderr
+    assert "no keyroll was started and nothing was changed: the Launch process of group prod-instances" in result.stderr
 
 
-def test_a_key_that_is_refused_gives_the_rack_back(typed: Prompt) -> None:
+def test_a_key_that_is_refused_rolls_back(typed: Prompt) -> None:
     typed.scene.login = lambda _: Login("refused", "Permission denied")
 
     result = typed()
 
     assert result.exit_code == 1
-    assert "Nothing was drained, and the rack is as it was" in result.stderr
+    assert "Nothing was drained; rolled back; nothing is changed" in result.stderr
     assert "--key-type rsa" in result.stderr
+    assert JOURNAL not in typed.scene.aws.objects
 
 
-def test_abort_gives_the_rack_back(typed: Prompt) -> None:
-    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 18, "after")
+def test_abort_rolls_back(typed: Prompt) -> None:
+    killed(typed.scene, 18)
     typed.scene.clock.sleep(400)
 
     result = typed("abort")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "the rack is as it was" in result.stderr
+    assert "rolled back; nothing is changed" in result.stderr
     assert JOURNAL not in typed.scene.aws.objects
 
 
-def _default() -> Any:
-    from rackctl.keyroll.journal import RollOptions
+# Instances that are not registered
 
-    return RollOptions()
+
+def unregister_one(scene: Scene) -> str:
+    """Take the registration of an instance away, as of one whose agent never started, and return its id."""
+    arn, registration = next(iter(scene.seeded.registrations.items()))
+    del scene.seeded.registrations[arn]
+    return str(registration.instance_id)
+
+
+def test_an_instance_that_is_not_registered_blocks_the_roll_and_the_option_that_lifts_it_is_named(
+    typed: Prompt,
+) -> None:
+    id_ = unregister_one(typed.scene)
+
+    result = typed()
+
+    assert result.exit_code == 1
+    assert f"{id_} of group prod-instances is in service and not registered with this cluster" in result.stderr
+    assert "use --include-unregistered to terminate it undrained" in result.stderr
+    assert typed.scene.aws.mutations == []
+
+
+def test_include_unregistered_terminates_what_is_not_registered_and_says_that_it_gives_up_what_runs_there(
+    typed: Prompt,
+) -> None:
+    id_ = unregister_one(typed.scene)
+
+    result = typed("--include-unregistered")
+
+    assert result.exit_code == 0
+    assert f"{id_}: terminating it with what runs on it, as --include-unregistered says" in result.stderr
+    assert typed.scene.old == []
+
+
+def test_a_roll_that_an_unregistered_instance_stops_is_resumed_with_the_option(typed: Prompt) -> None:
+    scene = typed.scene
+    scene.later(20, lambda: unregister_one(scene))
+
+    stopped = typed("--boot-timeout", "3m")
+
+    assert stopped.exit_code == 6
+    assert "use --include-unregistered to terminate it undrained" in stopped.stderr
+    assert typed("resume", "--include-unregistered").exit_code == 0
+    assert scene.old == []
 
 
 # Bad input
@@ -161,7 +172,7 @@ def _default() -> Any:
         (("--key-type", "dsa"), "dsa"),
         (("resume", "--key-type", "rsa"), "No such option"),
         (("abort", "--batch", "2"), "No such option"),
-        (("--batch", "2", "plan"), "--batch stands before `plan`"),
+        (("--batch", "2", "plan"), "put --batch after `plan`"),
         (("--reason", ""), "--reason is empty"),
         (("resmue",), 'Did you mean "resume"?'),
     ],
@@ -174,220 +185,68 @@ def test_bad_input_exits_with_two_and_changes_nothing(typed: Prompt, words: tupl
     assert typed.scene.aws.mutations == []
 
 
+@pytest.mark.parametrize("option", ["--batch", "--drain-timeout", "--boot-timeout"])
+def test_an_empty_value_is_reported_as_empty(typed: Prompt, option: str) -> None:
+    result = typed("plan", option, "")
+
+    assert result.exit_code == 2
+    assert "is a variable in your script unset?" in result.stderr
+
+
 @pytest.mark.parametrize("word", ["resume", "abort", "unlock"])
-def test_what_needs_a_roll_says_that_there_is_none(typed: Prompt, word: str) -> None:
+def test_what_needs_a_roll_is_not_found_where_there_is_none(typed: Prompt, word: str) -> None:
     result = typed(word)
 
     assert result.exit_code == 3
-    assert 'no keyroll is under way on rack "prod"' in result.stderr
+    assert 'there is no keyroll on rack "prod"' in result.stderr
 
 
-# The plan
-
-
-def test_the_plan_is_text_a_person_can_read(typed: Prompt) -> None:
-    scene = typed.scene
-    scene.world.seed_service(scene.seeded, "single", "i", "c", desired=1, minimum_percent=0)
-    scene.world.seed_service(scene.seeded, "rigid", "i", "c", desired=2, minimum_percent=100, maximum_percent=100)
-
-    result = typed("plan")
-
-    assert result.exit_code == 0
-    text = result.stdout
-    assert 'A keyroll of rack "prod" would replace 3 instances, in about 14 minutes, with 1 instance more' in text
-    assert f"  launches    prod-instances version 1, with key {OLD_KEY}" in text
-    assert "  single: 1 task, 0 at the least (minimum 0 %, maximum 200 %" in text
-    assert "  rigid: 2 tasks, 2 at the least (minimum 100 %, maximum 100 %" in text
-    assert all(id_ in text for id_ in scene.old)
-    assert scene.aws.mutations == []
-
-
-def test_a_refused_plan_says_why_and_how_to_lift_it_and_exits_with_one(typed: Prompt) -> None:
-    typed.scene.template.tags["aws:cloudformation:stack-name"] = "prod-stack"
-
-    result = typed("plan")
-
-    assert result.exit_code == 1
-    assert "It would be refused:\n  launch template prod-instances belongs to the CloudFormation stack" in result.stdout
-    assert "    → change the key in the stack, or go around it with --out-of-band" in result.stdout
-    assert typed("plan", "--out-of-band").exit_code == 0
-
-
-PLAN_FIELDS = {
-    "rack", "refused", "refusals", "groups", "services", "standalone_tasks", "left_alone", "warnings", "total",
-    "seconds", "instance_hours",
-}  # fmt: skip
-GROUP_FIELDS = {
-    "group", "desired_capacity", "max_size", "launch_templates", "replace", "surge", "surge_reason", "at_once",
-    "seconds",
-}  # fmt: skip
-
-
-def test_the_plan_as_json_has_the_documented_fields(typed: Prompt) -> None:
-    plan = json.loads(typed("plan", "-o", "json", "--batch", "5").stdout)
-
-    assert set(plan) == PLAN_FIELDS
-    (group,) = plan["groups"]
-    assert set(group) == GROUP_FIELDS
-    assert sorted(group["replace"]) == sorted(typed.scene.old)
-    assert (group["surge"], group["surge_reason"]) == (2, "the group's maximum size of 5 allows no more")
-    assert group["launch_templates"] == [
-        {
-            "launch_template_id": typed.scene.template.launch_template_id,
-            "launch_template_name": "prod-instances",
-            "version": "1",
-            "version_number": 1,
-            "key_name": OLD_KEY,
-        }
-    ]
-
-
-def test_the_plan_of_a_rack_under_way_is_refused_and_names_the_holder(typed: Prompt) -> None:
-    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 12, "after")
-
-    result = typed("plan")
-
-    assert result.exit_code == 1
-    assert 'holds the keyroll of rack "prod", begun at 2026-01-02T03:04:35Z' in result.stdout
-
-
-# The status
-
-
-STATUS_FIELDS = {
-    "state", "phase", "rack", "key_name", "reason", "started", "owner", "heartbeat", "problem", "total", "left",
-    "groups", "instances",
-}  # fmt: skip
-
-
-def test_status_says_when_there_is_none(typed: Prompt) -> None:
-    assert typed("status").stdout == 'No keyroll is under way on rack "prod".\n'
-    assert json.loads(typed("status", "-o", "json").stdout) == {"state": "none"}
-
-
-def test_status_shows_who_is_at_work_and_how_far_each_group_is(typed: Prompt) -> None:
-    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 20, "after")
-
-    text = typed("status").stdout
-    found = json.loads(typed("status", "-o", "json").stdout)
-
-    assert "is at work on it, last heard of" in text
-    assert "  capacity    4, 1 of it surge (was 3)" in text
-    assert set(found) == STATUS_FIELDS
-    assert (found["state"], found["phase"], found["key_name"]) == ("running", "replacing", NEW_KEY)
-    assert {i["phase"] for i in found["instances"]} >= {"waiting", "terminating"}
-
-
-def test_status_names_the_ways_on_of_a_dead_roll(typed: Prompt) -> None:
-    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 20, "after")
-    typed.scene.clock.sleep(400)
-
-    text = typed("status").stdout
-
-    assert "has ended without giving it up, last heard of 7 minutes ago" in text
-    assert "keyroll resume --rack prod` or `rackctl instances keyroll abort --rack prod`" in text
+# Unlock, and options of resume
 
 
 def test_unlock_needs_force_for_a_live_roll(typed: Prompt) -> None:
-    run_until_killed(typed.scene, lambda: list(typed.scene.roll.start(_default())), 20, "after")
+    killed(typed.scene, 20)
 
-    assert typed("unlock").exit_code == 1
+    refused = typed("unlock")
+    assert refused.exit_code == 1
+    assert "still running" in refused.stderr
+    assert "use --force to take it anyway" in refused.stderr
     assert typed("unlock", "--force").exit_code == 0
-    assert "it has stopped" in typed("status").stdout
+    assert "stopped; last heartbeat" in typed("status").stdout
     assert typed("resume").exit_code == 0
 
 
-# The live view
+def test_unlock_names_the_holder_it_took_the_lock_from_or_says_that_it_was_not_locked(typed: Prompt) -> None:
+    next(typed.scene.roll.start(RollOptions()))
+
+    assert re.search(r"taken from \S+@\S+ \(process \d+\)", typed("unlock", "--force").stderr)
+    assert "not locked" in typed("unlock").stderr
 
 
-def render(view: LiveView, width: int = 100) -> str:
-    from io import StringIO
+def test_an_option_given_at_the_start_can_be_taken_back_by_resume(typed: Prompt) -> None:
+    typed.scene.world.set_condition("stuck-drain")
+    assert typed("--drain-timeout", "1m", "--force", "--batch", "1").exit_code == 0
+    assert typed("--drain-timeout", "1m").exit_code == 6
+    assert typed("resume", "--force", "--no-require-ssh").exit_code == 0
+    assert typed("--drain-timeout", "1m").exit_code == 6
 
-    from rich.console import Console
-
-    console = Console(file=StringIO(), width=width, height=30)
-    with console.capture() as capture:
-        console.print(view._render())
-    return capture.get()
-
-
-def test_the_live_view_shows_each_instance_what_it_waits_for_and_how_far_all_is() -> None:
-    from rich.console import Console
-
-    scene = Scene(1)
-    begun: list[bool] = []
-    view = LiveView(Console(quiet=True), scene.clock, "prod", lambda: begun.append(True), lambda: False)
-
-    def event(message: str, **more: Any) -> Event:
-        return Event(START, "instance", message, "g", done=1, total=4, seconds_left=150, waiting=3, **more)
-
-    with view:
-        view.show(Event(START, "surge", "group g: desired capacity 4 → 5", "g", total=4))
-        view.show(event("i-2: new, Pending, not registered", ec2_instance_id="i-2", phase="launching", is_new=True))
-        scene.clock.sleep(5)
-        view.show(event("", ec2_instance_id="i-1", phase="draining", tasks_left=2, service_event="no room for web"))
-        scene.clock.sleep(65)
-        text = render(view)
-
-    assert begun == [True]
-    assert re.search(r"i-1 +old +draining +1:05 +2 tasks left: no room for web", text)
-    assert re.search(r"i-2 +new +launching +1:10 +Pending, not registered", text)
-    assert "and 3 waiting" in text
-    assert "prod: replacing  1 of 4 replaced  1:10  about 1 minute left" in text
+    assert typed("resume", "--no-force").exit_code == 6
 
 
-@pytest.mark.parametrize("width", [64, 80, 120])
-def test_only_what_an_instance_waits_for_is_cut_when_the_terminal_is_narrow(width: int) -> None:
-    from rich.console import Console
+def test_help_of_resume_names_the_values_of_the_start_as_its_defaults(typed: Prompt) -> None:
+    resume, first = (" ".join(typed(*words, "--help").stdout.split()) for words in (["resume"], []))
 
-    clock = Scene(1).clock
-    view = LiveView(Console(quiet=True, width=width), clock, "prod", lambda: None, lambda: False)
-    long = "(service worker) was unable to place a task because no container instance met all of its requirements."
-    with view:
-        for id_, more in (
-            ("i-0a19bcc46de2f00d1", {"phase": "draining", "tasks_left": 1, "service_event": long}),
-            ("i-0cb84185aa11bb22c", {"phase": "terminating"}),
-        ):
-            details: Any = more
-            view.show(Event(START, "instance", "", "g", id_, total=3, **details))
-        lines = render(view, width).splitlines()
-
-    assert re.match(r"INSTANCE +KEY +PHASE +TIME +WAITS FOR", lines[0])
-    assert re.match(r"i-0a19bcc46de2f00d1 +old +draining +0:00 +1 task.*…", lines[1])
-    assert re.match(r"i-0cb84185aa11bb22c +old +terminating +0:00 +EC2 to end it", lines[2])
-    assert max(map(len, lines)) <= width
+    assert "[default: as started]" in resume
+    assert "[default: 15m]" not in resume
+    assert "[default: 15m]" in first
 
 
-def test_an_abort_counts_nothing_as_replaced_and_calls_new_instances_new() -> None:
-    from rich.console import Console
-
-    view = LiveView(Console(quiet=True), Scene(1).clock, "prod", lambda: None, lambda: False)
-    with view:
-        view.show(
-            Event(START, "instance", "", "g", "i-3", "draining", 1, done=1, total=3, is_new=True, doing="aborting")
-        )
-        text = render(view)
-
-    assert re.search(r"i-3 +new +draining", text)
-    assert "prod: giving back  0:00" in text
-    assert "replaced" not in text
-    assert "waiting" not in text
+@pytest.mark.parametrize("word", ["plan", "resume", "abort"])
+def test_include_unregistered_is_an_option_of_every_command_that_may_terminate(typed: Prompt, word: str) -> None:
+    assert "--include-unregistered" in typed(word, "--help").stdout
 
 
-def test_the_live_view_of_many_instances_fits_the_terminal_and_counts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rich.console import Console
-
-    monkeypatch.setenv("LINES", "20")
-    view = LiveView(Console(quiet=True), Scene(1).clock, "prod", lambda: None, lambda: True)
-    with view:
-        for number in range(60):
-            phase: Any = "gone" if number < 50 else "draining"
-            view.show(Event(START, "instance", "", "g", f"i-{number}", phase, 1, done=50, total=100, waiting=40))
-        text = render(view)
-
-    assert len(text.splitlines()) <= 20
-    assert "and 40 waiting, 50 gone" in text
-    assert "stopping; once more to stop at once" in text
+# What others say
 
 
 def test_what_aws_says_cannot_steer_the_terminal(typed: Prompt) -> None:
@@ -399,87 +258,3 @@ def test_what_aws_says_cannot_steer_the_terminal(typed: Prompt) -> None:
     assert "\\x1b[2Jno" in result.stderr
     typed.scene.world.clear_condition("registration-failed")
     assert "\x1b" not in typed("status").stdout
-
-
-def test_unlock_says_from_whom_or_that_there_was_nothing_to_unlock(typed: Prompt) -> None:
-    next(typed.scene.roll.start(RollOptions()))
-
-    assert re.search(r"taken from \S+@\S+ \(process \d+\)", typed("unlock", "--force").stderr)
-    assert "held by nobody" in typed("unlock").stderr
-
-
-def test_what_was_asked_for_at_the_beginning_can_be_taken_back(typed: Prompt) -> None:
-    typed.scene.world.set_condition("stuck-drain")
-    assert typed("--drain-timeout", "1m", "--force", "--batch", "1").exit_code == 0
-    assert typed("--drain-timeout", "1m").exit_code == 6
-    assert typed("resume", "--force", "--no-require-ssh").exit_code == 0
-    assert typed("--drain-timeout", "1m").exit_code == 6
-
-    assert typed("resume", "--no-force").exit_code == 6
-
-
-@pytest.mark.parametrize("option", ["--batch", "--drain-timeout", "--boot-timeout"])
-def test_an_empty_value_is_said_to_be_one(typed: Prompt, option: str) -> None:
-    result = typed("plan", option, "")
-
-    assert result.exit_code == 2
-    assert "is a variable in your script unset?" in result.stderr
-
-
-def test_help_of_resume_promises_no_other_defaults_than_the_rolls_own(typed: Prompt) -> None:
-    said, first = (" ".join(typed(*words, "--help").stdout.split()) for words in (["resume"], []))
-
-    assert "[default: as started]" in said
-    assert "[default: 15m]" not in said
-    assert "[default: 15m]" in first
-
-
-def test_a_plan_that_would_be_refused_says_so_at_once(typed: Prompt) -> None:
-    typed.scene.group.suspended["Launch"] = "by hand"
-
-    said = typed("plan").stdout
-
-    assert "; but it would be refused, as said at the end." in said.splitlines()[0]
-
-
-def test_status_shows_what_is_on_its_way_and_what_is_suspended(typed: Prompt) -> None:
-    events = typed.scene.roll.start(RollOptions())
-    id_ = next(event.ec2_instance_id for event in events if event.phase == "draining")
-
-    said = typed("status").stdout
-
-    assert re.search(rf"{id_}  draining since 2026-\S+Z", said)
-    assert "suspended   AZRebalance" in said
-
-
-def test_a_word_on_stderr_meanwhile_stays_above_the_live_view() -> None:
-    from io import StringIO
-
-    from rich.console import Console
-
-    screen = StringIO()
-    view = LiveView(
-        Console(file=screen, force_terminal=True, width=80), Scene(1).clock, "prod", lambda: None, lambda: False
-    )
-    with view:
-        view.show(Event(START, "instance", "", "g", "i-1", "draining", 1, total=3))
-        note("i-2: trusting its host key")
-
-    # Whole, on a line of its own.
-    assert re.search(
-        r"\nrackctl: i-2: trusting its host key *\r?\n|^.*rackctl: i-2: trusting its host key\n", screen.getvalue()
-    )
-
-
-def test_status_is_watched_until_nobody_is_at_work_any_more(typed: Prompt) -> None:
-    scene = typed.scene
-    events = scene.roll.start(RollOptions())
-    next(event for event in events if event.phase == "draining")
-    scene.later(15, lambda: scene.roll.unlock(force=True))
-
-    said = typed("status", "--watch", "5").stdout
-
-    assert said.count("is at work on it") >= 2
-    assert "it has stopped" in said
-    assert said.rstrip().endswith("keyroll abort --rack prod`")
-    assert typed("status", "--watch", "0").exit_code == 2

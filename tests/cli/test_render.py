@@ -27,8 +27,10 @@ def instance(id_: str, minutes: int, tasks: int, memory: int, **more: str) -> Ra
     return RackInstance(
         id_,
         Instance(id_, "running", NOW - timedelta(minutes=minutes), **more),  # type: ignore[arg-type]
-        ContainerInstance(
-            f"arn:{id_}", id_, "ACTIVE", True, tasks, 0, Resources(1024, 10000), Resources(1024, 10000 - memory)
+        (
+            ContainerInstance(
+                f"arn:{id_}", id_, "ACTIVE", True, tasks, 0, Resources(1024, 10000), Resources(1024, 10000 - memory)
+            ),
         ),
     )
 
@@ -70,7 +72,7 @@ def test_no_instances_are_just_the_header() -> None:
 
 
 def test_unknown_values_are_blank() -> None:
-    empty = RackInstance("i-0a321c8b", container_instance=ContainerInstance("arn", "i-0a321c8b", "ACTIVE", False))
+    empty = RackInstance("i-0a321c8b", registrations=(ContainerInstance("arn", "i-0a321c8b", "ACTIVE", False),))
 
     assert render("table", empty).splitlines()[1] == "i-0a321c8b  off    gone             0"
 
@@ -102,18 +104,20 @@ def test_the_json_has_the_documented_fields_and_values() -> None:
             "k",
             {"aws:autoscaling:groupName": "g", "Name": "web-1"},
         ),
-        ContainerInstance(
-            "arn:ci",
-            "i-6eeedfde",
-            "DRAINING",
-            True,
-            3,
-            1,
-            Resources(2048, 4096),
-            Resources(1024, 2048),
-            NOW,
-            "1.9",
-            "why",
+        (
+            ContainerInstance(
+                "arn:ci",
+                "i-6eeedfde",
+                "DRAINING",
+                True,
+                3,
+                1,
+                Resources(2048, 4096),
+                Resources(1024, 2048),
+                NOW,
+                "1.9",
+                "why",
+            ),
         ),
     )
 
@@ -150,7 +154,7 @@ def test_the_json_has_the_documented_fields_and_values() -> None:
 
 def test_every_instance_has_every_field_and_the_unknown_ones_are_null() -> None:
     (only_ecs_knows,) = json.loads(
-        render("json", RackInstance("i-1", None, ContainerInstance("arn", "i-1", "ACTIVE", False)))
+        render("json", RackInstance("i-1", None, (ContainerInstance("arn", "i-1", "ACTIVE", False),)))
     )
 
     assert tuple(only_ecs_knows) == FIELDS
@@ -208,9 +212,9 @@ def test_problems_are_coloured_without_moving_a_column() -> None:
     draining = RackInstance(
         "i-0a321c8b",
         Instance("i-0a321c8b", "running", NOW),
-        ContainerInstance("arn", "i-0a321c8b", "DRAINING", agent_connected=False),
+        (ContainerInstance("arn", "i-0a321c8b", "DRAINING", agent_connected=False),),
     )
-    gone = RackInstance("i-0b321c8b", container_instance=ContainerInstance("arn", "i-0b321c8b", "ACTIVE", True))
+    gone = RackInstance("i-0b321c8b", registrations=(ContainerInstance("arn", "i-0b321c8b", "ACTIVE", False),))
     plain = as_table([*DOCUMENT, draining, gone], NOW)
 
     coloured = as_table([*DOCUMENT, draining, gone], NOW, canvas=Canvas(color=True))

@@ -20,7 +20,7 @@ from rackctl.model import (
 )
 from tests.cli.test_instances import run
 from tests.fakes.aws import FakeAws
-from tests.test_cluster import WHEN, A, B, ec2, ecs, group, member, rack_of
+from tests.test_instances import WHEN, A, B, ec2, ecs, group, member, rack_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rackctl.aws.errors import AwsError
 from rackctl.aws.s3 import StoredObject
 from rackctl.errors import AccessDenied, NotFound
+from rackctl.model import EcsCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,11 +29,52 @@ if TYPE_CHECKING:
     )
 
 
+@dataclass(frozen=True)
+class FakeBucket:
+    """A bucket of a FakeAws, whose account it must be of."""
+
+    aws: FakeAws
+    name: str
+    owner: str
+
+    def url(self, key: str) -> str:
+        return f"s3://{self.name}/{key}"
+
+    def _check_owner(self) -> None:
+        if self.owner != self.aws.bucket_owners.get(self.name, self.aws.account):
+            raise AccessDenied(f"AWS denied s3 on bucket {self.name}: it is not account {self.owner}'s")
+
+    def get(self, key: str) -> StoredObject | None:
+        self._check_owner()
+        return self.aws.get(self.name, key)
+
+    def create(self, key: str, body: bytes) -> str | None:
+        self._check_owner()
+        return self.aws.create(self.name, key, body)
+
+    def replace(self, key: str, body: bytes, *, etag: str) -> str | None:
+        self._check_owner()
+        return self.aws.replace(self.name, key, body, etag=etag)
+
+    def delete(self, key: str, *, etag: str = "") -> bool:
+        self._check_owner()
+        return self.aws.delete(self.name, key, etag=etag)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        self._check_owner()
+        return self.aws.keys(self.name, prefix)
+
+    def try_conditional_write(self, key: str) -> bool:
+        self._check_owner()
+        return True
+
+
 @dataclass
 class FakeAws:
     """All services in one object; its attributes are what AWS would know."""
 
-    cluster: str = "prod"
+    cluster_name: str = "prod"
+    account: str = "123456789012"
     region: str = "us-east-1"
     instances: dict[str, Instance] = field(default_factory=dict)
     container_instances: dict[str, ContainerInstance] = field(default_factory=dict)
@@ -42,6 +84,7 @@ class FakeAws:
     scaling_activities: list[ScalingActivity] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     objects: dict[tuple[str, str], StoredObject] = field(default_factory=dict)
+    bucket_owners: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     terminate_error: AwsError | None = None
     terminate_works_all_the_same: bool = False
@@ -65,13 +108,20 @@ class FakeAws:
 
     # ECS
 
-    def cluster_tags(self, cluster: str) -> dict[str, str]:
-        if cluster != self.cluster:
-            raise NotFound(cluster)
-        return self.tags
+    @property
+    def cluster_arn(self) -> str:
+        return f"arn:aws:ecs:{self.region}:{self.account}:cluster/{self.cluster_name}"
+
+    def cluster(self, cluster: str) -> EcsCluster:
+        if cluster != self.cluster_name:
+            raise NotFound(f'there is no ECS cluster "{cluster}"')
+        return EcsCluster(self.cluster_arn, (), self.tags)
+
+    def cluster_arns(self) -> list[str]:
+        return [self.cluster_arn]
 
     def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002
-        if cluster != self.cluster:
+        if cluster != self.cluster_name:
             raise NotFound(f'there is no ECS cluster "{cluster}"')
         arns = [arn for arn, c in self.container_instances.items() if not filter or filter.endswith(c.ec2_instance_id)]
         for start in range(0, len(arns), 100):
@@ -121,7 +171,7 @@ class FakeAws:
 
     def terminate_instance(self, ec2_instance_id: str, *, decrement_desired_capacity: bool) -> None:
         self.calls.append(f"terminate {ec2_instance_id} decrement={decrement_desired_capacity}")
-        if self.instances[ec2_instance_id].is_going:
+        if self.instances[ec2_instance_id].is_terminating:
             raise AwsError(f"{ec2_instance_id} is already being terminated", code="ValidationError")
         error, self.terminate_error = self.terminate_error, None
         if error is None or self.terminate_works_all_the_same:
@@ -135,6 +185,9 @@ class FakeAws:
 
     # S3
 
+    def bucket(self, name: str, *, owner: str) -> FakeBucket:
+        return FakeBucket(self, name, owner)
+
     def get(self, bucket: str, key: str) -> StoredObject | None:
         return self.objects.get((bucket, key))
 
@@ -143,6 +196,9 @@ class FakeAws:
             return None
         self.objects[bucket, key] = StoredObject(body, '"1"', datetime(2026, 1, 2, tzinfo=UTC))
         return '"1"'
+
+    def replace(self, bucket: str, key: str, body: bytes, *, etag: str) -> str | None:
+        raise NotImplementedError("only a roll replaces objects: tests/fakes/world.py")
 
     def delete(self, bucket: str, key: str, *, etag: str = "") -> bool:
         self.objects.pop((bucket, key), None)

@@ -1,9 +1,13 @@
-"""A clock that passes time only when somebody sleeps."""
+"""Clocks that pass time only when somebody sleeps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass
@@ -20,3 +24,21 @@ class FakeClock:
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.at += timedelta(seconds=seconds)
+
+
+class Passing(FakeClock):
+    """A clock that makes changes at certain times, in seconds from the start."""
+
+    def __init__(self, *changes: tuple[float, Callable[[], object]]) -> None:
+        super().__init__()
+        self.start = self.monotonic()
+        self.changes = list(changes)
+
+    @property
+    def passed(self) -> float:
+        return self.monotonic() - self.start
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        while self.changes and self.passed >= self.changes[0][0]:
+            self.changes.pop(0)[1]()

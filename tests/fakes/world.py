@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from rackctl.aws.autoscaling import _group
 from rackctl.aws.errors import AwsError
 from rackctl.aws.s3 import StoredObject
-from rackctl.cluster import Cluster
-from rackctl.keyroll.roll import Keyroll
-from rackctl.keyroll.run import StopRequest
+from rackctl.instances import Instances
 from rackctl.keys import KeyStore, generate
 from rackctl.local.world.base import Refused
 from rackctl.local.world.world import World
 from rackctl.model import (
     AutoScalingGroup,
+    CapacityProvider,
     ContainerInstance,
+    EcsCluster,
     Failure,
     GroupInstance,
     Instance,
@@ -32,6 +32,7 @@ from rackctl.model import (
     LaunchTemplate,
     LaunchTemplateRef,
     LaunchTemplateVersion,
+    LifecycleHook,
     Resources,
     ScalingActivity,
     Service,
@@ -39,6 +40,8 @@ from rackctl.model import (
     Task,
 )
 from rackctl.rack import Rack
+from rackctl.roll.hold import StopRequest
+from rackctl.roll.roll import Roll
 from rackctl.settings import Value
 from tests.fakes.aws import FakeAws
 from tests.fakes.origin import GIVEN
@@ -46,7 +49,7 @@ from tests.fakes.origin import GIVEN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rackctl.keyroll.replace import Proof
+    from rackctl.roll.reasons import Proof
 
 RACK = "prod"
 OLD_KEY = "prod-keypair-20250101T000000Z"
@@ -99,7 +102,7 @@ class WorldAws(FakeAws):
     """FakeAws's S3 and KMS; everything else from a world. ``interfering`` are called round each call."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(cluster=RACK)
+        super().__init__(cluster_name=RACK)
         self.world = world
         self.mutations: list[str] = []
         self.reads: list[str] = []
@@ -111,7 +114,7 @@ class WorldAws(FakeAws):
     def _instance(self, i: Any) -> Instance:
         return Instance(
             i.instance_id, i.state, datetime.fromtimestamp(i.launched, UTC), i.instance_type,
-            i.subnet.availability_zone, i.private_ip, "", i.key_name, dict(i.tags),
+            i.subnet.availability_zone, i.private_ip, "", i.key_name, dict(i.tags), platform=i.platform,
         )  # fmt: skip
 
     @reading
@@ -159,7 +162,7 @@ class WorldAws(FakeAws):
         ]
 
     def _version(self, id_: str, v: Any) -> LaunchTemplateVersion:
-        return LaunchTemplateVersion(id_, v.number, v.data.get("KeyName", ""), v.description)
+        return LaunchTemplateVersion(id_, v.number, v.description, deepcopy(v.data))
 
     @reading
     def launch_template_version(self, named: LaunchTemplateRef) -> LaunchTemplateVersion:
@@ -173,11 +176,11 @@ class WorldAws(FakeAws):
 
     @mutating
     def create_launch_template_version(
-        self, launch_template_id: str, source: int, *, key_name: str, description: str
+        self, launch_template_id: str, source: int, changes: Mapping[str, Any], *, description: str
     ) -> int:
         template = self.world.ec2.templates[launch_template_id]
         return self.world.ec2.add_version(
-            template, {"KeyName": key_name}, source=str(source), description=description
+            template, deepcopy(dict(changes)), source=str(source), description=description
         ).number
 
     @mutating
@@ -198,8 +201,26 @@ class WorldAws(FakeAws):
         return self.world.ecs.clusters[RACK]
 
     @reading
+    def cluster(self, cluster: str) -> EcsCluster:
+        found = self.world.ecs.cluster(cluster)
+        return EcsCluster(found.arn, tuple(found.capacity_providers), dict(self.tags))
+
+    @reading
+    def cluster_arns(self) -> list[str]:
+        return [cluster.arn for cluster in self.world.ecs.clusters.values()]
+
+    @reading
+    def capacity_providers(self, names: Sequence[str]) -> list[CapacityProvider]:
+        providers = self.world.ecs.capacity_providers
+        return [
+            CapacityProvider(p.name, p.auto_scaling_group_arn, p.switches["managedDraining"] == "ENABLED")
+            for p in map(providers.get, names)
+            if p and p.auto_scaling_group_arn
+        ]
+
+    @reading
     def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002
-        registered = self._cluster.registrations.values()
+        registered = self.world.ecs.cluster(cluster).registrations.values()
         arns = [r.arn for r in registered if not filter or filter == f"ec2InstanceId == {r.instance_id}"]
         return iter([arns[start : start + 100] for start in range(0, len(arns), 100)])
 
@@ -210,7 +231,8 @@ class WorldAws(FakeAws):
             ContainerInstance(
                 r.arn, r.instance_id, r.status, r.agent_connected,
                 sum(t.last_status == "RUNNING" for t in r.live()), sum(t.last_status == "PENDING" for t in r.live()),
-                Resources(r.cpu, r.memory), Resources(r.remaining_cpu, r.remaining_memory), None, "", r.status_reason,
+                Resources(r.cpu, r.memory), Resources(r.remaining_cpu, r.remaining_memory),
+                datetime.fromtimestamp(r.registered_at, UTC), "", r.status_reason,
             )
             for r in map(self._cluster.registrations.get, arns) if r
         ]  # fmt: skip
@@ -248,7 +270,8 @@ class WorldAws(FakeAws):
 
     @reading
     def describe_services(self, cluster: str, services: Sequence[str]) -> list[Service]:
-        return [self._service(self._cluster.services[name]) for name in services]
+        known = self._cluster.services
+        return [self._service(known[name]) for name in services if name in known]
 
     def _service(self, s: Any) -> Service:
         running = sum(t.last_status == "RUNNING" for t in self._cluster.tasks_of(s))
@@ -277,9 +300,7 @@ class WorldAws(FakeAws):
                     {
                         "InstanceId": m.instance_id,
                         "LifecycleState": m.lifecycle_state,
-                        "HealthStatus": "Healthy" if m.healthy else "Unhealthy",
                         "AvailabilityZone": m.availability_zone,
-                        "ProtectedFromScaleIn": m.protected,
                         **specification(m.launch_template),
                     }
                     for m in g.members.values()
@@ -289,6 +310,7 @@ class WorldAws(FakeAws):
                 "MixedInstancesPolicy": g.mixed_instances_policy,
                 "LaunchTemplate": g.launch_template,
                 "Tags": g.tags,
+                "DesiredCapacityType": g.desired_capacity_type,
                 "AvailabilityZones": sorted({self.world.ec2.subnets[id_].availability_zone for id_ in g.subnets}),
             }
         )
@@ -351,6 +373,11 @@ class WorldAws(FakeAws):
             )
             for a in self.world.autoscaling.get(auto_scaling_group_name).activities
         ]
+
+    @reading
+    def lifecycle_hooks(self, auto_scaling_group_name: str) -> list[LifecycleHook]:
+        hooks = self.world.autoscaling.get(auto_scaling_group_name).hooks.values()
+        return [LifecycleHook(h.name, h.transition, int(h.heartbeat_timeout)) for h in hooks]
 
     @reading
     def launch_configuration_keys(self) -> dict[str, str]:
@@ -444,9 +471,9 @@ class Scene:
         self.rack = Rack(Value(RACK, GIVEN), values, aws=self.aws)  # type: ignore[arg-type]
         self.keys = KeyStore(self.rack)
         old = generate(OLD_KEY, created=START - timedelta(days=366))
-        self.keys.store(old)
         self.world.ec2.import_key_pair(OLD_KEY, old.public_key.encode(), {})
         self.seeded = self.world.seed(RACK, instances, key_name=OLD_KEY)
+        self.keys.store(old)
         self.group = next(iter(self.world.autoscaling.groups.values()))
         if max_size is not None:
             self.group.max_size = max_size
@@ -461,14 +488,14 @@ class Scene:
         self.aws.reads.clear()
 
     @property
-    def roll(self) -> Keyroll:
-        """Give a roll as another process would begin it."""
+    def roll(self) -> Roll:
+        """Return a roll as another process would begin it."""
 
-        def prove(instance: Instance) -> Proof:
+        def login(instance: Instance) -> Callable[[], Proof | None]:
             self.logins.append(instance.ec2_instance_id)
-            return self.login(instance)
+            return lambda: self.login(instance)
 
-        return Keyroll(self.rack, Cluster(self.rack, self.clock), self.keys, self.clock, prove=prove, stop=self.stop)
+        return Roll(self.rack, Instances(self.rack, self.clock), self.keys, self.clock, login=login, stop=self.stop)
 
     def later(self, seconds: float, do: Callable[[], object]) -> None:
         """Have something done when so much time has passed."""
@@ -511,7 +538,13 @@ class Scene:
 
     @property
     def draining(self) -> list[str]:
-        return [r.instance_id for r in self.seeded.registrations.values() if r.status == "DRAINING"]
+        # ECS keeps the registration of an instance that was terminated while its agent was off.
+        instances = self.world.ec2.instances
+        return [
+            r.instance_id
+            for r in self.seeded.registrations.values()
+            if r.status == "DRAINING" and r.instance_id in instances and instances[r.instance_id].exists
+        ]
 
     @property
     def old(self) -> list[str]:
@@ -546,11 +579,11 @@ class Scene:
         return self.template.resolve(specification["Version"])
 
 
-def add_group(scene: Scene, name: str = "prod-spot", instances: int = 2, **tags: str) -> Any:
+def add_group(scene: Scene, name: str = "prod-spot", instances: int = 2, version: str = "", **tags: str) -> Any:
     group = replace(
         scene.group, name=name, arn=f"{scene.group.arn}-{name}", members={}, activities=[], suspended={},
         desired=instances, max_size=instances + 1,
-        launch_template=dict(scene.group.launch_template or {}),
+        launch_template={**(scene.group.launch_template or {}), **({"Version": version} if version else {})},
         tags=[{"Key": k, "Value": v, "PropagateAtLaunch": True} for k, v in {"Rack": RACK, **tags}.items()],
     )  # fmt: skip
     scene.world.autoscaling.add(group)

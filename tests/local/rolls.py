@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.cli.invocation import Invocation
-from rackctl.cluster import Cluster
-from rackctl.keyroll.journal import RollOptions
-from rackctl.keyroll.roll import Keyroll
-from rackctl.keyroll.run import StopRequest
+from rackctl.instances import Instances
 from rackctl.keys import KeyStore
+from rackctl.roll.hold import StopRequest
+from rackctl.roll.roll import Roll
+from rackctl.roll.view import RollOptions
 from tests.local.fast import FastClock
 
 if TYPE_CHECKING:
     from rackctl.errors import RackctlError
-    from rackctl.keyroll.run import Event
     from rackctl.model import AutoScalingGroup
+    from rackctl.roll.report import Event
     from tests.local_rack import LocalRackProcess
 
 SAMPLED_EVERY = 0.1
@@ -69,14 +69,14 @@ class Rolls:
         self.stop = StopRequest()
 
     @property
-    def roll(self) -> Keyroll:
+    def roll(self) -> Roll:
         invocation = Invocation(environment=self.process.environment, clock=self.clock)
-        return Keyroll(
+        return Roll(
             self.rack,
-            Cluster(self.rack, self.clock),
+            Instances(self.rack, self.clock),
             self.keys,
             self.clock,
-            prove=invocation.prove,
+            login=invocation.start_proof,
             stop=self.stop,
         )
 
@@ -105,7 +105,7 @@ class Rolls:
 
     def keys_of_instances(self) -> list[str]:
         found = self.aws.ec2.instances_tagged({"Rack": self.rack.name})
-        return [i.key_name for i in found if not i.is_going]
+        return [i.key_name for i in found if not i.is_terminating]
 
     def key_pairs(self) -> list[str]:
         pairs = self.process.client("ec2").describe_key_pairs()["KeyPairs"]
@@ -116,21 +116,25 @@ class Rolls:
         (template,) = self.group.launch_templates
         return self.aws.ec2.launch_template_version(template).key_name
 
+    def changes(self) -> int:
+        """Count the calls that changed something; a plan tries a conditional write, which S3 refuses."""
+        return sum((call["status"] or 200) < 400 for call in self.process.calls(mutating=True))
+
     def journal_is_gone(self) -> bool:
-        return self.aws.s3.get(self.rack.require("bucket"), f"{self.rack['prefix']}/roll.json") is None
+        return self.rack.store.get(f"{self.rack['prefix']}/roll.json") is None
 
     def statuses(self) -> set[str]:
-        listed = Cluster(self.rack, self.clock).list()
+        listed = Instances(self.rack, self.clock).list()
         # ECS keeps the registration of an instance that ended while its agent was off.
         return {
             i.container_instance.status
             for i in listed
-            if i.container_instance and i.instance and not i.instance.is_going
+            if i.container_instance and i.instance and not i.instance.is_terminating
         }
 
     def statuses_by_id(self) -> dict[str, bool]:
         """Tell of each registered instance that is up whether it can take tasks."""
-        listed = Cluster(self.rack, self.clock).list()
+        listed = Instances(self.rack, self.clock).list()
         return {
             i.ec2_instance_id: i.container_instance.status == "ACTIVE" and i.agent_connected
             for i in listed
@@ -174,6 +178,7 @@ def fails(rolls: Rolls, error: type[RackctlError], says: str, options: RollOptio
 def assert_ssh_works_on_each(rolls: Rolls) -> None:
     invocation = Invocation(environment=rolls.process.environment)
     for instance in rolls.aws.ec2.instances_tagged({"Rack": rolls.rack.name}):
-        if not instance.is_going:
-            login = invocation.prove(instance)
+        if not instance.is_terminating:
+            proof = invocation.start_proof(instance)
+            login = rolls.process.wait_for(proof, f"the outcome of the login to {instance.ec2_instance_id}")
             assert (login.outcome, login.detail) == ("accepted", "")

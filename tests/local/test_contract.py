@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.aws.errors import AwsError
-from rackctl.errors import NotFound, RackctlError
+from rackctl.errors import AccessDenied, NotFound, RackctlError
 from tests.fakes.aws import FakeAws
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Subject:
 
     aws: Any
     cluster: str
-    bucket: str
+    bucket: Any
     kms_key: str
 
     def instances(self) -> list[Instance]:
@@ -39,7 +39,7 @@ class Subject:
 
 
 def _real(rack: LocalRackProcess) -> Subject:
-    return Subject(rack.aws, rack.rack.cluster, rack.rack.require("bucket"), rack.rack.require("kms_key"))
+    return Subject(rack.aws, rack.rack.cluster, rack.rack.store, rack.rack.kms_key)
 
 
 def _copied(rack: LocalRackProcess) -> Subject:
@@ -53,16 +53,18 @@ def _copied(rack: LocalRackProcess) -> Subject:
         for arn in real.aws.ecs.tasks_on(real.cluster, ci.container_instance_arn, status)
     ]
     group = real.aws.autoscaling.groups(["local-instances"])[0]
+    described = real.aws.ecs.cluster(real.cluster)
     fake = FakeAws(
-        cluster=real.cluster,
+        cluster_name=real.cluster,
+        account=described.account,
         instances={i.ec2_instance_id: i for i in real.instances()},
         container_instances={ci.container_instance_arn: ci for ci in registrations},
         groups_by_name={group.auto_scaling_group_name: group},
         tasks={task.task_arn: task for task in real.aws.ecs.describe_tasks(real.cluster, arns)},
         services_by_name={s.service_name: s for s in real.aws.ecs.services(real.cluster)},
-        tags=dict(real.aws.ecs.cluster_tags(real.cluster)),
+        tags=dict(described.tags),
     )
-    return Subject(fake, real.cluster, real.bucket, real.kms_key)
+    return Subject(fake, real.cluster, fake.bucket(real.bucket.name, owner=described.account), real.kms_key)
 
 
 KINDS: dict[str, Callable[[LocalRackProcess], Subject]] = {"local rack": _real, "fake": _copied}
@@ -73,7 +75,7 @@ both = pytest.mark.parametrize("kind", KINDS)
 def test_unknown_clusters_are_not_found(local_rack: LocalRackProcess, kind: str) -> None:
     ecs = KINDS[kind](local_rack).aws.ecs
     with pytest.raises(NotFound):
-        ecs.cluster_tags("nowhere")
+        ecs.cluster("nowhere")
     with pytest.raises(NotFound):
         list(ecs.container_instance_arns("nowhere"))
 
@@ -121,19 +123,49 @@ def test_services_are_described_by_name(local_rack: LocalRackProcess, kind: str)
 
 
 @both
+def test_a_cluster_is_described_with_its_arn_its_account_and_its_tags(local_rack: LocalRackProcess, kind: str) -> None:
+    subject = KINDS[kind](local_rack)
+    described = subject.aws.ecs.cluster(subject.cluster)
+    assert described.cluster_arn == f"arn:aws:ecs:us-east-1:{described.account}:cluster/{subject.cluster}"
+    assert described.tags["rackctl:bucket"] == subject.bucket.name
+    assert described.cluster_arn in subject.aws.ecs.cluster_arns()
+
+
+@both
 def test_an_object_is_created_once(local_rack: LocalRackProcess, kind: str) -> None:
-    s3, bucket = (subject := KINDS[kind](local_rack)).aws.s3, subject.bucket
+    bucket = KINDS[kind](local_rack).bucket
     key = f"contract/{kind.replace(' ', '-')}"
-    assert s3.get(bucket, key) is None
-    etag = s3.create(bucket, key, b"first")
+    assert bucket.get(key) is None
+    etag = bucket.create(key, b"first")
     assert etag
-    assert s3.create(bucket, key, b"second") is None
-    assert s3.get(bucket, key).body == b"first"
-    assert s3.get(bucket, key).etag == etag
-    assert list(s3.keys(bucket, "contract/")) == [key]
-    assert s3.delete(bucket, key)
-    assert s3.delete(bucket, key)
-    assert list(s3.keys(bucket, "contract/")) == []
+    assert bucket.create(key, b"second") is None
+    assert bucket.get(key).body == b"first"
+    assert bucket.get(key).etag == etag
+    assert list(bucket.keys("contract/")) == [key]
+    assert bucket.delete(key)
+    assert bucket.delete(key)
+    assert list(bucket.keys("contract/")) == []
+
+
+@both
+def test_the_try_of_a_conditional_write_leaves_nothing(local_rack: LocalRackProcess, kind: str) -> None:
+    bucket = KINDS[kind](local_rack).bucket
+    assert bucket.try_conditional_write("tried/key") is True
+    assert list(bucket.keys("tried/")) == []
+
+
+@both
+def test_a_bucket_of_another_account_is_denied(local_rack: LocalRackProcess, kind: str) -> None:
+    subject = KINDS[kind](local_rack)
+    bucket = subject.aws.s3.bucket(subject.bucket.name, owner="999999999999")
+    for ask in (
+        lambda: bucket.get("key"),
+        lambda: bucket.create("key", b"x"),
+        lambda: bucket.delete("key"),
+        lambda: list(bucket.keys("")),
+    ):
+        with pytest.raises(AccessDenied):
+            ask()
 
 
 @both
@@ -148,13 +180,13 @@ def test_what_is_sealed_opens_with_the_same_context_alone(local_rack: LocalRackP
 
 
 @both
-def test_a_terminated_member_is_going_and_terminating_it_again_fails(
+def test_a_terminated_member_is_terminating_and_terminating_it_again_fails(
     own_local_rack: LocalRackProcess, kind: str
 ) -> None:
     subject = KINDS[kind](own_local_rack)
     id_ = subject.instances()[0].ec2_instance_id
     subject.aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=False)
-    assert next(iter(subject.aws.ec2.instances_by_id([id_]))).is_going
+    assert next(iter(subject.aws.ec2.instances_by_id([id_]))).is_terminating
     with pytest.raises(AwsError) as refused:
         subject.aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=False)
     assert refused.value.code == "ValidationError"

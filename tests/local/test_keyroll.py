@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.errors import RackctlError, RollIncomplete
-from rackctl.keyroll.journal import RollOptions
+from rackctl.roll.view import RollOptions
 from tests.local.rolls import SOON, Observer, Rolls, assert_ssh_works_on_each, fails, start
 from tests.ssh.person import Person
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize(("instances", "batch"), [(3, 1), (50, 5)])
-def test_every_instance_has_the_new_key_and_no_service_has_noticed(
+def test_every_instance_has_the_new_key_and_no_service_falls_short(
     start_local_rack: Callable[..., LocalRackProcess], instances: int, batch: int
 ) -> None:
     rolls = Rolls(start_local_rack(instances=instances))
@@ -40,7 +40,7 @@ def test_every_instance_has_the_new_key_and_no_service_has_noticed(
     events = start(rolls, RollOptions(batch=batch))
 
     (key,) = set(rolls.keys_of_instances())
-    assert events[-1].message == f"every instance has the key {key}"
+    assert events[-1].message == f"every instance has key {key}"
     rolls.assert_given_back(instances)
     assert rolls.key_pairs() == [key]
     after = rolls.group
@@ -67,7 +67,7 @@ def test_a_rack_without_a_key_gets_its_first(start_local_rack: Callable[..., Loc
 
 
 @pytest.mark.parametrize("version", ["$Latest", "$Default"])
-def test_a_group_goes_on_naming_its_template_as_it_did(rolls: Rolls, version: str) -> None:
+def test_a_group_still_names_its_template_version_as_it_did(rolls: Rolls, version: str) -> None:
     (ref,) = rolls.group.launch_templates
     rolls.aws.autoscaling.set_launch_template_versions(rolls.group, {ref: version})
 
@@ -109,7 +109,7 @@ def test_a_mixed_instances_policy_and_its_overrides_name_the_new_version(rolls: 
 # Faults of the APIs
 
 
-def test_each_call_being_throttled_is_no_matter(rolls: Rolls) -> None:
+def test_a_roll_comes_through_though_each_call_is_throttled_once(rolls: Rolls) -> None:
     start(rolls)
     for call in sorted(set(rolls.process.actions())):
         rolls.process.faults.add("throttle", call, count=1)
@@ -120,7 +120,7 @@ def test_each_call_being_throttled_is_no_matter(rolls: Rolls) -> None:
     rolls.assert_given_back(3)
 
 
-def test_the_answer_to_each_changing_call_being_lost_is_no_matter(rolls: Rolls) -> None:
+def test_a_roll_comes_through_though_the_answer_to_each_changing_call_is_lost(rolls: Rolls) -> None:
     start(rolls)
     for call in sorted(set(rolls.process.actions(mutating=True))):
         rolls.process.faults.add("drop-after", call, count=2)
@@ -130,7 +130,7 @@ def test_the_answer_to_each_changing_call_being_lost_is_no_matter(rolls: Rolls) 
     rolls.assert_given_back(3)
 
 
-def test_errors_of_aws_now_and_then_are_no_matter(rolls: Rolls) -> None:
+def test_a_roll_comes_through_though_aws_fails_now_and_then(rolls: Rolls) -> None:
     for service in ("ec2", "ecs", "autoscaling", "s3"):
         rolls.process.faults.add("error", f"{service}:*", code="InternalError", status=500, probability=0.1, count=15)
 
@@ -139,7 +139,7 @@ def test_errors_of_aws_now_and_then_are_no_matter(rolls: Rolls) -> None:
     rolls.assert_given_back(3)
 
 
-def test_an_expired_login_stops_the_roll_and_a_new_one_goes_on(rolls: Rolls) -> None:
+def test_an_expired_login_stops_the_roll_and_resume_continues_it_after_a_new_one(rolls: Rolls) -> None:
     events = rolls.roll.start(SOON)
     next(event for event in events if event.phase == "drained")
     rolls.process.faults.add("error", "*:*", code="ExpiredToken", status=400)
@@ -148,7 +148,7 @@ def test_an_expired_login_stops_the_roll_and_a_new_one_goes_on(rolls: Rolls) -> 
     assert "keyroll resume --rack local" in caught.value.hint
 
     rolls.process.faults.clear()
-    # Nothing could be written any more; but the process is known to be gone, or somebody says so.
+    # The lock could not be released either.
     rolls.roll.unlock(force=True)
     list(rolls.roll.resume())
 
@@ -158,7 +158,7 @@ def test_an_expired_login_stops_the_roll_and_a_new_one_goes_on(rolls: Rolls) -> 
 # Faults of the world
 
 
-def test_a_drain_that_never_ends_puts_the_instance_back_and_stops(rolls: Rolls) -> None:
+def test_a_drain_that_times_out_stops_the_roll_and_sets_the_instance_to_active(rolls: Rolls) -> None:
     rolls.process.set_condition("stuck-drain")
 
     fails(rolls, RollIncomplete, "still has 1 task after 120 s of draining")
@@ -178,7 +178,7 @@ def test_a_drain_that_never_ends_puts_the_instance_back_and_stops(rolls: Rolls) 
         ("registration-failed", r"REGISTRATION_FAILED\): no room in the cluster"),
     ],
 )
-def test_a_new_instance_that_does_not_come_stops_the_roll_with_nothing_drained(
+def test_a_new_instance_that_cannot_take_tasks_stops_the_roll_with_nothing_drained(
     rolls: Rolls, condition: str, says: str
 ) -> None:
     old = set(rolls.process.ids())
@@ -195,11 +195,11 @@ def test_a_new_instance_that_does_not_come_stops_the_roll_with_nothing_drained(
     rolls.assert_given_back(3)
 
 
-def test_a_new_instance_that_refuses_the_key_gives_the_rack_back(rolls: Rolls) -> None:
+def test_a_new_instance_that_refuses_the_key_rolls_back(rolls: Rolls) -> None:
     old, key = set(rolls.process.ids()), rolls.key_in_use()
     rolls.process.set_condition("key-refused")
 
-    fails(rolls, RackctlError, "refuses the new key.* the rack is as it was")
+    fails(rolls, RackctlError, "refused the new key.* rolled back; nothing is changed")
 
     assert set(rolls.process.ids()) == old
     assert rolls.key_in_use() == key
@@ -219,7 +219,7 @@ def test_a_full_group_is_rolled_without_a_surge(rolls: Rolls) -> None:
 
 
 @pytest.mark.parametrize("whose", ["old", "new"])
-def test_an_instance_that_vanishes_is_no_matter(rolls: Rolls, whose: str) -> None:
+def test_a_roll_comes_through_though_an_instance_vanishes(rolls: Rolls, whose: str) -> None:
     vanished = ""
     for event in rolls.roll.start(SOON):
         if not vanished and event.phase == ("draining" if whose == "old" else "ready"):
@@ -230,20 +230,20 @@ def test_an_instance_that_vanishes_is_no_matter(rolls: Rolls, whose: str) -> Non
     rolls.assert_given_back(3)
 
 
-def test_a_suspended_launch_refuses_the_roll_and_nothing_is_changed(rolls: Rolls) -> None:
+def test_a_suspended_launch_process_blocks_the_roll_and_nothing_is_changed(rolls: Rolls) -> None:
     rolls.aws.autoscaling.suspend_processes(rolls.group.auto_scaling_group_name, ["Launch"])
-    before = len(rolls.process.calls(mutating=True))
+    before = rolls.changes()
 
     with pytest.raises(RackctlError, match=r"Launch process .* is suspended"):
         list(rolls.roll.start(SOON))
 
-    assert len(rolls.process.calls(mutating=True)) == before
+    assert rolls.changes() == before
 
 
 # The command
 
 
-def test_two_keyrolls_at_once_and_exactly_one_goes_on(rolls: Rolls) -> None:
+def test_of_two_keyrolls_at_once_exactly_one_starts(rolls: Rolls) -> None:
     first, second = rolls.command(), rolls.command()
     with ThreadPoolExecutor() as pool:
         said = list(pool.map(lambda process: (*process.communicate(), process.returncode), (first, second)))
@@ -253,12 +253,14 @@ def test_two_keyrolls_at_once_and_exactly_one_goes_on(rolls: Rolls) -> None:
     assert won[0] == "Rebooting instances...\n"
     assert lost[2] == 1
     assert lost[0] == ""
-    assert re.search(r"holds the keyroll of rack \"local\", begun at \S+Z, last heard of \d+ s ago", lost[1])
+    assert re.search(r"holds the keyroll of rack \"local\", started at \S+Z, last heartbeat \d+ s ago", lost[1])
     rolls.assert_given_back(3)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_at_a_safe_point_and_says_which_command_goes_on(rolls: Rolls, number: int, status: int) -> None:
+def test_a_signal_stops_at_a_safe_point_and_names_the_commands_that_continue(
+    rolls: Rolls, number: int, status: int
+) -> None:
     rolls.process.set_condition("stuck-drain")
     process = rolls.command("-o", "json")
     assert process.stdout
@@ -311,13 +313,13 @@ def test_status_tells_a_dead_roll_from_a_live_one(rolls: Rolls) -> None:
     rolls.assert_given_back(3)
 
 
-def test_plan_changes_nothing_and_its_exit_status_says_whether_it_would_be_refused(rolls: Rolls) -> None:
-    before = len(rolls.process.calls(mutating=True))
+def test_plan_changes_nothing_and_its_exit_status_says_whether_the_roll_is_blocked(rolls: Rolls) -> None:
+    before = rolls.changes()
     fine = rolls.command("plan")
     out, _ = fine.communicate()
     assert fine.returncode == 0
     assert 'A keyroll of rack "local" would replace 3 instances' in out
-    assert len(rolls.process.calls(mutating=True)) == before
+    assert rolls.changes() == before
 
     rolls.aws.autoscaling.suspend_processes(rolls.group.auto_scaling_group_name, ["Terminate"])
     refused = rolls.command("plan", "-o", "json")
@@ -329,7 +331,7 @@ def test_plan_changes_nothing_and_its_exit_status_says_whether_it_would_be_refus
     assert "Terminate" in plan["refusals"][0]["reason"]
 
 
-def test_events_that_nobody_reads_any_more_stop_the_roll_at_a_safe_point(rolls: Rolls) -> None:
+def test_a_closed_stdout_stops_the_roll_at_a_safe_point(rolls: Rolls) -> None:
     process = rolls.command("-o", "json")
     assert process.stdout
     process.stdout.readline()

@@ -1,6 +1,6 @@
 """A roll's process is killed at each call that changes something, before and after it takes effect.
 
-The list of calls is the log of a whole roll. Then the roll is resumed, or aborted, by somebody else. All of it takes
+The list of calls is the log of a whole roll. Then another process resumes the roll, or aborts it. All of it takes
 four minutes on two cores: `make chaos` (RACKCTL_CHAOS=all) does it, and so does CI, once; otherwise it is a sample,
 another one each time, whose seed is printed and can be given as RACKCTL_CHAOS.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rackctl.keyroll.journal import RollOptions
+from rackctl.roll.view import RollOptions
 from tests.local.rolls import Observer, Rolls
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def kill_at(rolls: Rolls, point: Point) -> bool:
 @pytest.mark.parametrize("share", range(_SHARES))
 @pytest.mark.parametrize("way", ["resume", "abort"])
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_roll_killed_at_any_call_is_finished_by_resume_and_given_back_by_abort(
+def test_a_roll_killed_at_any_call_is_finished_by_resume_and_rolled_back_by_abort(
     start_local_rack: Callable[..., LocalRackProcess], way: str, moment: str, share: int
 ) -> None:
     # Over two seconds: these are dozens of rolls, each of a process and a server.

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=["in memory", "local rack"])
-def asked(request: pytest.FixtureRequest) -> tuple[Any, str, KeyStore]:
+def asked(request: pytest.FixtureRequest) -> tuple[Any, Any, KeyStore]:
     """Return AWS, the rack's bucket and its keys."""
     if request.param == "in memory":
         scene = Scene(3)
-        return scene.aws, "b", scene.keys
+        return scene.aws, scene.rack.store, scene.keys
     rolls = Rolls(request.getfixturevalue("own_local_rack"))
-    return rolls.aws, rolls.rack.require("bucket"), rolls.keys
+    return rolls.aws, rolls.rack.store, rolls.keys
 
 
 def template_of(aws: Any) -> LaunchTemplateRef:
@@ -45,7 +45,7 @@ def code_of(act: Callable[[], object]) -> str:
     return caught.value.code
 
 
-def test_groups_are_described_with_their_zones_sizes_and_members(asked: tuple[Any, str, KeyStore]) -> None:
+def test_groups_are_described_with_their_zones_sizes_and_members(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, _ = asked
     (group,) = aws.autoscaling.all_groups()
 
@@ -57,7 +57,7 @@ def test_groups_are_described_with_their_zones_sizes_and_members(asked: tuple[An
     assert aws.autoscaling.groups([group.auto_scaling_group_name, "no such group"]) == [group]
 
 
-def test_processes_are_suspended_and_resumed_by_name(asked: tuple[Any, str, KeyStore]) -> None:
+def test_processes_are_suspended_and_resumed_by_name(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, _ = asked
     (group,) = aws.autoscaling.all_groups()
     name = group.auto_scaling_group_name
@@ -70,7 +70,7 @@ def test_processes_are_suspended_and_resumed_by_name(asked: tuple[Any, str, KeyS
     assert aws.autoscaling.all_groups()[0].suspended_processes == frozenset({"AZRebalance"})
 
 
-def test_a_capacity_beyond_the_maximum_is_refused(asked: tuple[Any, str, KeyStore]) -> None:
+def test_a_capacity_beyond_the_maximum_is_refused(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, _ = asked
     (group,) = aws.autoscaling.all_groups()
 
@@ -79,7 +79,7 @@ def test_a_capacity_beyond_the_maximum_is_refused(asked: tuple[Any, str, KeyStor
     assert aws.autoscaling.all_groups()[0].desired_capacity == 4
 
 
-def test_a_member_is_terminated_once_with_decrement(asked: tuple[Any, str, KeyStore]) -> None:
+def test_a_member_is_terminated_once_with_decrement(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, _ = asked
     (group,) = aws.autoscaling.all_groups()
     id_ = group.instances[0].ec2_instance_id
@@ -89,17 +89,17 @@ def test_a_member_is_terminated_once_with_decrement(asked: tuple[Any, str, KeySt
     after = aws.autoscaling.all_groups()[0]
     assert after.desired_capacity == 2
     going = [m for m in after.instances if m.ec2_instance_id == id_]
-    assert all(m.is_going for m in going)
+    assert all(m.is_terminating for m in going)
     again = code_of(lambda: aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=True))
     assert again == "ValidationError"
 
 
-def test_a_version_differs_from_its_source_in_its_key_alone(asked: tuple[Any, str, KeyStore]) -> None:
+def test_a_version_differs_from_its_source_in_its_key_alone(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, _ = asked
     ref = template_of(aws)
     id_ = ref.launch_template_id
 
-    made = aws.ec2.create_launch_template_version(id_, 1, key_name="another", description="a description")
+    made = aws.ec2.create_launch_template_version(id_, 1, {"KeyName": "another"}, description="a description")
 
     (first, second) = sorted(aws.ec2.launch_template_versions_from(id_, 1), key=lambda v: v.version_number)
     assert (second.version_number, second.key_name, second.description) == (made, "another", "a description")
@@ -111,11 +111,11 @@ def test_a_version_differs_from_its_source_in_its_key_alone(asked: tuple[Any, st
         assert aws.ec2.launch_template_version(LaunchTemplateRef(id_, "", version)) == is_
 
 
-def test_the_default_moves_and_a_deleted_latest_gives_way_to_the_one_before(asked: tuple[Any, str, KeyStore]) -> None:
+def test_the_default_moves_and_a_deleted_latest_gives_way_to_the_one_before(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, _ = asked
     id_ = template_of(aws).launch_template_id
     for key in ("two", "three"):
-        aws.ec2.create_launch_template_version(id_, 1, key_name=key, description=key)
+        aws.ec2.create_launch_template_version(id_, 1, {"KeyName": key}, description=key)
 
     aws.ec2.set_default_version(id_, 2)
     aws.ec2.delete_launch_template_versions(id_, [3])
@@ -125,13 +125,13 @@ def test_the_default_moves_and_a_deleted_latest_gives_way_to_the_one_before(aske
     assert aws.ec2.launch_template_version(LaunchTemplateRef(id_, "", "$Latest")).key_name == "two"
 
 
-def test_a_group_names_another_version_in_the_place_of_one(asked: tuple[Any, str, KeyStore]) -> None:
+def test_a_group_names_another_version_in_the_place_of_one(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, _ = asked
     ref = template_of(aws)
     (group,) = aws.autoscaling.all_groups()
     # Auto Scaling takes no version whose key pair does not exist.
     aws.ec2.import_key_pair("another", generate("another", created=START).public_key, {})
-    aws.ec2.create_launch_template_version(ref.launch_template_id, 1, key_name="another", description="")
+    aws.ec2.create_launch_template_version(ref.launch_template_id, 1, {"KeyName": "another"}, description="")
 
     aws.autoscaling.set_launch_template_versions(group, {ref: "2"})
 
@@ -140,7 +140,7 @@ def test_a_group_names_another_version_in_the_place_of_one(asked: tuple[Any, str
     assert after.version == "2"
 
 
-def test_a_key_pair_is_imported_found_by_its_tags_and_deleted_twice(asked: tuple[Any, str, KeyStore]) -> None:
+def test_a_key_pair_is_imported_found_by_its_tags_and_deleted_twice(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, _ = asked
     key = generate("prod-keypair-x", created=START)
     tags = {"rackctl:rack": "prod", "rackctl:reason": "a test"}
@@ -155,7 +155,7 @@ def test_a_key_pair_is_imported_found_by_its_tags_and_deleted_twice(asked: tuple
     assert aws.ec2.key_pair(key.key_name) is None
 
 
-def test_instances_are_found_by_their_key(asked: tuple[Any, str, KeyStore]) -> None:
+def test_instances_are_found_by_their_key(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, keys = asked
     (name,) = keys.names()
 
@@ -166,21 +166,21 @@ def test_instances_are_found_by_their_key(asked: tuple[Any, str, KeyStore]) -> N
     assert list(aws.ec2.instances_with_key(["another"])) == []
 
 
-def test_an_object_is_written_over_and_deleted_only_as_the_version_it_was(asked: tuple[Any, str, KeyStore]) -> None:
-    aws, bucket, _ = asked
-    first = aws.s3.create(bucket, "roll.json", b"1")
-    assert aws.s3.create(bucket, "roll.json", b"2") is None
+def test_an_object_is_written_over_and_deleted_only_as_the_version_it_was(asked: tuple[Any, Any, KeyStore]) -> None:
+    _, bucket, _ = asked
+    first = bucket.create("roll.json", b"1")
+    assert bucket.create("roll.json", b"2") is None
 
-    second = aws.s3.replace(bucket, "roll.json", b"2", etag=first)
+    second = bucket.replace("roll.json", b"2", etag=first)
 
-    assert aws.s3.replace(bucket, "roll.json", b"3", etag=first) is None
-    assert not aws.s3.delete(bucket, "roll.json", etag=first)
-    read = aws.s3.get(bucket, "roll.json")
+    assert bucket.replace("roll.json", b"3", etag=first) is None
+    assert not bucket.delete("roll.json", etag=first)
+    read = bucket.get("roll.json")
     assert read.body == b"2"
     assert 0 <= read.age < 30
-    assert aws.s3.delete(bucket, "roll.json", etag=second)
-    assert aws.s3.get(bucket, "roll.json") is None
-    assert aws.s3.replace(bucket, "roll.json", b"4", etag=second) is None
+    assert bucket.delete("roll.json", etag=second)
+    assert bucket.get("roll.json") is None
+    assert bucket.replace("roll.json", b"4", etag=second) is None
 
 
 def test_launch_configurations_have_no_template(own_local_rack: LocalRackProcess) -> None:

@@ -13,7 +13,7 @@ from rackctl.settings import Origin, Source, Value
 from rackctl.ssh.reach import reach
 from tests.fakes.origin import GIVEN
 from tests.ssh.entry import OneInstance
-from tests.test_cluster import A, ec2
+from tests.test_instances import A, ec2
 
 if TYPE_CHECKING:
     from pathlib import Path

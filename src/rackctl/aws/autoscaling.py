@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rackctl.aws.ec2 import tags_of
-from rackctl.model import AutoScalingGroup, GroupInstance, LaunchTemplateRef, ScalingActivity
+from rackctl.model import AutoScalingGroup, GroupInstance, LaunchTemplateRef, LifecycleHook, ScalingActivity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,6 +116,22 @@ class AutoScaling:
             AutoScalingGroupName=auto_scaling_group_name,
         )
 
+    def lifecycle_hooks(self, auto_scaling_group_name: str) -> list[LifecycleHook]:
+        """Describe a group's lifecycle hooks."""
+        return self._call(
+            "describe_lifecycle_hooks",
+            lambda answer: [
+                LifecycleHook(
+                    str(document["LifecycleHookName"]),
+                    str(document.get("LifecycleTransition", "")),
+                    int(document.get("HeartbeatTimeout", 3600)),
+                )
+                for document in answer["LifecycleHooks"]
+            ],
+            resource=auto_scaling_group_name,
+            AutoScalingGroupName=auto_scaling_group_name,
+        )
+
     def launch_configuration_keys(self) -> dict[str, str]:
         """Map the launch configurations of the account and region to the names of their keys, empty where none."""
         pages = self._call.pages(
@@ -183,6 +199,7 @@ def _group(document: Document) -> AutoScalingGroup:
         availability_zones=tuple(document.get("AvailabilityZones", ())),
         tags=tags_of(document),
         auto_scaling_group_arn=document["AutoScalingGroupARN"],
+        desired_capacity_type=document.get("DesiredCapacityType", ""),
     )
 
 
@@ -192,10 +209,8 @@ def _group_instance(document: Document, auto_scaling_group_name: str) -> GroupIn
         auto_scaling_group_name=auto_scaling_group_name,
         ec2_instance_id=document["InstanceId"],
         lifecycle_state=document["LifecycleState"],
-        health_status=document.get("HealthStatus", ""),
         availability_zone=document.get("AvailabilityZone", ""),
         launch_template=launch_template_ref(specification) if specification else None,
-        protected_from_scale_in=document.get("ProtectedFromScaleIn", False),
     )
 
 

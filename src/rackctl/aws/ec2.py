@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rackctl.aws.errors import AwsError
 from rackctl.model import Instance, KeyPair, LaunchTemplate, LaunchTemplateRef, LaunchTemplateVersion
@@ -163,9 +163,13 @@ class Ec2:
         return [version for page in pages for version in page]
 
     def create_launch_template_version(
-        self, launch_template_id: str, source: int, *, key_name: str, description: str
+        self, launch_template_id: str, source: int, changes: Mapping[str, Any], *, description: str
     ) -> int:
-        """Make a version that differs from its source in KeyName alone, and give its number."""
+        """Create a version from another one, with these members of its data replaced, and return its number.
+
+        EC2 copies the source but for the SnapshotId of a block device mapping, which "new launch template version
+        parameters" must give again (CreateLaunchTemplateVersion, SourceVersion).
+        """
         return self._call(
             "create_launch_template_version",
             lambda answer: int(answer["LaunchTemplateVersion"]["VersionNumber"]),
@@ -173,7 +177,7 @@ class Ec2:
             LaunchTemplateId=launch_template_id,
             SourceVersion=str(source),
             VersionDescription=description,
-            LaunchTemplateData={"KeyName": key_name},
+            LaunchTemplateData=dict(changes),
             ClientToken=uuid.uuid4().hex,  # one for the call and its retries: a lost answer makes no second version
         )
 
@@ -223,6 +227,7 @@ def _instance(document: Document) -> Instance:
         ipv6_address=_ipv6_address(document),
         key_name=document.get("KeyName", ""),
         tags=tags_of(document),
+        platform=document.get("Platform", ""),
     )
 
 
@@ -264,8 +269,8 @@ def _version(document: Document) -> LaunchTemplateVersion:
     return LaunchTemplateVersion(
         launch_template_id=document["LaunchTemplateId"],
         version_number=document["VersionNumber"],
-        key_name=document.get("LaunchTemplateData", {}).get("KeyName", ""),
         description=document.get("VersionDescription", ""),
+        data=document.get("LaunchTemplateData", {}),
     )
 
 

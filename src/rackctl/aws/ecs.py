@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Literal
 
 from rackctl.aws.errors import AwsError
 from rackctl.errors import NotFound
-from rackctl.model import Container, ContainerInstance, Failure, PortBinding, Resources, Service, ServiceEvent, Task
+from rackctl.model import (
+    CapacityProvider,
+    Container,
+    ContainerInstance,
+    EcsCluster,
+    Failure,
+    PortBinding,
+    Resources,
+    Service,
+    ServiceEvent,
+    Task,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,27 +28,39 @@ if TYPE_CHECKING:
 _CONTAINER_INSTANCES_PER_UPDATE = 10
 _TASKS_PER_DESCRIBE = 100
 _SERVICES_PER_DESCRIBE = 10
+_CAPACITY_PROVIDERS_PER_DESCRIBE = 10
 
 
 class Ecs:
     def __init__(self, call: Client) -> None:
         self._call = call
 
-    def cluster_tags(self, cluster: str) -> dict[str, str]:
-        """Give a cluster's tags. Raises NotFound."""
-
-        def read(answer: Document) -> dict[str, str] | None:
-            for document in answer["clusters"]:
-                if document.get("status") != "INACTIVE":
-                    return {str(tag["key"]): str(tag.get("value", "")) for tag in document.get("tags", ())}
-            return None
-
-        tags = self._call(
-            "describe_clusters", read, resource=f"cluster {cluster}", clusters=[cluster], include=["TAGS"]
+    def cluster(self, cluster: str) -> EcsCluster:
+        """Describe a cluster and its tags. Raises NotFound."""
+        found = self._call(
+            "describe_clusters",
+            lambda answer: [_cluster(document) for document in answer["clusters"]],
+            resource=f"cluster {cluster}",
+            clusters=[cluster],
+            include=["TAGS"],
         )
-        if tags is None:
-            raise _no_cluster(cluster)
-        return tags
+        for described in found:
+            if described:
+                return described
+        raise _no_cluster(cluster)
+
+    def cluster_arns(self) -> list[str]:
+        """List the clusters of the account and region."""
+        pages = self._call.pages("list_clusters", lambda answer: list(map(str, answer["clusterArns"])))
+        return [arn for page in pages for arn in page]
+
+    def capacity_providers(self, names: Sequence[str]) -> list[CapacityProvider]:
+        """Describe those of these capacity providers that belong to an Auto Scaling group."""
+        return [
+            provider
+            for some in _chunks(names, _CAPACITY_PROVIDERS_PER_DESCRIBE)
+            for provider in self._call("describe_capacity_providers", _capacity_providers, capacityProviders=some)
+        ]
 
     def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002 - AWS's name
         """Yield, a page of up to 100 at a time, the ARNs of the cluster's container instances.
@@ -182,6 +205,23 @@ def _arns(page: Document, member: str) -> list[str]:
 
 
 # JSON's values are of any type, and botocore passes them on as they are: each is made what it must be or refused.
+
+
+def _cluster(document: Document) -> EcsCluster | None:
+    if document.get("status") == "INACTIVE":
+        return None
+    tags = {str(tag["key"]): str(tag.get("value", "")) for tag in document.get("tags", ())}
+    return EcsCluster(str(document["clusterArn"]), tuple(map(str, document.get("capacityProviders", ()))), tags)
+
+
+def _capacity_providers(answer: Document) -> list[CapacityProvider]:
+    return [
+        CapacityProvider(
+            str(document["name"]), str(provider["autoScalingGroupArn"]), provider.get("managedDraining") == "ENABLED"
+        )
+        for document in answer["capacityProviders"]
+        if (provider := document.get("autoScalingGroupProvider"))
+    ]
 
 
 def _container_instance(document: Document) -> ContainerInstance:

@@ -1,22 +1,26 @@
-"""S3: small objects, and the conditional writes that locks are made of."""
+"""S3: small objects in one bucket, and the conditional writes that locks are made of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rackctl.aws.errors import AwsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from rackctl.aws.client import Client, Document
 
-# 412 when the condition does not hold, 409 when two conditional writes meet.
+T = TypeVar("T")
+
+# 412: the condition does not hold. 409: two conditional writes met, and this one is to be tried again.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-_CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+_CONDITION_FAILED = {"PreconditionFailed", "412"}
+_CONFLICT = {"ConditionalRequestConflict", "409"}
+_NOT_THERE = {"NoSuchKey", "404"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,67 +37,117 @@ class S3:
     def __init__(self, call: Client) -> None:
         self._call = call
 
-    def get(self, bucket: str, key: str) -> StoredObject | None:
+    def bucket(self, name: str, *, owner: str) -> Bucket:
+        """Return a bucket that S3 only lets be used while it belongs to this account."""
+        return Bucket(self._call, name, owner)
+
+
+class Bucket:
+    """One bucket. Every call names the account that owns it, so that S3 refuses a bucket of the same name of another.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html
+    """
+
+    def __init__(self, call: Client, name: str, owner: str) -> None:
+        self._call = call
+        self.name = name
+        self.owner = owner
+
+    def url(self, key: str) -> str:
+        return f"s3://{self.name}/{key}"
+
+    def get(self, key: str) -> StoredObject | None:
         """Read an object, or None where there is none. Raises NotFound for no such bucket."""
         try:
-            return self._call("get_object", _stored, resource=_url(bucket, key), Bucket=bucket, Key=key)
+            return self._ask("get_object", _stored, key)
         except AwsError as error:
-            if error.code in {"NoSuchKey", "404"}:
+            if error.code in _NOT_THERE:
                 return None
             raise
 
-    def create(self, bucket: str, key: str, body: bytes) -> str | None:
-        """Write an object that must not exist yet, and give its ETag; None when it does exist."""
-        return self._put(bucket, key, body, IfNoneMatch="*")
+    def create(self, key: str, body: bytes) -> str | None:
+        """Write an object that must not exist yet, and return its ETag; None when it does exist."""
+        return self._put(key, body, IfNoneMatch="*")
 
-    def replace(self, bucket: str, key: str, body: bytes, *, etag: str) -> str | None:
-        """Write an object over the version with this ETag, and give the new one; None when it has changed."""
-        return self._put(bucket, key, body, IfMatch=etag)
+    def replace(self, key: str, body: bytes, *, etag: str) -> str | None:
+        """Write an object over the version with this ETag, and return the new one; None when it has changed."""
+        return self._put(key, body, IfMatch=etag)
 
-    def delete(self, bucket: str, key: str, *, etag: str = "") -> bool:
+    def delete(self, key: str, *, etag: str = "") -> bool:
         """Delete an object, with ``etag`` only while it is that version; tell whether it was.
 
         One that is not there is deleted.
         """
         condition = {"IfMatch": etag} if etag else {}
         try:
-            self._call("delete_object", resource=_url(bucket, key), Bucket=bucket, Key=key, **condition)
+            self._ask("delete_object", lambda _: None, key, **condition)
         except AwsError as error:
-            if error.code in {"NoSuchKey", "404"}:
+            if error.code in _NOT_THERE:
                 return True
             if error.code in _CONDITION_FAILED:
                 return False
-            raise
+            raise self._unless_conflict(error, key) from error
         return True
 
-    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys of the objects under a prefix, in S3's order."""
         for page in self._call.pages(
             "list_objects_v2",
             lambda page: [str(document["Key"]) for document in page.get("Contents", ())],
-            resource=_url(bucket, prefix),
-            Bucket=bucket,
+            resource=self.url(prefix),
+            Bucket=self.name,
+            ExpectedBucketOwner=self.owner,
             Prefix=prefix,
         ):
             yield from page
 
-    def _put(self, bucket: str, key: str, body: bytes, **condition: Any) -> str | None:
+    def try_conditional_write(self, key: str) -> bool:
+        """Try a write whose condition cannot hold, and return whether S3 refused it for that.
+
+        ``key`` must be one that nothing is ever stored under: a store that ignores conditions writes it, and it is
+        deleted again. Raises what S3 says to somebody who may not write.
+        """
+        if self._put(key, b"", IfMatch='"00000000000000000000000000000000"') is None:
+            return True
+        self.delete(key)
+        return False
+
+    def _put(self, key: str, body: bytes, **condition: Any) -> str | None:
         try:
-            return self._call(
+            return self._ask(
                 "put_object",
                 lambda answer: str(answer["ETag"]),
-                resource=_url(bucket, key),
-                Bucket=bucket,
-                Key=key,
+                key,
                 Body=body,
                 ContentType="application/json",
                 **condition,
             )
         except AwsError as error:
             # Of an object that is gone, S3 says so rather than that the condition has failed.
-            if error.code in _CONDITION_FAILED or ("IfMatch" in condition and error.code in {"NoSuchKey", "404"}):
+            if error.code in _CONDITION_FAILED or ("IfMatch" in condition and error.code in _NOT_THERE):
                 return None
-            raise
+            raise self._unless_conflict(error, key) from error
+
+    def _ask(self, operation: str, read: Callable[[Document], T], key: str, **parameters: Any) -> T:
+        return self._call(
+            operation,
+            read,
+            resource=self.url(key),
+            Bucket=self.name,
+            Key=key,
+            ExpectedBucketOwner=self.owner,
+            **parameters,
+        )
+
+    def _unless_conflict(self, error: AwsError, key: str) -> AwsError:
+        """Turn a conflict, which says nothing of who holds the object, into a call without an answer."""
+        if error.code not in _CONFLICT:
+            return error
+        return AwsError(
+            f"S3 could not write {self.url(key)}: another conditional request was under way ({error.code})",
+            code=error.code,
+            hint="try again in a moment",
+        )
 
 
 def _stored(answer: Document) -> StoredObject:
@@ -106,7 +160,3 @@ def _age(written: datetime, answer: Document) -> float:
     """Compare two times of one answer. A Date is in every one (RFC 9110, 6.6.1); without it, it is as good as new."""
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     return max((parsedate_to_datetime(date) - written).total_seconds(), 0.0) if date else 0.0
-
-
-def _url(bucket: str, key: str) -> str:
-    return f"s3://{bucket}/{key}"

@@ -25,7 +25,7 @@ def _starting(with_: str, values: Iterable[str] | Mapping[str, str]) -> list[Com
 def complete_instance(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete an instance id from the rack's instances."""
     try:
-        listed = ctx.ensure_object(Invocation).cluster.list()
+        listed = ctx.ensure_object(Invocation).instances.list()
     except Exception:  # noqa: BLE001 - an error would be printed into the user's command line
         return []
     names = {i.ec2_instance_id: i.instance.tags.get("Name", "") if i.instance else "" for i in listed}

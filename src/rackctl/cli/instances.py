@@ -104,7 +104,7 @@ def list_instances(
     sys.setswitchinterval(0.001)
 
     def text() -> str:
-        listed = ordered(filtered(invocation.cluster.list(), filters), sort_by)
+        listed = ordered(filtered(invocation.instances.list(), filters), sort_by)
         return _rendered(invocation, output, listed, chosen, tell=seconds is None)
 
     if seconds is None:

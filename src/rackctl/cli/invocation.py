@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from rackctl.cluster import Cluster
-    from rackctl.keyroll.replace import Proof as BlockingProof
+    from rackctl.instances import Instances
     from rackctl.keys import KeyStore
     from rackctl.model import Instance
     from rackctl.rack import Rack, Sources
@@ -63,10 +62,10 @@ class Invocation:
         return rack
 
     @cached_property
-    def cluster(self) -> Cluster:
-        from rackctl.cluster import Cluster
+    def instances(self) -> Instances:
+        from rackctl.instances import Instances
 
-        return Cluster(self.rack, self.clock)
+        return Instances(self.rack, self.clock)
 
     @cached_property
     def keys(self) -> KeyStore:
@@ -75,15 +74,8 @@ class Invocation:
         return KeyStore(self.rack)
 
     @cached_property
-    def prove(self) -> Callable[[Instance], BlockingProof]:
-        """Log in to an instance with the key that it was launched with, and return the outcome."""
-        from rackctl.ssh.login import prove
-
-        return lambda instance: prove(self.rack, self.keys, instance, state_directory=self.state_directory)
-
-    @cached_property
     def start_proof(self) -> Callable[[Instance], Callable[[], Proof | None]]:
-        """Start `prove` in the background; the returned function gives the Proof, or None until it is known."""
+        """Start a login with an instance's key; the returned function gives the Proof, or None until it is known."""
         from rackctl.ssh.login import start_proof
 
         return lambda instance: start_proof(self.rack, self.keys, instance, state_directory=self.state_directory)

@@ -24,10 +24,10 @@ from rackctl.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rackctl.cli.keyroll_view import View
-    from rackctl.keyroll.roll import Keyroll
-    from rackctl.keyroll.run import Event, StopRequest
-    from rackctl.keyroll.status import Status
+    from rackctl.cli.roll_progress import View
+    from rackctl.roll.hold import StopRequest
+    from rackctl.roll.report import Event, Status
+    from rackctl.roll.roll import Roll
 
 _REFUSED = 1
 
@@ -54,7 +54,7 @@ def _along_the_way(*, begun: bool = False) -> dict[str, Callable[..., Any]]:
         return f"  [default: {'as started' if begun else default}]"
 
     def switch(name: str, text: str) -> Callable[..., Any]:
-        # What was asked for at the beginning can be taken back.
+        # What was asked for at the start can be taken back.
         spelling = f"--{name}/--no-{name}" if begun else f"--{name}"
         return click.option(spelling, is_flag=True, default=None, help=text + (unless("") if begun else ""))
 
@@ -73,6 +73,9 @@ def _along_the_way(*, begun: bool = False) -> dict[str, Callable[..., Any]]:
                         "stopped."),
         "standalone": switch("stop-standalone",
                              "Stop tasks that belong to no service instead of waiting for them to end."),
+        "unregistered": switch("include-unregistered",
+                               "Terminate instances that are not registered with the cluster, undrained, with "
+                               "whatever runs on them."),
         "ssh": switch("require-ssh", "Stop the keyroll if the new key cannot be tried on the first new instance."),
         "keep": switch("keep-old-keys", "Keep old keys that no instance uses any more."),
     }  # fmt: skip
@@ -90,6 +93,7 @@ _events = click.option(
     help="Output format; json prints one event a line on stdout.",
 )  # fmt: skip
 _document = output_option("text")
+_OF_ABORT = ("drain", "boot", "force", "standalone", "unregistered")
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True)
@@ -113,7 +117,7 @@ def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
         given = [p for p in ctx.params if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
         if given:
             option = f"--{given[0].replace('_', '-')}"
-            ctx.fail(f"{option} stands before `{ctx.invoked_subcommand}`; put it after, if that takes it.")
+            ctx.fail(f"put {option} after `{ctx.invoked_subcommand}`, if it takes it")
         return
     invocation = ctx.ensure_object(Invocation)
     _roll(invocation, output, lambda roll: roll.start(_options(options)), begin="Rebooting instances...")
@@ -127,7 +131,7 @@ def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
 
     The exit status is 1 if the keyroll would be refused.
     """
-    from rackctl.cli.keyroll_view import plan_fields, plan_text
+    from rackctl.cli.roll_documents import plan_fields, plan_text
 
     made = _keyroll(invocation).plan(_options(options))
     click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else printable(plan_text(made)))
@@ -141,7 +145,7 @@ def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
 @pass_invocation
 def status(invocation: Invocation, output: str, watch: str | None) -> None:
     """Show the progress of the current keyroll and who is running it."""
-    from rackctl.cli.keyroll_view import status_fields, status_text
+    from rackctl.cli.roll_documents import status_fields, status_text
 
     seconds = seconds_of(watch) if watch is not None else None
     roll = _keyroll(invocation)
@@ -171,7 +175,9 @@ def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
 
 
 @keyroll.command(cls=RackCommand)
-@options(*(_along_the_way(begun=True)[name] for name in ("drain", "boot", "force", "standalone")), _events)
+@options(
+    *(_along_the_way(begun=True)[name] for name in ("drain", "boot", "force", "standalone", "unregistered")), _events
+)
 @pass_invocation
 def abort(invocation: Invocation, /, output: str, **options: Any) -> None:
     """Roll back a keyroll that has stopped or crashed.
@@ -192,8 +198,8 @@ def unlock(invocation: Invocation, force: bool) -> None:
     """
     found = _keyroll(invocation).unlock(force=force)
     began, owner = found.journal.started, found.journal.owner
-    who = f"taken from {owner}" if owner else "held by nobody, there was nothing to unlock"
-    note(f"the keyroll begun at {began}: {who}; go on with `resume` or `abort`")
+    who = f"taken from {owner}" if owner else "not locked"
+    note(f"the keyroll started at {began}: {who}; continue with `resume` or `abort`")
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -201,27 +207,27 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _options(options: dict[str, Any]) -> Any:
-    from rackctl.keyroll.journal import RollOptions
+    from rackctl.roll.view import RollOptions
 
     return RollOptions(**_given(options))
 
 
-def _keyroll(invocation: Invocation, stop: StopRequest | None = None) -> Keyroll:
-    from rackctl.keyroll.roll import Keyroll
+def _keyroll(invocation: Invocation, stop: StopRequest | None = None) -> Roll:
+    from rackctl.roll.roll import Roll
 
-    return Keyroll(
+    return Roll(
         invocation.rack,
-        invocation.cluster,
+        invocation.instances,
         invocation.keys,
         invocation.clock,
-        prove=invocation.prove,
+        login=invocation.start_proof,
         stop=stop,
     )
 
 
-def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Keyroll], Iterator[Event]], *, begin: str) -> None:
+def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Roll], Iterator[Event]], *, begin: str) -> None:
     """Do what yields events, and show them, until the end or a signal."""
-    from rackctl.keyroll.run import StopRequest
+    from rackctl.roll.hold import StopRequest
 
     stop = StopRequest()
     live = output != "json" and draws_on(sys.stderr, invocation.environment)
@@ -231,7 +237,7 @@ def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Keyroll], I
     except KeyboardInterrupt:
         note(
             "stopped at once: instances may still be DRAINING. `rackctl instances keyroll status` shows where the roll "
-            "stands; `resume` or `abort` goes on"
+            "stands; continue with `resume` or `abort`"
         )
         raise
 
@@ -260,7 +266,7 @@ def _silence_stdout() -> None:
 
 
 def _view(invocation: Invocation, output: str, begin: str, stop: StopRequest, *, live: bool) -> View:
-    from rackctl.cli.keyroll_view import JsonView, LineView, LiveView
+    from rackctl.cli.roll_progress import JsonView, LineView, LiveView
 
     if output == "json":
         return JsonView(invocation.clock)
@@ -289,7 +295,7 @@ def _signals(stop: StopRequest, *, say: bool) -> Iterator[None]:
         stop.signal = number
         if say:
             # Nothing buffered may be written to from a signal handler.
-            os.write(2, b"\nrackctl: stopping at the next safe point; once more to stop at once\n")
+            os.write(2, b"\nrackctl: stopping at the next safe point; press Ctrl-C again to stop at once\n")
 
     with signal_handlers(handle):
         yield

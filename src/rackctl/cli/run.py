@@ -137,11 +137,11 @@ def _chosen(invocation: Invocation, ids: Sequence[str], on_all: bool, filters: S
     if ids and filters:
         raise UsageError("--filter goes with --all, not with ids", hint="remove one of them")
     if ids:
-        return invocation.cluster.match_all(ids)
+        return invocation.instances.match_all(ids)
     if not on_all:
         raise UsageError("no instances given", hint="pass ids or --all")
     filtered([], filters)
-    listed = filtered(invocation.cluster.list(), filters)
+    listed = filtered(invocation.instances.list(), filters)
     running = [i.instance for i in listed if i.instance and i.instance.state == "running"]
     if left_out := [f"{i.ec2_instance_id} ({i.status})" for i in listed if i.instance not in running]:
         note(f"not running, left out: {', '.join(left_out)}")

@@ -37,12 +37,11 @@ def show(invocation: Invocation, ec2_instance_id: str, output: str) -> None:
       rackctl instances show -o json i-0a32 | jq -r '.tasks[].containers[].image'
     """
     from rackctl.details import details
-    from rackctl.model import RackInstance
+    from rackctl.model import rack_instance
 
-    cluster = invocation.cluster
-    instance = cluster.match(ec2_instance_id)
+    instance = invocation.instances.match(ec2_instance_id)
     id_ = instance.ec2_instance_id
-    found = details(invocation.rack, RackInstance(id_, instance, cluster.registration(id_)))
+    found = details(invocation.rack, rack_instance(id_, instance, invocation.instances.registrations(id_)))
     for error in found.unknown:
         note(f"{error}{f' ({error.hint})' if error.hint else ''}")
     if output == "json":

@@ -186,7 +186,7 @@ def _open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection
     importing = in_background(import_paramiko)
     rack = invocation.rack
     tags = None if all(map(rack.is_given, _FROM_TAGS)) else in_background(lambda: rack.tags)
-    instance = invocation.cluster.match(ec2_instance_id)
+    instance = invocation.instances.match(ec2_instance_id)
     if tags:
         # An error with the tags is raised where one is needed.
         tags.exception()
@@ -221,7 +221,7 @@ def forget_host_key(invocation: Invocation, ec2_instance_id: str) -> None:
 
     The next connection is a first connection again. AWS is not called: the instance may no longer exist.
     """
-    from rackctl.cluster import require_ec2_instance_id
+    from rackctl.instances import require_ec2_instance_id
     from rackctl.ssh.host_keys import HostKeyFile
 
     require_ec2_instance_id(ec2_instance_id)

@@ -83,7 +83,7 @@ def remove(invocation: Invocation) -> None:
 def _for_each_key(invocation: Invocation, agent: Agent, deed: Callable[[str], str]) -> None:
     """Do something with each key that the rack's instances have; one that fails does not keep the others from it."""
     agent.require()
-    names = sorted({instance.key_name for instance in invocation.cluster.instances()})
+    names = sorted({instance.key_name for instance in invocation.instances.instances()})
     failures = []
     for name in names:
         try:

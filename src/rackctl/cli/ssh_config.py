@@ -42,7 +42,7 @@ def ssh_config(invocation: Invocation) -> None:
     from rackctl.ssh.openssh import Host, host_entry
 
     rack = invocation.rack
-    instances = invocation.cluster.instances()
+    instances = invocation.instances.instances()
     state = invocation.state_directory.absolute()
     pins = HostKeyFile(state)
     identities = _identities(invocation, instances, state)
@@ -144,7 +144,7 @@ def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
     from rackctl.ssh.reach import reach
     from rackctl.ssh.relay import join
 
-    instance = invocation.cluster.find(ec2_instance_id)
+    instance = invocation.instances.find(ec2_instance_id)
     target = reach(invocation.rack, instance)
     pins = HostKeyFile(invocation.state_directory)
     if invocation.rack["host_key_check"] != "off" and not pins.pinned(ec2_instance_id):

@@ -222,6 +222,7 @@ class Daemon:
             "region": REGION,
             "endpoint_url": f"http://127.0.0.1:{self._kept.port}",
             "bucket": bucket,
+            "bucket_owner": ACCOUNT_ID,
             "kms_key": alias,
             "prefix": SETTINGS["prefix"].default(name),
         }

@@ -1,0 +1,216 @@
+"""A roll's plan and status, as text and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rackctl.text import counted, rfc3339, roughly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rackctl.roll.plan import Dip, GroupPlan, Plan
+    from rackctl.roll.problems import Problem
+    from rackctl.roll.report import Status
+    from rackctl.settings import Value
+
+
+# The plan
+
+
+def plan_fields(plan: Plan) -> dict[str, Any]:
+    """Give a plan as the object of ``-o json``. Names and meanings are documented and stable."""
+    return {
+        "rack": plan.rack,
+        "refused": bool(plan.refusals),
+        "refusals": [{"reason": refusal.reason, "remedy": refusal.remedy} for refusal in plan.refusals],
+        "bucket": _value(plan.bucket),
+        "kms_key": _value(plan.kms_key),
+        "groups": [
+            {
+                "group": group.auto_scaling_group_name,
+                "desired_capacity": group.desired_capacity,
+                "max_size": group.max_size,
+                "launch_templates": [asdict(use) for use in group.templates],
+                "replace": list(group.replace),
+                "surge": group.surge,
+                "surge_reason": group.surge_reason,
+                "at_once": group.at_once,
+                "missing": group.missing,
+                "seconds": group.seconds,
+            }
+            for group in plan.groups
+        ],
+        "services": [asdict(dip) for dip in plan.dips],
+        "standalone_tasks": [{"task": task, "instance": id_} for task, id_ in plan.standalone_tasks],
+        "left_alone": [{"instance": left.ec2_instance_id, "reason": left.reason} for left in plan.left_alone],
+        "warnings": list(plan.warnings),
+        "total": plan.total,
+        "seconds": plan.seconds,
+        "instance_hours": round(plan.instance_hours, 2),
+    }
+
+
+def _value(value: Value) -> dict[str, str | None]:
+    return {"value": value.value or None, "origin": str(value.origin)}
+
+
+def _named(value: Value, prefix: str = "") -> str:
+    return f"{prefix}{value.value} ({value.origin})" if value.value else f"({value.origin})"
+
+
+def plan_text(plan: Plan) -> str:
+    """Give a plan as a person likes to read it."""
+    return "\n\n".join("\n".join(section) for section in _sections(plan))
+
+
+def _sections(plan: Plan) -> Iterator[list[str]]:
+    count = counted(plan.total, "instance")
+    about = f"in about {roughly(plan.seconds)} of AWS's time{_cost(plan)}"
+    what = f"would replace {count}, {about}" if plan.total else "would replace nothing"
+    refused = "; blocked: see below" if plan.refusals else ""
+    yield [
+        f'A keyroll of rack "{plan.rack}" {what}{refused}.',
+        f"  journal and keys in {_named(plan.bucket, 's3://')}, sealed by KMS key {_named(plan.kms_key)}",
+    ]
+    yield from map(_group, plan.groups)
+    for title, dips in (
+        ("Services that run fewer tasks for a while:", [d for d in plan.dips if not d.stuck]),
+        ("Services whose tasks cannot be moved:", [d for d in plan.dips if d.stuck]),
+    ):
+        if dips:
+            yield [title, *map(_dip, dips)]
+    if plan.standalone_tasks:
+        what = "stopped" if plan.options.stop_standalone else "waited for; --stop-standalone stops them"
+        yield [
+            f"Tasks of no service ({what}):",
+            *(f"  {task} on {id_}" for task, id_ in plan.standalone_tasks),
+        ]
+    if plan.left_alone:
+        yield ["Left alone:", *(f"  {left.ec2_instance_id}: {left.reason}" for left in plan.left_alone)]
+    if plan.warnings:
+        yield ["Warnings:", *(f"  {warning}" for warning in plan.warnings)]
+    if plan.refusals:
+        yield ["Blocked:", *(line for refusal in plan.refusals for line in _refusal(refusal))]
+
+
+def _dip(dip: Dip) -> str:
+    return f"  {dip.service_name}: {counted(dip.desired_count, 'task')}, {dip.lowest_count} at least ({dip.reason})"
+
+
+def _refusal(refusal: Problem) -> Iterator[str]:
+    yield f"  {refusal.reason}"
+    if refusal.remedy:
+        yield f"    → {refusal.remedy}"
+
+
+def _cost(plan: Plan) -> str:
+    most = max((group.surge for group in plan.groups), default=0)
+    if not most:
+        return ""
+    return f", with {counted(most, 'instance')} more meanwhile ({plan.instance_hours:.1f} instance-hours)"
+
+
+def _group(group: GroupPlan) -> list[str]:
+    def template(named: str, version: str, number: int, key: str) -> str:
+        which = version if version == str(number) else f"{version} (now {number})"
+        return f"  launches    {named} version {which}, with {f'key {key}' if key else 'no key'}"
+
+    at_a_time = f", {group.at_once} at a time" if group.at_once > 1 else ""
+    return [
+        f"Group {group.auto_scaling_group_name}",
+        f"  capacity    {group.desired_capacity}, at most {group.max_size}"
+        + (f"; {group.missing} of {group.desired_capacity} missing" if group.missing else ""),
+        *(template(u.launch_template_name or u.launch_template_id, u.version, u.version_number, u.key_name)
+          for u in group.templates),
+        f"  surge       {group.surge} ({group.surge_reason})",
+        f"  replaces    {counted(len(group.replace), 'instance')}{at_a_time}, in about this order:"
+        if group.replace
+        else "  replaces    nothing",
+        *(f"              {id_}" for id_ in group.replace),
+    ]  # fmt: skip
+
+
+# The status
+
+# A roll's batch is seldom larger.
+_SHOWN = 20
+
+
+def status_fields(status: Status | None) -> dict[str, Any]:
+    """Give a status as the object of ``-o json``. Names and meanings are documented and stable."""
+    if status is None:
+        return {"state": "none"}
+    journal = status.journal
+    return {
+        "state": _state(status),
+        "phase": journal.phase,
+        "rack": journal.rack,
+        "key_name": journal.key_name,
+        "reason": journal.options.reason,
+        "started": journal.started,
+        "owner": str(journal.owner) if journal.owner else None,
+        "heartbeat": rfc3339(status.found.heartbeat),
+        "problem": journal.problem or None,
+        "total": status.total,
+        "left": status.old,
+        "groups": [
+            {"group" if k == "auto_scaling_group_name" else k: v for k, v in asdict(group).items()}
+            for group in status.groups
+        ],
+        "instances": [
+            {
+                "instance": instance.ec2_instance_id,
+                "group": instance.auto_scaling_group_name,
+                "key_name": instance.key_name or None,
+                "phase": instance.phase,
+                "since": instance.since or None,
+            }
+            for instance in status.instances
+        ],
+    }
+
+
+def _state(status: Status) -> str:
+    if status.found.is_live:
+        return "running"
+    return "stopped" if status.journal.owner is None else "dead"
+
+
+def status_text(status: Status | None, rack: str) -> str:
+    if status is None:
+        return f'There is no keyroll on rack "{rack}".'
+    journal = status.journal
+    doing = "being aborted" if journal.phase == "aborting" else journal.phase
+    heartbeat = f"last heartbeat {roughly(max(status.found.silent_for, 1))} ago"
+    said = {"running": "still running", "stopped": "stopped", "dead": "died without releasing its lock"}
+    lines = [
+        f'Keyroll of rack "{journal.rack}", started at {journal.started}: {doing}',
+        f"  state       {said[_state(status)]}; {heartbeat}",
+        *([f"  run by      {journal.owner}"] if journal.owner else []),
+        *([f"  problem     {journal.problem}"] if journal.problem else []),
+        f"  key         {journal.key_name}",
+        *([f"  reason      {journal.options.reason}"] if journal.options.reason else []),
+        f"  replaced    {max(status.total - status.old, 0)} of {status.total}",
+    ]
+    for group in status.groups:
+        surge = f", {group.surge} of it surge" if group.surge else ""
+        lines += [
+            f"Group {group.auto_scaling_group_name}",
+            f"  capacity    {group.desired_capacity}{surge} (was {group.original_desired_capacity})",
+            f"  old key     {group.old}" + (f", {group.draining} of them draining" if group.draining else ""),
+            f"  new key     {group.new}, {group.ready} of them ready",
+        ]
+        if suspended := journal.groups[group.auto_scaling_group_name].suspended:
+            lines.append(f"  suspended   {', '.join(suspended)}")
+    busy = [i for i in status.instances if i.phase not in {"waiting", "ready"}]
+    lines += [f"  {i.ec2_instance_id}  {i.phase}{f' since {i.since}' if i.since else ''}" for i in busy[:_SHOWN]]
+    if len(busy) > _SHOWN:
+        lines.append(f"  and {len(busy) - _SHOWN} more under way")
+    there = {group.auto_scaling_group_name for group in status.groups}
+    lines += [f"Group {name} has been deleted" for name in journal.groups if name not in there]
+    if not status.found.is_live:
+        ways = ("abort",) if journal.phase == "aborting" else ("resume", "abort")
+        lines += ["Continue with:", *(f"  rackctl instances keyroll {way} --rack {rack}" for way in ways)]
+    return "\n".join(lines)

@@ -1,0 +1,268 @@
+"""Drains: tasks moved off instances, several instances at once, and the evidence that nothing is left on one.
+
+What ECS does not report is unknown, not gone: an instance counts as drained only once each of its tasks was reported
+STOPPED, its registrations are reported DRAINING, and ECS counts no other task on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from rackctl.aws.errors import AwsError
+from rackctl.clock import LAG, POLL
+from rackctl.errors import RackctlError, Timeout
+from rackctl.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rackctl.clock import Clock
+    from rackctl.model import ContainerInstance, RackInstance, Service, Task
+    from rackctl.rack import Rack
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """Where a drain stands: the tasks it waits for and, of their services, the newest event.
+
+    ``unreported`` is how many tasks must be there by ECS's own count, or were there, of which ECS does not say what
+    became of them; ``daemons`` how many DAEMON tasks are left, which stay until the instance ends.
+    """
+
+    ec2_instance_id: str
+    tasks: tuple[Task, ...] = ()
+    service_event: str = ""
+    unreported: int = 0
+    daemons: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many tasks the drain waits for."""
+        return len(self.tasks) + self.unreported
+
+
+def is_drained(progress: Draining, registrations: Sequence[ContainerInstance]) -> bool:
+    """Tell whether an instance is seen to be DRAINING and empty, its registrations being as they were just read."""
+    counted = sum(r.running_tasks_count + r.pending_tasks_count for r in registrations)
+    draining = bool(registrations) and all(registered.status == "DRAINING" for registered in registrations)
+    return draining and not progress.left and counted <= progress.daemons
+
+
+def set_status(
+    rack: Rack, container_instances: Sequence[ContainerInstance], status: Literal["ACTIVE", "DRAINING"]
+) -> None:
+    """Set the status of registered instances. Raises RackctlError, naming the first that ECS would not set."""
+    by_arn = {c.container_instance_arn: c.ec2_instance_id for c in container_instances}
+    for failure in rack.aws.ecs.set_container_instances_state(rack.cluster, list(by_arn), status):
+        raise RackctlError(
+            f"ECS would not set {by_arn.get(failure.arn, failure.arn)} to {status}: "
+            f"{failure.reason}{f' ({failure.detail})' if failure.detail else ''}"
+        )
+
+
+@dataclass(slots=True)
+class _Drain:
+    """``followed`` are task ARNs that are not known to have stopped, ``stopped`` those that are."""
+
+    registrations: tuple[ContainerInstance, ...]
+    followed: set[str]
+    stopped: set[str] = field(default_factory=set)
+    expected: int = 0
+    tasks: tuple[Task, ...] = ()
+    daemons: set[str] = field(default_factory=set)
+    missing_since: dict[str, float] = field(default_factory=dict)
+    progressed: float = 0.0
+    service_event: str = ""
+    asked_for_event: float = float("-inf")
+
+    @property
+    def unreported(self) -> int:
+        never_seen = self.expected - len(self.followed | self.stopped)
+        return len(self.missing_since) + max(never_seen, 0)
+
+
+class Drains:
+    """Instances whose tasks are being moved away, watched together.
+
+    It asks for the tasks of all of them at once, a hundred a call, so that many drains cost little more than one.
+    ``patience`` is how many seconds a drain may stand still before the newest event of its services is asked for.
+    """
+
+    def __init__(self, rack: Rack, clock: Clock, *, stop_standalone: bool = False, patience: float = 0) -> None:
+        self._rack = rack
+        self._ecs = rack.aws.ecs
+        self._cluster = rack.cluster
+        self._clock = clock
+        self._stop_standalone = stop_standalone
+        self._patience = patience
+        self._drains: dict[str, _Drain] = {}
+        self._stopped_by_us: set[str] = set()
+        self._services: dict[str, Service] = {}
+
+    @property
+    def ec2_instance_ids(self) -> tuple[str, ...]:
+        return tuple(self._drains)
+
+    def start(self, ec2_instance_id: str, registrations: Sequence[ContainerInstance]) -> None:
+        """Follow the tasks of an instance, all of whose living registrations have been set to DRAINING."""
+        drain = _Drain(
+            tuple(registrations),
+            set(),
+            expected=sum(r.running_tasks_count + r.pending_tasks_count for r in registrations),
+            progressed=self._clock.monotonic(),
+        )
+        # A task leaves ListTasks' running ones, and runningTasksCount, before its containers have stopped: its ARN
+        # is followed until it is STOPPED. Those that were stopping already are among the stopped ones.
+        drain.followed = self._listed(drain)
+        self._drains[ec2_instance_id] = drain
+
+    def forget(self, ec2_instance_id: str) -> None:
+        """Watch an instance no more; its status stays as it is."""
+        self._drains.pop(ec2_instance_id, None)
+
+    def poll(self) -> dict[str, Draining]:
+        """Look once, and return what each instance waits for."""
+        self._look()
+        new = False
+        for drain in self._drains.values():
+            if not drain.tasks:
+                # Nothing is placed on a DRAINING instance, but what was placed before may be listed late; and what is
+                # not described any more may still be listed.
+                new |= self._list_again(drain)
+        if new:
+            self._look()
+        return {
+            id_: Draining(id_, drain.tasks, self._event(drain), drain.unreported, len(drain.daemons))
+            for id_, drain in self._drains.items()
+        }
+
+    def _list_again(self, drain: _Drain) -> bool:
+        """List the tasks of an instance once more, and tell whether some were not known."""
+        listed, now = self._listed(drain), self._clock.monotonic()
+        for arn, since in list(drain.missing_since.items()):
+            # ECS forgets a stopped task after an hour: neither described nor listed for long, it is one of those.
+            if arn not in listed and now - since > LAG:
+                drain.missing_since.pop(arn)
+                drain.followed.discard(arn)
+                drain.stopped.add(arn)
+        new = listed - drain.followed - drain.stopped
+        drain.followed |= new
+        return bool(new)
+
+    def _listed(self, drain: _Drain) -> set[str]:
+        try:
+            return {
+                arn
+                for registered in drain.registrations
+                for status in ("STOPPED", "RUNNING")
+                for arn in self._ecs.tasks_on(self._cluster, registered.container_instance_arn, status)
+            }
+        except AwsError as error:
+            if error.code == "InvalidParameterException":
+                return set()  # it is not registered any more: nothing is known of its tasks by this way
+            raise
+
+    def _look(self) -> None:
+        followed = sorted({arn for drain in self._drains.values() for arn in drain.followed})
+        described = {task.task_arn: task for task in self._ecs.describe_tasks(self._cluster, followed)}
+        running = [task for task in described.values() if task.last_status != "STOPPED"]
+        if unknown := {t.service_name for t in running if t.service_name} - self._services.keys():
+            services = self._ecs.describe_services(self._cluster, sorted(unknown))
+            self._services.update((s.service_name, s) for s in services)
+        now = self._clock.monotonic()
+        for drain in self._drains.values():
+            drain.stopped |= {arn for arn in drain.followed if arn in described} - {t.task_arn for t in running}
+            drain.followed -= drain.stopped
+            missing = drain.followed - described.keys()
+            drain.missing_since = {arn: drain.missing_since.get(arn, now) for arn in missing}
+            tasks = [described[arn] for arn in sorted(drain.followed - missing)]
+            # A DAEMON task stays to the end of a drain: nothing would ever come of waiting for it.
+            left = tuple(task for task in tasks if not self._is_daemon(task))
+            drain.daemons = {task.task_arn for task in tasks if self._is_daemon(task)}
+            if left != drain.tasks:
+                drain.tasks, drain.progressed, drain.service_event = left, now, ""
+        if self._stop_standalone:
+            self._stop_tasks_of_no_service()
+
+    def _is_daemon(self, task: Task) -> bool:
+        service = self._services.get(task.service_name)
+        return service is not None and service.scheduling_strategy == "DAEMON"
+
+    def _stop_tasks_of_no_service(self) -> None:
+        for drain in self._drains.values():
+            for task in drain.tasks:
+                if not task.service_name and task.task_arn not in self._stopped_by_us:
+                    self._ecs.stop_task(self._cluster, task.task_arn, "its instance is being drained")
+                    self._stopped_by_us.add(task.task_arn)
+
+    def _event(self, drain: _Drain) -> str:
+        now = self._clock.monotonic()
+        names = sorted({task.service_name for task in drain.tasks if task.service_name})
+        still = now - drain.progressed
+        if names and still >= self._patience and now - drain.asked_for_event >= self._patience:
+            drain.asked_for_event = now
+            services = self._ecs.describe_services(self._cluster, names)
+            events = [event for service in services for event in service.events[:1]]
+            drain.service_event = max(events, key=lambda event: event.created_at).message if events else ""
+        return drain.service_event
+
+
+def drain(
+    rack: Rack, clock: Clock, instance: RackInstance, *, timeout: float, stop_standalone: bool = False
+) -> Iterator[Draining]:
+    """Move an instance's tasks away, yielding each change of what is left, until it is drained (`is_drained`).
+
+    Tasks of no service are waited for, or stopped with ``stop_standalone``. After ``timeout`` seconds, and when the
+    caller stops listening before the end, what was ACTIVE becomes so again. Raises Timeout, naming what blocks.
+    """
+    drains = Drains(rack, clock, stop_standalone=stop_standalone)
+    id_, living = instance.ec2_instance_id, instance.living_registrations
+    deadline = clock.monotonic() + timeout
+    set_status(rack, living, "DRAINING")
+    drains.start(id_, living)
+    finished = False
+    last: Draining | None = None
+    try:
+        while not finished:
+            progress = drains.poll()[id_]
+            arns = [registered.container_instance_arn for registered in living]
+            finished = is_drained(progress, rack.aws.ecs.describe_container_instances(rack.cluster, arns))
+            if progress != last and (finished or progress.left):
+                yield progress
+                last = progress
+            if not finished and clock.monotonic() >= deadline:
+                raise drain_timeout(progress, timeout)
+            if not finished:
+                clock.sleep(POLL)
+    finally:
+        were_active = [registered for registered in living if registered.status == "ACTIVE"]
+        if not finished and were_active:
+            set_status(rack, were_active, "ACTIVE")
+
+
+def drain_timeout(
+    progress: Draining,
+    timeout: float,
+    hint: str = "give it longer, make room for the tasks elsewhere, or stop them",
+) -> Timeout:
+    """Return the error of a drain that has taken too long, with what blocks it."""
+    return Timeout(
+        f"{progress.ec2_instance_id} still has {counted(progress.left, 'task')} after {timeout:g} s of draining: "
+        f"{blocking(progress)}",
+        hint=hint,
+    )
+
+
+def blocking(progress: Draining) -> str:
+    """Return which tasks a drain waits for, and the newest event of their services."""
+    named = [
+        f"{task.task_arn.rpartition('/')[2]} of {task.service_name or 'no service'} ({task.last_status})"
+        for task in progress.tasks[:5]
+    ]
+    if len(progress.tasks) > len(named):
+        named.append(f"{len(progress.tasks) - len(named)} more")
+    if progress.unreported:
+        named.append(f"{progress.unreported} that ECS counts or has listed, and does not describe")
+    event = f". The newest event: {progress.service_event}" if progress.service_event else ""
+    return (", ".join(named) or "ECS does not report the instance as DRAINING and empty yet") + event

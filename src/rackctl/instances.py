@@ -1,0 +1,294 @@
+"""The instances of a rack: list, find, terminate, and know when a replacement is ready."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rackctl.aws.errors import AwsError
+from rackctl.clock import POLL, wait_until
+from rackctl.errors import NotFound, RackctlError, Timeout, UsageError
+from rackctl.model import RackInstance, is_ec2_instance_id, rack_instance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rackctl.clock import Clock
+    from rackctl.model import (
+        AutoScalingGroup,
+        ContainerInstance,
+        GroupInstance,
+        Instance,
+    )
+    from rackctl.rack import Rack
+
+_SHORTEST_PREFIX = len("i-") + 4
+_OLD_ID = len("i-") + 8
+_DESCRIBES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Where the replacement of a terminated instance stands; ``instance`` is None before its launch.
+
+    ``problem`` is what Auto Scaling says of a launch that failed.
+    """
+
+    instance: RackInstance | None = None
+    problem: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.instance and self.instance.can_take_tasks)
+
+    def describe(self) -> str:
+        """Return in a few words where it stands."""
+        if self.instance is None:
+            return self.problem or "not launched yet"
+        return f"{self.instance.ec2_instance_id}: {self.instance.describe()}"
+
+
+class Instances:
+    """The instances of one rack."""
+
+    def __init__(self, rack: Rack, clock: Clock) -> None:
+        self._rack = rack
+        self._aws = rack.aws
+        self._clock = clock
+
+    def list(self) -> list[RackInstance]:
+        """Return every instance of the rack, sorted by id.
+
+        These are the instances that are tagged ``Rack=<name>`` or registered with the cluster, but for those
+        tagged ``Purpose=Build``. Raises NotFound for no such cluster.
+        """
+        with ThreadPoolExecutor(_DESCRIBES_AT_ONCE) as pool:
+            tagged = pool.submit(lambda: list(self._aws.ec2.instances_tagged({"Rack": self._rack.name})))
+            described = [
+                pool.submit(self._aws.ecs.describe_container_instances, self._rack.cluster, arns)
+                for arns in self._aws.ecs.container_instance_arns(self._rack.cluster)
+            ]
+            registered: dict[str, list[ContainerInstance]] = {}
+            for found in (found for page in described for found in page.result() if found.ec2_instance_id):
+                registered.setdefault(found.ec2_instance_id, []).append(found)
+            instances = {instance.ec2_instance_id: instance for instance in tagged.result()}
+        # EC2 does not know the machines of ECS Anywhere.
+        untagged = sorted(id_ for id_ in registered.keys() - instances.keys() if is_ec2_instance_id(id_))
+        instances.update((i.ec2_instance_id, i) for i in self._aws.ec2.instances_by_id(untagged))
+        return [
+            rack_instance(id_, instance, registered.get(id_, ()))
+            for id_ in sorted(registered.keys() | instances.keys())
+            if not ((instance := instances.get(id_)) and instance.tags.get("Purpose") == "Build")
+        ]
+
+    def instances(self) -> Sequence[Instance]:
+        """Return those of the rack's instances that EC2 knows and has not begun to end."""
+        return [listed.instance for listed in self.list() if listed.instance and not listed.instance.is_terminating]
+
+    def find(self, ec2_instance_id: str) -> Instance:
+        """Return an instance of the rack by its whole id.
+
+        One that is being terminated is still found. Raises UsageError for what is no id, NotFound for an
+        instance that does not exist or is not this rack's.
+        """
+        require_ec2_instance_id(ec2_instance_id)
+        return self._own(ec2_instance_id, next(self._aws.ec2.instances_by_id([ec2_instance_id]), None))
+
+    def _own(self, ec2_instance_id: str, instance: Instance | None) -> Instance:
+        if instance is None:
+            raise NotFound(f"there is no instance {ec2_instance_id}{self._here}", hint=self._see_list)
+        if instance.tags.get("Rack") != self._rack.name and not self.registrations(ec2_instance_id):
+            tag = instance.tags.get("Rack")
+            raise NotFound(
+                f'{ec2_instance_id} is not an instance of rack "{self._rack.name}"'
+                + (f": it is tagged Rack={tag}" if tag else ""),
+                hint=f"`rackctl instances --rack {tag}` lists that rack's" if tag else self._see_list,
+            )
+        return instance
+
+    def match(self, prefix: str) -> Instance:
+        """Return the instance whose id, or whose id alone, starts so; four characters after ``i-`` at least.
+
+        Raises UsageError for too little or for several, whose ids it names; NotFound for none.
+        """
+        return self.match_all([prefix])[0]
+
+    def match_all(self, prefixes: Sequence[str]) -> Sequence[Instance]:
+        """Return the instances that ids, or starts of ids, mean, each once; `match` says how.
+
+        However many there are, AWS is asked for them, or for the list, once. Raises as `match` does, for the first.
+        """
+        for prefix in prefixes:
+            _require_start_of_id(prefix)
+        whole = [prefix for prefix in prefixes if is_ec2_instance_id(prefix)]
+        known = {i.ec2_instance_id: i for i in self._aws.ec2.instances_by_id(whole)} if whole else {}
+        # Eight digits are a whole id of the old kind, or the start of one of the new.
+        starts = [p for p in prefixes if p not in known and (p not in whole or len(p) == _OLD_ID)]
+        listed = self.list() if starts else []
+        matched = [
+            self._starting(prefix, listed) if prefix in starts else self._own(prefix, known.get(prefix))
+            for prefix in prefixes
+        ]
+        return list({instance.ec2_instance_id: instance for instance in matched}.values())
+
+    def _starting(self, prefix: str, listed: Sequence[RackInstance]) -> Instance:
+        matching = [i for i in listed if i.ec2_instance_id.startswith(prefix)]
+        if len(matching) > 1:
+            ids = ", ".join(i.ec2_instance_id for i in matching[:10])
+            raise UsageError(
+                f"{prefix} matches {len(matching)} instances: {ids}", hint="give more characters of the one you mean"
+            )
+        if not matching or matching[0].instance is None:
+            raise NotFound(f"no instance's id starts with {prefix}{self._here}", hint=self._see_list)
+        return matching[0].instance
+
+    def registrations(self, ec2_instance_id: str) -> Sequence[ContainerInstance]:
+        """Return the registrations of an instance with the rack's cluster; there may be several, or none."""
+        filter_ = f"ec2InstanceId == {ec2_instance_id}"
+        return [
+            found
+            for arns in self._aws.ecs.container_instance_arns(self._rack.cluster, filter=filter_)
+            for found in self._aws.ecs.describe_container_instances(self._rack.cluster, arns)
+        ]
+
+    def registered_elsewhere(self, ec2_instance_id: str) -> str:
+        """Return the name of another cluster of the region that an instance is registered with, empty for none."""
+        filter_ = f"ec2InstanceId == {ec2_instance_id}"
+        for cluster_arn in self._aws.ecs.cluster_arns():
+            is_other = cluster_arn != self._rack.ecs_cluster.cluster_arn
+            if is_other and any(self._aws.ecs.container_instance_arns(cluster_arn, filter=filter_)):
+                return cluster_arn.rpartition("/")[2]
+        return ""
+
+    def describe(self, instance: Instance) -> RackInstance:
+        """Return an instance as EC2, ECS and Auto Scaling see it now."""
+        id_ = instance.ec2_instance_id
+        return rack_instance(id_, instance, self.registrations(id_), self.member(id_))
+
+    def member(self, ec2_instance_id: str) -> GroupInstance | None:
+        """Return what Auto Scaling knows of an instance; None when it is in no group."""
+        return self._aws.autoscaling.members([ec2_instance_id]).get(ec2_instance_id)
+
+    def terminate(self, instance: Instance) -> bool:
+        """Have an instance's Auto Scaling group terminate and replace it; tell whether that was still to do.
+
+        The desired capacity stays. Raises RackctlError for an instance of no group, which nothing would replace.
+        """
+        id_ = instance.ec2_instance_id
+        member = self.member(id_)
+        if instance.is_terminating or (member and member.is_terminating):
+            return False
+        if member is None:
+            raise RackctlError(
+                f"{id_} belongs to no Auto Scaling group, so nothing would replace it; it was left alone",
+                hint=f"if it is to go for good: `aws ec2 terminate-instances --instance-ids {id_}`",
+            )
+
+        def terminated() -> bool | None:
+            try:
+                self._aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=False)
+            except AwsError as error:
+                if error.code in {"ScalingActivityInProgress", "ResourceContention"}:
+                    return None
+                # An answer can get lost after the deed is done; the call made again then finds nothing to do.
+                if not self.is_terminating(id_):
+                    raise
+            return True
+
+        return wait_until(
+            terminated,
+            clock=self._clock,
+            timeout=60,
+            interval=5,
+            what=lambda: f"the scaling activity in progress in group {member.auto_scaling_group_name} to end",
+        )
+
+    def is_terminating(self, ec2_instance_id: str) -> bool:
+        """Tell whether EC2 or its group says that an instance is terminating, or has terminated."""
+        instance = next(self._aws.ec2.instances_by_id([ec2_instance_id]), None)
+        if instance and instance.is_terminating:
+            return True
+        member = self.member(ec2_instance_id)
+        return member is not None and member.is_terminating
+
+    def group(self, name: str) -> AutoScalingGroup:
+        """Describe an Auto Scaling group. Raises NotFound."""
+        for group in self._aws.autoscaling.groups([name]):
+            return group
+        raise NotFound(f"there is no Auto Scaling group {name}")
+
+    def replacement(self, before: AutoScalingGroup, *, timeout: float) -> Iterator[Replacement]:
+        """Wait until a group that has lost an instance has a new one that counts, yielding each change.
+
+        ``before`` is the group as it was. A failed launch is told as ``problem`` and waited out, since Auto
+        Scaling tries again. Raises Timeout, naming the last state.
+        """
+        known = {member.ec2_instance_id for member in before.instances}
+        name = before.auto_scaling_group_name
+        past = {activity.activity_id for activity in self._aws.autoscaling.activities(name)}
+        deadline = self._clock.monotonic() + timeout
+        last: Replacement | None = None
+        while True:
+            progress = self._newcomer(name, known)
+            if not progress.instance:
+                failed = [
+                    activity.status_message
+                    for activity in self._aws.autoscaling.activities(name)
+                    if activity.status_code == "Failed" and activity.activity_id not in past
+                ]
+                progress = Replacement(problem=failed[0]) if failed else progress
+            if progress != last:
+                yield progress
+                last = progress
+            if progress.is_ready:
+                return
+            if self._clock.monotonic() >= deadline:
+                raise Timeout(
+                    f"gave up after {timeout:g} s waiting for the replacement in group {name}: {progress.describe()}",
+                    hint="the instance was terminated; `rackctl instances` shows when its replacement is there",
+                )
+            self._clock.sleep(POLL)
+
+    def _newcomer(self, group_name: str, known: set[str]) -> Replacement:
+        """Return the furthest of a group's new members, or an empty one when there is none."""
+        members = [m for m in self.group(group_name).instances if m.ec2_instance_id not in known]
+        newcomers = [
+            rack_instance(id_, None, self.registrations(id_), member)
+            for member in members
+            if not member.is_terminating
+            for id_ in [member.ec2_instance_id]
+        ]
+        return Replacement(
+            max(
+                newcomers,
+                key=lambda n: (n.can_take_tasks, n.agent_connected, bool(n.registrations), n.member.in_service),  # type: ignore[union-attr]
+                default=None,
+            )
+        )
+
+    @property
+    def _here(self) -> str:
+        return f' in rack "{self._rack.name}"'
+
+    @property
+    def _see_list(self) -> str:
+        return f"`rackctl instances --rack {self._rack.name}` lists them"
+
+
+def _require_start_of_id(text: str) -> None:
+    if not text.startswith("i-"):
+        require_ec2_instance_id(text)
+    elif len(text) < _SHORTEST_PREFIX:
+        raise UsageError(
+            f'"{text}" is too short for an instance id',
+            hint=f'give at least {_SHORTEST_PREFIX - len("i-")} characters after "i-"',
+        )
+
+
+def require_ec2_instance_id(text: str) -> None:
+    """Raise UsageError unless a text is a whole EC2 instance id."""
+    if not text.strip():
+        raise UsageError("the instance id is empty", hint="is a variable in your script unset?")
+    if not is_ec2_instance_id(text):
+        raise UsageError(f'"{text}" is not an instance id', hint="an id looks like i-0a321c8b or i-0123456789abcdef0")

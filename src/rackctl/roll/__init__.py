@@ -1,0 +1,1 @@
+"""Rolls: every old instance of a rack replaced, whatever makes it old."""

@@ -1,0 +1,255 @@
+"""Change the desired capacity and the processes of a roll's groups, and terminate their members.
+
+AWS's answers may lag, a call may have been carried out although its answer was an error, and something else may change
+the same number. So each change is written in the journal before it is made, what is seen is believed when it shows the
+last change or enough time has passed, and only the roll's own share is ever taken back.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rackctl.aws.errors import AwsError
+from rackctl.clock import LAG
+from rackctl.errors import AccessDenied, RackctlError
+from rackctl.roll.journal import PendingChange
+from rackctl.roll.lock import JournalLost
+from rackctl.roll.observe import GroupDeleted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from rackctl.roll.hold import Hold
+    from rackctl.roll.journal import GroupRecord
+    from rackctl.roll.observe import Look, Observer
+    from rackctl.roll.report import Event
+    from rackctl.roll.view import View
+
+_BUSY_FOR = 120.0  # how long another scaling activity may be in progress, in seconds
+_BUSY = {"ScalingActivityInProgress", "ResourceContention"}
+
+
+class Capacity:
+    """The desired capacities of a roll's groups: how much of each is the roll's share, and how it is changed."""
+
+    def __init__(self, hold: Hold, observer: Observer) -> None:
+        self._hold = hold
+        self._autoscaling = hold.aws.autoscaling
+        self._clock = hold.clock
+        self._observer = observer
+        # What was set last, and when; when a change was tried whose outcome is not known; whose termination was asked
+        # for without an answer.
+        self._set_to: dict[str, tuple[int, float]] = {}
+        self._tried: dict[str, float] = {}
+        self._asked_to_terminate: dict[str, float] = {}
+        self._busy_since: dict[str, float] = {}
+        self.surges_lost = 0
+
+    # Looking
+
+    def look(self, record: GroupRecord, *, at_ecs: bool = True) -> Look:
+        """Look at a group until its last change can be seen, and count the surge by it. Raises GroupDeleted."""
+        while True:
+            look = self.look_once(record, at_ecs=at_ecs)
+            if look and self._shows_what_was_set(look):
+                self._settle(record, look)
+                if record.pending is None:
+                    return look
+            self._hold.pause(len(look.members) if look else 0)
+
+    def look_once(self, record: GroupRecord, *, at_ecs: bool = True) -> Look | None:
+        """Look at a group; None when it is not described. Raises GroupDeleted for one that was made anew as well."""
+        name = record.auto_scaling_group_name
+        look = self._hold.retrying(partial(self._observer.look, [name], at_ecs=at_ecs)).get(name)
+        if record.deleted or (look and look.group.auto_scaling_group_arn != record.auto_scaling_group_arn):
+            raise GroupDeleted(f"group {name} has been deleted")
+        return look
+
+    def _shows_what_was_set(self, look: Look) -> bool:
+        desired, at = self._set_to.get(look.name, (look.group.desired_capacity, 0.0))
+        if look.group.desired_capacity != desired and self._clock.monotonic() - at < LAG:
+            return False
+        self._set_to.pop(look.name, None)
+        return True
+
+    def _settle(self, record: GroupRecord, look: Look) -> None:
+        """Find out whether the last change of the desired capacity has been made, and count the surge by it.
+
+        When something else has changed it at the same time, that cannot be told; then the larger capacity stays.
+        """
+        pending, desired = record.pending, look.group.desired_capacity
+        if pending is None:
+            return
+        if pending.ec2_instance_id:
+            member = look.member(pending.ec2_instance_id)
+            done = (member is None or member.is_terminating) and desired != pending.before
+        else:
+            done = desired == pending.after
+        if done:
+            record.surge = max(record.surge + pending.after - pending.before, 0)
+        elif self._clock.monotonic() - self._tried.get(look.name, float("-inf")) < LAG:
+            return  # it may be to come
+        record.pending = None
+
+    def share(self, record: GroupRecord, look: Look, taken_out: int = 0) -> int:
+        """Return the roll's share of the desired capacity.
+
+        Something else may have set it lower meanwhile, or the minimum size higher: then that much of the surge is gone
+        or theirs, and nothing more is to be taken away. Where it is lower because so many members were ``taken_out``
+        with a decrement (DetachInstances, EnterStandby), it is the group that is smaller, not the surge.
+        """
+        lower_by = record.desired_capacity + record.surge - look.group.desired_capacity
+        if record.surge and lower_by > 0:
+            record.desired_capacity -= min(lower_by, taken_out)
+        kept = max(record.desired_capacity, look.group.min_size)
+        left = min(record.surge, max(look.group.desired_capacity - kept, 0))
+        self.surges_lost += left < record.surge
+        record.surge = left
+        return left
+
+    def is_undecided(self, ec2_instance_id: str) -> bool:
+        """Tell whether a termination has been asked for without an answer, so that it may still be seen."""
+        at = self._asked_to_terminate.get(ec2_instance_id, float("-inf"))
+        return self._clock.monotonic() - at < LAG
+
+    # Changing
+
+    def raise_by(self, record: GroupRecord, look: Look, count: int) -> Event:
+        """Raise the desired capacity by a surge."""
+        if not record.surge:
+            record.desired_capacity = look.group.desired_capacity
+        return self._set(record, look, look.group.desired_capacity + count)
+
+    def _set(self, record: GroupRecord, look: Look, after: int) -> Event:
+        name, before = look.name, look.group.desired_capacity
+        record.pending = PendingChange(before, after)
+        self._hold.write()
+        self._tried[name] = self._clock.monotonic()
+        try:
+            self._when_not_busy(lambda: self._autoscaling.set_desired_capacity(name, after))
+        except AccessDenied:
+            record.pending = None  # it has not been made
+            raise
+        record.pending = None
+        record.surge = max(record.surge + after - before, 0)
+        self._set_to[name] = (after, self._clock.monotonic())
+        return self._hold.event("surge", f"group {name}: desired capacity {before} → {after}", group=name)
+
+    def _when_not_busy(self, change: Callable[[], None]) -> None:
+        """Make a change, again while another scaling activity is in progress."""
+        began = self._clock.monotonic()
+        while True:
+            try:
+                self._hold.change(change)
+            except AwsError as error:
+                if error.code not in _BUSY or self._clock.monotonic() - began > _BUSY_FOR:
+                    raise
+            else:
+                return
+            self._hold.pause()
+
+    def terminate(self, record: GroupRecord, view: View, id_: str, *, decrement: bool) -> Generator[Event, None, bool]:
+        """Terminate a member of a group, by name; return whether that was done, or is to be decided again.
+
+        It is to be decided again while another scaling activity is in progress.
+        """
+        name, before = view.group, view.desired_capacity
+        self._hold.note(name, id_, "terminating")
+        if decrement:
+            record.pending = PendingChange(before, before - 1, id_)
+        self._hold.write()
+        try:
+            self._hold.check_owner()
+            self._asked_to_terminate[id_] = self._tried[name] = self._clock.monotonic()
+            self._autoscaling.terminate_instance(id_, decrement_desired_capacity=decrement)
+        except RackctlError as error:
+            if isinstance(error, AwsError) and error.code in _BUSY:
+                busy = self._clock.monotonic() - self._busy_since.setdefault(id_, self._clock.monotonic())
+                if busy <= _BUSY_FOR:
+                    self._asked_to_terminate.pop(id_)
+                    record.pending = None
+                    return False
+            # A lost answer makes it a second call, which then fails; and the instance may vanish by itself.
+            if isinstance(error, AccessDenied | JournalLost) or not self._terminates_after_all(record, id_):
+                self._asked_to_terminate.pop(id_, None)
+                self._tried.pop(name, None)
+                raise
+        else:
+            self._busy_since.pop(id_, None)
+            if decrement:
+                record.pending = None
+                record.surge = max(record.surge - 1, 0)
+                self._set_to[name] = (before - 1, self._clock.monotonic())
+        self._observer.terminated(id_)
+        self._asked_to_terminate.pop(id_, None)
+        self.surges_lost = 0
+        what = f"; desired capacity {before} → {before - 1}" if decrement else ""
+        yield self._hold.event(
+            "instance",
+            f"{id_}: terminating{what}",
+            group=name,
+            ec2_instance_id=id_,
+            phase="terminating",
+            waits_for="termination",
+        )
+        return True
+
+    def _terminates_after_all(self, record: GroupRecord, id_: str) -> bool:
+        until = self._clock.monotonic() + LAG
+        while True:
+            look = self.look_once(record, at_ecs=False)
+            member = look.member(id_) if look else None
+            instances = self._hold.retrying(lambda: list(self._hold.aws.ec2.instances_by_id([id_])))
+            if (member and member.is_terminating) or any(instance.is_terminating for instance in instances):
+                return True
+            if self._clock.monotonic() >= until:
+                return look is not None and member is None
+            self._hold.pause()
+
+    def lower_by_missing(self, record: GroupRecord, look: Look) -> Iterator[Event]:
+        """Take so much of the surge back as was never launched.
+
+        With Launch suspended meanwhile: if one came in between, Auto Scaling would choose itself which one to
+        terminate. And one that has just come may not be seen at once.
+        """
+        try:
+            self.suspend(record, look, "Launch")
+            self._hold.wait(LAG)
+            look = self.look(record, at_ecs=False)
+            alive = sum(member.is_member for member in look.members)
+            surplus = min(self.share(record, look), look.group.desired_capacity - alive)
+            if surplus > 0:
+                yield self._set(record, look, look.group.desired_capacity - surplus)
+        except (JournalLost, GroupDeleted):
+            raise
+        except Exception:
+            # A group that stays as it is must not stay unable to launch. Where this fails too, the journal says so.
+            with suppress(RackctlError):
+                self.resume(record, ["Launch"])
+            raise
+        self.resume(record, ["Launch"])
+
+    # Processes: only those that nothing else has suspended
+
+    def suspend(self, record: GroupRecord, look: Look, process: str) -> bool:
+        """Suspend a process, written down first; tell whether that was still to do."""
+        if process in look.group.suspended_processes:
+            return False
+        new = process not in record.suspended
+        if new:
+            record.suspended.append(process)
+            self._hold.write()
+        self._when_not_busy(lambda: self._autoscaling.suspend_processes(look.name, [process]))
+        return new
+
+    def resume(self, record: GroupRecord, processes: Sequence[str]) -> list[str]:
+        """Resume those of these processes that the roll has suspended; return them."""
+        ours = [process for process in processes if process in record.suspended]
+        if ours:
+            name = record.auto_scaling_group_name
+            self._hold.retrying(lambda: self._when_not_busy(lambda: self._autoscaling.resume_processes(name, ours)))
+            record.suspended = [process for process in record.suspended if process not in ours]
+            self._hold.write()
+        return ours

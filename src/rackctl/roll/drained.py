@@ -1,0 +1,146 @@
+"""What a roll has drained, and not terminated yet; and how it is set to ACTIVE again."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rackctl import drain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rackctl.instances import Instances
+    from rackctl.model import ContainerInstance
+    from rackctl.roll.capacity import Capacity
+    from rackctl.roll.changes import Changes
+    from rackctl.roll.hold import Hold
+    from rackctl.roll.observe import Observer
+    from rackctl.roll.report import Event
+    from rackctl.roll.view import Member, View
+
+# How long a drain may stand still before its services are asked for their events, in seconds.
+_STUCK = 30.0
+
+
+class Drained:
+    """The drains of one process."""
+
+    def __init__(
+        self, hold: Hold, instances: Instances, observer: Observer, capacity: Capacity, changes: Changes
+    ) -> None:
+        self._hold = hold
+        self._clock = hold.clock
+        self._instances = instances
+        self._observer = observer
+        self._capacity = capacity
+        self._changes = changes
+        self._drains = drain.Drains(
+            hold.rack, hold.clock, stop_standalone=hold.journal.options.stop_standalone, patience=_STUCK
+        )
+        self._began: dict[str, float] = {}
+        self._asked: dict[str, float] = {}
+        self._service_events: dict[str, str] = {}
+        self._reactivated: set[str] = set()
+
+    def service_event(self, ec2_instance_id: str) -> str:
+        """Return the newest event of the services that a stuck drain waits for."""
+        return self._service_events.get(ec2_instance_id, "")
+
+    def start(self, view: View, ids: Sequence[str]) -> None:
+        """Drain instances, and follow their tasks from now on."""
+        members = [m for m in view.members if m.ec2_instance_id in ids]
+        self._hold.journal.anything_drained = True
+        for member in members:
+            note = self._hold.note(view.group, member.ec2_instance_id, "draining")
+            # Also where ECS has yet to show that the roll has set it to ACTIVE.
+            note.drained_by_roll |= member.is_active or member.ec2_instance_id in self._reactivated
+        self._hold.write()
+        registrations = {m.ec2_instance_id: self._observer.registrations(m.ec2_instance_id) for m in members}
+        # Also what is shown as DRAINING: it may have been so, and be ACTIVE again.
+        everything = [registered for some in registrations.values() for registered in some]
+        self._hold.changing(partial(drain.set_status, self._hold.rack, everything, "DRAINING"))
+        for id_, some in registrations.items():
+            self._hold.retrying(partial(self._drains.start, id_, some))
+            self._asked[id_] = self._clock.monotonic()
+            self._began.setdefault(id_, self._asked[id_])
+        self._tell_observer({})
+
+    def poll(self) -> None:
+        """Ask for the tasks of what is draining, before the look: so that the decision knows the newer fact."""
+        progress = self._hold.retrying(self._drains.poll) if self._drains.ec2_instance_ids else {}
+        self._service_events = {id_: draining.service_event for id_, draining in progress.items()}
+        self._tell_observer(progress)
+
+    def _tell_observer(self, progress: Mapping[str, drain.Draining]) -> None:
+        now = self._clock.monotonic()
+        self._observer.drains(
+            {
+                id_: (
+                    progress.get(id_) or drain.Draining(id_, unreported=1),
+                    now - self._began[id_],
+                    now - self._asked[id_],
+                )
+                for id_ in self._drains.ec2_instance_ids
+            }
+        )
+
+    def forget(self, ec2_instance_id: str) -> None:
+        """Follow an instance no more; its status stays as it is."""
+        self._drains.forget(ec2_instance_id)
+        self._began.pop(ec2_instance_id, None)
+
+    # Backwards
+
+    def reactivate(self, members: Mapping[str, Member]) -> list[str]:
+        """Set what the roll has drained, and has not terminated, to ACTIVE again; return the ids.
+
+        ``members`` are the members of the roll's groups. Raises RackctlError, and then what is DRAINING is still known
+        to be the roll's doing.
+        """
+        drained = [id_ for id_, record in self._hold.journal.instances.items() if record.drained_by_roll]
+        # One whose termination was asked for, and may follow although AWS's answer was an error, must get no tasks.
+        drained = [id_ for id_ in drained if not self._capacity.is_undecided(id_)]
+        restored: dict[str, Sequence[ContainerInstance]] = {}
+        for id_ in drained:
+            member = members.get(id_)
+            is_leaving = member is not None and member.is_terminating
+            if not is_leaving and (registrations := self._registrations_to_restore(id_, member)):
+                restored[id_] = registrations
+        # Whether ECS shows it as DRAINING does not matter: it may not yet.
+        if everything := [registered for some in restored.values() for registered in some]:
+            drain.set_status(self._hold.rack, everything, "ACTIVE")
+        self._reactivated.update(restored)
+        for id_ in restored:
+            if (member := members.get(id_)) is None or member.on_standby:
+                self._changes.count_out(id_)
+        for id_ in drained:
+            self._hold.note("", id_, "waiting")
+            self.forget(id_)
+        return list(restored)
+
+    def _registrations_to_restore(self, id_: str, member: Member | None) -> list[ContainerInstance]:
+        if member is None:
+            found = self._hold.retrying(lambda: next(iter(self._hold.aws.ec2.instances_by_id([id_])), None))
+            if found is None or found.is_terminating:
+                return []
+        registrations = list(self._observer.registrations(id_)) or self._instances.registrations(id_)
+        return [registered for registered in registrations if registered.status in {"ACTIVE", "DRAINING"}]
+
+    def let_go_of(self, group: str) -> Iterator[Event]:
+        """Set to ACTIVE what was drained of a group that has been deleted, if it is still up, and forget the group."""
+        for id_, instance in list(self._hold.journal.instances.items()):
+            if instance.auto_scaling_group_name == group:
+                yield from self.let_go(group, id_, "its group has been deleted")
+                self._hold.journal.instances.pop(id_, None)
+                self.forget(id_)
+
+    def let_go(self, group: str, id_: str, why: str) -> Iterator[Event]:
+        """Set what the roll was draining to ACTIVE when it was taken out of service and is still up."""
+        record = self._hold.journal.instances.get(id_)
+        if record is None or not record.drained_by_roll:
+            return
+        if registrations := self._registrations_to_restore(id_, None):
+            self._hold.change(partial(drain.set_status, self._hold.rack, registrations, "ACTIVE"))
+            yield self._hold.event("restored", f"{id_}: {why}; set to ACTIVE and left alone", group=group)
+        self._hold.note(group, id_, "waiting")

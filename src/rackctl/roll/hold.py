@@ -1,0 +1,213 @@
+"""The hold of one process on a roll: its events, its safe points, its patience with AWS, and its ownership."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from rackctl.aws.errors import AwsError
+from rackctl.clock import LAG, POLL
+from rackctl.errors import SIGNALLED, RollIncomplete
+from rackctl.roll.journal import InstanceRecord, timestamp
+from rackctl.roll.report import Event, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rackctl.clock import Clock
+    from rackctl.model import AutoScalingGroup
+    from rackctl.rack import Rack
+    from rackctl.roll.journal import Journal
+    from rackctl.roll.lock import Lock
+    from rackctl.roll.report import EventKind, InstancePhase
+
+T = TypeVar("T")
+
+# A cluster of thousands is looked at less often, so that the calls stay clear of AWS's rate limits.
+_INSTANCES_PER_SECOND = 100
+_SLICE = 0.5  # how long a request to stop may wait while the roll does
+# How long AWS may fail to answer, as after a laptop's sleep, before the roll stops.
+_PATIENCE = 120.0
+_SAY_SOMETHING_EVERY = 60.0
+
+
+class StopRequest:
+    """A request to stop at the next safe point, as a signal handler leaves it: ``signal`` is its number."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __bool__(self) -> bool:
+        return self.signal != 0
+
+
+class RollStopped(RollIncomplete):
+    """A roll that was asked to stop, and did. Its exit code is a shell's: 128 and the signal's number."""
+
+    def __init__(self, message: str, *, signal: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = SIGNALLED + signal
+
+
+class StopNow(Exception):
+    """The way from a safe point out of the roll."""
+
+
+class Hold:
+    """What every step of a roll works with while this process holds its journal."""
+
+    def __init__(self, rack: Rack, clock: Clock, lock: Lock, journal: Journal, stop: StopRequest) -> None:
+        self.rack = rack
+        self.aws = rack.aws
+        self.clock = clock
+        self.lock = lock
+        self.journal = journal
+        self.progress = Progress(clock, journal)
+        self._stop = stop
+        self._silent_since = clock.monotonic()
+        self._heartbeat_failing_since: float | None = None
+
+    # Events
+
+    def event(
+        self,
+        kind: EventKind,
+        message: str,
+        *,
+        group: str = "",
+        ec2_instance_id: str = "",
+        phase: InstancePhase | None = None,
+        tasks_left: int | None = None,
+        service_event: str = "",
+        waits_for: str = "",
+    ) -> Event:
+        """Make an event. An instance's phase is noted in the journal as well, to be written at the next write."""
+        if ec2_instance_id and phase:
+            self.note(group, ec2_instance_id, phase)
+        self._silent_since = self.clock.monotonic()
+        progress = self.progress
+        return Event(
+            self.clock.now(), kind, message, group, ec2_instance_id, phase, tasks_left, service_event,
+            progress.done, self.journal.total, progress.seconds_left,
+            progress.is_new(ec2_instance_id), waits_for, progress.waiting, self.journal.phase,
+        )  # fmt: skip
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has been said for so long that what is waited for is to be said again."""
+        return self.clock.monotonic() - self._silent_since >= _SAY_SOMETHING_EVERY
+
+    def note(self, group: str, ec2_instance_id: str, phase: InstancePhase) -> InstanceRecord:
+        """Note an instance's phase in the journal, while it is under way: of the others there may be thousands."""
+        record = self.journal.instances.get(ec2_instance_id)
+        if record is None or record.phase != phase:
+            drained = record is not None and record.drained_by_roll
+            group = group or (record.auto_scaling_group_name if record else "")
+            record = InstanceRecord(group, phase, timestamp(self.clock.now()), drained)
+        if phase in {"waiting", "ready", "gone"}:
+            self.journal.instances.pop(ec2_instance_id, None)
+        else:
+            self.journal.instances[ec2_instance_id] = record
+        return record
+
+    # AWS
+
+    def retrying(self, call: Callable[[], T]) -> T:
+        """Call AWS, and again for a while when it gives no answer; each wait is a safe point.
+
+        Raises what lasts, and what AWS has refused.
+        """
+        since = self.clock.monotonic()
+        while True:
+            try:
+                return call()
+            except AwsError as error:
+                if error.refused or self._stop or self.clock.monotonic() - since > _PATIENCE:
+                    raise
+            self.pause()
+
+    def groups(self) -> list[AutoScalingGroup]:
+        """Describe the groups of the journal, those that have been deleted apart.
+
+        A group that an answer leaves out is asked for again until that has lasted.
+        """
+        return self._groups(lambda: self.aws.autoscaling.groups(list(self.journal.groups)))
+
+    def all_groups(self) -> list[AutoScalingGroup]:
+        """Describe all groups of the account and region; the roll's own are asked for again, as in `groups`."""
+        found: list[AutoScalingGroup] = []
+
+        def ask() -> list[AutoScalingGroup]:
+            found[:] = self.aws.autoscaling.all_groups()
+            return found
+
+        self._groups(ask)
+        return found
+
+    def _groups(self, ask: Callable[[], list[AutoScalingGroup]]) -> list[AutoScalingGroup]:
+        arns = {group.auto_scaling_group_arn for group in self.journal.groups.values() if not group.deleted}
+        deadline = self.clock.monotonic() + LAG
+        while True:
+            ours = [group for group in self.retrying(ask) if group.auto_scaling_group_arn in arns]
+            if len(ours) == len(arns) or self.clock.monotonic() >= deadline:
+                return ours
+            self.pause()
+
+    def write(self) -> None:
+        """Write what is about to be relied on. Nothing is changed in AWS that this has not preceded."""
+        self.retrying(lambda: self.lock.write(self.journal))
+
+    def check_owner(self) -> None:
+        """Check that this process still owns the journal. Raises JournalLost."""
+        self.retrying(lambda: self.lock.check_owner(self.journal))
+
+    def change(self, call: Callable[[], T]) -> T:
+        """Change something in AWS while this process still owns the journal. Raises JournalLost."""
+        self.check_owner()
+        return call()
+
+    def changing(self, call: Callable[[], T]) -> T:
+        """Make a change that may be made twice, and again for a while when AWS gives no answer."""
+        return self.retrying(lambda: self.change(call))
+
+    # Safe points
+
+    @property
+    def stop_signal(self) -> int:
+        return self._stop.signal
+
+    def checkpoint(self) -> None:
+        """Safe point: raise StopNow if a stop was requested; write the journal if it is time."""
+        if self._stop:
+            raise StopNow
+        self._heartbeat()
+
+    def pause(self, instances: int = 0) -> None:
+        """Wait until it is time to look again; a request to stop is heeded at once."""
+        self._heartbeat()
+        until = self.clock.monotonic() + max(POLL, instances / _INSTANCES_PER_SECOND)
+        while not self._stop and (left := until - self.clock.monotonic()) > 0:
+            self.clock.sleep(min(_SLICE, left))
+        self.checkpoint()
+
+    def short_pause(self) -> None:
+        """Wait for a moment, for something that goes on in this process."""
+        self.clock.sleep(_SLICE)
+        self.checkpoint()
+
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass, as `pause` does."""
+        until = self.clock.monotonic() + seconds
+        while self.clock.monotonic() < until:
+            self.pause()
+
+    def _heartbeat(self) -> None:
+        """Show that the roll is running, unless S3 does not answer for once."""
+        try:
+            self.lock.heartbeat(self.journal)
+        except AwsError as error:
+            now = self.clock.monotonic()
+            self._heartbeat_failing_since = self._heartbeat_failing_since or now
+            if error.refused or now - self._heartbeat_failing_since > _PATIENCE:
+                raise
+        else:
+            self._heartbeat_failing_since = None

@@ -1,0 +1,216 @@
+"""The journal of a roll: what it is doing, and what was there before. Values, their JSON, and their bounds.
+
+It says what AWS cannot be asked: what was there before, and what is the roll's own doing. Which instances are still to
+replace is read from the instances. `rackctl.roll.lock` keeps it in S3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from rackctl.keys import is_key_name
+from rackctl.roll.decide import REBALANCING
+from rackctl.roll.owner import Owner
+from rackctl.roll.view import RollOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+Phase = Literal["preparing", "replacing", "finishing", "aborting"]
+# The processes that a roll suspends: one all the time, the other while it lowers a desired capacity.
+SUSPENDED_BY_ROLLS = frozenset({REBALANCING, "Launch"})
+# No Auto Scaling group is larger than this.
+_LARGEST = 100_000
+
+
+@dataclass(slots=True)
+class TemplateRecord:
+    """One launch template as a group named it before: ``version`` is what it named, ``source`` what that was.
+
+    ``key_name`` is the source's key; ``made`` the version with the new key that stands in its place, 0 before there is
+    one. All that the roll has made is newer than ``lowest``.
+    """
+
+    launch_template_id: str
+    launch_template_name: str
+    version: str
+    source: int
+    key_name: str
+    lowest: int
+    made: int = 0
+
+
+@dataclass(slots=True)
+class PendingChange:
+    """A change of a desired capacity that is about to be made, so that it can be told whether it has been.
+
+    Without an instance it sets the desired capacity from ``before`` to ``after``; with one it terminates that
+    instance and decrements ``before``.
+    """
+
+    before: int
+    after: int
+    ec2_instance_id: str = ""
+
+
+@dataclass(slots=True)
+class GroupRecord:
+    """A group as it was, and what of its present state is the roll's doing.
+
+    ``total`` is how many of its instances were to be replaced, ``surge`` the roll's share of the desired capacity,
+    ``suspended`` the processes that it suspended. One that is ``deleted`` has been so by somebody meanwhile.
+    """
+
+    auto_scaling_group_name: str
+    auto_scaling_group_arn: str
+    desired_capacity: int
+    total: int
+    templates: list[TemplateRecord] = field(default_factory=list)
+    suspended: list[str] = field(default_factory=list)
+    surge: int = 0
+    pending: PendingChange | None = None
+    deleted: bool = False
+
+
+@dataclass(slots=True)
+class InstanceRecord:
+    """How far an instance is that is on its way out or in; of the others AWS tells all there is to know.
+
+    ``drained_by_roll`` is set before it is drained, and only if it was ACTIVE; ``counted_out`` once it counts no more
+    because somebody has taken it out of its group.
+    """
+
+    auto_scaling_group_name: str
+    phase: str
+    since: str
+    drained_by_roll: bool = False
+    counted_out: bool = False
+
+
+@dataclass(slots=True)
+class Journal:
+    """A roll. ``retiring`` are the keys that it has begun to delete.
+
+    ``rack`` and ``cluster_arn`` bind it to one rack, region and account.
+    """
+
+    rack: str
+    cluster_arn: str
+    key_name: str
+    started: str
+    options: RollOptions
+    phase: Phase = "preparing"
+    owner: Owner | None = None
+    revision: int = 0
+    anything_drained: bool = False
+    problem: str = ""
+    retiring: list[str] = field(default_factory=list)
+    groups: dict[str, GroupRecord] = field(default_factory=dict)
+    instances: dict[str, InstanceRecord] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many instances were to be replaced, but for those of groups that have been deleted."""
+        return sum(group.total for group in self.groups.values() if not group.deleted)
+
+    def dumps(self) -> dict[str, Any]:
+        """Return the journal as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def loads(cls, document: Mapping[str, Any]) -> Journal:
+        """Read a journal. Raises ValueError, KeyError, TypeError or AttributeError for what is none."""
+        owner = document["owner"]
+        journal = cls(
+            **{
+                **document,
+                "options": RollOptions(**document["options"]),
+                "owner": Owner(**owner) if owner else None,
+                "groups": {name: _group(record) for name, record in document["groups"].items()},
+                "instances": {id_: InstanceRecord(**record) for id_, record in document["instances"].items()},
+            }
+        )
+        _check(journal)
+        return journal
+
+
+def _check(journal: Journal) -> None:
+    """Raise ValueError or TypeError for what a hand has put into a journal that no roll writes there."""
+    if datetime.fromisoformat(journal.started).tzinfo is None:
+        raise ValueError(f"{journal.started} says no time zone")
+    if journal.phase not in get_args(Phase):
+        raise ValueError(f'"{journal.phase}" is no phase of a roll')
+    if journal.cluster_arn.count(":") != 5:
+        raise ValueError(f'"{journal.cluster_arn}" is not the ARN of a cluster')
+    if not is_key_name(journal.rack, journal.key_name):
+        raise ValueError(f'"{journal.key_name}" is not a name that a roll of rack "{journal.rack}" gives a key')
+    for name, group in journal.groups.items():
+        _check_group(name, group)
+    texts = [journal.rack, journal.problem, *journal.retiring]
+    if journal.owner:
+        owner = asdict(journal.owner)
+        pid = owner.pop("pid")
+        if type(pid) is not int or not 0 < pid < 2**31:
+            raise TypeError(f"the owner's process number is {pid!r}")
+        texts += owner.values()
+    for record in journal.instances.values():
+        texts += (record.auto_scaling_group_name, record.phase, record.since)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a text is expected")
+    usual = RollOptions()
+    for what, value, like in (
+        *(("total", group.total, 0) for group in journal.groups.values()),
+        *((f.name, getattr(journal.options, f.name), getattr(usual, f.name)) for f in fields(usual)),
+    ):
+        # JSON tells no whole float from an integer, and a boolean is an integer to Python.
+        if type(value) is not type(like) and not (type(like) is float and type(value) is int):
+            raise TypeError(f"{what} is {value!r}")
+
+
+def _check_group(name: str, group: GroupRecord) -> None:
+    if group.auto_scaling_group_name != name:
+        raise ValueError(f'group "{name}" is called "{group.auto_scaling_group_name}" as well')
+    if group.auto_scaling_group_arn.count(":") < 5:
+        raise ValueError(f'"{group.auto_scaling_group_arn}" is not the ARN of a group')
+    if foreign := set(group.suspended) - SUSPENDED_BY_ROLLS:
+        raise ValueError(f"a roll does not suspend {', '.join(sorted(map(str, foreign)))}")
+    pending = group.pending
+    numbers = (group.desired_capacity, group.total, group.surge, *((pending.before, pending.after) if pending else ()))
+    for number in numbers:
+        if type(number) is not int or not 0 <= number <= _LARGEST:
+            raise ValueError(f"group {name} has a size of {number!r}")
+    for template in group.templates:
+        if not all(type(n) is int and n >= 0 for n in (template.source, template.lowest, template.made)):
+            raise ValueError(f"template {template.launch_template_id} has a version that is not a number")
+
+
+def out_of_bounds(journal: Journal, foreign_groups: Collection[str], foreign_templates: Collection[str]) -> str:
+    """Return what a journal would have a roll change that is not its rack's, empty where nothing is.
+
+    ``foreign_groups`` are the ARNs of groups of other racks, ``foreign_templates`` the ids of launch templates that
+    only those name.
+    """
+    for record in journal.groups.values():
+        if record.auto_scaling_group_arn in foreign_groups:
+            return f"group {record.auto_scaling_group_name}"
+        for template in record.templates:
+            if template.launch_template_id in foreign_templates:
+                return f"launch template {template.launch_template_id}"
+    return ""
+
+
+def _group(record: Mapping[str, Any]) -> GroupRecord:
+    pending = record["pending"]
+    return GroupRecord(
+        **{
+            **record,
+            "templates": [TemplateRecord(**template) for template in record["templates"]],
+            "pending": PendingChange(**pending) if pending else None,
+        }
+    )
+
+
+def timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

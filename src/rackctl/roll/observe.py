@@ -1,0 +1,273 @@
+"""Look at a rack's groups: one call for the groups, two for each hundred registrations, one for the instances in doubt.
+
+The only reader of AWS in the loop. What an answer leaves out is unknown until it has been asked for by id and the
+absence has lasted: one incomplete answer says nothing about an instance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rackctl.clock import LAG
+from rackctl.drain import blocking, is_drained
+from rackctl.errors import RackctlError
+from rackctl.model import is_ec2_instance_id, rack_instance
+from rackctl.roll.view import Drain, Member
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from rackctl.clock import Clock
+    from rackctl.drain import Draining
+    from rackctl.instances import Instances
+    from rackctl.model import AutoScalingGroup, ContainerInstance, GroupInstance, Instance, RackInstance
+    from rackctl.rack import Rack
+    from rackctl.roll.view import Registration
+
+# For how long an instance whose termination was granted may still be described as if it were in service.
+_TERMINATED_FOR = 60.0
+_PER_DESCRIBE = 100
+
+
+class GroupDeleted(RackctlError):
+    """A group of the roll does not exist any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A group and its members, seen in one look; ``suspended`` is how long each process has been seen suspended."""
+
+    group: AutoScalingGroup
+    members: tuple[Member, ...]
+    suspended: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        return self.group.auto_scaling_group_name
+
+    def member(self, ec2_instance_id: str) -> Member | None:
+        return next((m for m in self.members if m.ec2_instance_id == ec2_instance_id), None)
+
+
+class Since:
+    """How long conditions have held, from look to look."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def lasting(self, condition: str, holds: bool = True) -> float:
+        """Return for how many seconds a condition has held; 0 the first time, and when it does not hold."""
+        if not holds:
+            self._since.pop(condition, None)
+            return 0.0
+        now = self._clock.monotonic()
+        return now - self._since.setdefault(condition, now)
+
+
+class Observer:
+    """Looks at groups, and remembers what a look alone cannot tell."""
+
+    def __init__(
+        self, rack: Rack, instances: Instances, clock: Clock, is_old: Callable[[Instance], bool], started: float
+    ) -> None:
+        self._aws = rack.aws
+        self._cluster = rack.cluster
+        self._of = instances
+        self._clock = clock
+        self._is_old = is_old
+        self._started = started
+        self._since = Since(clock)
+        self._instances: dict[str, Instance] = {}
+        self._registered: dict[str, list[ContainerInstance]] = {}
+        self._arns: dict[str, str] = {}
+        self._asked: dict[str, float] = {}
+        self._absent: set[str] = set()
+        self._terminated: dict[str, float] = {}
+        self._drains: Mapping[str, tuple[Draining, float, float]] = {}
+        self._seen_draining: set[str] = set()
+        self._late_from: float | None = None
+        self._first_seen: dict[str, float] = {}
+        self._alive: dict[str, set[str]] = {}
+
+    # What other parts of the roll tell it
+
+    def terminated(self, ec2_instance_id: str) -> None:
+        """Take an instance as terminating, also while AWS does not show it yet."""
+        self._terminated[ec2_instance_id] = self._clock.monotonic()
+
+    def drains(self, progress: Mapping[str, tuple[Draining, float, float]]) -> None:
+        """Take over how far drains are, and how many seconds ago each began and was asked for last."""
+        self._drains = progress
+        self._seen_draining &= progress.keys()
+
+    def groups_launch_new(self) -> None:
+        """Take the groups as launching new instances from now on; what comes old after a while comes late."""
+        self._late_from = self._clock.monotonic() + LAG
+
+    # What it has seen
+
+    def instance(self, ec2_instance_id: str) -> Instance | None:
+        """Return what EC2 has said of an instance, if it has been asked."""
+        return self._instances.get(ec2_instance_id)
+
+    def registrations(self, ec2_instance_id: str) -> Sequence[ContainerInstance]:
+        """Return the registrations that a drain of an instance has to follow, as they were seen last."""
+        return rack_instance(ec2_instance_id, None, self._registered.get(ec2_instance_id, ())).living_registrations
+
+    # Looking
+
+    def look(self, names: Sequence[str], *, at_ecs: bool = True) -> dict[str, Look]:
+        """Look at groups. One that is not described is left out; raises GroupDeleted when that has lasted.
+
+        Without ``at_ecs`` the registrations are those of the last look, and it is one call or two.
+        """
+        groups = self._aws.autoscaling.groups(names)
+        described = {group.auto_scaling_group_name for group in groups}
+        for name in names:
+            if self._since.lasting(f"group {name}", name not in described) > LAG:
+                raise GroupDeleted(f"group {name} has been deleted")
+        groups = [self._with_left_out(group) for group in groups]
+        members = [member for group in groups for member in group.instances]
+        if at_ecs and members:
+            self._read_registrations(members)
+        self._read_instances(members, at_ecs=at_ecs)
+        now = self._clock.monotonic()
+        for member in members:
+            self._first_seen.setdefault(member.ec2_instance_id, now)
+        return {group.auto_scaling_group_name: self._look(group) for group in groups}
+
+    def _with_left_out(self, group: AutoScalingGroup) -> AutoScalingGroup:
+        """Add the members that this answer leaves out, and that are still members when they are asked for by id."""
+        name = group.auto_scaling_group_name
+        lost = self._alive.get(name, set()) - {m.ec2_instance_id for m in group.instances}
+        found = self._aws.autoscaling.members(sorted(lost)).values() if lost else ()
+        members = (*group.instances, *(m for m in found if m.auto_scaling_group_name == name))
+        self._alive[name] = {m.ec2_instance_id for m in members if not m.is_terminating}
+        return replace(group, instances=members)
+
+    def _read_registrations(self, members: Sequence[GroupInstance]) -> None:
+        found: dict[str, list[ContainerInstance]] = {}
+        for arns in self._aws.ecs.container_instance_arns(self._cluster):
+            _add(found, self._aws.ecs.describe_container_instances(self._cluster, arns))
+        alive = [m.ec2_instance_id for m in members if not m.is_terminating and m.ec2_instance_id not in found]
+        # What was seen before and is left out now is asked for by its ARN, which says INACTIVE of what is deregistered.
+        arns = [arn for arn, id_ in self._arns.items() if id_ in set(alive)]
+        for start in range(0, len(arns), _PER_DESCRIBE):
+            some = arns[start : start + _PER_DESCRIBE]
+            _add(found, self._aws.ecs.describe_container_instances(self._cluster, some))
+        in_service = {m.ec2_instance_id for m in members if m.in_service}
+        for id_ in alive:
+            if id_ not in found and id_ in in_service and self._is_time_to_ask(id_):
+                _add(found, self._of.registrations(id_))
+                self._asked[id_] = self._clock.monotonic()
+                if id_ not in found:
+                    self._absent.add(id_)
+        self._absent -= found.keys()
+        self._registered = found
+        self._arns.update((r.container_instance_arn, id_) for id_, some in found.items() for r in some)
+
+    def _is_time_to_ask(self, id_: str) -> bool:
+        """Tell whether an instance has been left out for so long that ECS is to be asked for it by id (again)."""
+        lasting = self._since.lasting(f"unregistered {id_}")
+        return lasting > LAG and self._clock.monotonic() - self._asked.get(id_, float("-inf")) >= LAG
+
+    def _read_instances(self, members: Sequence[GroupInstance], *, at_ecs: bool) -> None:
+        # What of an instance can change is its state. While the agent answers it is up; one that has vanished may be
+        # in service for minutes more, as far as its group has noticed.
+        in_doubt = [
+            id_
+            for member in members
+            for id_ in [member.ec2_instance_id]
+            if is_ec2_instance_id(id_)
+            and (
+                id_ not in self._instances
+                or (at_ecs and not any(r.agent_connected for r in self._registered.get(id_, ())))
+            )
+        ]
+        self._instances.update((i.ec2_instance_id, i) for i in self._aws.ec2.instances_by_id(in_doubt))
+
+    def _look(self, group: AutoScalingGroup) -> Look:
+        suspended = {
+            process: self._since.lasting(
+                f"{process} {group.auto_scaling_group_name}", process in group.suspended_processes
+            )
+            for process in ("Launch", "Terminate", "AZRebalance")
+        }
+        return Look(
+            group,
+            tuple(map(self._member, group.instances)),
+            {process: lasting for process, lasting in suspended.items() if process in group.suspended_processes},
+        )
+
+    def _member(self, member: GroupInstance) -> Member:
+        id_ = member.ec2_instance_id
+        seen = rack_instance(id_, self._instances.get(id_), self._registered.get(id_, ()), member)
+        registered, instance = seen.container_instance, seen.instance
+        registration = self._registration(seen)
+        terminating = seen.is_terminating or self._was_terminated(id_)
+        counts = not terminating and not member.on_standby
+        unready = counts and not seen.can_take_tasks
+        age = (self._clock.now() - instance.launch_time).total_seconds() if instance else 0.0
+        unready_for = self._since.lasting(f"unready {id_}", unready)
+        is_old = self._is_old(instance) if instance else None
+        if unready and is_old and registration in {"absent", "unknown"}:
+            unready_for = max(unready_for, age)
+        unreported = counts and ((member.in_service and registration == "unknown") or is_old is None)
+        agent_off = bool(registered and registration == "registered") and (
+            not seen.agent_connected or bool(seen.abandoned_tasks)
+        )
+        return Member(
+            id_,
+            member.availability_zone,
+            member.lifecycle_state,
+            is_old,
+            registration,
+            is_active=bool(registered and registered.status == "ACTIVE"),
+            agent_connected=seen.agent_connected,
+            tasks=seen.running_tasks_count + seen.pending_tasks_count,
+            abandoned=seen.abandoned_tasks if seen.agent_connected else 0,
+            agent_off_for=self._since.lasting(f"agent {id_}", agent_off),
+            unready_for=unready_for,
+            unreported_for=self._since.lasting(f"unreported {id_}", unreported),
+            is_terminating=terminating,
+            is_gone=bool(instance and instance.state == "terminated"),
+            is_late=counts and bool(is_old) and self._came_late(id_),
+            is_ours=bool(instance and instance.launch_time.timestamp() > self._started),
+            drain=self._drain(seen, registration),
+            described=seen.describe(),
+            status_reason=registered.status_reason if registered else "",
+        )
+
+    def _registration(self, seen: RackInstance) -> Registration:
+        id_, registered = seen.ec2_instance_id, seen.container_instance
+        if registered is None:
+            return "absent" if id_ in self._absent else "unknown"
+        self._since.lasting(f"unregistered {id_}", holds=False)
+        if registered.status == "REGISTRATION_FAILED":
+            return "failed"
+        return "absent" if registered.status == "INACTIVE" else "registered"
+
+    def _drain(self, seen: RackInstance, registration: Registration) -> Drain | None:
+        id_ = seen.ec2_instance_id
+        if id_ not in self._drains:
+            return None
+        progress, elapsed, asked = self._drains[id_]
+        living = seen.living_registrations
+        if living and all(registered.status == "DRAINING" for registered in living):
+            self._seen_draining.add(id_)
+        # What was deregistered after it was seen DRAINING gets no tasks any more; those that it had were followed.
+        deregistered = registration == "absent" and id_ in self._seen_draining and not progress.left
+        return Drain(progress.left, elapsed, asked, is_drained(progress, living) or deregistered, blocking(progress))
+
+    def _was_terminated(self, id_: str) -> bool:
+        return self._clock.monotonic() - self._terminated.get(id_, float("-inf")) < _TERMINATED_FOR
+
+    def _came_late(self, id_: str) -> bool:
+        return self._late_from is not None and self._first_seen[id_] > self._late_from
+
+
+def _add(found: dict[str, list[ContainerInstance]], described: Iterable[ContainerInstance]) -> None:
+    for registered in described:
+        found.setdefault(registered.ec2_instance_id, []).append(registered)

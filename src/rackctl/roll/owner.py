@@ -1,0 +1,73 @@
+"""Who holds a journal: a process, and whether its own machine knows it to be dead."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process that holds the journal.
+
+    ``machine`` tells apart what shares process numbers, and ``began`` what has had the same one in turn; empty where
+    the system does not say.
+    """
+
+    who: str
+    pid: int
+    token: str
+    machine: str = ""
+    began: str = ""
+
+    @classmethod
+    def this_process(cls) -> Owner:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # a user without a name, as in many containers
+            user = str(os.getuid())
+        pid = os.getpid()
+        return cls(f"{user}@{socket.gethostname()}", pid, secrets.token_hex(8), _machine(), _began(pid) or "")
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is known to have ended, as only its own machine can tell."""
+        if not self.machine or self.machine != _machine():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # another user's
+        return _began(self.pid) not in {None, self.began}
+
+    def __str__(self) -> str:
+        return f"{self.who} (process {self.pid})"
+
+
+def _machine() -> str:
+    """Give what two processes share exactly when they share process numbers: this boot and this pid namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _began(pid: int) -> str | None:
+    """Give when a process began, in ticks since the boot; empty for a dead one that waits for its parent.
+
+    None where the system does not say, as of other users' processes under some of its settings (proc(5), hidepid).
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # proc_pid_stat(5): the name, in brackets, may hold anything; then the state, and as the 22nd field the start time.
+    state, *fields = stat.rpartition(")")[2].split()
+    return "" if state in {"Z", "X"} else fields[18]

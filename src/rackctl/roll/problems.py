@@ -1,0 +1,240 @@
+"""What a roll must not go on with. Pure: a view goes in, problems come out.
+
+Each rule has one wording and one remedy, whether it refuses a plan, warns there, or stops a roll. A roll stops for what
+has lasted as long as the rule says, since what AWS reports may lag; a plan refuses at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rackctl.clock import LAG
+from rackctl.roll.decide import AGENT_OFF_FOR, LAUNCHES_FAILED, cannot_launch, decide
+from rackctl.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rackctl.roll.view import Goal, Member, View
+
+# For how long AWS's answers may leave an instance out, in seconds.
+UNREPORTED_FOR = 120.0
+# A surge that has been taken back so often, with no instance replaced meanwhile, will be again.
+SURGES_LOST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why there is no roll, or none any more, and what lifts that. ``warns`` says that a plan only warns of it."""
+
+    reason: str
+    remedy: str = ""
+    warns: bool = False
+    timed_out: bool = False
+
+
+def in_plan(view: View) -> list[Problem]:
+    """Return what forbids a roll of a group, or is to be known before."""
+    return [
+        *_suspended(view, "Launch", "Terminate", lasting=0),
+        *_refresh(view),
+        *_agents(view, lasting=0),
+        *_unregistered(view, lasting=0),
+        *_missing(view),
+    ]
+
+
+def in_roll(view: View, goal: Goal) -> list[Problem]:
+    """Return what stops a roll of a group now."""
+    if goal == "restore":
+        stuck = [p for p in _booting(view) if p.timed_out] if view.share and decide(view, goal) is None else []
+        return [*_suspended(view, "Terminate", lasting=LAG), *_drains(view), *stuck]
+    return [
+        *_suspended(view, "Launch", "Terminate", lasting=LAG),
+        *_refresh(view),
+        *_launches_old(view),
+        *_lost(view),
+        *_surges_lost(view),
+        *_booting(view),
+        *_not_launched(view),
+        *_agents(view, lasting=AGENT_OFF_FOR),
+        *_unregistered(view, lasting=view.options.boot_timeout),
+        *_unreported(view),
+        *_drains(view),
+    ]
+
+
+def _suspended(view: View, *processes: Literal["Launch", "Terminate"], lasting: float) -> Iterator[Problem]:
+    for process in processes:
+        if process in view.suspended and view.suspended[process] >= lasting:
+            yield Problem(
+                f"the {process} process of group {view.group} is suspended",
+                f"`aws autoscaling resume-processes --auto-scaling-group-name {view.group} "
+                f"--scaling-processes {process}`",
+            )
+
+
+def _refresh(view: View) -> Iterator[Problem]:
+    if view.refresh:
+        yield Problem(
+            f"instance refresh {view.refresh} of group {view.group} is in progress and replaces the same instances",
+            f"wait for its end, or `aws autoscaling cancel-instance-refresh --auto-scaling-group-name {view.group}`",
+        )
+
+
+def _launches_old(view: View) -> Iterator[Problem]:
+    if view.launches_old:
+        if view.launches_old_for > LAG:
+            yield Problem(
+                f"group {view.group} {view.launches_old}: the group or its launch template was changed",
+                "find out what changes it, such as a CloudFormation stack or Terraform; resume changes it once more",
+            )
+        return
+    for member in view.members:
+        if member.is_late:
+            yield Problem(
+                f"{member.ec2_instance_id} came into group {view.group} with the old key after the group's launch "
+                "template was changed",
+                "it may come from a warm pool, a lifecycle script or an instance that was attached: look at it; "
+                "resume replaces it like the others",
+            )
+            return
+
+
+def _lost(view: View) -> Iterator[Problem]:
+    if view.lost >= LAUNCHES_FAILED:
+        yield Problem(
+            f"{view.lost} new instances in a row of group {view.group} have terminated before they could take tasks",
+            "a lifecycle hook abandons them, or they fail a health check: "
+            f"`aws autoscaling describe-scaling-activities --auto-scaling-group-name {view.group}`",
+        )
+
+
+def _surges_lost(view: View) -> Iterator[Problem]:
+    if view.surges_lost >= SURGES_LOST:
+        yield Problem(
+            f"the desired capacity of group {view.group} was lowered again after each of the last {view.surges_lost} "
+            "surges, and no instance could be replaced",
+            "suspend what scales it in (a policy, managed scaling, a schedule), or roll with --no-surge",
+        )
+
+
+def _booting(view: View) -> Iterator[Problem]:
+    limit = view.options.boot_timeout
+    for member in view.capacity:
+        id_ = member.ec2_instance_id
+        if (member.is_old and member.in_service) or member.drain:
+            continue
+        if member.registration == "failed":
+            yield Problem(
+                f"{id_} could not register with ECS (REGISTRATION_FAILED): "
+                f"{member.status_reason or 'ECS gives no reason'}",
+                _replace_it(id_),
+            )
+        elif member.unready_for > limit:
+            yield Problem(f"gave up after {limit:g} s waiting for {id_}: {member.described}", _replace_it(id_),
+                          timed_out=True)  # fmt: skip
+
+
+def _replace_it(ec2_instance_id: str) -> str:
+    return (
+        f"look at it with `rackctl instances ssh {ec2_instance_id}`; have another one launched in its place with "
+        f"`rackctl instances terminate {ec2_instance_id}`, and resume then"
+    )
+
+
+def _not_launched(view: View) -> Iterator[Problem]:
+    if view.missing and cannot_launch(view):
+        reason = f": {view.launch_failures[-1]}" if view.launch_failures else ""
+        without = "; resume with --no-surge needs no instance in addition" if view.share else ""
+        yield Problem(
+            f"group {view.group} has {len(view.capacity)} instances of {view.desired_capacity}, and no more have been "
+            f"launched for {view.missing_for:.0f} s{reason}",
+            f"wait until there is capacity, or let the group use other instance types or zones{without}",
+            timed_out=True,
+        )
+
+
+def _agents(view: View, *, lasting: float) -> Iterator[Problem]:
+    for member in view.old:
+        if not member.agent_is_off or member.agent_off_for < lasting:
+            continue
+        id_, tasks = member.ec2_instance_id, counted(member.abandoned or member.tasks, "task")
+        # A dead registration beside one that lives: only its tasks are out of reach.
+        where = (
+            f"the agent of {id_} is off" if not member.agent_connected else f"a dead registration of {id_} has tasks"
+        )
+        if view.options.force:
+            yield Problem(f"{where}: --force ends its {tasks} with it", warns=True)
+        else:
+            yield Problem(
+                f"{where}: ECS cannot move its {tasks}, and its drain would not end",
+                "restart the agent (`sudo systemctl restart ecs` on the instance), or use --force, which ends them",
+            )
+
+
+def _unregistered(view: View, *, lasting: float) -> Iterator[Problem]:
+    for member in view.old:
+        if not member.in_service or member.registration not in {"absent", "unknown"} or member.drain:
+            continue
+        id_ = member.ec2_instance_id
+        what = f"{id_} of group {view.group} is in service and not registered with this cluster"
+        if view.options.include_unregistered:
+            yield Problem(
+                f"{what}: --include-unregistered terminates it undrained, with whatever runs on it", warns=True
+            )
+        elif not lasting and member.unready_for < view.options.boot_timeout:
+            yield Problem(f"{what} yet: the roll waits for it", warns=True)
+        elif member.unready_for >= lasting and (not lasting or member.registration == "absent"):
+            yield Problem(
+                f"{what}: what runs on it is not known",
+                f"look at it with `rackctl instances ssh {id_}`; use --include-unregistered to terminate it undrained",
+            )
+
+
+def _unreported(view: View) -> Iterator[Problem]:
+    for member in view.capacity:
+        if member.unreported_for > UNREPORTED_FOR and member.registration != "absent":
+            yield Problem(
+                f"AWS has not reported {member.ec2_instance_id} for {member.unreported_for:.0f} s: what runs on it is "
+                "not known",
+                "look at it with `rackctl instances`; resume when it is listed again",
+            )
+
+
+def _drains(view: View) -> Iterator[Problem]:
+    limit = view.options.drain_timeout
+    for member in view.capacity:
+        if not view.options.force and member.drain and not member.drain.is_over and member.drain.elapsed >= limit:
+            yield drain_timeout(member, view)
+
+
+def drain_timeout(member: Member, view: View) -> Problem:
+    """Return the problem of a drain that has taken too long."""
+    id_, left = member.ec2_instance_id, member.drain.left if member.drain else 0
+    ways = (
+        "make room for its tasks elsewhere, stop them (`aws ecs stop-task`), or resume with a longer --drain-timeout "
+        "or with --force, which ends them"
+    )
+    others = sorted(m.ec2_instance_id for m in view.capacity if m.drain and m.ec2_instance_id != id_)
+    if others:
+        ways = f"{', '.join(others)} {'are' if len(others) > 1 else 'is'} draining as well; {ways}"
+    if member.agent_is_off:
+        ways = f"its agent is off, so that ECS cannot move its tasks: restart it; or {ways}"
+    blocked = f": {member.drain.blocked}" if member.drain and member.drain.blocked else ""
+    return Problem(
+        f"{id_} still has {counted(left, 'task')} after {view.options.drain_timeout:g} s of draining{blocked}",
+        ways,
+        timed_out=True,
+    )
+
+
+def _missing(view: View) -> Iterator[Problem]:
+    if view.missing:
+        reason = f": {view.launch_failures[-1]}" if view.launch_failures else ""
+        yield Problem(
+            f"group {view.group} lacks {view.missing} of {view.desired_capacity} instances{reason}; the roll waits for "
+            "them",
+            warns=True,
+        )

@@ -1,0 +1,52 @@
+"""What makes an instance old: what is prepared before, proven on the first new instance, and finished after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rackctl.model import AutoScalingGroup, Instance
+    from rackctl.roll.report import Event
+
+
+class Proof(Protocol):
+    """How the login to a new instance went; ``detail`` says why it did not work."""
+
+    @property
+    def outcome(self) -> Literal["accepted", "refused", "unreachable"]: ...
+    @property
+    def detail(self) -> str: ...
+
+
+# Begins a login to an instance; what it returns is asked for the outcome, which is None while there is none.
+StartProof = "Callable[[Instance], Callable[[], Proof | None]]"
+
+
+class Reason(Protocol):
+    """One reason for a roll. Each step looks first and does what is still to do. Raises RackctlError, StopNow."""
+
+    def is_old(self, instance: Instance) -> bool:
+        """Tell whether an instance is to be replaced."""
+
+    def prepare(self) -> Iterator[Event]:
+        """Have the groups launch new instances from now on."""
+
+    def launches_old(self, group: AutoScalingGroup) -> str:
+        """Return how a group launches old instances, empty when it launches new ones."""
+
+    def start_proof(self, instance: Instance) -> Callable[[], Proof | None]:
+        """Begin to find out whether a new instance is as it should be."""
+
+    def finish(self) -> Iterator[Event]:
+        """Delete what nothing needs any more, after everything was replaced."""
+
+    def roll_back(self) -> Iterator[Event]:
+        """Have the groups launch as before the roll."""
+
+    def clean_up(self) -> Iterator[Event]:
+        """Delete what nothing needs any more, after the roll was rolled back."""
+
+    def summary(self) -> str:
+        """Return what is so at the end of a roll."""

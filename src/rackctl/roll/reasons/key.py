@@ -1,0 +1,209 @@
+"""A new SSH key: every instance that was launched with another one is old."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rackctl import keys as ssh_keys
+from rackctl.aws.errors import AwsError
+from rackctl.errors import AccessDenied, NotFound, RackctlError
+from rackctl.roll.reasons.templates import NO_TEMPLATE, Templates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rackctl.instances import Instances
+    from rackctl.keys import KeyStore
+    from rackctl.model import AutoScalingGroup, Instance, KeyPair
+    from rackctl.roll.hold import Hold
+    from rackctl.roll.reasons import Proof
+    from rackctl.roll.report import Event
+
+
+class NewKey:
+    """Gives every instance of a rack a new key. ``login`` begins a login to an instance with its own key."""
+
+    def __init__(
+        self,
+        hold: Hold,
+        instances: Instances,
+        keys: KeyStore,
+        login: Callable[[Instance], Callable[[], Proof | None]],
+    ) -> None:
+        self._hold = hold
+        self._aws = hold.aws
+        self._journal = hold.journal
+        self._rack_instances = instances
+        self._keys = keys
+        self._login = login
+        self._templates = Templates(hold)
+
+    @property
+    def _name(self) -> str:
+        return self._journal.key_name
+
+    def is_old(self, instance: Instance) -> bool:
+        """Tell whether an instance was launched with another key than the roll's."""
+        return instance.key_name != self._name
+
+    def start_proof(self, instance: Instance) -> Callable[[], Proof | None]:
+        """Begin a login with the new key."""
+        return self._login(instance)
+
+    # Before
+
+    def prepare(self) -> Iterator[Event]:
+        """Make, store and import the key, and have the groups launch with it, as far as that is still to do."""
+        yield from self._make_key()
+        self._hold.checkpoint()
+        for change in self._templates.give_new_key():
+            yield self._hold.event("template", change)
+
+    def _make_key(self) -> Iterator[Event]:
+        name, options = self._name, self._journal.options
+        there, public_key = self._hold.retrying(lambda: (self._aws.ec2.key_pair(name), self._keys.public_key(name)))
+        if public_key is None and self._journal.phase != "preparing":
+            # Another key by its name would look like the one that instances were launched with, and open none of them.
+            raise RackctlError(
+                f"key {name} has been deleted from the store, and with it the way to the instances that have it",
+                hint="abort this roll and begin another, which replaces them too",
+            )
+        if public_key is None and not there:
+            key = ssh_keys.generate(
+                name, created=self._hold.clock.now(), key_type=options.key_type, reason=options.reason
+            )
+            self._hold.changing(lambda: self._keys.store(key))
+            public_key = key.public_key
+            yield self._hold.event("key", f"stored key {name}, sealed by KMS")
+        if there is None:
+            assert public_key is not None
+            tags = {"rackctl:rack": self._hold.rack.name, "Rack": self._hold.rack.name}
+            if options.reason:
+                tags["rackctl:reason"] = options.reason[:256]
+            self._hold.changing(partial(self._aws.ec2.import_key_pair, name, public_key, tags))
+            yield self._hold.event("key", f"imported key pair {name} into EC2")
+        elif there.public_key != public_key:
+            raise RackctlError(f"EC2 has another key pair named {name}; nothing was overwritten")
+
+    def launches_old(self, group: AutoScalingGroup) -> str:
+        """Return with which other key a group launches, or that it cannot be given one."""
+        if not group.launch_templates:
+            return "uses a launch configuration now, which cannot be given a key"
+        for ref in group.launch_templates:
+            launches_with = self._aws.ec2.launch_template_version(ref).key_name
+            if launches_with != self._name:
+                key = f"key {launches_with}" if launches_with else "no key"
+                return f"launches with {key} again and not with {self._name}"
+        return ""
+
+    # After
+
+    def roll_back(self) -> Iterator[Event]:
+        """Have the groups launch with the keys that they had."""
+        for change in self._templates.give_back():
+            yield self._hold.event("restored", change)
+
+    def finish(self) -> Iterator[Event]:
+        """Delete the keys that nothing has any more."""
+        yield from self._retire(self._old_keys())
+
+    def clean_up(self) -> Iterator[Event]:
+        """Delete the keys that nothing has any more, the new one among them if no instance has got it."""
+        yield from self._retire([*self._old_keys(), self._name])
+
+    def summary(self) -> str:
+        """Return which key the instances have, and which have another."""
+        listed = self._hold.retrying(self._rack_instances.instances)
+        members = self._hold.retrying(
+            lambda: self._aws.autoscaling.members([i.ec2_instance_id for i in listed if self.is_old(i)])
+        )
+        others = [i.ec2_instance_id for i in listed if self.is_old(i)]
+        terminating = [id_ for id_ in others if id_ in members and members[id_].is_terminating]
+        alone = [id_ for id_ in others if id_ not in terminating]
+        said = f"every instance has key {self._name}"
+        if alone:
+            said += f", except {_some(alone)}, which the roll left alone"
+        if terminating:
+            said += f"; still terminating: {_some(terminating)}"
+        return said
+
+    def _old_keys(self) -> list[str]:
+        """Name the rack's keys that are rackctl's own and older than this roll, unless they are to be kept."""
+        if self._journal.options.keep_old_keys:
+            return []
+        tags = {"rackctl:rack": self._hold.rack.name}
+        ours = {pair.key_name for pair in self._hold.retrying(lambda: list(self._aws.ec2.key_pairs_tagged(tags)))}
+        return sorted({*self._hold.retrying(self._keys.names), *ours} - {self._name})
+
+    def _retire(self, names: Sequence[str]) -> Iterator[Event]:
+        """Delete those of these keys that no instance and no group's launch template names."""
+        if not names:
+            return
+        used = self._used(names)
+        for name in names:
+            if name in used:
+                yield self._hold.event("retired", f"kept key {name}: {used[name]} has it")
+                continue
+            self._hold.checkpoint()
+            yield from self._delete(name)
+
+    def _delete(self, name: str) -> Iterator[Event]:
+        try:
+            pair, stored = self._hold.retrying(lambda: (self._aws.ec2.key_pair(name), self._keys.public_key(name)))
+        except (ssh_keys.Unreadable, AccessDenied, NotFound) as error:
+            yield self._hold.event("retired", f"kept key {name}: {error}")
+            return
+        if pair is None and name not in {self._name, *self._journal.retiring}:
+            # A rack of the same name in another region may share the bucket, and have this key's pair.
+            yield self._hold.event(
+                "retired", f"kept stored key {name}: EC2 has no key pair of that name in this region"
+            )
+            return
+        if name not in self._journal.retiring:
+            self._journal.retiring.append(name)
+            self._hold.write()
+        if pair and self._is_ours(pair, stored):
+            self._hold.changing(partial(self._aws.ec2.delete_key_pair, name))
+            yield self._hold.event("retired", f"deleted key pair {name}: nothing has it any more")
+        elif pair:
+            yield self._hold.event("retired", f"kept key pair {name}: rackctl did not create it")
+        if stored is not None:
+            self._hold.changing(partial(self._keys.delete, name))
+            yield self._hold.event("retired", f"deleted stored key {name}: nothing has it any more")
+
+    def _is_ours(self, pair: KeyPair, stored: str | None) -> bool:
+        """Tell whether EC2's key pair is the stored key or, where none is stored, was tagged as one of this rack's."""
+        return pair.public_key == stored if stored else pair.tags.get("rackctl:rack") == self._hold.rack.name
+
+    def _used(self, names: Sequence[str]) -> dict[str, str]:
+        """Map those of these keys that something still names to what does.
+
+        Each question is asked twice: one incomplete answer must not cost a key that is needed.
+        """
+        existing = [i for _ in range(2) for i in self._hold.retrying(lambda: self._instances_with(names))]
+        used = {**self._hold.retrying(self._launched_with), **self._hold.retrying(self._launched_with)}
+        return {**used, **{i.key_name: i.ec2_instance_id for i in existing}}
+
+    def _launched_with(self) -> dict[str, str]:
+        """Map the keys that something is launched with, whosever it is, to what that is."""
+        used: dict[str, str] = {}
+        for group in self._hold.all_groups():
+            for ref in group.launch_templates:
+                try:
+                    used[self._aws.ec2.launch_template_version(ref).key_name] = f"group {group.auto_scaling_group_name}"
+                except AwsError as error:
+                    # A group, whosever, that names what does not exist names no key.
+                    if error.code not in NO_TEMPLATE:
+                        raise
+        for configuration, key in self._aws.autoscaling.launch_configuration_keys().items():
+            used[key] = f"launch configuration {configuration}"
+        return used
+
+    def _instances_with(self, names: Sequence[str]) -> list[Instance]:
+        """Return the instances that have not terminated and have one of these keys."""
+        return [i for i in self._aws.ec2.instances_with_key(list(names)) if not i.is_terminating]
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")

@@ -1,0 +1,194 @@
+"""What a roll reports: events while it runs, and where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from rackctl.clock import Clock
+    from rackctl.roll.journal import GroupRecord, Journal, Phase
+    from rackctl.roll.lock import Found
+    from rackctl.roll.view import Member, View
+
+EventKind = Literal[
+    "lock", "key", "template", "processes", "surge", "instance", "waiting", "proof", "problem", "restored", "retired",
+    "finished",
+]  # fmt: skip
+# Old instances wait, drain, terminate and are gone; new ones launch, boot and are ready.
+InstancePhase = Literal["waiting", "draining", "drained", "terminating", "gone", "launching", "booting", "ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that has happened.
+
+    ``is_new`` says of an instance whether it is new, None where that is not known; ``waits_for`` what it waits for now.
+    ``waiting`` is how many instances have still to be taken on, ``seconds_left`` an estimate, None where there is none.
+    """
+
+    at: datetime
+    kind: EventKind
+    message: str
+    auto_scaling_group_name: str = ""
+    ec2_instance_id: str = ""
+    phase: InstancePhase | None = None
+    tasks_left: int | None = None
+    service_event: str = ""
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    is_new: bool | None = None
+    waits_for: str = ""
+    waiting: int = 0
+    doing: Phase = "replacing"
+
+
+class Progress:
+    """How far a roll is, counted from the views of its groups: what is not gone is not replaced."""
+
+    def __init__(self, clock: Clock, journal: Journal) -> None:
+        self._clock = clock
+        self._journal = journal
+        self._left: dict[str, int] = {}
+        self._under_way = 0
+        self._is_new: dict[str, bool | None] = {}
+        self._began = self._last_done_at = clock.monotonic()
+        self._done_before = self._last_done = -1
+
+    def count(self, view: View) -> None:
+        """Take a new view of a group into account."""
+        self._left[view.group] = left_of(view)
+        self._under_way = sum(bool(m.drain or m.is_terminating) for m in view.members if m.is_old)
+        self._is_new.update((m.ec2_instance_id, None if m.is_old is None else not m.is_old) for m in view.members)
+
+    def forget(self, group: str) -> None:
+        """Take a group out of account that does not exist any more."""
+        self._left.pop(group, None)
+
+    def begin(self) -> None:
+        """Take what has been done so far as done before this process."""
+        self._done_before = self._last_done = self.done
+
+    def is_new(self, ec2_instance_id: str) -> bool | None:
+        return self._is_new.get(ec2_instance_id)
+
+    @property
+    def done(self) -> int:
+        """How many instances have been replaced."""
+        return max(self._journal.total - sum(self._left.values()), 0) if self._left else 0
+
+    @property
+    def waiting(self) -> int:
+        """How many old instances have still to be taken on."""
+        if self._journal.phase != "replacing":
+            return 0
+        return max(sum(self._left.values()) - self._under_way, 0)
+
+    @property
+    def seconds_left(self) -> float | None:
+        if self.done != self._last_done:
+            self._last_done, self._last_done_at = self.done, self._clock.monotonic()
+        here = self.done - self._done_before
+        if here <= 0 or self._done_before < 0 or self._journal.phase != "replacing":
+            return None
+        each = (self._last_done_at - self._began) / here
+        left = each * (self._journal.total - self.done) - (self._clock.monotonic() - self._last_done_at)
+        return left if left > 0 else None
+
+
+def left_of(view: View) -> int:
+    """Count the old instances of a group that are not gone yet."""
+    return sum(bool(m.is_old) and not m.on_standby and not m.is_gone for m in view.members)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """How far a group is: its instances with the old key, with the new one, and those of the new that are ready."""
+
+    auto_scaling_group_name: str
+    desired_capacity: int
+    original_desired_capacity: int
+    surge: int
+    old: int
+    draining: int
+    new: int
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """An instance of a group; ``since`` is when its phase began, empty where the journal does not say."""
+
+    ec2_instance_id: str
+    auto_scaling_group_name: str
+    key_name: str
+    phase: InstancePhase
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a roll stands, as the journal and the instances say."""
+
+    found: Found
+    groups: tuple[GroupStatus, ...]
+    instances: tuple[InstanceStatus, ...] = ()
+
+    @property
+    def journal(self) -> Journal:
+        return self.found.journal
+
+    @property
+    def total(self) -> int:
+        """How many instances were to be replaced, in the groups that there still are."""
+        return sum(self.journal.groups[group.auto_scaling_group_name].total for group in self.groups)
+
+    @property
+    def old(self) -> int:
+        return sum(group.old for group in self.groups)
+
+
+def status_of(found: Found, views: Mapping[str, View], keys: Mapping[str, str]) -> Status:
+    """Return where a roll stands, its groups being as they are; ``keys`` are the instances' key names."""
+    journal = found.journal
+    return Status(
+        found,
+        tuple(_group_status(view, journal.groups[name]) for name, view in views.items()),
+        tuple(
+            _instance_status(member, view.group, journal, keys.get(member.ec2_instance_id, ""))
+            for view in views.values()
+            for member in view.members
+        ),
+    )
+
+
+def _instance_status(member: Member, group: str, journal: Journal, key_name: str) -> InstanceStatus:
+    phase: InstancePhase
+    if member.is_terminating:
+        phase = "terminating"
+    elif member.is_old is False:
+        phase = "ready" if member.can_take_tasks else "booting" if member.in_service else "launching"
+    else:
+        is_draining = member.registration == "registered" and not member.is_active
+        phase = "draining" if is_draining else "waiting"
+    record = journal.instances.get(member.ec2_instance_id)
+    since = record.since if record and record.phase == phase else ""
+    return InstanceStatus(member.ec2_instance_id, group, key_name, phase, since)
+
+
+def _group_status(view: View, record: GroupRecord) -> GroupStatus:
+    new = [m for m in view.capacity if m.is_new]
+    return GroupStatus(
+        auto_scaling_group_name=view.group,
+        desired_capacity=view.desired_capacity,
+        original_desired_capacity=record.desired_capacity,
+        surge=record.surge,
+        old=left_of(view),
+        draining=sum(m.registration == "registered" and not m.is_active for m in view.old),
+        new=len(new),
+        ready=sum(m.can_take_tasks for m in new),
+    )

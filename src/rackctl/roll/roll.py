@@ -1,0 +1,402 @@
+"""Roll a rack: every old instance replaced by a new one, without downtime.
+
+The state is in AWS and in the journal. Each step looks first and does what is still to do, so that `resume` is the
+roll begun again, from any machine, and `abort` undoes what is found to be the roll's doing.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
+from datetime import datetime, timedelta
+from signal import Signals
+from typing import TYPE_CHECKING, Any
+
+from rackctl import keys as ssh_keys
+from rackctl.aws.errors import Throttled
+from rackctl.clock import LAG
+from rackctl.errors import NotFound, RackctlError, RollIncomplete
+from rackctl.roll.groups import belonging, registered_ids
+from rackctl.roll.hold import Hold, RollStopped, StopNow, StopRequest
+from rackctl.roll.journal import GroupRecord, Journal, out_of_bounds, timestamp
+from rackctl.roll.lock import STALE_AFTER, Found, JournalLost, Lock
+from rackctl.roll.loop import Loop
+from rackctl.roll.owner import Owner
+from rackctl.roll.plan import PlanRefused, make_plan
+from rackctl.roll.problems import Problem
+from rackctl.roll.prove import NotProven
+from rackctl.roll.reasons.key import NewKey
+from rackctl.roll.reasons.templates import Templates
+from rackctl.roll.report import Status, status_of
+from rackctl.roll.steps import Steps, rolled_back
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rackctl.clock import Clock
+    from rackctl.instances import Instances
+    from rackctl.keys import KeyStore
+    from rackctl.model import Instance
+    from rackctl.rack import Rack
+    from rackctl.roll.plan import Plan
+    from rackctl.roll.reasons import Proof
+    from rackctl.roll.report import Event
+    from rackctl.roll.view import RollOptions
+
+
+class Roll:
+    """The rolls of one rack.
+
+    ``login`` begins a login to an instance with its own key. ``stop`` is asked at each safe point. `start`, `resume`
+    and `abort` yield what happens, and do nothing but while they are iterated.
+    """
+
+    def __init__(
+        self,
+        rack: Rack,
+        instances: Instances,
+        keys: KeyStore,
+        clock: Clock,
+        *,
+        login: Callable[[Instance], Callable[[], Proof | None]],
+        stop: StopRequest | None = None,
+    ) -> None:
+        self._rack = rack
+        self._instances = instances
+        self._keys = keys
+        self._clock = clock
+        self._login = login
+        self._stop = StopRequest() if stop is None else stop
+
+    # What is, and what would be
+
+    def plan(self, options: RollOptions) -> Plan:
+        """Return what `start` would do. Changes nothing."""
+        plan = make_plan(self._rack, self._instances, self._keys, self._clock, options)
+        if self._rack["bucket"]:
+            found = self._lock().read()
+            if found is not None:
+                plan = replace(plan, problems=(self._refusal(found), *plan.problems))
+        return plan
+
+    def status(self) -> Status | None:
+        """Return where the roll stands; None when there is none."""
+        lock = self._lock()
+        found = lock.read()
+        if found is None:
+            return None
+        self._require_here(found.journal, lock)
+        loop = self._loop(Hold(self._rack, self._clock, lock, found.journal, self._stop))[1]
+        views = loop.views()
+        keys = {
+            m.ec2_instance_id: instance.key_name
+            for view in views.values()
+            for m in view.members
+            if (instance := loop.instance(m.ec2_instance_id))
+        }
+        return status_of(found, views, keys)
+
+    # What changes things
+
+    def start(self, options: RollOptions) -> Iterator[Event]:
+        """Roll. Raises PlanRefused, with nothing changed, or RollIncomplete, RollStopped, RackctlError."""
+        plan = self.plan(options)
+        if plan.refusals:
+            raise PlanRefused(plan.refusals)
+        now = self._clock.now()
+        lock = self._lock()
+        journal = Journal(
+            rack=self._rack.name,
+            cluster_arn=self._rack.ecs_cluster.cluster_arn,
+            key_name=self._new_key_name(now),
+            started=timestamp(now),
+            options=options,
+        )
+        hold = Hold(self._rack, self._clock, lock, journal, self._stop)
+        templates = Templates(hold)
+        total = {group.auto_scaling_group_name: len(group.replace) for group in plan.groups}
+        for group in self._rack.aws.autoscaling.groups(list(total)):
+            journal.groups[group.auto_scaling_group_name] = GroupRecord(
+                group.auto_scaling_group_name,
+                group.auto_scaling_group_arn,
+                group.desired_capacity,
+                total[group.auto_scaling_group_name],
+                templates=templates.record(group),
+            )
+        if missing := total.keys() - journal.groups.keys():
+            raise RackctlError(
+                f"Auto Scaling did not describe group {', '.join(sorted(missing))}; nothing was changed",
+                hint="try again in a moment",
+            )
+        if self._stop:
+            raise RollStopped("stopped before anything was changed", signal=self._stop.signal)
+        if not hold.retrying(lambda: lock.create(journal, Owner.this_process())):
+            other = lock.read()
+            raise PlanRefused([self._refusal(other) if other else Problem("another keyroll began at the same time")])
+        where = f'rack "{self._rack.name}" in {self._rack.aws.region}'
+        yield hold.event("lock", f"{where}: replacing {journal.total} instances; lock: {lock.url}")
+        yield from self._held(hold, Steps.forwards)
+
+    def _new_key_name(self, now: datetime) -> str:
+        """Name the new key by the time, or by the next second that no key of this rack is named by."""
+        taken = set(self._keys.names())
+        while (name := ssh_keys.key_name(self._rack.name, now)) in taken or self._rack.aws.ec2.key_pair(name):
+            now += timedelta(seconds=1)
+        return name
+
+    def resume(self, **changed: Any) -> Iterator[Event]:
+        """Continue a roll that has stopped or died; ``changed`` are options to change. Raises as `start` does."""
+        lock, found = self._dead()
+        if found.journal.phase == "aborting":
+            raise RackctlError(
+                "this roll is being aborted: it cannot go forwards again",
+                hint=f"finish that with {self._command('abort')}",
+            )
+        hold = self._taken(lock, found, changed)
+        yield hold.event("lock", f"resumed the roll started at {hold.journal.started}")
+        yield from self._held(hold, Steps.forwards, blind_for=LAG - found.silent_for)
+
+    def abort(self, **changed: Any) -> Iterator[Event]:
+        """Roll back, except for instances that have been replaced. Raises as `start` does."""
+        lock, found = self._dead()
+        hold = self._taken(lock, found, changed)
+        yield hold.event("lock", f"took over the roll started at {hold.journal.started}")
+        yield from self._held(hold, Steps.backwards, blind_for=LAG - found.silent_for)
+
+    def unlock(self, *, force: bool = False) -> Found:
+        """Take the journal from its holder, so that `resume` or `abort` can have it; return it as it was found.
+
+        A holder that is running finds out at its next step and stops. Raises RackctlError for a live holder
+        unless ``force``, and NotFound when there is no roll.
+        """
+        lock = self._lock()
+        found = self._existing(lock)
+        self._require_here(found.journal, lock)
+        if found.is_live and not force:
+            raise RackctlError(f"{self._held_by(found)}; still running", hint="use --force to take it anyway")
+        taken, owner = deepcopy(found), Owner.this_process()
+        if not lock.take(taken, owner):
+            raise RackctlError(f"{lock.url} was changed meanwhile: its holder is running")
+        taken.journal.problem = f"it was unlocked by {owner}"
+        lock.release(taken.journal)
+        return found
+
+    # The hold
+
+    def _lock(self) -> Lock:
+        return Lock(self._rack, self._clock)
+
+    def _loop(self, hold: Hold) -> tuple[NewKey, Loop]:
+        reason = NewKey(hold, self._instances, self._keys, self._login)
+        started = datetime.fromisoformat(hold.journal.started).timestamp()
+        return reason, Loop(hold, self._instances, reason, started)
+
+    def _existing(self, lock: Lock) -> Found:
+        found = lock.read()
+        if found is None:
+            raise NotFound(f'there is no keyroll on rack "{self._rack.name}" ({lock.url} does not exist)')
+        return found
+
+    def _dead(self) -> tuple[Lock, Found]:
+        """Return the journal of a roll that no process is running. Raises RackctlError, NotFound."""
+        lock = self._lock()
+        found = self._existing(lock)
+        self._require_here(found.journal, lock)
+        if found.is_live:
+            raise RackctlError(
+                f"{self._held_by(found)}; still running",
+                hint=f"see its progress with {self._command('status')}, or stop it there with Ctrl-C; if it has "
+                f"died, it can be taken over after another {STALE_AFTER - found.silent_for:.0f} s of silence, or at "
+                f"once after {self._command('unlock --force')}",
+            )
+        self._require_bounds(found.journal, lock)
+        return lock, found
+
+    def _require_here(self, journal: Journal, lock: Lock) -> None:
+        """Raise RackctlError for a roll of another rack, cluster, region or account."""
+        here, there = self._rack.ecs_cluster.cluster_arn, journal.cluster_arn
+        if (journal.rack, there) == (self._rack.name, here):
+            return
+        region, account = there.split(":")[3:5]
+        raise RackctlError(
+            f'the keyroll in {lock.url} is of rack "{journal.rack}", cluster {there.rpartition("/")[2]} in region '
+            f'{region} and account {account}; this is rack "{self._rack.name}", cluster '
+            f"{here.rpartition('/')[2]} in region {here.split(':')[3]} and account {here.split(':')[4]}",
+            hint=f"use --rack {journal.rack} --cluster {there.rpartition('/')[2]} --region {region} and credentials of "
+            "that account. Racks that share a bucket need a prefix each (the setting `prefix`)",
+        )
+
+    def _require_bounds(self, journal: Journal, lock: Lock) -> None:
+        """Raise RackctlError for a journal that would have a roll change what is not this rack's."""
+        registered = registered_ids(self._instances.list())
+        providers = self._rack.aws.ecs.capacity_providers(self._rack.ecs_cluster.capacity_providers)
+        everywhere = self._rack.aws.autoscaling.all_groups()
+        others = [g for g in everywhere if belonging(g, self._rack.name, registered, providers) == "foreign"]
+        ours = [group for group in everywhere if group not in others]
+        named = {ref.launch_template_id for group in ours for ref in group.launch_templates}
+        foreign = {ref.launch_template_id for group in others for ref in group.launch_templates} - named
+        what = out_of_bounds(journal, {group.auto_scaling_group_arn for group in others}, foreign)
+        if what:
+            raise RackctlError(
+                f'{lock.url} names {what}, which is not part of rack "{self._rack.name}"; nothing was done',
+                hint=f"if it is the rack's, tag the group Rack={self._rack.name}; otherwise find out who may write to "
+                "the bucket",
+            )
+
+    def _taken(self, lock: Lock, found: Found, changed: dict[str, Any]) -> Hold:
+        journal = found.journal
+        if not lock.take(found, Owner.this_process()):
+            raise RackctlError("another process has just taken this roll", hint=f"see {self._command('status')}")
+        journal.options = replace(journal.options, **changed)
+        journal.problem = ""
+        return Hold(self._rack, self._clock, lock, journal, self._stop)
+
+    def _held_by(self, found: Found) -> str:
+        return (
+            f'{found.journal.owner} holds the keyroll of rack "{self._rack.name}", started at {found.journal.started}, '
+            f"last heartbeat {found.silent_for:.0f} s ago"
+        )
+
+    def _refusal(self, found: Found) -> Problem:
+        journal = found.journal
+        if (journal.rack, journal.cluster_arn) != (self._rack.name, self._rack.ecs_cluster.cluster_arn):
+            return Problem(
+                f'an unfinished keyroll of rack "{journal.rack}" ({journal.cluster_arn}), started at '
+                f"{journal.started}, has its journal where this rack's would be",
+                "give each of the two racks a prefix (the setting `prefix`)",
+            )
+        if found.is_live:
+            return Problem(self._held_by(found), f"see its progress with {self._command('status')}")
+        ways = ("abort",) if journal.phase == "aborting" else ("resume", "abort")
+        return Problem(
+            f"a keyroll started at {journal.started} has not been finished",
+            f"finish it with {' or '.join(map(self._command, ways))}, or see where it stands with "
+            f"{self._command('status')}",
+        )
+
+    def _command(self, word: str) -> str:
+        return f"`rackctl instances keyroll {word} --rack {self._rack.name}`"
+
+    def _held(self, hold: Hold, way: Callable[[Steps], Iterator[Event]], *, blind_for: float = 0) -> Iterator[Event]:
+        """Do the steps of a roll whose journal is held, and leave everything running if they do not get through.
+
+        ``blind_for`` is for how many seconds what another process did last may not be seen yet.
+        """
+        reason, loop = self._loop(hold)
+        steps = Steps(hold, reason, loop)
+        try:
+            loop.views()
+            hold.progress.begin()
+            if blind_for > 0:
+                yield hold.event("lock", f"waiting up to {blind_for:.0f} s for AWS to reflect the last change")
+                hold.wait(blind_for)
+            yield from way(steps)
+        except StopNow:
+            left = self._leave(hold, loop, "it was asked to stop")
+            name = Signals(hold.stop_signal).name + (" (Ctrl-C)" if hold.stop_signal == Signals.SIGINT else "")
+            raise RollStopped(
+                f"stopped by {name}. {self._so_far(hold, left)}", signal=hold.stop_signal, hint=self._way_on(hold)
+            ) from None
+        except JournalLost:
+            raise
+        except RackctlError as error:
+            groups = hold.journal.groups.values()
+            untouched = isinstance(error, NotProven) or not any(group.surge or group.pending for group in groups)
+            if untouched and not hold.journal.anything_drained and hold.journal.phase in {"preparing", "replacing"}:
+                yield from self._undo(hold, steps, loop, error)
+            left = self._leave(hold, loop, str(error))
+            # "Run it again", as for a throttled call, is no remedy here: it would be refused.
+            remedy = f"{error.hint}\n  " if error.hint and not isinstance(error, Throttled) else ""
+            raise RollIncomplete(
+                f"{_sentence(error)} {self._so_far(hold, left)}", hint=f"{remedy}{self._way_on(hold)}"
+            ) from error
+        except Exception as error:
+            with suppress(JournalLost):
+                self._leave(hold, loop, f"an error in rackctl itself: {error}")
+            raise
+
+    def _undo(self, hold: Hold, steps: Steps, loop: Loop, error: RackctlError) -> Iterator[Event]:
+        """Roll back because of an error before any instance was drained, and raise that error."""
+        yield hold.event("problem", f"{error}; rolling back")
+        try:
+            yield from steps.backwards(may_finish=False)
+        except StopNow:
+            self._leave(hold, loop, str(error))
+            raise RollStopped(
+                f"stopped while rolling back because of this: {error}",
+                signal=hold.stop_signal,
+                hint=self._way_on(hold),
+            ) from None
+        except JournalLost:
+            raise
+        except RackctlError as another:
+            self._leave(hold, loop, str(another))
+            raise RollIncomplete(
+                f"{_sentence(error)} It could not be rolled back: {another}", hint=self._way_on(hold)
+            ) from error
+        except Exception as bug:
+            with suppress(JournalLost):
+                self._leave(hold, loop, f"an error in rackctl itself: {bug}")
+            raise
+        given_back = RackctlError(f"{_sentence(error)} Nothing was drained; {rolled_back(hold)}", hint=error.hint)
+        given_back.exit_code = error.exit_code
+        raise given_back from error
+
+    def _leave(self, hold: Hold, loop: Loop, problem: str) -> list[str]:
+        """Leave everything running, as far as AWS still lets us: nothing but JournalLost may hide why it is left.
+
+        Give the instances that may have been left DRAINING. Raises JournalLost, with nothing changed: what drains may
+        be another process's by now.
+        """
+        hold.journal.problem = problem
+        try:
+            hold.lock.check_owner(hold.journal)
+        except JournalLost:
+            raise
+        except RackctlError:
+            pass  # whether it is held is not known, which is no reason to leave an instance draining
+        with suppress(RackctlError, StopNow):
+            loop.reactivate()
+        for record in hold.journal.groups.values():
+            if "Launch" in record.suspended and not record.deleted:
+                with suppress(RackctlError, StopNow):
+                    hold.aws.autoscaling.resume_processes(record.auto_scaling_group_name, ["Launch"])
+                    record.suspended.remove("Launch")
+        draining = [id_ for id_, record in hold.journal.instances.items() if record.drained_by_roll]
+        with suppress(RackctlError):
+            hold.lock.release(hold.journal)
+        return draining
+
+    def _so_far(self, hold: Hold, draining: Sequence[str]) -> str:
+        total, left = hold.journal.total, hold.journal.total - hold.progress.done
+        if hold.journal.phase == "preparing":
+            return f"No instance was touched; all {total} are still to be replaced"
+        if hold.journal.phase == "aborting":
+            named = f"; {', '.join(draining)} may still be DRAINING" if draining else ""
+            return f"It was rolled back in part{named}"
+        running = f"{', '.join(draining)} may still be DRAINING" if draining else "nothing is left draining"
+        return f"{hold.progress.done} of {total} instances have been replaced, {left} are left; {running}"
+
+    def _way_on(self, hold: Hold) -> str:
+        """Say what of the rack is changed until somebody goes on, and how to."""
+        meanwhile = "".join(f"until then {what}\n  " for what in map(_changed, hold.journal.groups.values()) if what)
+        if hold.journal.phase == "aborting":
+            return f"{meanwhile}continue with {self._command('abort')}"
+        return f"{meanwhile}continue with {self._command('resume')}, or roll back with {self._command('abort')}"
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).rstrip('.')}."
+
+
+def _changed(record: GroupRecord) -> str:
+    """Say what of a group is the roll's doing at the moment."""
+    what = []
+    if record.surge:
+        what.append(f"a desired capacity raised by {record.surge} from {record.desired_capacity}")
+    if record.suspended:
+        what.append(f"{', '.join(record.suspended)} suspended")
+    if any(template.made for template in record.templates):
+        what.append("the new key in its launch template")
+    return f"group {record.auto_scaling_group_name} has {', '.join(what)}" if what and not record.deleted else ""

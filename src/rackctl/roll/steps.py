@@ -1,0 +1,129 @@
+"""The steps of a roll, forwards and backwards; each looks first and does what is still to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rackctl.roll.observe import GroupDeleted
+from rackctl.roll.prove import NotProven
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from rackctl.roll.hold import Hold
+    from rackctl.roll.journal import GroupRecord
+    from rackctl.roll.loop import Loop
+    from rackctl.roll.reasons import Reason
+    from rackctl.roll.report import Event
+
+
+class Steps:
+    """What a roll does while its journal is held. ``loop`` works on one group at a time."""
+
+    def __init__(self, hold: Hold, reason: Reason, loop: Loop) -> None:
+        self._hold = hold
+        self._journal = hold.journal
+        self._reason = reason
+        self._loop = loop
+
+    def forwards(self) -> Iterator[Event]:
+        """Replace every old instance, from wherever the roll stands. Raises RackctlError, StopNow."""
+        yield from self._all_active()
+        # An old one may have come back into service meanwhile, as from standby, into a group that was done.
+        while self._journal.phase != "finishing" or any(view.old for view in self._loop.views().values()):
+            yield from self._prepare()
+            yield from self._on_each_group(self._replace)
+            self._journal.phase = "finishing"
+        yield from self._finish()
+
+    def _prepare(self) -> Iterator[Event]:
+        self._hold.checkpoint()
+        yield from self._reason.prepare()
+        self._loop.groups_launch_new()
+        yield from self._on_each_group(self._loop.hold_still)
+        self._journal.phase = "replacing"
+        self._hold.write()
+
+    def _replace(self, record: GroupRecord) -> Iterator[Event]:
+        yield from self._loop.reach(record, "replace")
+        yield from self._loop.reach(record, "restore")
+
+    def _restore(self, record: GroupRecord) -> Iterator[Event]:
+        yield from self._loop.reach(record, "restore")
+
+    def _all_active(self) -> Iterator[Event]:
+        """Begin from where nothing is DRAINING by a roll that was cut off, and every group can launch."""
+        for group in self._hold.groups():
+            self._loop.resume_launch(self._journal.groups[group.auto_scaling_group_name])
+        for id_ in self._hold.retrying(self._loop.reactivate):
+            yield self._hold.event("restored", f"{id_}: set to ACTIVE", ec2_instance_id=id_)
+
+    def _on_each_group(self, do: Callable[[GroupRecord], Iterator[Event]]) -> Iterator[Event]:
+        """Work on one group after the other, leaving out those that were deleted, even in the middle of it."""
+        for record in self._journal.groups.values():
+            if record.deleted:
+                continue
+            try:
+                self._loop.wait_until_described(record)
+                yield from do(record)
+            except GroupDeleted as deleted:
+                record.deleted = True
+                self._hold.progress.forget(record.auto_scaling_group_name)
+                yield from self._loop.let_go_of(record)
+                self._hold.write()
+                yield self._hold.event(
+                    "problem", f"{deleted}; continuing without it", group=record.auto_scaling_group_name
+                )
+
+    def _finish(self) -> Iterator[Event]:
+        self._hold.write()
+        yield from self._on_each_group(self._restore)
+        yield from self._on_each_group(self._loop.resume_processes)
+        yield from self._on_each_group(self._loop.wait_for_terminations)
+        yield from self._reason.finish()
+        summary = self._reason.summary()
+        self._hold.retrying(lambda: self._hold.lock.delete(self._journal))
+        yield self._hold.event("finished", summary)
+
+    def backwards(self, *, may_finish: bool = True) -> Iterator[Event]:
+        """Roll back; if every instance is new already, and proven, finish instead. Raises RackctlError, StopNow."""
+        yield from self._all_active()
+        if may_finish and (yield from self._is_done()):
+            yield self._hold.event("problem", "every instance has been replaced already: finishing the roll instead")
+            self._journal.phase = "finishing"
+            yield from self._finish()
+            return
+        self._journal.phase = "aborting"
+        self._hold.write()
+        yield from self._reason.roll_back()
+        yield from self._on_each_group(self._restore)
+        yield from self._on_each_group(self._loop.resume_processes)
+        yield from self._reason.clean_up()
+        self._hold.retrying(lambda: self._hold.lock.delete(self._journal))
+        yield self._hold.event("restored", rolled_back(self._hold))
+
+    def _is_done(self) -> Generator[Event, None, bool]:
+        """Tell whether all that is left of the roll is its end: no old instance, and no group that is not proven."""
+        if self._journal.retiring and self._journal.phase == "finishing":
+            return True  # old keys are being deleted: nothing could be launched with them any more
+        if self._journal.phase not in {"replacing", "finishing"}:
+            return False
+        views = self._loop.views()
+        if not views or any(m.is_old is not False for view in views.values() for m in view.capacity):
+            return False
+        proven = 0
+        for view in views.values():
+            if ready := [m for m in view.capacity if m.can_take_tasks]:
+                try:
+                    yield from self._loop.prove(view.group, ready[0].ec2_instance_id)
+                except NotProven:
+                    return False
+                proven += self._loop.is_proven(view.group)
+        return proven > 0 and all(self._loop.is_proven(name) or not view.capacity for name, view in views.items())
+
+
+def rolled_back(hold: Hold) -> str:
+    """Say how much of a rack that was rolled back is as it was before the roll."""
+    if not hold.progress.done:
+        return "rolled back; nothing is changed"
+    return f"rolled back, except for {hold.progress.done} of {hold.journal.total} instances, which have been replaced"

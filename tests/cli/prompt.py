@@ -1,0 +1,33 @@
+"""A prompt at which commands are typed at a rack in memory, from which every instance can be reached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from click.testing import CliRunner, Result
+
+from rackctl.cli.invocation import Invocation
+from rackctl.cli.main import cli
+from rackctl.instances import Instances
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fakes.world import Scene
+
+
+class Prompt:
+    """Types `rackctl instances keyroll …`, each time as a process of its own would."""
+
+    def __init__(self, scene: Scene, directory: Path) -> None:
+        self.scene = scene
+        self._directory = directory
+
+    def __call__(self, *words: str) -> Result:
+        invocation = Invocation(environment={"RACKCTL_CONFIG": "/nowhere", "RACKCTL_STATE_DIR": str(self._directory)})
+        invocation.clock = self.scene.clock
+        invocation.rack = self.scene.rack
+        invocation.instances = Instances(self.scene.rack, self.scene.clock)
+        invocation.keys = self.scene.keys
+        invocation.start_proof = lambda instance: lambda: self.scene.login(instance)  # type: ignore[assignment,return-value]
+        return CliRunner().invoke(cli, ["instances", "keyroll", *words], obj=invocation)

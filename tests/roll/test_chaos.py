@@ -1,0 +1,173 @@
+"""A roll is cut off at each call that changes something, before and after it takes effect; then resumed, or aborted.
+
+The calls are those that a whole roll made, so that a new one is covered without anybody remembering it. Here AWS is a
+model in memory; tests/local/test_keyroll_chaos.py does the same to a process and a server.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rackctl.aws.errors import AwsError
+from rackctl.roll.view import RollOptions
+from tests.fakes.world import OLD_KEY, Scene, add_group, mixed, name_version
+from tests.roll.acts import JOURNAL, assert_given_back, run_until_killed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Of these only the beginning is special: the calls that make and take back template versions.
+BEGINNINGS = {"shared template", "mixed policy"}
+_BEGINNING = 16
+
+
+def shared_template() -> Scene:
+    """Make a rack of two groups that name one template in two ways, which are two versions."""
+    scene = Scene(2)
+    scene.world.ec2.add_version(scene.template, {"ImageId": "ami-newer"}, source="1")
+    name_version(scene, "$Latest")
+    add_group(scene, instances=1).launch_template["Version"] = "$Default"
+    return scene
+
+
+def mixed_policy() -> Scene:
+    scene = Scene(2)
+    mixed(scene)
+    return scene
+
+
+SCENES: dict[str, tuple[Callable[[], Scene], RollOptions]] = {
+    "surge": (lambda: Scene(3), RollOptions()),
+    "batch": (lambda: Scene(5), RollOptions(batch=2)),
+    "full": (lambda: Scene(3, max_size=3), RollOptions()),
+    "shared template": (shared_template, RollOptions()),
+    "mixed policy": (mixed_policy, RollOptions()),
+}
+
+
+def whole_roll(name: str) -> list[str]:
+    make, options = SCENES[name]
+    scene = make()
+    list(scene.roll.start(options))
+    return scene.aws.mutations
+
+
+def points() -> list[tuple[str, int, str, str]]:
+    return [
+        (name, number, call, moment)
+        for name in SCENES
+        for number, call in enumerate(whole_roll(name)[: _BEGINNING if name in BEGINNINGS else None])
+        for moment in ("before", "after")
+    ]
+
+
+@pytest.mark.parametrize(("name", "number", "call", "moment"), points())
+def test_resume_finishes_a_roll_that_was_killed(name: str, number: int, call: str, moment: str) -> None:
+    make, options = SCENES[name]
+    scene = make()
+    capacity = scene.desired
+    assert run_until_killed(scene, lambda: list(scene.roll.start(options)), number, moment)
+    begun = JOURNAL in scene.aws.objects
+    scene.clock.sleep(400)
+
+    status = scene.roll.status()
+    assert (status is not None) == begun
+    if begun:
+        list(scene.roll.resume())
+        assert scene.old == []
+
+    assert_given_back(scene, capacity)
+
+
+@pytest.mark.parametrize(("name", "number", "call", "moment"), points())
+def test_abort_gives_back_a_rack_whose_roll_was_killed(name: str, number: int, call: str, moment: str) -> None:
+    make, options = SCENES[name]
+    scene = make()
+    capacity, templates = scene.desired, scene.templates
+    run_until_killed(scene, lambda: list(scene.roll.start(options)), number, moment)
+    scene.clock.sleep(400)
+
+    if JOURNAL in scene.aws.objects:
+        some_old = bool(scene.old)
+        list(scene.roll.abort())
+        if some_old:
+            assert scene.templates == templates
+
+    assert_given_back(scene, capacity)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_roll_that_is_killed_again_and_again_is_finished_or_given_back_all_the_same(seed: int) -> None:
+    chance = random.Random(seed)
+    make, options = SCENES[chance.choice(sorted(SCENES))]
+    scene = make()
+    capacity = scene.desired
+    run_until_killed(scene, lambda: list(scene.roll.start(options)), chance.randrange(2, 50), "after")
+    for _ in range(chance.randrange(1, 5)):
+        scene.clock.sleep(400)
+        if JOURNAL not in scene.aws.objects:
+            break
+        aborting = scene.roll.status().journal.phase == "aborting"  # type: ignore[union-attr]
+        way = scene.roll.abort if aborting or chance.random() < 0.3 else scene.roll.resume
+        run_until_killed(scene, lambda way=way: list(way()), chance.randrange(30), chance.choice(["before", "after"]))  # type: ignore[misc]
+    scene.clock.sleep(400)
+    if (status := scene.roll.status()) is not None:
+        list((scene.roll.abort if status.journal.phase == "aborting" else scene.roll.resume)())
+
+    assert_given_back(scene, capacity)
+
+
+def calls_of_a_roll() -> list[tuple[str, int]]:
+    """Name what a roll asks once it has begun, each with how often it does."""
+    scene = Scene(3)
+    events = scene.roll.start(RollOptions())
+    next(events)
+    scene.aws.reads.clear()
+    list(events)
+    return sorted(Counter(scene.aws.reads).items())
+
+
+@pytest.mark.parametrize("from_the", ["first", "middle", "last"])
+@pytest.mark.parametrize(("call", "times"), calls_of_a_roll())
+def test_a_minute_without_an_answer_to_a_question_is_waited_out(call: str, times: int, from_the: str) -> None:
+    scene = Scene(3)
+    events = scene.roll.start(RollOptions())
+    next(events)
+    left = {"first": 0, "middle": times // 2, "last": times - 1}[from_the]
+    began: list[float] = []
+
+    def interfere(_: int, name: str, __: str) -> None:
+        nonlocal left
+        if name != call:
+            return
+        left -= 1
+        if left < 0:
+            began.append(scene.clock.at)
+            if scene.clock.at < began[0] + 60:
+                raise AwsError(f"AWS failed at {name}", code="InternalFailure")
+
+    scene.aws.interfering.append(interfere)
+
+    list(events)
+
+    assert began
+    assert OLD_KEY not in scene.key_names
+    assert_given_back(scene, 3)
+
+
+def test_the_observer_sees_a_broken_promise() -> None:
+    # Without this, nothing above could fail for a service that dips.
+    scene = Scene(3)
+    victim = next(i for i in scene.old)
+    scene.world.autoscaling.terminate(victim, decrement=False)
+    other = next(i for i in scene.old if i != victim)
+    scene.world.autoscaling.terminate(other, decrement=False)
+
+    scene.clock.sleep(5)
+
+    assert scene.broken_promises
+    assert OLD_KEY in scene.key_names

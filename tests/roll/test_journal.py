@@ -1,0 +1,172 @@
+"""The journal of a roll as a value: it is read back as it was written, and what no roll writes is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rackctl.roll.journal import (
+    GroupRecord,
+    InstanceRecord,
+    Journal,
+    PendingChange,
+    TemplateRecord,
+    out_of_bounds,
+)
+from rackctl.roll.owner import Owner
+from rackctl.roll.view import RollOptions
+
+CLUSTER_ARN = "arn:aws:ecs:us-east-1:123456789012:cluster/prod"
+GROUP_ARN = "arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:u:autoScalingGroupName/group"
+KEY = "prod-keypair-20260102T030405Z"
+
+
+def journal() -> Journal:
+    """Return a journal in which everything is set that can be."""
+    return Journal(
+        rack="prod",
+        cluster_arn=CLUSTER_ARN,
+        key_name=KEY,
+        started="2026-01-02T03:04:05Z",
+        options=RollOptions(batch=3, reason="because"),
+        owner=Owner("me@here", 1, "token-1", "machine", "began"),
+        problem="it was asked to stop",
+        retiring=["prod-keypair-20250102T030405Z"],
+        groups={
+            "group": GroupRecord(
+                "group",
+                GROUP_ARN,
+                3,
+                3,
+                [TemplateRecord("lt-1", "template", "$Default", 4, "old-key", 4, made=5)],
+                ["AZRebalance"],
+                1,
+                PendingChange(4, 3, "i-1"),
+            )
+        },
+        instances={"i-1": InstanceRecord("group", "terminating", "2026-01-02T03:05:05Z", drained_by_roll=True)},
+    )
+
+
+def merged(old: Any, new: Any) -> Any:
+    """Return a JSON document with some of its fields changed."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return {**old, **{name: merged(old.get(name), value) for name, value in new.items()}}
+
+
+def edited(edit: dict[str, Any]) -> Journal:
+    """Read a journal that was edited by hand."""
+    return Journal.loads(merged(json.loads(json.dumps(journal().dumps())), edit))
+
+
+def test_a_journal_is_read_back_from_json_as_it_was_written() -> None:
+    assert edited({}) == journal()
+
+
+def test_a_journal_without_a_holder_is_read_back_as_well() -> None:
+    assert edited({"owner": None}).owner is None
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ({"started": "yesterday"}, "yesterday"),
+        ({"started": "2026-01-02T03:04:05"}, "no time zone"),
+        ({"started": 5}, "must be str"),
+        ({"phase": "resting"}, "no phase of a roll"),
+        ({"cluster_arn": "prod"}, "not the ARN of a cluster"),
+        ({"groups": {"group": {"total": "3"}}}, "size of '3'"),
+        ({"groups": {"group": {"auto_scaling_group_arn": "group"}}}, "not the ARN of a group"),
+        ({"groups": {"group": {"auto_scaling_group_name": "other"}}}, 'called "other" as well'),
+        ({"groups": {"group": {"templates": [5]}}}, "mapping"),
+        ({"groups": []}, "list"),
+        ({"options": {"batch": "2"}}, "batch is '2'"),
+        ({"options": {"force": 1}}, "force is 1"),
+        ({"options": {"sudo": True}}, "sudo"),
+        ({"owner": "me"}, "mapping"),
+        ({"owner": {"pid": "1"}}, "process number"),
+        ({"owner": {"pid": 2**80}}, "process number"),
+        ({"owner": {"who": 5}}, "a text is expected"),
+        ({"problem": 5}, "a text is expected"),
+        ({"instances": {"i-1": {"phase": 5}}}, "a text is expected"),
+        ({"sudo": True}, "sudo"),
+    ],
+)
+def test_a_journal_that_was_damaged_by_hand_is_refused(edit: dict[str, Any], says: str) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError, AttributeError), match=says):
+        edited(edit)
+
+
+@pytest.mark.parametrize("missing", ["owner", "cluster_arn", "groups", "options"])
+def test_a_journal_that_lacks_a_field_is_refused(missing: str) -> None:
+    document = journal().dumps()
+    del document[missing]
+
+    with pytest.raises((KeyError, TypeError), match=missing):
+        Journal.loads(document)
+
+
+# What a hostile journal may ask for
+
+
+@pytest.mark.parametrize(
+    "key_name",
+    [
+        "", "bank-unused", "prod-keypair", "prod-keypair-20260102T030405Z/../x", "bank-keypair-20260102T030405Z",
+        "prod-keypair-20260102T030405Z\n", "prod-keypair-\u0662\u0660\u0662\u0666\u0660\u0661\u0660\u0662T030405Z",
+    ],
+)  # fmt: skip
+def test_a_key_that_no_roll_of_the_rack_names_so_is_refused(key_name: str) -> None:
+    """It would be another's key pair, which an abort would delete."""
+    with pytest.raises(ValueError, match='not a name that a roll of rack "prod" gives a key'):
+        edited({"key_name": key_name})
+
+
+@pytest.mark.parametrize("process", ["AlarmNotification", "ReplaceUnhealthy", "Terminate", ""])
+def test_a_process_that_no_roll_suspends_is_refused(process: str) -> None:
+    """It would be resumed though somebody else has suspended it."""
+    with pytest.raises(ValueError, match="a roll does not suspend"):
+        edited({"groups": {"group": {"suspended": ["AZRebalance", process]}}})
+
+
+@pytest.mark.parametrize("process", ["AZRebalance", "Launch"])
+def test_the_processes_that_a_roll_suspends_are_accepted(process: str) -> None:
+    assert edited({"groups": {"group": {"suspended": [process]}}}).groups["group"].suspended == [process]
+
+
+@pytest.mark.parametrize("size", [-1, 100_001, 1.5, True, None, "3", 1e400])
+@pytest.mark.parametrize("name", ["desired_capacity", "total", "surge"])
+def test_a_size_that_no_group_can_have_is_refused(name: str, size: object) -> None:
+    with pytest.raises(ValueError, match="group group has a size of"):
+        edited({"groups": {"group": {name: size}}})
+
+
+@pytest.mark.parametrize("size", [-1, 100_001, "3"])
+@pytest.mark.parametrize("name", ["before", "after"])
+def test_a_pending_change_to_a_size_that_no_group_can_have_is_refused(name: str, size: object) -> None:
+    with pytest.raises(ValueError, match="group group has a size of"):
+        edited({"groups": {"group": {"pending": {name: size}}}})
+
+
+@pytest.mark.parametrize("version", [-1, "1", 1.0, None, True])
+@pytest.mark.parametrize("name", ["source", "lowest", "made"])
+def test_a_template_version_that_is_not_a_number_is_refused(name: str, version: object) -> None:
+    template = {**journal().dumps()["groups"]["group"]["templates"][0], name: version}
+
+    with pytest.raises(ValueError, match="template lt-1 has a version that is not a number"):
+        edited({"groups": {"group": {"templates": [template]}}})
+
+
+def test_a_group_of_another_rack_is_out_of_bounds() -> None:
+    assert out_of_bounds(journal(), {GROUP_ARN}, ()) == "group group"
+
+
+def test_a_launch_template_of_another_rack_is_out_of_bounds() -> None:
+    assert out_of_bounds(journal(), {"arn:of:another"}, {"lt-1"}) == "launch template lt-1"
+
+
+def test_what_is_the_racks_own_is_within_bounds() -> None:
+    assert out_of_bounds(journal(), {"arn:of:another"}, {"lt-2"}) == ""
