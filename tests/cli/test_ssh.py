@@ -149,7 +149,7 @@ def test_forgetting_what_is_not_pinned_is_no_failure(rackctl: Typing) -> None:
 @pytest.mark.parametrize(
     "words", [("-l", "ann", ID), (f"ann@{ID}",), ("-l", "ann", f"bob@{ID}"), ("--user", "ann", "-p", "{port}", ID)]
 )
-def test_the_user_is_named_as_for_ssh(rackctl: Typing, port: int, words: tuple[str, ...]) -> None:
+def test_the_user_is_given_as_for_ssh(rackctl: Typing, port: int, words: tuple[str, ...]) -> None:
     command = ["--proxy-command", "echo %r >&2; false"]
     result = rackctl("ssh", *command, *(word.format(port=port) for word in words), "true", private_ip="127.0.0.1")
 
@@ -176,7 +176,7 @@ def test_a_user_that_is_no_plain_word_is_refused(rackctl: Typing, words: tuple[s
         (("-fN",), "ID"),
     ],
 )
-def test_what_only_openssh_does_is_shown_the_way_of(rackctl: Typing, words: tuple[str, ...], shown: str) -> None:
+def test_options_of_openssh_show_the_command_of_openssh(rackctl: Typing, words: tuple[str, ...], shown: str) -> None:
     result = rackctl("ssh", *words, ID)
 
     assert (result.exit_code, result.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""Somebody at a terminal: a process with a PTY of its own for its terminal, what is typed there, and what is seen."""
+"""A person at a terminal: a process with its own PTY, its input and its output."""
 
 from __future__ import annotations
 

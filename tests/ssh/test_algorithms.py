@@ -45,17 +45,17 @@ def name(options: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("options", SPOKEN, ids=name)
-def test_a_server_that_speaks_only_this_is_spoken_to(sshd: Sshd, tmp_path: Path, options: dict[str, str]) -> None:
+def test_connects_to_a_server_with_this_algorithm_alone(sshd: Sshd, tmp_path: Path, options: dict[str, str]) -> None:
     with running(sshd.directory, **options) as server:
         openssh = subprocess.run(server.ssh("echo in; exit 3"), capture_output=True, check=False)
         with connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path)) as made:
-            heard = run(made, "echo in; exit 3")
+            ran = run(made, "echo in; exit 3")
 
-    assert (heard.status, heard.out) == (openssh.returncode, openssh.stdout) == (3, b"in\n")
+    assert (ran.status, ran.out) == (openssh.returncode, openssh.stdout) == (3, b"in\n")
 
 
 @pytest.mark.parametrize(("options", "says"), NOT_SPOKEN, ids=[name(options) for options, _ in NOT_SPOKEN])
-def test_what_cannot_be_spoken_is_named_with_what_the_server_offers(
+def test_no_common_algorithm_is_reported_with_the_servers_offer(
     cli: CommandLine, options: dict[str, str], says: str
 ) -> None:
     with running(cli.server.directory, **options) as server:
@@ -69,13 +69,13 @@ def test_what_cannot_be_spoken_is_named_with_what_the_server_offers(
 
 
 @pytest.mark.parametrize("options", [options for options, _ in NOT_SPOKEN[1:]], ids=name)
-def test_a_first_contact_needs_a_key_exchange_only(sshd: Sshd, tmp_path: Path, options: dict[str, str]) -> None:
+def test_pinning_a_host_key_needs_a_key_exchange_only(sshd: Sshd, tmp_path: Path, options: dict[str, str]) -> None:
     check = check_of(sshd, tmp_path)
     with running(sshd.directory, **options) as server:
         pin_host_key(target_of(server), check)
 
 
-def test_a_group_that_is_too_small_or_negative_is_refused() -> None:
+def test_group_exchange_refuses_small_and_negative_groups() -> None:
     exchange = Transport._kex_info["diffie-hellman-group-exchange-sha256"]
     for group in (1 << 1023, 0, -(1 << 3071)):
         message = paramiko.Message()

@@ -15,7 +15,7 @@ def arrivals(*, strict: bool = True, window: int = 1 << 20) -> Arrivals:
     return Arrivals([], window, strict=strict)
 
 
-def test_whole_pieces_are_given_up_to_a_size_and_then_the_end() -> None:
+def test_read_returns_whole_pieces_up_to_the_size_then_the_end() -> None:
     both = arrivals()
     for piece in (b"aa", b"bbb", b"cccccc"):
         both.stdout.feed(piece)
@@ -26,7 +26,7 @@ def test_whole_pieces_are_given_up_to_a_size_and_then_the_end() -> None:
     assert both.stdout.read(4) == b""
 
 
-def test_pieces_that_arrived_after_one_of_the_other_stream_are_not_given_with_those_before() -> None:
+def test_read_stops_before_a_piece_that_arrived_after_one_of_the_other_stream() -> None:
     both = arrivals()
     both.stdout.feed(b"1")
     both.stdout.feed(b"2")
@@ -38,7 +38,7 @@ def test_pieces_that_arrived_after_one_of_the_other_stream_are_not_given_with_th
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=5)), max_size=40), st.integers(1, 7))
-def test_two_readers_write_to_one_place_in_the_order_of_arrival(pieces: list[tuple[bool, bytes]], size: int) -> None:
+def test_two_strict_readers_write_in_the_order_of_arrival(pieces: list[tuple[bool, bytes]], size: int) -> None:
     both = arrivals()
     written = bytearray()
 
@@ -61,7 +61,7 @@ def test_two_readers_write_to_one_place_in_the_order_of_arrival(pieces: list[tup
     assert bytes(written) == b"".join(piece for _, piece in pieces)
 
 
-def test_a_reader_that_is_held_up_does_not_hold_up_the_other_one_elsewhere() -> None:
+def test_a_blocked_reader_does_not_block_the_other_one() -> None:
     both = arrivals(strict=False)
     both.stdout.feed(b"held up")
     assert both.stdout.read(100) == b"held up"
@@ -71,7 +71,7 @@ def test_a_reader_that_is_held_up_does_not_hold_up_the_other_one_elsewhere() -> 
     assert both.stderr.read(100) == b"error"
 
 
-def test_a_reader_that_is_held_up_holds_up_the_other_one_in_the_same_place() -> None:
+def test_a_blocked_reader_blocks_the_other_one_if_the_order_is_strict() -> None:
     both = arrivals(strict=True)
     both.stdout.feed(b"held up")
     assert both.stdout.read(100) == b"held up"
@@ -88,7 +88,7 @@ def test_a_reader_that_is_held_up_holds_up_the_other_one_in_the_same_place() -> 
     assert read == [b"error"]
 
 
-def test_more_than_the_window_is_refused_before_it_is_kept() -> None:
+def test_feeding_more_than_the_window_raises() -> None:
     both = arrivals(window=10)
     both.stdout.feed(b"12345")
     both.stderr.feed(b"12345")

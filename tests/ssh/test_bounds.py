@@ -57,13 +57,13 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_before_the_host_key_is_known(sshd: Sshd, tmp_path: Path, kind: str) -> None:
+def test_input_beyond_the_limits_before_the_host_key_is_refused(sshd: Sshd, tmp_path: Path, kind: str) -> None:
     send, says = FLOODS[kind]
     with serving(send) as port, pytest.raises(SshError, match=says):
         connect(target_of(sshd, port=port), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path))
 
 
-def test_ignored_packets_without_end_end_at_the_deadline(sshd: Sshd, tmp_path: Path) -> None:
+def test_endless_ignore_packets_end_at_the_deadline(sshd: Sshd, tmp_path: Path) -> None:
     payload = b"\x02" + struct.pack(">I", 30_000) + bytes(30_000)
     padding = 16 - (len(payload) + 5) % 8
     packet = struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
@@ -84,12 +84,12 @@ class Extending(Host):
         return super().login()
 
 
-def test_extensions_without_end(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_huge_count_of_extensions_is_refused(sshd: Sshd, tmp_path: Path) -> None:
     with hosting(sshd, Extending) as server, pytest.raises(SshError, match="4,294,967,295 extensions"):
         connect(target_of(server), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path))
 
 
-def test_another_host_key_at_the_next_key_exchange(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_changed_host_key_at_rekeying_ends_the_connection(sshd: Sshd, tmp_path: Path) -> None:
     class Changing(Host):
         def session(self, channel: paramiko.Channel) -> None:
             # Its thread would wait for new keys in sending its last answer.
@@ -164,7 +164,7 @@ def peak_of(process: subprocess.Popen[bytes]) -> int:
     return peak // 1024
 
 
-def test_a_server_that_sends_beyond_its_window_to_a_reader_that_is_held_up(cli: CommandLine) -> None:
+def test_a_server_that_exceeds_its_window_is_disconnected(cli: CommandLine) -> None:
     with hosting(cli.server, Beyond) as server:
         process = cli.at(server).popen("yes", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         # The connection is closed while nobody has read anything yet.
@@ -204,7 +204,7 @@ def test_memory_under_long_banners(cli: CommandLine) -> None:
     assert process.returncode == 0
 
 
-def test_openssh_refuses_what_is_refused_here(sshd: Sshd) -> None:
+def test_openssh_refuses_the_same_floods(sshd: Sshd) -> None:
     for kind in ("packet of 2 GiB", "version without end", "lines without end"):
         with in_front_of(sshd, greet=FLOODS[kind][0]) as server:
             ran = subprocess.run(server.ssh("true"), capture_output=True, check=False, timeout=60)

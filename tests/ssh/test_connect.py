@@ -61,7 +61,7 @@ def connection(sshd: Sshd, tmp_path: Path) -> Iterator[Connection]:
 
 
 @dataclass
-class Heard:
+class Ran:
     status: int
     out: bytes
     err: bytes
@@ -71,16 +71,16 @@ def ignore(_: bytes) -> None:
     return
 
 
-def run(connection: Connection, command: str, stdin: int | None = None) -> Heard:
+def run(connection: Connection, command: str, stdin: int | None = None) -> Ran:
     out, err = bytearray(), bytearray()
     status = Session(connection, command.encode(), stdin=stdin, stdout=out.extend, stderr=err.extend).wait()
-    return Heard(status, bytes(out), bytes(err))
+    return Ran(status, bytes(out), bytes(err))
 
 
 def test_several_sessions_on_one_connection_leave_no_descriptor_behind(connection: Connection) -> None:
     before = len(list(Path("/dev/fd").iterdir()))
     for number in range(5):
-        assert run(connection, f"echo {number}; exit {number}") == Heard(number, b"%d\n" % number, b"")
+        assert run(connection, f"echo {number}; exit {number}") == Ran(number, b"%d\n" % number, b"")
     assert len(list(Path("/dev/fd").iterdir())) == before
 
 
@@ -184,7 +184,7 @@ def test_closed_before_the_login(sshd: Sshd, tmp_path: Path) -> None:
             connect(target, lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path))
 
 
-def test_an_algorithm_too_old_is_named(sshd: Sshd, tmp_path: Path) -> None:
+def test_cbc_is_not_offered(sshd: Sshd, tmp_path: Path) -> None:
     with (
         running(sshd.directory, Ciphers="aes128-cbc") as server,
         pytest.raises(SshError, match="no cipher in common; the server offers aes128-cbc"),
@@ -192,7 +192,7 @@ def test_an_algorithm_too_old_is_named(sshd: Sshd, tmp_path: Path) -> None:
         connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path))
 
 
-def test_the_host_key_is_checked_before_anything_of_the_user_is_sent(sshd: Sshd, tmp_path: Path) -> None:
+def test_the_host_key_is_checked_before_the_user_name_is_sent(sshd: Sshd, tmp_path: Path) -> None:
     with running(sshd.directory, LogLevel="DEBUG1") as server:
         log = server.directory / "sshd.log"
         begins = log.stat().st_size
@@ -205,7 +205,7 @@ def test_the_host_key_is_checked_before_anything_of_the_user_is_sent(sshd: Sshd,
     assert b"somebody" not in log.read_bytes()[begins:]
 
 
-def test_nothing_but_the_one_key_is_offered(cli: CommandLine, tmp_path: Path) -> None:
+def test_no_other_key_is_offered(cli: CommandLine, tmp_path: Path) -> None:
     # An agent and a key file that would be let in, while the instance's own key would not.
     other = tmp_path / "home" / ".ssh" / "id_ed25519"
     other.parent.mkdir(parents=True)
@@ -228,7 +228,7 @@ def test_nothing_but_the_one_key_is_offered(cli: CommandLine, tmp_path: Path) ->
     assert b"password" not in said
 
 
-def test_a_login_that_wants_more_than_a_key(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_login_that_requires_a_second_method(sshd: Sshd, tmp_path: Path) -> None:
     more = {"AuthenticationMethods": "publickey,password", "PasswordAuthentication": "yes"}
     with running(sshd.directory, **more) as server, pytest.raises(SshError, match="requires another method too: "):
         connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path))
@@ -248,14 +248,14 @@ def test_an_rsa_key_logs_in(sshd: Sshd, tmp_path: Path) -> None:
         assert run(made, "echo in").out == b"in\n"
 
 
-def test_a_pinned_key_of_another_type_than_the_servers_first_is_asked_for(sshd: Sshd, tmp_path: Path) -> None:
+def test_the_type_of_the_pinned_key_is_preferred(sshd: Sshd, tmp_path: Path) -> None:
     ecdsa = " ".join((sshd.directory / "host_ecdsa.pub").read_text().split()[:2])
 
     with connect(target_of(sshd), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path, ecdsa)) as made:
         assert run(made, "exit 5").status == 5
 
 
-def test_an_error_with_the_key_is_the_one_that_is_raised(sshd: Sshd, tmp_path: Path) -> None:
+def test_an_error_with_the_ssh_key_is_raised(sshd: Sshd, tmp_path: Path) -> None:
     def missing() -> Key:
         raise RackctlError("no key")
 
@@ -409,11 +409,11 @@ def through(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Target:
     return target_of(sshd, proxy=Proxy(("/bin/sh", "-c", f"exec {command}"), command))
 
 
-def test_a_proxy_command_leads_there_and_is_waited_for(through: Target, sshd: Sshd, tmp_path: Path) -> None:
+def test_a_proxy_command_connects_and_is_waited_for(through: Target, sshd: Sshd, tmp_path: Path) -> None:
     with connect(through, lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path)) as made:
         proxy = made.link.proxy
         assert proxy
-        assert run(made, "echo through; exit 3") == Heard(3, b"through\n", b"")
+        assert run(made, "echo through; exit 3") == Ran(3, b"through\n", b"")
         assert proxy.returncode is None
     assert proxy.returncode is not None
 
@@ -426,7 +426,7 @@ def test_a_proxy_command_from_the_command_line(cli: CommandLine) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, bytes(3_000_000), b"")
 
 
-def test_a_proxy_command_that_dies_is_an_error_at_once_and_its_stderr_is_seen(cli: CommandLine) -> None:
+def test_a_proxy_command_that_fails_is_reported_with_its_status_and_stderr(cli: CommandLine) -> None:
     result = cli.ssh("true", options=["--proxy-command", "sh -c 'echo no way there >&2; exit 3'"])
 
     assert (result.returncode, result.stdout) == (255, b"")
@@ -434,7 +434,7 @@ def test_a_proxy_command_that_dies_is_an_error_at_once_and_its_stderr_is_seen(cl
     assert b"cannot be reached: the command ended with status 3" in result.stderr
 
 
-def test_a_proxy_command_that_dies_later_loses_the_connection(through: Target, sshd: Sshd, tmp_path: Path) -> None:
+def test_a_proxy_command_that_ends_early_loses_the_connection(through: Target, sshd: Sshd, tmp_path: Path) -> None:
     with connect(through, lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path)) as made:
         session = Session(made, b"sleep 60", stdin=None, stdout=ignore, stderr=ignore)
         assert made.link.proxy
@@ -443,7 +443,7 @@ def test_a_proxy_command_that_dies_later_loses_the_connection(through: Target, s
             session.wait()
 
 
-def test_a_jump_host_leads_there(cli: CommandLine, sshd: Sshd, tmp_path: Path) -> None:
+def test_a_jump_host_connects(cli: CommandLine, sshd: Sshd, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(
         f"Host bastion\n HostName 127.0.0.1\n Port {sshd.port}\n User {sshd.user}\n IdentityFile {sshd.key}\n"
@@ -488,7 +488,7 @@ def exceptions_of_paramiko() -> list[Exception]:
     [*exceptions_of_paramiko(), EOFError(), ConnectionResetError("why"), TimeoutError()],
     ids=lambda error: type(error).__name__,
 )
-def test_no_exception_of_paramiko_escapes(error: Exception) -> None:
+def test_every_exception_of_paramiko_becomes_an_ssh_error(error: Exception) -> None:
     ours, theirs = socket.socketpair()
     with closing(theirs), closing(Link(ours)) as link:
         transport, deadline = Transport(ours), Deadline()

@@ -36,7 +36,7 @@ class Hand:
         return self.seconds
 
 
-def test_the_first_byte_has_the_connect_timeout_and_the_login_as_long_as_sshd_gives_it() -> None:
+def test_the_deadline_is_30_s_to_the_first_byte_then_120_s_to_the_login() -> None:
     # sshd_config(5): "LoginGraceTime … The default is 120 seconds."
     clock = Hand()
     deadline = Deadline(clock=clock)  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ def test_the_first_byte_has_the_connect_timeout_and_the_login_as_long_as_sshd_gi
     assert deadline.left > 1e9
 
 
-def test_a_total_limits_both() -> None:
+def test_a_total_limits_first_byte_and_login_together() -> None:
     clock = Hand()
     deadline = Deadline(30, 120, total=60, clock=clock)  # type: ignore[arg-type]
     clock.seconds = 29
@@ -60,7 +60,7 @@ def test_a_total_limits_both() -> None:
     assert Deadline(30, 120, total=5, clock=clock).left == 5  # type: ignore[arg-type]
 
 
-def test_a_command_that_may_ask_its_user_has_as_long_as_a_login_unless_the_setting_is_given() -> None:
+def test_through_a_command_the_first_byte_may_take_120_s_unless_set() -> None:
     direct = Target("i-1", "h", 22, "u")
     through = Target("i-1", "h", 22, "u", Proxy(("x",), "x"))
 
@@ -70,7 +70,7 @@ def test_a_command_that_may_ask_its_user_has_as_long_as_a_login_unless_the_setti
     assert deadline_for(rack(connect_timeout="5"), through).first_byte == 5
 
 
-def test_a_server_that_says_nothing_is_given_up_after_the_connect_timeout(cli: CommandLine) -> None:
+def test_a_silent_server_times_out_after_connect_timeout(cli: CommandLine) -> None:
     with sending(then_close=False) as port:
         ran = cli.ssh("true", options=["--connect-timeout", "1"], instance={"port": port})
 
@@ -83,7 +83,7 @@ def test_a_server_that_says_nothing_is_given_up_after_the_connect_timeout(cli: C
     ("pieces", "stage"),
     [((b"Welcome\r\n",), "version exchange"), ((VERSION,), "key exchange"), ((VERSION, b"\0\0\0"), "key exchange")],
 )
-def test_a_server_that_falls_silent_is_given_up_at_the_deadline(
+def test_a_server_that_falls_silent_times_out_with_the_stage(
     sshd: Sshd, tmp_path: Path, pieces: tuple[bytes, ...], stage: str
 ) -> None:
     with sending(*pieces, then_close=False) as port:
@@ -105,7 +105,7 @@ def key(sshd: Sshd) -> None:
     KEY = sshd.key.read_bytes()
 
 
-def test_a_server_that_drips_is_given_up_at_the_deadline(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_server_that_sends_a_byte_at_a_time_times_out(sshd: Sshd, tmp_path: Path) -> None:
     def drip(sock: socket.socket) -> None:
         for byte in VERSION * 100:
             sock.sendall(bytes([byte]))
@@ -128,7 +128,7 @@ class Slow(Host):
         return super().login()
 
 
-def test_a_login_that_gets_no_answer_is_given_up_and_not_called_refused(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_login_without_an_answer_times_out_and_is_not_refused(sshd: Sshd, tmp_path: Path) -> None:
     with (
         hosting(sshd, Slow) as server,
         pytest.raises(SshError, match=r"did not finish the login within 0\.5 s") as caught,
@@ -137,7 +137,7 @@ def test_a_login_that_gets_no_answer_is_given_up_and_not_called_refused(sshd: Ss
     assert type(caught.value) is SshError
 
 
-def test_a_login_may_take_longer_than_the_first_byte(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_login_may_take_longer_than_connect_timeout(sshd: Sshd, tmp_path: Path) -> None:
     class Slower(Slow):
         seconds = 0.6
 
@@ -145,7 +145,7 @@ def test_a_login_may_take_longer_than_the_first_byte(sshd: Sshd, tmp_path: Path)
         connect_to(target_of(server), check_of(sshd, tmp_path), deadline=Deadline(0.5, 30))
 
 
-def test_version_and_key_exchange_may_each_come_late(sshd: Sshd, tmp_path: Path) -> None:
+def test_version_and_key_exchange_may_be_slow(sshd: Sshd, tmp_path: Path) -> None:
     def late(data: bytes) -> bytes:
         time.sleep(0.1)
         return data
@@ -172,7 +172,7 @@ def greeting(*lines: bytes) -> bytes:
     ],
     ids=["one", "latin-1", "900", "8,000 bytes", "bare newline"],
 )
-def test_lines_before_the_version_are_passed_over(sshd: Sshd, tmp_path: Path, lines: bytes) -> None:
+def test_lines_before_the_version_are_skipped(sshd: Sshd, tmp_path: Path, lines: bytes) -> None:
     # RFC 4253, 4.2: "The server MAY send other lines of data before sending the version string."
     with in_front_of(sshd, greet=lambda sock: sock.sendall(lines)) as server:
         subprocess.run(server.ssh("exit 0"), check=True)
@@ -180,7 +180,7 @@ def test_lines_before_the_version_are_passed_over(sshd: Sshd, tmp_path: Path, li
 
 
 # The pause has to be longer than the two seconds that paramiko gives each further line.
-def test_session_managers_plugin_greets_and_the_server_is_heard_seconds_later(
+def test_via_ssm_the_version_may_come_seconds_after_the_plugins_greeting(
     cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import os

@@ -145,7 +145,7 @@ def test_one_runs_after_the_other_with_parallel_1(fleet: Fleet) -> None:
     assert (ran.returncode, ran.stderr) == (0, b"")
 
 
-def test_whole_lines_never_mix_even_where_both_streams_lead_to_one_place(fleet: Fleet) -> None:
+def test_lines_never_mix_even_with_both_streams_in_one_pipe(fleet: Fleet) -> None:
     body = "x" * 3000
     process = fleet.popen(
         "--all", "--", f"for n in $(seq 300); do echo out{body}; echo err{body} >&2; done",
@@ -159,7 +159,7 @@ def test_whole_lines_never_mix_even_where_both_streams_lead_to_one_place(fleet: 
     assert len(seen.splitlines()) == 3 * 2 * 300
 
 
-def test_every_byte_value_that_ends_no_line_passes_unchanged(fleet: Fleet) -> None:
+def test_every_byte_but_line_breaks_passes_unchanged(fleet: Fleet) -> None:
     data = fleet.cli.state / "data"
     data.write_bytes(bytes(sorted({*range(256)} - {*b"\r\x0b\x0c\x1c\x1d\x1e"})) * 4000 + b"\n")
 
@@ -168,7 +168,7 @@ def test_every_byte_value_that_ends_no_line_passes_unchanged(fleet: Fleet) -> No
     assert ran.stdout.replace(f"{B}: ".encode(), b"") == data.read_bytes()
 
 
-def test_no_output_can_begin_a_line_of_its_own_with_another_instances_id(fleet: Fleet) -> None:
+def test_an_output_cannot_fake_a_line_of_another_instance(fleet: Fleet) -> None:
     faked = r"printf 'a\r%s: b\vc\fd\034e\302\205f\342\200\250g\r\n' i-0fake; printf 'x\ry' >&2"
     ran = fleet(ID, "--", faked)
 
@@ -177,7 +177,7 @@ def test_no_output_can_begin_a_line_of_its_own_with_another_instances_id(fleet: 
     assert len(ran.stdout.decode().splitlines()) == 1
 
 
-def test_on_a_terminal_no_output_can_move_the_cursor(fleet: Fleet) -> None:
+def test_on_a_terminal_control_characters_are_escaped(fleet: Fleet) -> None:
     faked = r"printf 'a\033[2K\033[Gi-0fake: b\007\302\233c\342\200\256d\te\n'"
     with Person(fleet.cli.argv("run", ID, "--", faked), fleet.cli.environment()) as person:
         assert person.wait() == 0
@@ -185,7 +185,7 @@ def test_on_a_terminal_no_output_can_move_the_cursor(fleet: Fleet) -> None:
     assert person.seen == f"{ID}: ".encode() + rb"a\x1b[2K\x1b[Gi-0fake: b\x07\x9bc\u202ed" + b"\te\r\n"
 
 
-def test_a_line_without_end_is_written_in_pieces_and_not_kept(fleet: Fleet) -> None:
+def test_an_endless_line_is_split(fleet: Fleet) -> None:
     ran = fleet(B, "--", "head -c 5000000 /dev/zero")
 
     pieces = ran.stdout.split(b"\n")[:-1]
@@ -248,7 +248,7 @@ def test_an_interrupt_ends_it_with_the_signals_status(fleet: Fleet, signum: sign
     assert (run.returncode, told) == (status, b"")
 
 
-def test_an_interrupt_begins_no_further_instance(fleet: Fleet) -> None:
+def test_an_interrupt_starts_no_further_instance(fleet: Fleet) -> None:
     seen = fleet.cli.state / "seen"
     command = f"echo $$ | tee -a {seen}; exec sleep 600"
     with fleet.popen("--all", "--parallel", "1", "--", command, stdout=subprocess.PIPE) as run:
@@ -296,7 +296,7 @@ def test_a_key_is_fetched_once_by_its_name() -> None:
     assert sorted(asked) == ["a", "b"]
 
 
-def test_a_key_that_cannot_be_fetched_is_everybodys_error() -> None:
+def test_a_failed_fetch_of_a_key_fails_for_all_threads() -> None:
     class Empty:
         def fetch(self, name: str, /) -> Identity:
             raise NotFound(name)
@@ -307,7 +307,7 @@ def test_a_key_that_cannot_be_fetched_is_everybodys_error() -> None:
             get("a")
 
 
-def test_a_host_key_that_is_met_first_is_said_and_pinned(fleet: Fleet, tmp_path: Path) -> None:
+def test_new_host_keys_are_reported_and_pinned(fleet: Fleet, tmp_path: Path) -> None:
     cli = CommandLine(fleet.cli.server, tmp_path / "new")
     ran = Fleet(cli, {B: {}})("--all", "--", "true")
 

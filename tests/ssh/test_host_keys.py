@@ -101,7 +101,7 @@ def test_console_output_without_host_keys(output: str) -> None:
     assert not read_console(output)
 
 
-def test_a_key_under_another_types_name_does_not_count() -> None:
+def test_a_key_with_a_wrong_type_name_is_ignored() -> None:
     text = f"-----BEGIN SSH HOST KEY KEYS-----\nssh-rsa {ED25519.encoded}\n-----END SSH HOST KEY KEYS-----\n"
 
     assert not read_console(text)
@@ -127,7 +127,7 @@ def test_the_file_is_the_users_own(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
 
 
-def test_lines_that_are_none_of_ours_are_kept(tmp_path: Path) -> None:
+def test_other_lines_of_the_file_are_kept(tmp_path: Path) -> None:
     file = HostKeyFile(tmp_path)
     file.path.write_text(f"# mine\n@revoked * ssh-rsa AAAA\n\n{A} {ED25519.key_type} {ED25519.encoded} comment\n")
     file.pin(B, [OTHER])
@@ -144,7 +144,7 @@ def pin_some(directory: Path, first: int) -> None:
         HostKeyFile(directory).pin(f"i-{number:017x}", [ED25519])
 
 
-def test_two_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=pin_some, args=(tmp_path, first)) for first in (0, 100)]
     for process in processes:
@@ -157,7 +157,7 @@ def test_two_at_once_lose_nothing(tmp_path: Path) -> None:
     assert all(HostKeyFile(tmp_path).pinned(f"i-{number:017x}") == [ED25519] for number in numbers)
 
 
-def test_a_file_that_cannot_be_used_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_an_unusable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "host_keys").mkdir()
     file = HostKeyFile(tmp_path)
 
@@ -189,7 +189,7 @@ def file(tmp_path: Path) -> HostKeyFile:
     return HostKeyFile(tmp_path)
 
 
-def test_of_two_first_connections_that_meet_different_keys_the_second_is_refused(file: HostKeyFile) -> None:
+def test_of_two_first_connections_with_different_keys_the_second_is_refused(file: HostKeyFile) -> None:
     quicker, slower = Contact(file, "first-use"), Contact(file, "first-use")
     quicker.check.accept(ED25519)
 
@@ -210,7 +210,7 @@ def test_a_pinned_key_is_accepted_without_asking_aws(file: HostKeyFile) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["AAA", "é", "AAAA\x1b[31m"])
-def test_a_pin_that_has_been_damaged_is_refused_and_can_be_forgotten(file: HostKeyFile, damaged: str) -> None:
+def test_a_damaged_pin_is_refused_and_can_be_removed(file: HostKeyFile, damaged: str) -> None:
     file.path.write_text(f"{A} ssh-ed25519 {damaged}\n", encoding="utf-8")
 
     with pytest.raises(SshError, match=r"is unreadable \(ssh-ed25519\)"):
@@ -221,7 +221,7 @@ def test_a_pin_that_has_been_damaged_is_refused_and_can_be_forgotten(file: HostK
 
 @pytest.mark.parametrize("mode", ["strict", "first-use"])
 @pytest.mark.parametrize("presented", [OTHER, ECDSA], ids=["same type", "another type"])
-def test_a_changed_key_is_refused_with_both_fingerprints_and_what_forgets_the_old_one(
+def test_a_changed_key_is_refused_with_both_fingerprints_and_the_remedy(
     file: HostKeyFile, mode: Mode, presented: HostKey
 ) -> None:
     file.pin(A, [ED25519])
@@ -265,7 +265,7 @@ def test_first_connection_that_contradicts_the_console_output_is_refused(
     assert file.pinned(A) == []
 
 
-def test_first_use_trusts_what_nothing_speaks_against_and_says_so(file: HostKeyFile) -> None:
+def test_first_use_trusts_a_key_without_console_output_and_reports_it(file: HostKeyFile) -> None:
     contact = Contact(file, "first-use")
     contact.check.accept(ED25519)
 
@@ -274,14 +274,14 @@ def test_first_use_trusts_what_nothing_speaks_against_and_says_so(file: HostKeyF
     assert file.pinned(A) == [ED25519]
 
 
-def test_first_use_says_why_the_console_output_did_not_help(file: HostKeyFile) -> None:
+def test_first_use_reports_why_the_console_output_was_not_used(file: HostKeyFile) -> None:
     contact = Contact(file, "first-use", AccessDenied("AWS denied ec2:GetConsoleOutput"))
     contact.check.accept(ED25519)
 
     assert "AWS denied ec2:GetConsoleOutput" in contact.said[0]
 
 
-def test_strict_refuses_what_nothing_confirms(file: HostKeyFile) -> None:
+def test_strict_refuses_a_key_without_console_output(file: HostKeyFile) -> None:
     with pytest.raises(SshError, match="console output shows none") as caught:
         Contact(file, "strict").check.accept(ED25519)
 
@@ -289,7 +289,7 @@ def test_strict_refuses_what_nothing_confirms(file: HostKeyFile) -> None:
     assert file.pinned(A) == []
 
 
-def test_off_accepts_and_pins_and_asks_nothing(file: HostKeyFile) -> None:
+def test_off_accepts_any_key_and_pins_none(file: HostKeyFile) -> None:
     file.pin(A, [ED25519])
     contact = Contact(file, "off", AMAZON_LINUX_2)
 

@@ -41,7 +41,7 @@ class Scene:
         return start_proof(self.rack, self.keys, self.instance, state_directory=self.state, timeout=timeout)
 
 
-def test_a_rack_and_an_instance_are_enough_to_connect(sshd: Sshd, tmp_path: Path) -> None:
+def test_connects_by_the_racks_settings(sshd: Sshd, tmp_path: Path) -> None:
     said: list[str] = []
     scene = Scene(sshd, tmp_path)
 
@@ -54,20 +54,20 @@ def test_proof_accepted(sshd: Sshd, tmp_path: Path) -> None:
     assert Scene(sshd, tmp_path).prove() == Proof("accepted")
 
 
-def test_proof_refused_is_what_the_server_says_of_the_key(sshd: Sshd, tmp_path: Path) -> None:
+def test_proof_refused_if_the_server_refuses_the_key(sshd: Sshd, tmp_path: Path) -> None:
     proof = Scene(sshd, tmp_path, key=sshd.directory / "host_ed25519").prove()
 
     assert proof.outcome == "refused"
     assert KEY_NAME in proof.detail
 
 
-def test_a_key_that_is_accepted_as_the_first_of_two_factors_is_proven(sshd: Sshd, tmp_path: Path) -> None:
+def test_proof_accepted_if_a_second_method_is_required(sshd: Sshd, tmp_path: Path) -> None:
     more = {"AuthenticationMethods": "publickey,password", "PasswordAuthentication": "yes"}
     with running(sshd.directory, **more) as server:
         assert Scene(server, tmp_path).prove().outcome == "accepted"
 
 
-def test_a_wrong_host_key_refuses_no_key(sshd: Sshd, tmp_path: Path) -> None:
+def test_proof_unreachable_if_the_host_key_mismatches(sshd: Sshd, tmp_path: Path) -> None:
     (tmp_path / "host_keys").write_text(f"{ID} ssh-ed25519 AAAA\n")
 
     proof = Scene(sshd, tmp_path).prove()
@@ -76,7 +76,7 @@ def test_a_wrong_host_key_refuses_no_key(sshd: Sshd, tmp_path: Path) -> None:
     assert "host key" in proof.detail
 
 
-def test_a_connection_that_is_closed_refuses_no_key(sshd: Sshd, tmp_path: Path) -> None:
+def test_proof_unreachable_if_the_connection_is_closed(sshd: Sshd, tmp_path: Path) -> None:
     with sending(b"SSH-2.0-OpenSSH_9.9\r\n") as port:
         proof = Scene(sshd, tmp_path, port=port).prove()
 
@@ -109,7 +109,7 @@ class Refusing(Host):
         ("close", "closed the connection during the login"),
     ],
 )
-def test_a_login_that_is_cut_off_refuses_no_key_and_tells_the_reason(
+def test_proof_unreachable_with_the_reason_if_the_login_is_cut_off(
     sshd: Sshd, tmp_path: Path, how: str, says: str
 ) -> None:
     with hosting(sshd, lambda: Refusing(how)) as server:
@@ -119,7 +119,7 @@ def test_a_login_that_is_cut_off_refuses_no_key_and_tells_the_reason(
     assert says in proof.detail
 
 
-def test_a_silent_server_is_unreachable_within_the_proofs_deadline(sshd: Sshd, tmp_path: Path) -> None:
+def test_proof_unreachable_at_its_timeout(sshd: Sshd, tmp_path: Path) -> None:
     with sending(then_close=False) as port:
         proof = Scene(sshd, tmp_path, port=port).prove(timeout=0.2)
 
@@ -127,7 +127,7 @@ def test_a_silent_server_is_unreachable_within_the_proofs_deadline(sshd: Sshd, t
     assert "within 0.2 s" in proof.detail
 
 
-def test_a_started_proof_is_polled_and_never_waits(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_started_proof_is_polled_without_blocking(sshd: Sshd, tmp_path: Path) -> None:
     fetching, go_on = threading.Event(), threading.Event()
     scene = Scene(sshd, tmp_path)
     stored = scene.keys
@@ -147,13 +147,13 @@ def test_a_started_proof_is_polled_and_never_waits(sshd: Sshd, tmp_path: Path) -
     assert until_there(poll) == Proof("accepted")
 
 
-def test_a_started_proof_ends_at_its_deadline(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_started_proof_ends_at_its_timeout(sshd: Sshd, tmp_path: Path) -> None:
     with sending(then_close=False) as port:
         poll = Scene(sshd, tmp_path, port=port).start_proof(timeout=0.2)
         assert until_there(poll).outcome == "unreachable"
 
 
-def test_a_key_that_cannot_be_fetched_is_raised_and_no_proof(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_proof_raises_if_the_key_cannot_be_fetched(sshd: Sshd, tmp_path: Path) -> None:
     class Empty:
         def fetch(self, name: str, /) -> Identity:
             raise NotFound(name)

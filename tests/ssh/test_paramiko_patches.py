@@ -37,7 +37,7 @@ def connection(sshd: Sshd, tmp_path: Path) -> Iterator[Connection]:
         yield made
 
 
-def test_the_version_is_one_it_was_tested_with() -> None:
+def test_paramiko_has_a_tested_version() -> None:
     assert paramiko.__version__.split(".")[:2] == ["5", "1"], "run tests/ssh and benchmarks/ssh.py, then name it here"
 
 
@@ -48,14 +48,14 @@ def test_importing_leaves_invoke_out_and_importable() -> None:
     assert result.stdout == "False\ninvoke\n"
 
 
-def test_nothing_else_of_ssh_needs_paramiko() -> None:
+def test_most_modules_of_ssh_do_not_import_paramiko() -> None:
     modules = ("rackctl.cli.ssh", *(f"rackctl.ssh.{name}" for name in ("reach", "host_keys", "terminal", "dial")))
     check = "assert 'paramiko' not in sys.modules and 'boto3' not in sys.modules"
 
     subprocess.run([sys.executable, "-c", f"import sys, {', '.join(modules)}; {check}"], check=True)
 
 
-def test_the_private_names_that_are_used_are_there(connection: Connection) -> None:
+def test_the_private_names_in_use_exist(connection: Connection) -> None:
     transport: Any = connection.transport
     channel: Any = transport.open_session()
 
@@ -65,7 +65,7 @@ def test_the_private_names_that_are_used_are_there(connection: Connection) -> No
         assert hasattr(channel, name)
 
 
-def test_what_is_overridden_is_what_paramiko_calls() -> None:
+def test_the_overridden_methods_have_paramikos_signatures() -> None:
     for ours, theirs, names in (
         (Packetizer, paramiko.packet.Packetizer, ("read_all", "write_all", "start_handshake", "complete_handshake")),
         (
@@ -93,7 +93,7 @@ def test_what_is_overridden_is_what_paramiko_calls() -> None:
         assert hasattr(Stream, name)
 
 
-def test_a_channel_is_driven_through_its_buffers_by_the_names_we_stand_in_for() -> None:
+def test_channels_use_their_buffers_by_known_names() -> None:
     source = inspect.getsource(paramiko.Channel)
 
     used = {part.split("(")[0] for part in source.split(".in_buffer.")[1:]}
@@ -101,7 +101,7 @@ def test_a_channel_is_driven_through_its_buffers_by_the_names_we_stand_in_for() 
     assert used == {"read_ready", "read", "feed", "close", "set_event"}
 
 
-def test_the_algorithms_that_are_preferred_are_agreed_on(connection: Connection) -> None:
+def test_the_preferred_algorithms_are_negotiated(connection: Connection) -> None:
     transport: Any = connection.transport
 
     assert transport.local_cipher == transport.remote_cipher == "aes128-gcm@openssh.com"
@@ -109,7 +109,7 @@ def test_the_algorithms_that_are_preferred_are_agreed_on(connection: Connection)
     assert transport.host_key_type == "ssh-ed25519"
 
 
-def test_limits_of_rekeying_are_openssh_s(connection: Connection) -> None:
+def test_rekeying_limits_are_those_of_openssh(connection: Connection) -> None:
     assert connection.transport.packetizer.REKEY_BYTES == 2**36
     assert connection.transport.packetizer.REKEY_PACKETS == 2**31
 
@@ -131,7 +131,7 @@ def counted(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> tuple[Co
     return connection, rekeyed
 
 
-def test_new_keys_of_our_own_asking_while_the_channel_closes(counted: tuple[Connection, list[str]]) -> None:
+def test_rekeying_by_the_client_while_the_channel_closes(counted: tuple[Connection, list[str]]) -> None:
     # paramiko #822: its own thread waits for the new keys that it would have to receive.
     connection, rekeyed = counted
     for extra in (0, 1, 32_768, 100_000, 0, 0):
@@ -142,7 +142,7 @@ def test_new_keys_of_our_own_asking_while_the_channel_closes(counted: tuple[Conn
     assert len(rekeyed) >= 4
 
 
-def test_what_the_transports_own_thread_sends_meanwhile_waits_for_the_new_keys() -> None:
+def test_messages_of_the_transports_thread_wait_for_new_keys() -> None:
     ours, theirs = socket.socketpair()
     sent: list[bytes] = []
 
@@ -168,7 +168,7 @@ def test_what_the_transports_own_thread_sends_meanwhile_waits_for_the_new_keys()
         ours.close()
 
 
-def test_a_packet_may_end_anywhere_in_what_was_read() -> None:
+def test_a_packet_may_end_anywhere_in_a_read() -> None:
     ours, theirs = socket.socketpair()
     ours.settimeout(0.1)
     data = os.urandom(1 << 20)
@@ -191,7 +191,7 @@ def test_a_packet_may_end_anywhere_in_what_was_read() -> None:
     assert got == data
 
 
-def test_what_was_read_beyond_a_line_is_read_next() -> None:
+def test_data_after_a_line_is_read_next() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         theirs.sendall(b"hello\nSSH-2.0-x\r\nnext")
@@ -204,7 +204,7 @@ def test_what_was_read_beyond_a_line_is_read_next() -> None:
         ours.close()
 
 
-def test_lines_and_packets_are_bounded_before_they_are_read() -> None:
+def test_long_lines_and_packets_are_refused_unread() -> None:
     ours, theirs = socket.socketpair()
     with theirs, ours:
         theirs.sendall(bytes(LONGEST_LINE))

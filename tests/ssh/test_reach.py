@@ -61,7 +61,7 @@ def test_the_address(setting: str, instance: object, host: str) -> None:
     assert (target.host, target.port, target.user, target.proxy) == (host, 22, "ec2-user", None)
 
 
-def test_auto_is_private_where_something_leads_there() -> None:
+def test_auto_is_the_private_address_through_a_command() -> None:
     assert reach(rack(proxy_command="nc %h %p"), BOTH).host == "10.0.0.9"
 
 
@@ -71,7 +71,7 @@ def test_user_and_port() -> None:
     assert (target.user, target.port) == ("core", 2222)
 
 
-def test_no_address_names_the_one_there_is() -> None:
+def test_a_missing_address_names_another_one() -> None:
     with pytest.raises(SshError, match="has no public address") as caught:
         reach(rack(address="public"), PRIVATE)
 
@@ -116,7 +116,7 @@ def test_an_unknown_token_of_the_proxy_command_is_refused(command: str) -> None:
         reach(rack(proxy_command=command), BOTH)
 
 
-def test_a_user_that_a_shell_would_read_as_more_than_a_word_is_refused() -> None:
+def test_a_user_with_shell_syntax_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot stand for %r"):
         reach(rack(proxy_command="nc %r", ssh_user="a; rm -rf ~"), BOTH)
 
@@ -138,7 +138,7 @@ def test_a_jump_host_is_openssh_with_the_users_own_configuration(
 
 
 @pytest.mark.parametrize("jump", ["-oProxyCommand=x", "a b", "ann@", "host:port", "@host", "-l@host"])
-def test_what_is_no_jump_host_is_refused(jump: str, programs: Path) -> None:
+def test_an_invalid_jump_host_is_refused(jump: str, programs: Path) -> None:
     install(programs, "ssh")
 
     with pytest.raises(UsageError, match=r"\[user@\]host\[:port\]"):
@@ -174,7 +174,7 @@ def test_instance_connect_endpoint(programs: Path) -> None:
         ({"jump": "bastion"}, (), "ssh"),
     ],
 )
-def test_a_missing_program_is_said_before_anything_is_tried(
+def test_a_missing_program_is_reported_first(
     settings: dict[str, str], installed: tuple[str, ...], missing: str, programs: Path
 ) -> None:
     install(programs, *installed)
@@ -183,7 +183,7 @@ def test_a_missing_program_is_said_before_anything_is_tried(
         reach(rack(**settings), BOTH)
 
 
-def test_the_way_that_is_given_nearest_counts() -> None:
+def test_the_nearest_connection_method_counts() -> None:
     nearer = Rack(
         Value("prod", GIVEN),
         {
@@ -201,19 +201,19 @@ def test_the_way_that_is_given_nearest_counts() -> None:
     assert proxy_of(reach(nearer, BOTH))[-1] == "exec from-option 10.0.0.9"
 
 
-def test_none_leads_straight_there() -> None:
+def test_none_connects_directly() -> None:
     target = reach(rack(proxy_command="none"), BOTH)
 
     assert (target.host, target.proxy) == ("203.0.113.9", None)
     assert proxy_of(reach(rack(proxy_command="nc %h", jump="none"), BOTH))[-1] == "exec nc 10.0.0.9"
 
 
-def test_two_ways_of_the_same_nearness_are_refused() -> None:
+def test_two_connection_methods_of_one_source_are_refused() -> None:
     with pytest.raises(UsageError, match="two connection methods"):
         reach(rack(jump="bastion", via="ssm"), BOTH)
 
 
 @pytest.mark.parametrize("host", ["$(id)", "-oProxyCommand=x", "10.0.0.9 ", "a\nb"])
-def test_an_address_that_a_shell_would_read_as_more_than_a_word_is_refused(host: str) -> None:
+def test_an_address_with_shell_syntax_is_refused(host: str) -> None:
     with pytest.raises(SshError, match="an invalid address"):
         reach(rack(), replace(BOTH, public_ip=host))

@@ -39,7 +39,7 @@ class Disconnecting(Host):
         return 2
 
 
-def test_disconnected_during_the_login_shows_the_reason(cli: CommandLine) -> None:
+def test_a_disconnect_during_the_login_shows_its_reason(cli: CommandLine) -> None:
     with hosting(cli.server, lambda: Disconnecting("host is being decommissioned, use i-0b")) as server:
         ours, theirs = both(cli, server, "true")
 
@@ -50,7 +50,7 @@ def test_disconnected_during_the_login_shows_the_reason(cli: CommandLine) -> Non
     assert b"refused the key" not in ours.stderr
 
 
-def test_a_reason_in_latin_1_is_shown(cli: CommandLine) -> None:
+def test_a_disconnect_reason_in_latin_1_is_shown(cli: CommandLine) -> None:
     with hosting(cli.server, lambda: Disconnecting("Wartung für heute".encode("latin-1"))) as server:
         ran = cli.at(server).ssh("true")
 
@@ -58,7 +58,7 @@ def test_a_reason_in_latin_1_is_shown(cli: CommandLine) -> None:
     assert "closed the connection during the login: Wartung für heute" in ran.stderr.decode()
 
 
-def test_a_reason_cannot_steer_the_terminal(cli: CommandLine) -> None:
+def test_a_disconnect_reason_cannot_send_terminal_escapes(cli: CommandLine) -> None:
     with hosting(cli.server, lambda: Disconnecting(b"\x1b]0;owned\x07\x1b[31m" + b"x" * 5000)) as server:
         ran = cli.at(server).ssh("true")
 
@@ -74,7 +74,7 @@ class Idle(Host):
         self.disconnect("idle timeout, session closed by policy")
 
 
-def test_disconnected_in_a_session_shows_the_reason(cli: CommandLine) -> None:
+def test_a_disconnect_during_a_session_shows_its_reason(cli: CommandLine) -> None:
     with hosting(cli.server, Idle) as server:
         ours, theirs = both(cli, server, "true")
 
@@ -109,7 +109,7 @@ def test_each_banner_is_shown_at_once(cli: CommandLine) -> None:
             assert (process.wait(30), said.read()) == (0, b"")
 
 
-def test_a_session_that_is_refused_shows_the_reason(cli: CommandLine) -> None:
+def test_a_refused_session_shows_its_reason(cli: CommandLine) -> None:
     with running(cli.server.directory, MaxSessions="0") as server:
         ours, theirs = both(cli, server, "true")
 
@@ -127,7 +127,7 @@ class Full(Host):
         return super().check_channel_request(kind, chanid)
 
 
-def test_the_text_of_a_refused_session_is_shown(cli: CommandLine) -> None:
+def test_a_refused_session_shows_the_servers_text(cli: CommandLine) -> None:
     with hosting(cli.server, Full) as server:
         ran = cli.at(server).ssh("true")
 
@@ -140,7 +140,7 @@ class NoCommands(Host):
         return False
 
 
-def test_a_command_that_is_refused_is_said_to_be(cli: CommandLine) -> None:
+def test_a_refused_command_is_reported(cli: CommandLine) -> None:
     with hosting(cli.server, NoCommands) as server:
         ours, theirs = both(cli, server, "true")
 
@@ -157,7 +157,7 @@ def test_a_command_that_is_refused_is_said_to_be(cli: CommandLine) -> None:
         (b"", "closed the connection during the version exchange\n"),
     ],
 )
-def test_closed_before_the_version_shows_what_was_said(cli: CommandLine, text: bytes, says: str) -> None:
+def test_closed_before_the_version_shows_the_servers_text(cli: CommandLine, text: bytes, says: str) -> None:
     with sending(text) as port:
         ran = cli.ssh("true", instance={"port": port})
 
@@ -189,7 +189,7 @@ def ending(*requests: tuple[str | int | bytes | bool, ...]) -> Callable[[], Host
         ([], 255, "ended the command without an exit status"),
     ],
 )
-def test_an_end_that_is_odd_has_a_status_and_a_sentence(
+def test_odd_exit_statuses_and_signals(
     cli: CommandLine, requests: list[tuple[str | int | bytes | bool, ...]], status: int, says: str
 ) -> None:
     with hosting(cli.server, ending(*requests)) as server:

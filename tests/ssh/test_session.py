@@ -178,7 +178,7 @@ def test_options_after_the_id_are_the_commands(cli: CommandLine) -> None:
     assert cli.ssh("echo", "-t", "--help", "-r", "x", "--").stdout == b"-t --help -r x --\n"
 
 
-def test_one_double_dash_after_the_id_is_ours(cli: CommandLine) -> None:
+def test_one_double_dash_after_the_id_is_dropped(cli: CommandLine) -> None:
     assert cli.ssh("--", "echo", "--", "a").stdout == b"-- a\n"
 
 
@@ -226,7 +226,7 @@ def test_non_blocking_stdout_and_stdin(cli: CommandLine) -> None:
     assert (process.wait(60), len(first), rest) == (0, 3_000_000, b"late input")
 
 
-def test_nobody_left_to_tell_that_the_disk_is_full(cli: CommandLine) -> None:
+def test_a_full_disk_with_stderr_on_it(cli: CommandLine) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - an unbuffered descriptor is all that is wanted
         process = cli.popen("echo data", stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE)
     _, said = process.communicate(timeout=60)
@@ -236,7 +236,7 @@ def test_nobody_left_to_tell_that_the_disk_is_full(cli: CommandLine) -> None:
     assert b"No space left" in said
 
 
-def test_nobody_left_to_tell_what_went_wrong_does_not_change_the_status(cli: CommandLine) -> None:
+def test_an_unwritable_stderr_does_not_change_the_status(cli: CommandLine) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - an unbuffered descriptor is all that is wanted
         process = cli.popen("true", stdin=subprocess.DEVNULL, stderr=full, instance={"state": "stopped"})
 
@@ -272,7 +272,7 @@ def test_interrupted_without_a_terminal(cli: CommandLine, signum: signal.Signals
     assert said == b""
 
 
-def test_rsync_runs_over_it_as_over_ssh(cli: CommandLine, tmp_path: Path) -> None:
+def test_rsync_works_with_it_as_remote_shell(cli: CommandLine, tmp_path: Path) -> None:
     if shutil.which("rsync") is None:
         pytest.skip("`rsync` is not installed: `sudo apt-get install rsync` installs it")
     here, there = tmp_path / "here", tmp_path / "there"

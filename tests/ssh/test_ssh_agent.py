@@ -37,7 +37,7 @@ def fingerprint(cli: CommandLine) -> str:
     return ran.stdout.split()[1]
 
 
-def test_add_loads_the_instances_keys_and_says_which(cli: CommandLine, agent: dict[str, str]) -> None:
+def test_add_loads_and_lists_the_instances_keys(cli: CommandLine, agent: dict[str, str]) -> None:
     ran = cli.run("ssh-agent", "add", instance={"others": {B: {}}}, environment=agent)
 
     assert (ran.returncode, ran.stderr) == (0, b"")
@@ -80,7 +80,7 @@ def test_a_key_that_fails_does_not_hide_the_others(cli: CommandLine, agent: dict
 @pytest.mark.parametrize(
     ("sock", "says"), [("", "SSH_AUTH_SOCK is not set"), ("/nowhere", "SSH_AUTH_SOCK is /nowhere: No such file")]
 )
-def test_no_agent_is_said_with_the_remedy(cli: CommandLine, sock: str, says: str) -> None:
+def test_a_missing_agent_is_reported_with_the_remedy(cli: CommandLine, sock: str, says: str) -> None:
     ran = cli.run("ssh-agent", "add", environment={"SSH_AUTH_SOCK": sock})
 
     assert (ran.returncode, ran.stdout) == (1, b"")
@@ -114,7 +114,7 @@ def at_socket(answer: bytes | None) -> Iterator[dict[str, str]]:
             other.close()
 
 
-def test_a_socket_that_an_ended_agent_has_left_is_said_to_be_stale(cli: CommandLine) -> None:
+def test_a_stale_agent_socket_is_reported(cli: CommandLine) -> None:
     with tempfile.TemporaryDirectory(prefix="agent") as directory, socket.socket(socket.AF_UNIX) as left:
         left.bind(f"{directory}/socket")
         ran = cli.run("ssh-agent", "add", environment={"SSH_AUTH_SOCK": f"{directory}/socket"})
@@ -123,7 +123,7 @@ def test_a_socket_that_an_ended_agent_has_left_is_said_to_be_stale(cli: CommandL
     assert b"the agent may have ended" in ran.stderr
 
 
-def test_what_is_no_agent_gets_no_key(cli: CommandLine) -> None:
+def test_a_socket_that_is_not_an_agent_gets_no_key(cli: CommandLine) -> None:
     with at_socket(b"HTTP/1.1 400 Bad Request\r\n\r\n") as environment:
         ran = cli.run("ssh-agent", "add", environment=environment)
 
@@ -131,7 +131,7 @@ def test_what_is_no_agent_gets_no_key(cli: CommandLine) -> None:
     assert b"is not an agent" in ran.stderr
 
 
-def test_an_agent_that_does_not_answer_is_given_up() -> None:
+def test_an_agent_that_does_not_answer_times_out() -> None:
     with at_socket(None) as environment, pytest.raises(RackctlError, match=r"did not answer within 0\.3 s"):
         Agent(environment, timeout=0.3).require()
 
@@ -144,7 +144,7 @@ def test_another_users_agent_gets_no_key(agent: dict[str, str]) -> None:
         Agent({**os.environ, **agent}).require()
 
 
-def test_no_ssh_add_is_said_with_the_remedy(cli: CommandLine, agent: dict[str, str]) -> None:
+def test_a_missing_ssh_add_is_reported_with_the_remedy(cli: CommandLine, agent: dict[str, str]) -> None:
     ran = cli.run("ssh-agent", "add", environment={**agent, "PATH": "/nowhere"})
 
     assert ran.returncode == 1
@@ -152,14 +152,14 @@ def test_no_ssh_add_is_said_with_the_remedy(cli: CommandLine, agent: dict[str, s
 
 
 @pytest.mark.parametrize("lifetime", ["0s", "600000h"])
-def test_a_lifetime_for_ever_is_refused(cli: CommandLine, agent: dict[str, str], lifetime: str) -> None:
+def test_an_unlimited_lifetime_is_refused(cli: CommandLine, agent: dict[str, str], lifetime: str) -> None:
     ran = cli.run("ssh-agent", "add", "--lifetime", lifetime, environment=agent)
 
     assert ran.returncode == 2
     assert keys_in(agent) == []
 
 
-def test_a_locked_agent_that_takes_no_key_is_a_failure(cli: CommandLine, agent: dict[str, str], tmp_path: Path) -> None:
+def test_a_locked_agent_is_a_failure(cli: CommandLine, agent: dict[str, str], tmp_path: Path) -> None:
     # ssh-add asks for the password through SSH_ASKPASS where it has no terminal.
     password = tmp_path / "password"
     password.write_text("#!/bin/sh\necho secret\n")

@@ -115,7 +115,7 @@ def test_a_host_key_that_is_not_the_pinned_one_is_refused(client: Client, cli: C
     assert b"Host key verification failed" in ran.stderr
 
 
-def test_the_first_contact_is_rackctls_and_pins_the_key(
+def test_on_the_first_connection_the_proxy_pins_the_key(
     cli: CommandLine, agent: dict[str, str], tmp_path: Path
 ) -> None:
     new = Client(CommandLine(cli.server, tmp_path / "new"), agent, tmp_path / "config")
@@ -131,7 +131,7 @@ def test_the_first_contact_is_rackctls_and_pins_the_key(
     assert pins.stat().st_mode & 0o777 == 0o600
 
 
-def test_strict_refuses_a_key_that_nothing_vouches_for(cli: CommandLine, agent: dict[str, str], tmp_path: Path) -> None:
+def test_strict_refuses_an_unconfirmed_key(cli: CommandLine, agent: dict[str, str], tmp_path: Path) -> None:
     new = Client(CommandLine(cli.server, tmp_path / "new"), agent, tmp_path / "config")
     new.configure("--host-key-check", "strict")
 
@@ -149,7 +149,7 @@ def test_off_checks_and_pins_nothing(cli: CommandLine, agent: dict[str, str], tm
     assert not (tmp_path / "new" / "host_keys").exists()
 
 
-def test_a_rack_that_is_reached_through_a_command_is_so_for_openssh(client: Client, cli: CommandLine) -> None:
+def test_openssh_uses_the_racks_proxy_command(client: Client, cli: CommandLine) -> None:
     program = cli.state / "a way" / "there"
     program.parent.mkdir()
     program.write_text(
@@ -165,14 +165,14 @@ def test_a_rack_that_is_reached_through_a_command_is_so_for_openssh(client: Clie
     assert (program.parent / "seen").read_text() == f'100% "$HOME" {ID}\n'
 
 
-def test_an_instance_that_cannot_be_reached_is_said_by_rackctl(client: Client) -> None:
+def test_an_unreachable_instance_is_reported_by_rackctl(client: Client) -> None:
     ran = client("ssh", "-p", "1", ID, "true")
 
     assert ran.returncode == 255
     assert f"rackctl: {ID} (127.0.0.1 port 1) refused the connection".encode() in ran.stderr
 
 
-def test_there_is_a_host_for_each_instance_that_lives(cli: CommandLine) -> None:
+def test_there_is_a_host_for_each_running_instance(cli: CommandLine) -> None:
     others = {B: {"key_name": "of-somebody-else"}, "i-0c0000000000000cc": {"state": "terminated"}}
     ran = cli.run("ssh-config", instance={"others": others})
     text = ran.stdout.decode()
@@ -186,7 +186,7 @@ def test_there_is_a_host_for_each_instance_that_lives(cli: CommandLine) -> None:
     assert identity.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_decides_the_rack_goes_into_the_proxy_and_no_secret_does(cli: CommandLine, tmp_path: Path) -> None:
+def test_the_proxy_command_has_the_settings_and_no_secret(cli: CommandLine, tmp_path: Path) -> None:
     environment = {
         "AWS_PROFILE": "prod's own",
         "AWS_SECRET_ACCESS_KEY": "much-too-secret",
@@ -226,7 +226,7 @@ def test_openssh_reads_a_user_as_it_was_written(user: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("user", ["a b", "ec2-user\\", 'a"b', "$(touch hit)", "u --proxy touch", "-u", "u\nHost *"])
-def test_a_user_that_is_more_than_a_plain_word_is_refused(user: str) -> None:
+def test_a_user_that_is_not_a_plain_word_is_refused(user: str) -> None:
     with pytest.raises(UsageError, match="ssh_user"):
         entry(user=user)
 
@@ -238,16 +238,14 @@ def test_a_port_that_is_no_ascii_number_is_refused(port: str) -> None:
 
 
 # OpenSSH before 9.6 lets any user through (CVE-2023-51385); the tag is of the kind that a repository's URL could hold.
-def test_nothing_that_openssh_is_told_as_a_user_reaches_the_shell_that_runs_the_proxy(
-    client: Client, tmp_path: Path
-) -> None:
+def test_openssh_passes_no_user_to_the_shell_of_the_proxy(client: Client, tmp_path: Path) -> None:
     client("ssh", "-l", f"$(touch {tmp_path}/hit)", ID, "true")
 
     assert not (tmp_path / "hit").exists()
     assert b"%r" not in client.config.read_bytes()
 
 
-def test_the_agent_is_the_one_of_the_environment_whatever_the_users_own_configuration_says(client: Client) -> None:
+def test_the_agent_is_that_of_the_environment_whatever_host_star_says(client: Client) -> None:
     with client.config.open("a") as config:
         config.write("Host *\n  IdentityAgent /nowhere\n")
 
@@ -259,7 +257,7 @@ def test_the_agent_is_the_one_of_the_environment_whatever_the_users_own_configur
     [{"Ciphers": "chacha20-poly1305@openssh.com"}, {"Ciphers": "aes128-ctr", "MACs": "umac-64@openssh.com"}],
     ids=["chacha20", "umac"],
 )
-def test_openssh_gets_to_a_server_that_rackctl_itself_has_no_cipher_for(
+def test_openssh_connects_if_rackctl_has_no_common_cipher(
     cli: CommandLine, agent: dict[str, str], tmp_path: Path, options: dict[str, str]
 ) -> None:
     with running(cli.server.directory, **options) as server:
@@ -269,7 +267,7 @@ def test_openssh_gets_to_a_server_that_rackctl_itself_has_no_cipher_for(
         assert new("ssh", ID, "echo in").stdout == b"in\n"
 
 
-def test_openssh_gets_to_a_server_that_rackctl_has_no_key_exchange_for_once_its_key_is_pinned(
+def test_openssh_connects_with_a_pinned_key_if_rackctl_has_no_common_key_exchange(
     client: Client, cli: CommandLine
 ) -> None:
     with running(cli.server.directory, KexAlgorithms="sntrup761x25519-sha512@openssh.com") as server:
@@ -280,7 +278,7 @@ def test_openssh_gets_to_a_server_that_rackctl_has_no_key_exchange_for_once_its_
         assert client("ssh", ID, "echo in").stdout == b"in\n"
 
 
-def test_what_openssh_would_make_something_else_of_is_refused() -> None:
+def test_values_that_ssh_config_cannot_express_are_refused() -> None:
     with pytest.raises(UsageError, match="cannot express"):
         entry(proxy=["a\nProxyCommand evil"])
     with pytest.raises(UsageError, match="is a variable there"):

@@ -130,7 +130,7 @@ def test_term_is_sent_as_the_bytes_it_is(cli: CommandLine) -> None:
         assert person.seen.startswith(b" 78 74 ff 72 6d\r\n")
 
 
-def test_refused_pty_is_done_without(sshd: Sshd, cli: CommandLine) -> None:
+def test_a_refused_pty_continues_without_one(sshd: Sshd, cli: CommandLine) -> None:
     with running(sshd.directory, PermitTTY="no") as server:
         ours, theirs = cli.at(server), Person(server.ssh(), dict(os.environ))
         with at_terminal(ours, ID) as person, theirs as openssh:
@@ -142,7 +142,7 @@ def test_refused_pty_is_done_without(sshd: Sshd, cli: CommandLine) -> None:
             assert not person.is_raw
 
 
-def test_refused_pty_that_was_asked_for_twice_ends_it(sshd: Sshd, cli: CommandLine) -> None:
+def test_a_refused_pty_with_tt_is_an_error(sshd: Sshd, cli: CommandLine) -> None:
     with running(sshd.directory, PermitTTY="no") as server:
         ours = cli.at(server).ssh("exit 3", options=["-tt"])
         theirs = subprocess.run(server.ssh("-tt", "exit 3"), capture_output=True, check=False)
@@ -194,7 +194,7 @@ def test_background_job_then_exit(shell: Person) -> None:
     assert shell.wait() == 5
 
 
-def test_nothing_but_the_word_of_the_end_is_left_on_the_terminal(cli: CommandLine) -> None:
+def test_only_the_closing_message_is_left_on_the_terminal(cli: CommandLine) -> None:
     with at_terminal(cli, "-t", ID, "exit 2") as person:
         assert person.wait() == 2
         assert person.seen == f"rackctl: the connection to {ID} is closed\r\n".encode()
@@ -294,7 +294,7 @@ def test_continued_in_the_background_leaves_the_terminal_alone(local_shell: Pers
     local_shell.expect("\n icanon\r\n")
 
 
-def test_escapes_end_and_stop_it(local_shell: Person) -> None:
+def test_escapes_end_and_suspend_the_session(local_shell: Person) -> None:
     local_shell.type("\r~?")
     local_shell.expect("end the session")
     local_shell.type("\r~\x1a")
