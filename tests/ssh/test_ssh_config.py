@@ -254,10 +254,14 @@ def test_the_agent_is_that_of_the_environment_whatever_host_star_says(client: Cl
 
 @pytest.mark.parametrize(
     "options",
-    [{"Ciphers": "chacha20-poly1305@openssh.com"}, {"Ciphers": "aes128-ctr", "MACs": "umac-64@openssh.com"}],
-    ids=["chacha20", "umac"],
+    [
+        {"Ciphers": "chacha20-poly1305@openssh.com"},
+        {"Ciphers": "aes128-ctr", "MACs": "umac-64@openssh.com"},
+        {"KexAlgorithms": "sntrup761x25519-sha512@openssh.com"},
+    ],
+    ids=["chacha20", "umac", "sntrup761"],
 )
-def test_openssh_connects_if_rackctl_has_no_common_cipher(
+def test_openssh_connects_if_rackctl_has_no_common_algorithm(
     cli: CommandLine, agent: dict[str, str], tmp_path: Path, options: dict[str, str]
 ) -> None:
     with running(cli.server.directory, **options) as server:
@@ -267,15 +271,32 @@ def test_openssh_connects_if_rackctl_has_no_common_cipher(
         assert new("ssh", ID, "echo in").stdout == b"in\n"
 
 
-def test_openssh_connects_with_a_pinned_key_if_rackctl_has_no_common_key_exchange(
-    client: Client, cli: CommandLine
+def test_a_pinned_key_is_not_replaced_by_one_of_ssh_keyscan(
+    cli: CommandLine, agent: dict[str, str], tmp_path: Path
 ) -> None:
     with running(cli.server.directory, KexAlgorithms="sntrup761x25519-sha512@openssh.com") as server:
-        client.cli = cli.at(server)
-        client.environment |= client.cli.environment()
-        client.configure()
+        other = (cli.server.directory / "key.pub").read_text().split()[1]
+        (cli.state / "host_keys").write_text(f"{ID} ssh-ed25519 {other}\n")
+        new = Client(cli.at(server), agent, tmp_path / "config")
+        new.configure()
 
-        assert client("ssh", ID, "echo in").stdout == b"in\n"
+        ran = new("ssh", ID, "true")
+
+    assert ran.returncode == 255
+    assert b"Host key verification failed" in ran.stderr
+
+
+def test_strict_refuses_an_unconfirmed_key_of_ssh_keyscan(
+    cli: CommandLine, agent: dict[str, str], tmp_path: Path
+) -> None:
+    with running(cli.server.directory, KexAlgorithms="sntrup761x25519-sha512@openssh.com") as server:
+        new = Client(CommandLine(server, tmp_path / "new"), agent, tmp_path / "config")
+        new.configure("--host-key-check", "strict")
+
+        ran = new("ssh", ID, "true")
+
+    assert ran.returncode == 255
+    assert b"no host key of" in ran.stderr
 
 
 def test_values_that_ssh_config_cannot_express_are_refused() -> None:

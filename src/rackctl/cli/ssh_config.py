@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from rackctl.model import Instance
+    from rackctl.ssh.deadline import Deadline
+    from rackctl.ssh.host_keys import HostKeyCheck
+    from rackctl.ssh.reach import Target
 
 
 @click.command("ssh-config", cls=RackCommand)
@@ -148,9 +151,23 @@ def ssh_proxy(invocation: Invocation, ec2_instance_id: str) -> None:
     target = reach(invocation.rack, instance)
     pins = HostKeyFile(invocation.state_directory)
     if invocation.rack["host_key_check"] != "off" and not pins.pinned(ec2_instance_id):
-        from rackctl.ssh.connect import pin_host_key
         from rackctl.ssh.login import host_key_check
 
         check = host_key_check(invocation.rack, instance, state_directory=invocation.state_directory, notify=note)
-        pin_host_key(target, check, deadline=deadline_for(invocation.rack, target))
+        _pin(target, check, deadline_for(invocation.rack, target))
     join(target, deadline_for(invocation.rack, target))
+
+
+def _pin(target: Target, check: HostKeyCheck, deadline: Deadline) -> None:
+    """Pin the host key of a new instance, also if only OpenSSH has a key exchange in common with it."""
+    from rackctl.ssh.connect import pin_host_key
+    from rackctl.ssh.failures import NoCommonAlgorithm
+
+    try:
+        pin_host_key(target, check, deadline=deadline)
+    except NoCommonAlgorithm:
+        if target.proxy:
+            raise
+        from rackctl.ssh.keyscan import pin_by_keyscan
+
+        pin_by_keyscan(target, check)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _LONGEST_TEXT = 500
 
 
+class NoCommonAlgorithm(SshError):
+    """The server and rackctl have no algorithm of some kind in common."""
+
+
 @contextmanager
 def during_login(target: Target, link: Link, transport: Transport, deadline: Deadline) -> Iterator[None]:
     """Turn every exception that paramiko raises, including EOFError and OSError, into an SshError."""
@@ -71,7 +75,7 @@ def _closed(target: Target, transport: Transport) -> SshError:
 
 def _no_common_algorithm(target: Target, transport: Transport) -> SshError:
     kind, offered = transport.disagreement
-    return SshError(
+    return NoCommonAlgorithm(
         f"{target} and rackctl have no {kind} in common; the server offers {shorten(', '.join(offered)) or 'none'}",
         hint="OpenSSH may have one: `rackctl instances ssh-config` prints its configuration for this rack",
     )
