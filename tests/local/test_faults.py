@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import botocore.exceptions
@@ -10,7 +12,9 @@ import pytest
 import urllib3.exceptions
 from botocore.exceptions import ClientError
 
+from rackctl.local.faults import KINDS
 from rackctl.local.world.base import Refused
+from rackctl.local.world.conditions import CONDITIONS, INCIDENTS
 from tests.local.door import CLUSTER, GROUP
 
 if TYPE_CHECKING:
@@ -310,3 +314,10 @@ def test_an_error_has_the_status_that_the_service_s_model_gives_it(
     }
 
     assert code(lambda: calls[action](AutoScalingGroupName=GROUP)) == (name, status)
+
+
+def test_the_docs_name_every_fault() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "local-rack.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z0-9-]+)[^`]*`", text[text.index("## Faults") : text.index("## What stays")]))
+
+    assert {*KINDS, *CONDITIONS, *INCIDENTS} <= named

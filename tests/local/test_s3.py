@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 from botocore.exceptions import ClientError
@@ -153,6 +154,24 @@ def test_another_account_s_key_is_used_by_its_arn_alone(door: Door) -> None:
     assert kms.decrypt(CiphertextBlob=sealed, KeyId=arn)["Plaintext"] == b"x"
     for name in (arn.rpartition("/")[2], door.others_alias):
         assert code(lambda name=name: kms.encrypt(KeyId=name, Plaintext=b"x")) == "NotFoundException"  # type: ignore[misc]
+
+
+# Where a bucket is
+
+
+@pytest.mark.parametrize(("method", "target"), [("HEAD", ""), ("GET", "/key"), ("PUT", "/key")])
+def test_a_bucket_of_another_region_is_redirected_to(local_rack: LocalRackProcess, method: str, target: str) -> None:
+    """S3's guide, redirects: 301 PermanentRedirect, with the bucket's region in x-amz-bucket-region."""
+    s3, name = local_rack.client("s3"), f"elsewhere-{uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    path = f"/{name}{target}"
+
+    response = send(local_rack, method, path, signed(local_rack, "s3", method, path, {}, b""))
+
+    assert response.status == 301
+    assert response.headers["x-amz-bucket-region"] == "eu-west-1"
+    assert method == "HEAD" or b"<Code>PermanentRedirect</Code>" in response.body
+    assert s3.get_bucket_location(Bucket=name)["LocationConstraint"] == "eu-west-1"
 
 
 # Names

@@ -89,6 +89,8 @@ class MotoServices:
             if service == "kms" and _CRYPTOGRAPHIC.fullmatch(action):
                 self._check_key(action, request)
             if service == "s3":
+                if elsewhere := self._region_elsewhere(action, request):
+                    return _redirect(elsewhere)
                 self._check_owner(request)
             if service == "s3" and action == "DeleteObject":
                 self._check_delete_condition(request)
@@ -221,6 +223,12 @@ class MotoServices:
 
     # S3: whose a bucket is, which moto does not check
 
+    def _region_elsewhere(self, action: str, request: Request) -> str:
+        """Return the region of a request's bucket if it is another one; empty if it is this one."""
+        bucket = self._s3.buckets.get(request.path.lstrip("/").partition("/")[0])
+        region = str(bucket.region_name) if bucket is not None else self._region
+        return "" if region == self._region or action in {"CreateBucket", "GetBucketLocation"} else region
+
     def _check_owner(self, request: Request) -> None:
         """Refuse a call that expects another account to own its bucket than the one that does."""
         bucket = request.path.lstrip("/").partition("/")[0]
@@ -245,6 +253,20 @@ class MotoServices:
         stored = found.keys.get(key) if found is not None else None
         if stored is None or (wanted != "*" and wanted.strip('"') != stored.etag.strip('"')):
             raise Refused("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+
+
+def _redirect(region: str) -> Answer:
+    """Return S3's answer to a request for a bucket of another region."""
+    answer = refusal(
+        "s3",
+        Refused(
+            "PermanentRedirect",
+            "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all "
+            "future requests to this endpoint.",
+            301,
+        ),
+    )
+    return Answer(answer.status, {**answer.headers, "x-amz-bucket-region": region}, answer.body)
 
 
 class _Pickler(pickle.Pickler):

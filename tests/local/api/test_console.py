@@ -59,3 +59,16 @@ def test_an_instance_has_the_profile_of_its_template(seeded: Rack) -> None:
     assert instance["IamInstanceProfile"]["Arn"] == "arn:aws:iam::123456789012:instance-profile/ecsInstanceRole"
     plain = seeded.ec2.run_instances(ImageId="ami-1", InstanceType="t3.small", MinCount=1, MaxCount=1)["Instances"][0]
     assert "IamInstanceProfile" not in plain
+
+
+def test_an_instance_may_have_an_ipv6_address_alone(seeded: Rack) -> None:
+    """Instance, Ipv6Address; EC2's guide: an instance in an IPv6-only subnet has no IPv4 address."""
+    seeded.world.set_condition("ipv6-only")
+
+    instance = instances_of(seeded.ec2.describe_instances())[0]
+
+    assert instance["Ipv6Address"].startswith("fd00:ec2::")
+    assert instance["NetworkInterfaces"][0]["Ipv6Addresses"][0]["Ipv6Address"] == instance["Ipv6Address"]
+    assert "PrivateIpAddress" not in instance
+    seeded.world.clear_condition("ipv6-only")
+    assert "Ipv6Address" not in instances_of(seeded.ec2.describe_instances())[0]

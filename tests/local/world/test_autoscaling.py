@@ -85,7 +85,7 @@ def test_scale_in_protection_does_not_hold_against_a_named_termination(world: Wo
     id_ = first(world)
     group_of(world).members[id_].protected = True
     world.autoscaling.terminate(id_, decrement=False)
-    assert group_of(world).members[id_].is_going
+    assert group_of(world).members[id_].is_terminating
 
 
 def test_scaling_in_leaves_protected_members_alone(world: World) -> None:
@@ -220,9 +220,9 @@ def test_zones_that_differ_are_balanced_by_launching_first_and_terminating_in_th
     _uneven(world)
     sizes = []
     for _ in later(world, 120):
-        counting = [m for m in group_of(world).members.values() if m.counts]
+        counting = [m for m in group_of(world).members.values() if m.in_capacity]
         sizes.append(len(counting))
-    zones = Counter(m.availability_zone for m in group_of(world).members.values() if m.counts)
+    zones = Counter(m.availability_zone for m in group_of(world).members.values() if m.in_capacity)
     assert max(sizes) == 4
     assert min(sizes) == 3
     assert set(zones.values()) == {1}
@@ -268,7 +268,7 @@ def test_a_launching_hook_that_is_abandoned_ends_the_instance(world: World) -> N
     assert member is not None
     assert member.lifecycle_state == "Pending:Wait"
     world.autoscaling.complete_hook(group, "prepare", member.instance_id, "ABANDON")
-    assert member.is_going
+    assert member.is_terminating
 
 
 def test_a_member_on_standby_is_not_counted_and_comes_back(world: World) -> None:

@@ -48,7 +48,7 @@ def test_a_launching_hook_with_abandon_ends_its_instance_at_its_timeout(world: W
     assert member.lifecycle_state == "Pending:Wait"
 
     wait(world, 60)
-    assert member.instance_id not in group.members or group.members[member.instance_id].is_going
+    assert member.instance_id not in group.members or group.members[member.instance_id].is_terminating
 
 
 def test_every_hook_of_a_transition_has_to_be_completed(world: World) -> None:

@@ -53,7 +53,7 @@ class AutoScaling(Lifecycle):
         """Terminate a member by id; scale-in protection does not prevent it."""
         group = self._group_with(instance_id)
         member = group.members[instance_id]
-        if member.is_going:
+        if member.is_terminating:
             raise validation_error(f"Instance Id not found - {instance_id} is already being terminated")
         if "Terminate" in group.suspended:
             raise Refused(
@@ -186,7 +186,7 @@ class AutoScaling(Lifecycle):
             alive = instance is not None and instance.state in {"pending", "running"}
             if "HealthCheck" not in group.suspended and not alive and member.lifecycle_state != "Standby":
                 member.healthy = False
-            if member.healthy or member.is_going or "ReplaceUnhealthy" in group.suspended:
+            if member.healthy or member.is_terminating or "ReplaceUnhealthy" in group.suspended:
                 continue
             if "Terminate" not in group.suspended:
                 self.end_member(group, member, "An instance was taken out of service in response to a health check.")
@@ -231,7 +231,7 @@ class AutoScaling(Lifecycle):
             return
         while group.capacity > group.desired:
             spare = group.capacity - group.desired
-            free = [m for m in group.members.values() if m.counts and not m.protected and m.weight <= spare]
+            free = [m for m in group.members.values() if m.in_capacity and not m.protected and m.weight <= spare]
             if not free:
                 return
             filled = Counter(member.availability_zone for member in free)
@@ -260,7 +260,7 @@ class AutoScaling(Lifecycle):
         if any(m.lifecycle_state != "InService" for m in group.members.values()):
             return
         zones = Counter({self._ec2.subnets[id_].availability_zone: 0 for id_ in group.subnets})
-        zones.update(m.availability_zone for m in group.members.values() if m.counts)
+        zones.update(m.availability_zone for m in group.members.values() if m.in_capacity)
         if zones and max(zones.values()) - min(zones.values()) >= 2:
             self._launch(group, "Instances were launched to balance instances in zones.")
 
@@ -272,7 +272,7 @@ class AutoScaling(Lifecycle):
         group.desired = group.min_size = 0
         group.deleting = True
         for member in list(group.members.values()):
-            if not member.is_going:
+            if not member.is_terminating:
                 self.end_member(group, member, "The group is being deleted.")
         for member in group.warmed.values():
             self._ec2.terminate(self._ec2.instances[member.instance_id])

@@ -33,6 +33,7 @@ CONDITIONS: Final = {
     "slow-boot": ("new instances take this many times longer to boot", "FACTOR"),
     "stack-owned": ("the groups and launch templates belong to a CloudFormation stack", "NAME"),
     "console-late": ("the console output of new instances does not appear", ""),
+    "ipv6-only": ("EC2 describes all instances with an IPv6 address alone, where no SSH server is", ""),
     "console-latest-only": ("GetConsoleOutput has nothing unless it is asked for the latest output", ""),
 }
 INCIDENTS: Final = {
@@ -94,6 +95,9 @@ class Conditions:
                 self._tag_with_stack()
             case "register-elsewhere" if argument:
                 self._ecs.create_cluster(argument, {})
+            case "ipv6-only":
+                for instance in self._ec2.instances.values():
+                    instance.version += 1  # it is described otherwise
             case "external-instance":
                 self._register_external()
             case "managed-draining":

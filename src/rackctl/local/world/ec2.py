@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,8 @@ class Instance:
     host_keys: tuple[str, ...] = ()
     platform: str = ""
     instance_profile: str = ""
+    # The block device mappings that it was launched with, beside the root volume that its image has.
+    block_devices: list[dict[str, Any]] = field(default_factory=list)
     # How often it has booted; what belongs to an earlier boot does not happen any more.
     boot: int = 0
     # In a warm pool, as its own metadata says (autoscaling/target-lifecycle-state).
@@ -218,6 +221,7 @@ class Ec2:
             image_id=image_id,
             platform=platform,
             instance_profile=_profile_name(data.get("IamInstanceProfile")),
+            block_devices=deepcopy([m for m in data.get("BlockDeviceMappings", ()) if "Ebs" in m]),
             key_name=key_name,
             subnet=subnet,
             private_ip=subnet.take_address(),

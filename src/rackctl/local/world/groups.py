@@ -26,13 +26,13 @@ class Member:
     holds: dict[str, Hold] = field(default_factory=dict)
 
     @property
-    def is_going(self) -> bool:
+    def is_terminating(self) -> bool:
         return self.lifecycle_state.startswith("Terminating")
 
     @property
-    def counts(self) -> bool:
+    def in_capacity(self) -> bool:
         """Whether the instance counts towards the group's capacity."""
-        return not self.is_going and self.lifecycle_state != "Standby"
+        return not self.is_terminating and self.lifecycle_state != "Standby"
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Group:
 
     @property
     def capacity(self) -> int:
-        return sum(member.weight for member in self.members.values() if member.counts)
+        return sum(member.weight for member in self.members.values() if member.in_capacity)
 
     def tag_values(self) -> dict[str, str]:
         return {tag["Key"]: tag.get("Value", "") for tag in self.tags}

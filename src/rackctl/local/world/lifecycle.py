@@ -94,7 +94,7 @@ class Lifecycle:
         )
 
     def _least_filled(self, group: Group) -> Subnet:
-        filled = Counter(member.availability_zone for member in group.members.values() if member.counts)
+        filled = Counter(member.availability_zone for member in group.members.values() if member.in_capacity)
         subnets = [self._ec2.subnets[id_] for id_ in group.subnets]
         return min(subnets, key=lambda subnet: filled[subnet.availability_zone])
 
@@ -126,7 +126,7 @@ class Lifecycle:
         if group is None:
             return
         member = group.members.get(instance_id)
-        if member is not None and not member.is_going:
+        if member is not None and not member.is_terminating:
             return  # it is replaced as unhealthy
         group.members.pop(instance_id, None)
         group.warmed.pop(instance_id, None)
@@ -210,7 +210,7 @@ class Lifecycle:
         """Delete a hook; what it holds is completed first: abandoned when launching, continued when terminating."""
         for member in [*group.members.values(), *group.warmed.values()]:
             if hook in member.holds:
-                self._complete(group, member, hook, "CONTINUE" if member.is_going else "ABANDON")
+                self._complete(group, member, hook, "CONTINUE" if member.is_terminating else "ABANDON")
         del group.hooks[hook]
         self._world.changed()
 
@@ -221,7 +221,7 @@ class Lifecycle:
             member.holds.clear()
         if member.holds:
             return
-        if member.is_going:
+        if member.is_terminating:
             member.lifecycle_state = "Terminating:Proceed"
             self._end(member)
         elif result == "ABANDON":

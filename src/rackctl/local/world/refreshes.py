@@ -86,7 +86,7 @@ class Refreshes:
             return
         refresh.status = "InProgress"
         members = group.members
-        refresh.outdated = [id_ for id_ in refresh.outdated if id_ in members and not members[id_].is_going]
+        refresh.outdated = [id_ for id_ in refresh.outdated if id_ in members and not members[id_].is_terminating]
         healthy = sum(m.lifecycle_state == "InService" for m in members.values())
         if not refresh.outdated and healthy >= group.desired:
             refresh.status, refresh.ended = "Successful", self._world.now

@@ -99,7 +99,7 @@ class Members(Room["AutoScalingProtocol"]):
 
     def set_instance_health(self, asked: Asked) -> Result:
         group = self._scaling.group_of(asked["InstanceId"])
-        if group is None:
+        if group is None or asked["InstanceId"] not in group.members:
             raise validation_error(
                 f"Instance Id not found - No managed instance found for instance ID {asked['InstanceId']}"
             )

@@ -9,6 +9,7 @@ from rackctl.local.api.ec2.key_pairs import KeyPairs
 from rackctl.local.api.ec2.networks import Networks
 from rackctl.local.api.ec2.tags import Tags
 from rackctl.local.api.ec2.templates import LaunchTemplates
+from rackctl.local.api.ec2.volumes import Volumes
 from rackctl.local.api.operations import Service
 from rackctl.local.api.wire_query import Ec2Protocol
 from rackctl.local.world.base import Refused
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 class Ec2Service(Service):
     def __init__(self, world: World) -> None:
-        rooms = [Instances, KeyPairs, LaunchTemplates, Tags, Networks]
+        rooms = [Instances, KeyPairs, LaunchTemplates, Tags, Networks, Volumes]
         super().__init__(world, "ec2", Ec2Protocol, rooms)
 
     def call(self, name: str, asked: Asked) -> Result:

@@ -8,6 +8,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from rackctl.local.api.ec2.volumes import ROOT_DEVICE, block_devices
 from rackctl.local.api.operations import Result, derived, tag_documents
 from rackctl.local.world.ec2 import INSTANCE_TYPES, Instance, Subnet
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 SECURITY_GROUP = "default"
-ROOT_DEVICE = "/dev/xvda"
 
 # What a platform is called besides, and the operation that it is billed as.
 _PLATFORMS = {"": ("Linux/UNIX", "RunInstances"), "windows": ("Windows", "RunInstances:0002")}
@@ -96,7 +96,7 @@ def _instance(instance: Instance, world: World) -> Result:
         },
         "Monitoring": {"State": "disabled"},
         "Architecture": "x86_64",
-        "BlockDeviceMappings": [_root_volume(instance)] if placed else [],
+        "BlockDeviceMappings": block_devices(instance) if placed else [],
         "ClientToken": derived("", instance.instance_id, 32),
         "EbsOptimized": False,
         "IamInstanceProfile": (
@@ -138,7 +138,7 @@ def _instance(instance: Instance, world: World) -> Result:
     }
     if placed:
         document |= {
-            "PrivateIpAddress": instance.private_ip,
+            **_addresses(instance, world),
             "SubnetId": instance.subnet.subnet_id,
             "VpcId": world.ec2.vpc_id,
             "SourceDestCheck": True,
@@ -151,16 +151,15 @@ def _instance(instance: Instance, world: World) -> Result:
     return document
 
 
-def _root_volume(instance: Instance) -> Result:
-    return {
-        "DeviceName": ROOT_DEVICE,
-        "Ebs": {
-            "AttachTime": instance.launched + 1,
-            "DeleteOnTermination": True,
-            "Status": "attaching" if instance.state == "pending" else "attached",
-            "VolumeId": derived("vol-0", instance.instance_id, 16),
-        },
-    }
+def ipv6(instance: Instance, world: World) -> str:
+    """Return the IPv6 address of an instance, if it has one in place of its IPv4 address; else nothing."""
+    digits = "".join(f"{int(part):02x}" for part in instance.private_ip.split("."))
+    return f"fd00:ec2::{digits[:4]}:{digits[4:]}" if "ipv6-only" in world.conditions else ""
+
+
+def _addresses(instance: Instance, world: World) -> Result:
+    address = ipv6(instance, world)
+    return {"Ipv6Address": address} if address else {"PrivateIpAddress": instance.private_ip}
 
 
 def _network_interface(instance: Instance, dns: str, world: World) -> Result:
@@ -176,14 +175,18 @@ def _network_interface(instance: Instance, dns: str, world: World) -> Result:
         },
         "Description": "",
         "Groups": security_groups(world),
-        "Ipv6Addresses": [],
+        "Ipv6Addresses": [{"Ipv6Address": address, "IsPrimaryIpv6": True}]
+        if (address := ipv6(instance, world))
+        else [],
         # Locally administered addresses, as EC2's are.
         "MacAddress": ":".join(["0a", *(mac[at : at + 2] for at in range(0, 10, 2))]),
         "NetworkInterfaceId": derived("eni-0", instance.instance_id, 16),
         "OwnerId": world.account_id,
         "PrivateDnsName": dns,
-        "PrivateIpAddress": instance.private_ip,
-        "PrivateIpAddresses": [{"Primary": True, "PrivateDnsName": dns, "PrivateIpAddress": instance.private_ip}],
+        "PrivateIpAddress": None if address else instance.private_ip,
+        "PrivateIpAddresses": []
+        if address
+        else [{"Primary": True, "PrivateDnsName": dns, "PrivateIpAddress": instance.private_ip}],
         "SourceDestCheck": True,
         "Status": "in-use",
         "SubnetId": instance.subnet.subnet_id,

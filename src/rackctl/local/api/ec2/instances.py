@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackctl.local.api.ec2 import documents
 from rackctl.local.api.ec2.common import INVALID_TOKEN, checked_data, find_template, page_size, specified_tags, tags_of
+from rackctl.local.api.ec2.volumes import ROOT_DEVICE
 from rackctl.local.api.filters import Filters
 from rackctl.local.api.operations import Asked, Result, Room, derived
 from rackctl.local.api.paging import page
@@ -183,7 +184,7 @@ class Instances(Room["Ec2Protocol"]):
             "disableApiStop": ("DisableApiStop", False),
             "instanceType": ("InstanceType", instance.instance_type),
             "userData": ("UserData", instance.user_data or None),
-            "rootDeviceName": ("RootDeviceName", documents.ROOT_DEVICE),
+            "rootDeviceName": ("RootDeviceName", ROOT_DEVICE),
             "instanceInitiatedShutdownBehavior": ("InstanceInitiatedShutdownBehavior", "stop"),
             "sourceDestCheck": ("SourceDestCheck", True),
             "ebsOptimized": ("EbsOptimized", False),
