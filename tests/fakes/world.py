@@ -93,7 +93,10 @@ def reading(method: Callable[..., Any]) -> Callable[..., Any]:
         for interfere in self.interfering:
             interfere(-1, method.__name__, "before")
         with _as_aws():
-            return method(self, *args, **kwargs)
+            answer = method(self, *args, **kwargs)
+        for misread in self.misreading:
+            answer = misread(method.__name__, answer)
+        return answer
 
     return call
 
@@ -107,7 +110,21 @@ class WorldAws(FakeAws):
         self.mutations: list[str] = []
         self.reads: list[str] = []
         self.interfering: list[Callable[[int, str, str], None]] = []
+        # Each may put another answer in the place of a reading call's.
+        self.misreading: list[Callable[[str, Any], Any]] = []
+        # The instances that were terminated while tasks other than a DAEMON service's ran on them, in any cluster.
+        self.terminated_busy: list[str] = []
         self._etags = 0
+
+    def is_busy(self, ec2_instance_id: str) -> bool:
+        """Tell whether a task runs on an instance that is no DAEMON service's, whatever anybody has seen of it."""
+        return any(
+            registration.instance_id == ec2_instance_id
+            for cluster in self.world.ecs.clusters.values()
+            for registration in cluster.registrations.values()
+            for task in registration.live()
+            if getattr(cluster.services.get(task.service), "strategy", "") != "DAEMON"
+        )
 
     # EC2
 
@@ -363,6 +380,8 @@ class WorldAws(FakeAws):
 
     @mutating
     def terminate_instance(self, ec2_instance_id: str, *, decrement_desired_capacity: bool) -> None:
+        if self.is_busy(ec2_instance_id):
+            self.terminated_busy.append(ec2_instance_id)
         self.world.autoscaling.terminate(ec2_instance_id, decrement=decrement_desired_capacity)
 
     @reading
@@ -390,6 +409,7 @@ class WorldAws(FakeAws):
 
     # S3
 
+    @reading
     def get(self, bucket: str, key: str) -> StoredObject | None:
         stored = self.objects.get((bucket, key))
         return stored and replace(stored, age=self.world.now - stored.last_modified.timestamp())

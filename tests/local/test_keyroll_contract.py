@@ -183,6 +183,21 @@ def test_an_object_is_written_over_and_deleted_only_as_the_version_it_was(asked:
     assert bucket.replace("roll.json", b"4", etag=second) is None
 
 
+def test_what_a_plan_asks_beyond_groups_is_answered_alike(asked: tuple[Any, Any, KeyStore]) -> None:
+    aws, bucket, _ = asked
+    (group,) = aws.autoscaling.all_groups()
+    (arn,) = aws.ecs.cluster_arns()
+    cluster = aws.ecs.cluster(arn.rpartition("/")[2])
+
+    assert (cluster.cluster_arn, cluster.account) == (arn, "123456789012")
+    assert aws.ecs.capacity_providers(cluster.capacity_providers) == []
+    assert aws.autoscaling.lifecycle_hooks(group.auto_scaling_group_name) == []
+    assert aws.autoscaling.refreshing(group.auto_scaling_group_name) == ""
+    assert aws.autoscaling.launch_configuration_keys() == {}
+    assert bucket.try_conditional_write("write-check") is True
+    assert bucket.get("write-check") is None
+
+
 def test_launch_configurations_have_no_template(own_local_rack: LocalRackProcess) -> None:
     aws = own_local_rack.aws
     client = own_local_rack.client("autoscaling")

@@ -10,7 +10,7 @@ from rackctl.aws.errors import AwsError
 from rackctl.errors import AccessDenied, RollIncomplete
 from rackctl.roll.hold import RollStopped
 from rackctl.roll.view import RollOptions
-from tests.fakes.world import Scene
+from tests.fakes.world import OLD_KEY, Scene
 from tests.roll.acts import (
     JOURNAL,
     NEW_KEY,
@@ -157,3 +157,18 @@ def test_termination_hooks_are_waited_for_before_the_old_key_is_deleted() -> Non
     start(scene)
 
     assert_given_back(scene, 2)
+
+
+def test_an_abort_that_times_out_names_only_what_is_still_changed() -> None:
+    scene = Scene(3)
+    scene.world.set_condition("stuck-drain")
+    with pytest.raises(RollIncomplete):
+        start(scene, RollOptions(drain_timeout=60))
+
+    with pytest.raises(RollIncomplete, match="It was rolled back in part") as caught:
+        list(scene.roll.abort())
+
+    assert scene.keys_in_templates == {OLD_KEY}
+    assert "a desired capacity raised by 1 from 3" in caught.value.hint
+    assert "the new key in its launch template" not in caught.value.hint
+    assert "resume" not in caught.value.hint

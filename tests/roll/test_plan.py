@@ -64,6 +64,20 @@ def test_the_order_and_the_number_at_a_time_are_what_the_roll_then_does(
     assert max(most) <= group.at_once
 
 
+def test_an_instance_that_is_not_registered_goes_first_in_the_plan_as_in_the_roll() -> None:
+    scene = Scene(3)
+    arn, registration = next(reversed(scene.seeded.registrations.items()))
+    del scene.seeded.registrations[arn]
+    options = RollOptions(include_unregistered=True)
+    (group,) = scene.roll.plan(options).groups
+
+    events = list(scene.roll.start(options))
+
+    terminated = [e.ec2_instance_id for e in events if e.phase == "terminating" and e.ec2_instance_id in group.replace]
+    assert terminated[0] == registration.instance_id
+    assert list(group.replace) == terminated
+
+
 @pytest.mark.parametrize(
     ("max_size", "options", "surge", "reason"),
     [

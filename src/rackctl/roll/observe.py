@@ -123,7 +123,7 @@ class Observer:
 
         Without ``at_ecs`` the registrations are those of the last look, and it is one call or two.
         """
-        groups = self._aws.autoscaling.groups(names)
+        groups = [g for g in self._aws.autoscaling.groups(names) if g.auto_scaling_group_name in names]
         described = {group.auto_scaling_group_name for group in groups}
         for name in names:
             if self._since.lasting(f"group {name}", name not in described) > LAG:

@@ -6,33 +6,30 @@ roll begun again, from any machine, and `abort` undoes what is found to be the r
 
 from __future__ import annotations
 
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
-from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from rackctl import keys as ssh_keys
-from rackctl.aws.errors import Throttled
 from rackctl.clock import LAG
-from rackctl.errors import NotFound, RackctlError, RollIncomplete
+from rackctl.errors import NotFound, RackctlError
+from rackctl.roll.execution import Execution, command
 from rackctl.roll.groups import belonging, registered_ids
-from rackctl.roll.hold import Hold, RollStopped, StopNow, StopRequest
+from rackctl.roll.hold import Hold, RollStopped, StopRequest
 from rackctl.roll.journal import GroupRecord, Journal, out_of_bounds, timestamp
-from rackctl.roll.lock import STALE_AFTER, Found, JournalLost, Lock
+from rackctl.roll.lock import STALE_AFTER, Found, Lock
 from rackctl.roll.loop import Loop
 from rackctl.roll.owner import Owner
 from rackctl.roll.plan import PlanRefused, make_plan
 from rackctl.roll.problems import Problem
-from rackctl.roll.prove import NotProven
 from rackctl.roll.reasons.key import NewKey
 from rackctl.roll.reasons.templates import Templates
 from rackctl.roll.report import Status, status_of
-from rackctl.roll.steps import Steps, rolled_back
+from rackctl.roll.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from rackctl.clock import Clock
     from rackctl.instances import Instances
@@ -117,6 +114,8 @@ class Roll:
         templates = Templates(hold)
         total = {group.auto_scaling_group_name: len(group.replace) for group in plan.groups}
         for group in self._rack.aws.autoscaling.groups(list(total)):
+            if group.auto_scaling_group_name not in total:
+                continue
             journal.groups[group.auto_scaling_group_name] = GroupRecord(
                 group.auto_scaling_group_name,
                 group.auto_scaling_group_arn,
@@ -136,7 +135,7 @@ class Roll:
             raise PlanRefused([self._refusal(other) if other else Problem("another keyroll began at the same time")])
         where = f'rack "{self._rack.name}" in {self._rack.aws.region}'
         yield hold.event("lock", f"{where}: replacing {journal.total} instances; lock: {lock.url}")
-        yield from self._held(hold, Steps.forwards)
+        yield from self._execution(hold).carry_out(Steps.forwards)
 
     def _new_key_name(self, now: datetime) -> str:
         """Name the new key by the time, or by the next second that no key of this rack is named by."""
@@ -155,14 +154,14 @@ class Roll:
             )
         hold = self._taken(lock, found, changed)
         yield hold.event("lock", f"resumed the roll started at {hold.journal.started}")
-        yield from self._held(hold, Steps.forwards, blind_for=LAG - found.silent_for)
+        yield from self._execution(hold).carry_out(Steps.forwards, blind_for=LAG - found.silent_for)
 
     def abort(self, **changed: Any) -> Iterator[Event]:
         """Roll back, except for instances that have been replaced. Raises as `start` does."""
         lock, found = self._dead()
         hold = self._taken(lock, found, changed)
         yield hold.event("lock", f"took over the roll started at {hold.journal.started}")
-        yield from self._held(hold, Steps.backwards, blind_for=LAG - found.silent_for)
+        yield from self._execution(hold).carry_out(Steps.backwards, blind_for=LAG - found.silent_for)
 
     def unlock(self, *, force: bool = False) -> Found:
         """Take the journal from its holder, so that `resume` or `abort` can have it; return it as it was found.
@@ -191,6 +190,10 @@ class Roll:
         reason = NewKey(hold, self._instances, self._keys, self._login)
         started = datetime.fromisoformat(hold.journal.started).timestamp()
         return reason, Loop(hold, self._instances, reason, started)
+
+    def _execution(self, hold: Hold) -> Execution:
+        reason, loop = self._loop(hold)
+        return Execution(hold, reason, loop)
 
     def _existing(self, lock: Lock) -> Found:
         found = lock.read()
@@ -276,127 +279,4 @@ class Roll:
         )
 
     def _command(self, word: str) -> str:
-        return f"`rackctl instances keyroll {word} --rack {self._rack.name}`"
-
-    def _held(self, hold: Hold, way: Callable[[Steps], Iterator[Event]], *, blind_for: float = 0) -> Iterator[Event]:
-        """Do the steps of a roll whose journal is held, and leave everything running if they do not get through.
-
-        ``blind_for`` is for how many seconds what another process did last may not be seen yet.
-        """
-        reason, loop = self._loop(hold)
-        steps = Steps(hold, reason, loop)
-        try:
-            loop.views()
-            hold.progress.begin()
-            if blind_for > 0:
-                yield hold.event("lock", f"waiting up to {blind_for:.0f} s for AWS to reflect the last change")
-                hold.wait(blind_for)
-            yield from way(steps)
-        except StopNow:
-            left = self._leave(hold, loop, "it was asked to stop")
-            name = Signals(hold.stop_signal).name + (" (Ctrl-C)" if hold.stop_signal == Signals.SIGINT else "")
-            raise RollStopped(
-                f"stopped by {name}. {self._so_far(hold, left)}", signal=hold.stop_signal, hint=self._way_on(hold)
-            ) from None
-        except JournalLost:
-            raise
-        except RackctlError as error:
-            groups = hold.journal.groups.values()
-            untouched = isinstance(error, NotProven) or not any(group.surge or group.pending for group in groups)
-            if untouched and not hold.journal.anything_drained and hold.journal.phase in {"preparing", "replacing"}:
-                yield from self._undo(hold, steps, loop, error)
-            left = self._leave(hold, loop, str(error))
-            # "Run it again", as for a throttled call, is no remedy here: it would be refused.
-            remedy = f"{error.hint}\n  " if error.hint and not isinstance(error, Throttled) else ""
-            raise RollIncomplete(
-                f"{_sentence(error)} {self._so_far(hold, left)}", hint=f"{remedy}{self._way_on(hold)}"
-            ) from error
-        except Exception as error:
-            with suppress(JournalLost):
-                self._leave(hold, loop, f"an error in rackctl itself: {error}")
-            raise
-
-    def _undo(self, hold: Hold, steps: Steps, loop: Loop, error: RackctlError) -> Iterator[Event]:
-        """Roll back because of an error before any instance was drained, and raise that error."""
-        yield hold.event("problem", f"{error}; rolling back")
-        try:
-            yield from steps.backwards(may_finish=False)
-        except StopNow:
-            self._leave(hold, loop, str(error))
-            raise RollStopped(
-                f"stopped while rolling back because of this: {error}",
-                signal=hold.stop_signal,
-                hint=self._way_on(hold),
-            ) from None
-        except JournalLost:
-            raise
-        except RackctlError as another:
-            self._leave(hold, loop, str(another))
-            raise RollIncomplete(
-                f"{_sentence(error)} It could not be rolled back: {another}", hint=self._way_on(hold)
-            ) from error
-        except Exception as bug:
-            with suppress(JournalLost):
-                self._leave(hold, loop, f"an error in rackctl itself: {bug}")
-            raise
-        given_back = RackctlError(f"{_sentence(error)} Nothing was drained; {rolled_back(hold)}", hint=error.hint)
-        given_back.exit_code = error.exit_code
-        raise given_back from error
-
-    def _leave(self, hold: Hold, loop: Loop, problem: str) -> list[str]:
-        """Leave everything running, as far as AWS still lets us: nothing but JournalLost may hide why it is left.
-
-        Give the instances that may have been left DRAINING. Raises JournalLost, with nothing changed: what drains may
-        be another process's by now.
-        """
-        hold.journal.problem = problem
-        try:
-            hold.lock.check_owner(hold.journal)
-        except JournalLost:
-            raise
-        except RackctlError:
-            pass  # whether it is held is not known, which is no reason to leave an instance draining
-        with suppress(RackctlError, StopNow):
-            loop.reactivate()
-        for record in hold.journal.groups.values():
-            if "Launch" in record.suspended and not record.deleted:
-                with suppress(RackctlError, StopNow):
-                    hold.aws.autoscaling.resume_processes(record.auto_scaling_group_name, ["Launch"])
-                    record.suspended.remove("Launch")
-        draining = [id_ for id_, record in hold.journal.instances.items() if record.drained_by_roll]
-        with suppress(RackctlError):
-            hold.lock.release(hold.journal)
-        return draining
-
-    def _so_far(self, hold: Hold, draining: Sequence[str]) -> str:
-        total, left = hold.journal.total, hold.journal.total - hold.progress.done
-        if hold.journal.phase == "preparing":
-            return f"No instance was touched; all {total} are still to be replaced"
-        if hold.journal.phase == "aborting":
-            named = f"; {', '.join(draining)} may still be DRAINING" if draining else ""
-            return f"It was rolled back in part{named}"
-        running = f"{', '.join(draining)} may still be DRAINING" if draining else "nothing is left draining"
-        return f"{hold.progress.done} of {total} instances have been replaced, {left} are left; {running}"
-
-    def _way_on(self, hold: Hold) -> str:
-        """Say what of the rack is changed until somebody goes on, and how to."""
-        meanwhile = "".join(f"until then {what}\n  " for what in map(_changed, hold.journal.groups.values()) if what)
-        if hold.journal.phase == "aborting":
-            return f"{meanwhile}continue with {self._command('abort')}"
-        return f"{meanwhile}continue with {self._command('resume')}, or roll back with {self._command('abort')}"
-
-
-def _sentence(error: Exception) -> str:
-    return f"{str(error).rstrip('.')}."
-
-
-def _changed(record: GroupRecord) -> str:
-    """Say what of a group is the roll's doing at the moment."""
-    what = []
-    if record.surge:
-        what.append(f"a desired capacity raised by {record.surge} from {record.desired_capacity}")
-    if record.suspended:
-        what.append(f"{', '.join(record.suspended)} suspended")
-    if any(template.made for template in record.templates):
-        what.append("the new key in its launch template")
-    return f"group {record.auto_scaling_group_name} has {', '.join(what)}" if what and not record.deleted else ""
+        return command(word, self._rack.name)

@@ -92,8 +92,15 @@ def simulate(view: View) -> Simulation:
 
 def _undisturbed(view: View) -> View:
     """Return a group as it is once what the roll waits for has come."""
+    given_up = view.options.include_unregistered
     members = tuple(
-        replace(m, agent_off_for=float("inf") if m.agent_is_off else 0.0, is_old=True if m.is_old is None else m.is_old)
+        replace(
+            m,
+            agent_off_for=float("inf") if m.agent_is_off else 0.0,
+            is_old=True if m.is_old is None else m.is_old,
+            # Its absence will have lasted by then.
+            registration="absent" if given_up and m.is_old and m.registration == "unknown" else m.registration,
+        )
         for m in view.members
         if not m.is_terminating
     )

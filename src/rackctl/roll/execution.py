@@ -1,0 +1,169 @@
+"""Carry out a roll whose journal is held: one ladder of errors, and everything left running when it stops."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from signal import Signals
+from typing import TYPE_CHECKING
+
+from rackctl.aws.errors import Throttled
+from rackctl.errors import RackctlError, RollIncomplete
+from rackctl.roll.hold import RollStopped, StopNow
+from rackctl.roll.lock import JournalLost
+from rackctl.roll.prove import NotProven
+from rackctl.roll.steps import Steps, rolled_back
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rackctl.roll.hold import Hold
+    from rackctl.roll.journal import GroupRecord
+    from rackctl.roll.loop import Loop
+    from rackctl.roll.reasons import Reason
+    from rackctl.roll.report import Event
+
+
+def command(word: str, rack: str) -> str:
+    """Return the command line of a subcommand of keyroll."""
+    return f"`rackctl instances keyroll {word} --rack {rack}`"
+
+
+class Execution:
+    """One process's run of a roll."""
+
+    def __init__(self, hold: Hold, reason: Reason, loop: Loop) -> None:
+        self._hold = hold
+        self._loop = loop
+        self._steps = Steps(hold, reason, loop)
+
+    def carry_out(self, way: Callable[[Steps], Iterator[Event]], *, blind_for: float = 0) -> Iterator[Event]:
+        """Do the steps of the roll, and leave everything running if they do not get through.
+
+        ``blind_for`` is for how many seconds what another process did last may not be seen yet.
+        """
+        try:
+            self._loop.views()
+            self._hold.progress.begin()
+            if blind_for > 0:
+                yield self._hold.event("lock", f"waiting up to {blind_for:.0f} s for AWS to reflect the last change")
+                self._hold.wait(blind_for)
+            yield from way(self._steps)
+        except StopNow:
+            left = self._leave("it was asked to stop")
+            name = Signals(self._hold.stop_signal).name + (
+                " (Ctrl-C)" if self._hold.stop_signal == Signals.SIGINT else ""
+            )
+            raise RollStopped(
+                f"stopped by {name}. {self._so_far(left)}", signal=self._hold.stop_signal, hint=self._way_on()
+            ) from None
+        except JournalLost:
+            raise
+        except RackctlError as error:
+            groups = self._hold.journal.groups.values()
+            untouched = isinstance(error, NotProven) or not any(group.surge or group.pending for group in groups)
+            if (
+                untouched
+                and not self._hold.journal.anything_drained
+                and self._hold.journal.phase in {"preparing", "replacing"}
+            ):
+                yield from self._undo(error)
+            left = self._leave(str(error))
+            # "Run it again", as for a throttled call, is no remedy here: it would be refused.
+            remedy = f"{error.hint}\n  " if error.hint and not isinstance(error, Throttled) else ""
+            raise RollIncomplete(
+                f"{_sentence(error)} {self._so_far(left)}", hint=f"{remedy}{self._way_on()}"
+            ) from error
+        except Exception as error:
+            with suppress(JournalLost):
+                self._leave(f"an error in rackctl itself: {error}")
+            raise
+
+    def _undo(self, error: RackctlError) -> Iterator[Event]:
+        """Roll back because of an error before any instance was drained, and raise that error."""
+        yield self._hold.event("problem", f"{error}; rolling back")
+        try:
+            yield from self._steps.backwards(may_finish=False)
+        except StopNow:
+            self._leave(str(error))
+            raise RollStopped(
+                f"stopped while rolling back because of this: {error}",
+                signal=self._hold.stop_signal,
+                hint=self._way_on(),
+            ) from None
+        except JournalLost:
+            raise
+        except RackctlError as another:
+            self._leave(str(another))
+            raise RollIncomplete(
+                f"{_sentence(error)} It could not be rolled back: {another}", hint=self._way_on()
+            ) from error
+        except Exception as bug:
+            with suppress(JournalLost):
+                self._leave(f"an error in rackctl itself: {bug}")
+            raise
+        given_back = RackctlError(f"{_sentence(error)} Nothing was drained; {rolled_back(self._hold)}", hint=error.hint)
+        given_back.exit_code = error.exit_code
+        raise given_back from error
+
+    def _leave(self, problem: str) -> list[str]:
+        """Leave everything running, as far as AWS still lets us: nothing but JournalLost may hide why it is left.
+
+        Give the instances that may have been left DRAINING. Raises JournalLost, with nothing changed: what drains may
+        be another process's by now.
+        """
+        self._hold.journal.problem = problem
+        try:
+            self._hold.lock.check_owner(self._hold.journal)
+        except JournalLost:
+            raise
+        except RackctlError:
+            pass  # whether it is held is not known, which is no reason to leave an instance draining
+        with suppress(RackctlError, StopNow):
+            self._loop.reactivate()
+        for record in self._hold.journal.groups.values():
+            if "Launch" in record.suspended and not record.deleted:
+                with suppress(RackctlError, StopNow):
+                    self._hold.aws.autoscaling.resume_processes(record.auto_scaling_group_name, ["Launch"])
+                    record.suspended.remove("Launch")
+        draining = [id_ for id_, record in self._hold.journal.instances.items() if record.drained_by_roll]
+        with suppress(RackctlError):
+            self._hold.lock.release(self._hold.journal)
+        return draining
+
+    def _so_far(self, draining: Sequence[str]) -> str:
+        total, left = self._hold.journal.total, self._hold.journal.total - self._hold.progress.done
+        if self._hold.journal.phase == "preparing":
+            return f"No instance was touched; all {total} are still to be replaced"
+        if self._hold.journal.phase == "aborting":
+            named = f"; {', '.join(draining)} may still be DRAINING" if draining else ""
+            return f"It was rolled back in part{named}"
+        running = f"{', '.join(draining)} may still be DRAINING" if draining else "nothing is left draining"
+        return f"{self._hold.progress.done} of {total} instances have been replaced, {left} are left; {running}"
+
+    def _way_on(self) -> str:
+        """Say what of the rack is changed until somebody goes on, and how to."""
+        meanwhile = "".join(
+            f"until then {what}\n  " for what in map(_changed, self._hold.journal.groups.values()) if what
+        )
+        if self._hold.journal.phase == "aborting":
+            return f"{meanwhile}continue with {self._command('abort')}"
+        return f"{meanwhile}continue with {self._command('resume')}, or roll back with {self._command('abort')}"
+
+    def _command(self, word: str) -> str:
+        return command(word, self._hold.rack.name)
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).rstrip('.')}."
+
+
+def _changed(record: GroupRecord) -> str:
+    """Say what of a group is the roll's doing at the moment."""
+    what = []
+    if record.surge:
+        what.append(f"a desired capacity raised by {record.surge} from {record.desired_capacity}")
+    if record.suspended:
+        what.append(f"{', '.join(record.suspended)} suspended")
+    if any(template.made for template in record.templates):
+        what.append("the new key in its launch template")
+    return f"group {record.auto_scaling_group_name} has {', '.join(what)}" if what and not record.deleted else ""
