@@ -1,8 +1,8 @@
 """One answer of AWS is wrong: empty, without one item, with one that is foreign, or late; at each call of a roll.
 
-ECS, EC2 and Auto Scaling are eventually consistent, and ECS reports what it could not describe as ``failures`` (MISSING)
-beside a status of 200. A roll may wait for that or stop, and then `resume` finishes it; it never terminates what runs
-tasks, and never leaves anything behind.
+ECS, EC2 and Auto Scaling are eventually consistent, and ECS reports what it could not describe as ``failures``
+(MISSING) beside a status of 200. A roll may wait for that or stop, and then `resume` finishes it; it never terminates
+what runs tasks, and never leaves anything behind.
 """
 
 from __future__ import annotations
