@@ -76,9 +76,16 @@ class Transport:
                 body=request.body,
                 headers=request.headers,
                 chunked=request.headers.get("Transfer-Encoding") in {"chunked", b"chunked"},
+                preload_content=False,
                 decode_content=False,
             )
             answer = connection.getresponse()
+            if request.stream_output:  # an object of a few kilobytes, read now to have the connection back
+                body = BytesIO(answer.read())
+                answer = HTTPResponse(body, answer.headers, answer.status, preload_content=False, decode_content=False)
+            response = AWSResponse(request.url, answer.status, answer.headers, answer)
+            if not request.stream_output:
+                _ = response.content
         except (TimeoutError, u.ReadTimeoutError) as error:
             connection.close()
             raise b.ReadTimeoutError(endpoint_url=request.url, error=error) from error
@@ -86,8 +93,7 @@ class Transport:
             connection.close()
             raise b.ConnectionClosedError(endpoint_url=request.url, error=error, request=request) from error
         endpoint.give_back(connection)
-        body = HTTPResponse(BytesIO(answer.data), preload_content=False, decode_content=False)
-        return AWSResponse(request.url, answer.status, answer.headers, body)
+        return response
 
     def _endpoint(self, url: str) -> _Endpoint:
         scheme, address = urlsplit(url)[:2]
