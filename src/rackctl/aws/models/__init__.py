@@ -41,7 +41,6 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "AutoScalingGroups.LaunchConfigurationName",
             # Handed back whole by UpdateAutoScalingGroup.
             "AutoScalingGroups.MixedInstancesPolicy",
-            "AutoScalingGroups.WarmPoolConfiguration",
             "AutoScalingGroups.WarmPoolSize",
             "AutoScalingGroups.Tags",
         ),
@@ -51,9 +50,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "AutoScalingInstances.AutoScalingGroupName",
             "AutoScalingInstances.AvailabilityZone",
             "AutoScalingInstances.LifecycleState",
-            "AutoScalingInstances.HealthStatus",
             "AutoScalingInstances.LaunchTemplate",
-            "AutoScalingInstances.ProtectedFromScaleIn",
         ),
         "DescribeLifecycleHooks": ("LifecycleHooks",),
         "DescribeInstanceRefreshes": ("InstanceRefreshes.InstanceRefreshId", "InstanceRefreshes.Status"),
@@ -70,7 +67,6 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "Activities.StatusMessage",
             "Activities.StartTime",
         ),
-        "DescribeWarmPool": ("NextToken", "WarmPoolConfiguration", "Instances"),
         "ResumeProcesses": (),
         "SetDesiredCapacity": (),
         "SuspendProcesses": (),
@@ -78,12 +74,11 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "UpdateAutoScalingGroup": (),
     },
     "ec2": {
-        "CreateLaunchTemplateVersion": ("LaunchTemplateVersion.VersionNumber", "Warning"),
+        "CreateLaunchTemplateVersion": ("LaunchTemplateVersion.VersionNumber",),
         "DeleteKeyPair": (),
         "DeleteLaunchTemplateVersions": ("UnsuccessfullyDeletedLaunchTemplateVersions",),
         "DescribeInstances": (
             "NextToken",
-            "Reservations.Instances.ImageId",
             "Reservations.Instances.InstanceId",
             "Reservations.Instances.InstanceType",
             "Reservations.Instances.Ipv6Address",
@@ -123,21 +118,18 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "nextToken",
             "failures",
             "capacityProviders.name",
-            "capacityProviders.capacityProviderArn",
             "capacityProviders.status",
             "capacityProviders.autoScalingGroupProvider",
         ),
         "DescribeClusters": (
             "failures",
             "clusters.clusterArn",
-            "clusters.clusterName",
             "clusters.status",
             "clusters.capacityProviders",
             "clusters.tags",
         ),
         "DescribeContainerInstances": (
             "failures",
-            "containerInstances.capacityProviderName",
             "containerInstances.containerInstanceArn",
             "containerInstances.ec2InstanceId",
             "containerInstances.status",
@@ -154,8 +146,6 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "DescribeServices": (
             "failures",
-            "services.launchType",
-            "services.capacityProviderStrategy",
             "services.serviceName",
             "services.serviceArn",
             "services.schedulingStrategy",
@@ -168,8 +158,6 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "DescribeTasks": (
             "failures",
-            "tasks.launchType",
-            "tasks.capacityProviderName",
             "tasks.taskArn",
             "tasks.lastStatus",
             "tasks.desiredStatus",
@@ -201,7 +189,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         # and this one for a directory bucket.
         "CreateSession": ("Credentials",),
         "DeleteObject": (),
-        "GetObject": ("Body", "ContentLength", "ETag", "LastModified"),
+        "GetObject": ("Body", "ETag", "LastModified"),
         # botocore decodes keys only in an answer that names its EncodingType.
         "ListObjectsV2": ("EncodingType", "NextContinuationToken", "Contents.Key"),
         "PutObject": ("ETag",),
