@@ -91,11 +91,20 @@ def test_racks_show_verify_prints_the_account_and_caller_that_boto3_sees(shell: 
     assert "caller" not in shell.json("rackctl -r local racks show -o json")
 
 
-def test_racks_show_of_an_unknown_rack_exits_with_three(shell: Shell) -> None:
-    ran = shell('eval "$(rackctl local env)"; rackctl racks show nowhere')
+def test_racks_show_verify_prints_the_settings_even_if_the_credentials_are_invalid(bare: Shell) -> None:
+    ran = bare("rackctl racks show prod --verify", AWS_REGION="eu-west-1")
 
-    assert (ran.status, ran.stdout) == (3, "")
-    assert 'no ECS cluster "nowhere"' in ran.stderr
+    assert ran.status == 4
+    assert "region           eu-west-1  AWS_REGION" in ran.stdout
+    assert ran.stderr.count("no AWS credentials") == 2
+
+
+def test_racks_show_of_an_unknown_rack_exits_with_three(shell: Shell) -> None:
+    for words in ("racks show nowhere", "-r nowhere racks show"):
+        ran = shell(f'eval "$(rackctl local env)"; rackctl {words}')
+
+        assert (ran.status, ran.stdout) == (3, "")
+        assert 'no ECS cluster "nowhere"' in ran.stderr
 
 
 def test_no_command_of_a_config_file_that_others_can_write_is_run(bare: Shell) -> None:

@@ -16,6 +16,9 @@ from rackctl.cli.options import output_option
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rackctl.aws.sts import Caller
     from rackctl.rack import Rack
     from rackctl.settings import Value
 
@@ -74,12 +77,20 @@ def show(invocation: Invocation, name: str | None, verify: bool, output: str) ->
 
     Tags are read from the rack's cluster. If that fails, the settings that a tag might give are unknown.
     """
-    from rackctl.cli.render import table
+    from rackctl.settings import Source
 
     rack = invocation.rack if name is None else _rack(invocation, name)
-    settings = _settings(rack, is_known=name is None or name in invocation.sources.known())
+    by_name_alone = {Source.OPTION, Source.ENVIRONMENT}
+    known = {n for n, origin in invocation.sources.known().items() if origin.source not in by_name_alone}
+    settings = _settings(rack, is_known=rack.name in known)
     selected_by = "the command line" if name else str(rack.chosen_by)
-    caller = rack.aws.sts.caller() if verify else None
+    caller: Caller | None = None
+    failure: RackctlError | None = None
+    if verify:
+        try:
+            caller = rack.aws.sts.caller()
+        except RackctlError as error:
+            failure = error  # raised when the settings, which may explain it, are printed
     if output == "json":
         described = {
             key: {"value": found.value or None, "source": found.origin.source.name.lower(), "from": str(found.origin)}
@@ -89,12 +100,20 @@ def show(invocation: Invocation, name: str | None, verify: bool, output: str) ->
         if caller:
             document["caller"] = {"account": caller.account, "arn": caller.arn}
         click.echo(json.dumps(document, indent=2))
-        return
+    else:
+        click.echo(_text(rack.name, selected_by, settings, caller))
+    if failure:
+        raise failure
+
+
+def _text(name: str, selected_by: str, settings: Mapping[str, Value], caller: Caller | None) -> str:
+    from rackctl.cli.render import table
+
     rows = [[key, found.value, str(found.origin)] for key, found in settings.items()]
-    rows.insert(0, ["rack", rack.name, selected_by])
+    rows.insert(0, ["rack", name, selected_by])
     if caller:
         rows += [["account", caller.account, "the credentials"], ["caller", caller.arn, "the credentials"]]
-    click.echo(table(["SETTING", "VALUE", "FROM"], rows))
+    return table(["SETTING", "VALUE", "FROM"], rows)
 
 
 def _settings(rack: Rack, *, is_known: bool) -> dict[str, Value]:
