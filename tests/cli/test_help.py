@@ -56,6 +56,9 @@ def _offences(path: str) -> Iterator[str]:
     for line in command.get_help(context).splitlines():
         if len(line) >= 80:
             yield f"is {len(line)} columns wide: {line}"
+    if isinstance(command, click.Group):
+        listed = command.get_help(context).partition("Commands:\n")[2].splitlines()
+        yield from (f"cuts the help of a command: {line}" for line in listed if line.endswith("..."))
     for text in (command.help or "", *(p.help or "" for p in command.params if isinstance(p, click.Option))):
         if found := AVOIDED.search(text):
             yield f"says {found[0]!r}: {text}"

@@ -102,6 +102,7 @@ FIELDS_FROM_CPU = ["cpu_registered=", "cpu_remaining=", "cpu_percent="]
         ("rackctl instances ssh --address p", ["public", "private"]),
         ("rackctl instances ssh --via s", ["ssm"]),
         ("rackctl -r lo", ["local"]),
+        ("rackctl local faults add stuck", ["stuck-drain"]),
     ],
 )
 def test_bash_completes(shell: Shell, line: str, completed: list[str]) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
@@ -22,7 +23,14 @@ _output = output_option("text")
 
 @click.group()
 def faults() -> None:
-    """Inject faults: throttled or lost calls, instances that never register."""
+    """Inject faults into the local rack: its APIs and instances."""
+
+
+def _complete_fault(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from rackctl.local.faults import known
+
+    texts = {name: text for entries in known().values() for name, (_, text) in entries.items()}
+    return [CompletionItem(name, help=text) for name, text in texts.items() if name.startswith(incomplete)]
 
 
 class _Add(click.Command):
@@ -37,7 +45,7 @@ class _Add(click.Command):
 
 
 @faults.command(cls=_Add)
-@click.argument("fault", metavar="FAULT")
+@click.argument("fault", metavar="FAULT", shell_complete=_complete_fault)
 @click.argument("target", default="")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Inject it at most N times.  [default: no limit]")
 @click.option("--skip", type=click.IntRange(0), metavar="N", help="Skip the first N calls.  [default: 0]")
