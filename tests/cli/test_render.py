@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from rackctl.cli.render import TABLE, WIDE, Canvas, as_csv, as_ids, as_json, as_table, fitting
+from rackctl.cli.render import TABLE, WIDE, Canvas, as_csv, as_ids, as_json, as_table, fitting, wide
 from rackctl.cli.selection import FIELDS, fields
-from rackctl.model import ContainerInstance, Instance, RackInstance, Resources
+from rackctl.model import ContainerInstance, Instance, RackInstance, Resources, rack_instance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -146,6 +146,7 @@ def test_the_json_has_the_documented_fields_and_values() -> None:
             "key_name": "k",
             "group": "g",
             "container_instance_arn": "arn:ci",
+            "registrations": 1,
             "name": "web-1",
             "ipv6": None,
         }
@@ -249,3 +250,17 @@ def test_every_format_works_at_five_thousand() -> None:
     for output in FORMATS:
         assert len(render(output, *many).splitlines()) >= 5000
     assert len(fields(many[0])) == len(FIELDS)
+
+
+def test_wide_shows_how_many_registrations_an_instance_has_where_it_has_several() -> None:
+    once, twice = rack_of_one("i-6eeedfde"), rack_of_one("i-ed7b8c5c", registrations=2)
+
+    assert "registrations" not in wide([once])
+    header, *rows = as_table([once, twice], NOW, wide([once, twice])).splitlines()
+    assert header.endswith("REGS")
+    assert [row.rsplit(maxsplit=1)[-1] == "2" for row in rows] == [False, True]
+
+
+def rack_of_one(id_: str, *, registrations: int = 1) -> RackInstance:
+    found = [ContainerInstance(f"arn:{n}", id_, "ACTIVE", agent_connected=n == 0) for n in range(registrations)]
+    return rack_instance(id_, None, found)

@@ -169,6 +169,6 @@ def test_an_abort_that_times_out_names_only_what_is_still_changed() -> None:
         list(scene.roll.abort())
 
     assert scene.keys_in_templates == {OLD_KEY}
-    assert "a desired capacity raised by 1 from 3" in caught.value.hint
+    assert "keeps desired capacity 4 (was 3)" in caught.value.hint
     assert "the new key in its launch template" not in caught.value.hint
     assert "resume" not in caught.value.hint

@@ -274,8 +274,8 @@ def test_a_stop_says_what_of_the_rack_is_changed_until_it_continues() -> None:
         start(scene)
 
     assert (
-        "until then group prod-instances has a desired capacity raised by 1 from 3, AZRebalance suspended, the new key "
-        "in its launch template"
+        "until you resume or abort, group prod-instances keeps desired capacity 4 (was 3), keeps AZRebalance "
+        "suspended, launches with the new key"
     ) in caught.value.hint
 
 

@@ -211,7 +211,10 @@ def _cluster(document: Document) -> EcsCluster | None:
     if document.get("status") == "INACTIVE":
         return None
     tags = {str(tag["key"]): str(tag.get("value", "")) for tag in document.get("tags", ())}
-    return EcsCluster(str(document["clusterArn"]), tuple(map(str, document.get("capacityProviders", ()))), tags)
+    arn = str(document["clusterArn"])
+    if arn.count(":") != 5:
+        raise ValueError(f"{arn!r} is not the ARN of a cluster")
+    return EcsCluster(arn, tuple(map(str, document.get("capacityProviders", ()))), tags)
 
 
 def _capacity_providers(answer: Document) -> list[CapacityProvider]:

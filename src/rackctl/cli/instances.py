@@ -128,7 +128,7 @@ def _rendered(
         return render.as_ids(listed)
     canvas = canvas_of(sys.stdout, invocation.environment)
     if not chosen:
-        chosen = render.WIDE if output == "wide" else render.TABLE
+        chosen = render.wide(listed) if output == "wide" else render.TABLE
         left_out: Sequence[str] = ()
         if output == "wide" and canvas.width:
             chosen, left_out = render.fitting(listed, now, canvas.width)

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rackctl.cli.command import LazyGroup, RackCommand
-from rackctl.cli.console import draws_on, note
+from rackctl.cli.console import draws_on, note, quiet_keyboard
 from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options, output_option
@@ -232,7 +232,8 @@ def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Roll], Iter
     stop = StopRequest()
     live = output != "json" and draws_on(sys.stderr, invocation.environment)
     try:
-        with _signals(stop, say=not live), _view(invocation, output, begin, stop, live=live) as view:
+        quiet = quiet_keyboard() if live else nullcontext()
+        with _signals(stop, say=not live), quiet, _view(invocation, output, begin, stop, live=live) as view:
             _show(view, begin_roll(_keyroll(invocation, stop)), stop)
     except KeyboardInterrupt:
         note(

@@ -67,13 +67,13 @@ _COLUMNS: Mapping[str, _Column] = {
     ),
     "status": _Column("STATUS", lambda i, _: i.status, lambda i: _STATUS_COLORS.get(i.status)),
     "started": _Column("STARTED", lambda i, now: ago(i.started, now)),
-    "running_tasks": _Column(
-        "PS", lambda i, _: str(i.container_instance.running_tasks_count if i.container_instance else 0)
-    ),
+    "running_tasks": _Column("PS", lambda i, _: str(i.running_tasks_count)),
+    # An instance has one; where there are more, that is what an operator wants to see.
+    "registrations": _Column("REGS", lambda i, _: str(n) if (n := len(i.registrations)) > 1 else "", lambda _: "red"),
     "cpu_percent": _Column("CPU", lambda i, _: _percent(i.cpu_percent)),
     "memory_percent": _Column("MEM", lambda i, _: _percent(i.memory_percent)),
 }
-TABLE = tuple(_COLUMNS)
+TABLE = tuple(name for name in _COLUMNS if name != "registrations")
 _SHORT = {"private_ip": "PRIVATE", "public_ip": "PUBLIC", "key_name": "KEY"}
 WIDE = (*TABLE, "name", "type", "zone", "private_ip", "public_ip", "key_name", "agent_version")
 
@@ -84,21 +84,27 @@ def _column(name: str) -> _Column:
     return _Column(_SHORT.get(name, name.replace("_", " ").upper()), lambda i, _: as_text(fields(i)[name]))
 
 
+def wide(instances: Sequence[RackInstance]) -> Sequence[str]:
+    """Return the columns of ``wide``: REGS is one of them where an instance has several registrations."""
+    return (*WIDE, "registrations") if any(len(i.registrations) > 1 for i in instances) else WIDE
+
+
 def fitting(instances: Sequence[RackInstance], now: datetime, width: int) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the columns of `WIDE` that fit into a width, and the headers of those that do not.
+    """Return the columns of `wide` that fit into a width, and the headers of those that do not.
 
     Columns that are blank in every row are dropped first, then from the right; the columns of `TABLE` stay.
     """
-    cells = {n: [printable(_column(n).cell(i, now), kept="") for i in instances] for n in WIDE}
-    widths = {n: max(map(len, [_column(n).header, *cells[n]])) + 2 for n in WIDE}
-    blank = [n for n in WIDE if not any(cells[n])]
+    all_ = wide(instances)
+    cells = {n: [printable(_column(n).cell(i, now), kept="") for i in instances] for n in all_}
+    widths = {n: max(map(len, [_column(n).header, *cells[n]])) + 2 for n in all_}
+    blank = [n for n in all_ if not any(cells[n])]
     left_out: list[str] = []
-    for name in [*reversed(blank), *(n for n in reversed(WIDE) if n not in blank)]:
-        if sum(widths[n] for n in WIDE if n not in left_out) - 2 <= width:
+    for name in [*reversed(blank), *(n for n in reversed(all_) if n not in blank)]:
+        if sum(widths[n] for n in all_ if n not in left_out) - 2 <= width:
             break
         if name not in TABLE:
             left_out.append(name)
-    return [n for n in WIDE if n not in left_out], [_column(n).header for n in WIDE if n in left_out]
+    return [n for n in all_ if n not in left_out], [_column(n).header for n in all_ if n in left_out]
 
 
 def as_table(

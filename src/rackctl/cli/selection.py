@@ -32,8 +32,8 @@ def fields(instance: RackInstance) -> dict[str, Field]:
         "agent_connected": ecs.agent_connected if ecs else None,
         "agent_version": (ecs.agent_version or None) if ecs else None,
         "started": rfc3339(instance.started) if instance.started else None,
-        "running_tasks": ecs.running_tasks_count if ecs else None,
-        "pending_tasks": ecs.pending_tasks_count if ecs else None,
+        "running_tasks": instance.running_tasks_count if ecs else None,
+        "pending_tasks": instance.pending_tasks_count if ecs else None,
         "cpu_registered": ecs.registered.cpu if ecs else None,
         "cpu_remaining": ecs.remaining.cpu if ecs else None,
         "cpu_percent": _rounded(instance.cpu_percent),
@@ -47,6 +47,7 @@ def fields(instance: RackInstance) -> dict[str, Field]:
         "key_name": (ec2.key_name or None) if ec2 else None,
         "group": (ec2.auto_scaling_group_name or None) if ec2 else None,
         "container_instance_arn": ecs.container_instance_arn if ecs else None,
+        "registrations": len(instance.registrations),
         "name": (ec2.tags.get("Name") or None) if ec2 else None,
         "ipv6": (ec2.ipv6_address or None) if ec2 else None,
     }
@@ -67,6 +68,7 @@ _BOOLEANS = frozenset({"agent_connected"})
 _NUMBERS = frozenset(
     {
         "running_tasks",
+        "registrations",
         "pending_tasks",
         "cpu_registered",
         "cpu_remaining",

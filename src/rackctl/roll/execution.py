@@ -141,13 +141,14 @@ class Execution:
         return f"{self._hold.progress.done} of {total} instances have been replaced, {left} are left; {running}"
 
     def _way_on(self) -> str:
-        """Say what of the rack is changed until somebody goes on, and how to."""
+        """Say what of the rack is changed until somebody continues, and how to."""
+        aborting = self._hold.journal.phase == "aborting"
+        until = "until you abort" if aborting else "until you resume or abort"
         meanwhile = "".join(
-            f"until then {what}\n  " for what in map(_changed, self._hold.journal.groups.values()) if what
+            f"{until}, {what}\n  " for what in map(_changed, self._hold.journal.groups.values()) if what
         )
-        if self._hold.journal.phase == "aborting":
-            return f"{meanwhile}continue with {self._command('abort')}"
-        return f"{meanwhile}continue with {self._command('resume')}, or roll back with {self._command('abort')}"
+        ways = f"continue with {self._command('resume')}, or roll back with {self._command('abort')}"
+        return meanwhile + (f"continue with {self._command('abort')}" if aborting else ways)
 
     def _command(self, word: str) -> str:
         return command(word, self._hold.rack.name)
@@ -161,9 +162,9 @@ def _changed(record: GroupRecord) -> str:
     """Say what of a group is the roll's doing at the moment."""
     what = []
     if record.surge:
-        what.append(f"a desired capacity raised by {record.surge} from {record.desired_capacity}")
+        what.append(f"keeps desired capacity {record.desired_capacity + record.surge} (was {record.desired_capacity})")
     if record.suspended:
-        what.append(f"{', '.join(record.suspended)} suspended")
+        what.append(f"keeps {', '.join(record.suspended)} suspended")
     if any(template.made for template in record.templates):
-        what.append("the new key in its launch template")
-    return f"group {record.auto_scaling_group_name} has {', '.join(what)}" if what and not record.deleted else ""
+        what.append("launches with the new key")
+    return f"group {record.auto_scaling_group_name} {', '.join(what)}" if what and not record.deleted else ""

@@ -214,8 +214,8 @@ def drain_timeout(member: Member, view: View) -> Problem:
     """Return the problem of a drain that has taken too long."""
     id_, left = member.ec2_instance_id, member.drain.left if member.drain else 0
     ways = (
-        "make room for its tasks elsewhere, stop them (`aws ecs stop-task`), or resume with a longer --drain-timeout "
-        "or with --force, which ends them"
+        "make room for its tasks elsewhere, stop them (`aws ecs stop-task`), or continue with a longer "
+        "--drain-timeout or with --force, which ends them"
     )
     others = sorted(m.ec2_instance_id for m in view.capacity if m.drain and m.ec2_instance_id != id_)
     if others:

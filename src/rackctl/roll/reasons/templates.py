@@ -200,6 +200,8 @@ class Templates:
         for group in self._hold.groups():
             for ref in group.launch_templates:
                 yield from self._give_old_key(group, ref)
+        for record in self._records():
+            record.made = 0
 
     def _give_old_key(self, group: AutoScalingGroup, ref: LaunchTemplateRef) -> Iterator[str]:
         now = self._version(ref)
