@@ -207,7 +207,7 @@ def test_terminate_waits_until_the_replacement_can_take_tasks(changing: Shell) -
     assert ran.status == 0, ran.stderr
     assert ran.stdout == f'Successfully sent terminate to instance "{gone}"\n'
     assert "drained" in ran.stderr
-    new = re.search(r"(i-[0-9a-f]{17}) is in service", ran.stderr)
+    new = re.search(r"(i-[0-9a-f]{17}): in service", ran.stderr)
     assert new is not None, ran.stderr
     listed = {i["id"]: i for i in changing.json("rackctl instances -o json")}
     assert listed[new[1]]["status"] == "active"
