@@ -123,6 +123,7 @@ def test_managed_draining_holds_an_instance_until_its_tasks_are_gone(world: Worl
     assert world.running_tasks("local", "web") == 2
 
 
+# Longer than two seconds under load: two days of the world's events.
 def test_managed_draining_lets_an_instance_go_after_48_hours(world: World) -> None:
     """containers-roadmap issue 2467: "unable to be terminated for 48 hours until the global … timeout"."""
     world.set_condition("managed-draining")
