@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -99,14 +100,14 @@ class Member:
     @property
     def is_member(self) -> bool:
         """Whether it makes up its group's capacity."""
-        return not self.is_terminating and not self.on_standby
+        return not self.is_terminating and (self.in_service or not self.on_standby)
 
     @property
     def can_take_tasks(self) -> bool:
         """Whether its group, ECS and its agent all say so, and it is not being drained."""
         return (
             self.in_service
-            and self.is_member
+            and not self.is_terminating
             and self.registration == "registered"
             and self.is_active
             and self.agent_connected
@@ -124,7 +125,7 @@ class Member:
         return self.registration == "registered" and (not self.agent_connected or self.abandoned > 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """One look at one group.
 
@@ -156,15 +157,15 @@ class View:
     refresh: str = ""
     hooks: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def capacity(self) -> list[Member]:
         """The members that make up its capacity."""
         return [m for m in self.members if m.is_member]
 
-    @property
+    @cached_property
     def old(self) -> list[Member]:
         """The members that are known to be old, and are still to be replaced."""
-        return [m for m in self.members if m.is_member and m.is_old]
+        return [m for m in self.capacity if m.is_old]
 
     @property
     def terminating(self) -> list[Member]:
