@@ -184,7 +184,7 @@ def test_a_task_that_list_tasks_never_lists_keeps_a_drain_from_ending_while_ecs_
     aws = with_tasks(task("t"))
     aws.unlisted.add("t")
 
-    with pytest.raises(Timeout, match=r"still has 1 task .* 1 that ECS counts or has listed, and does not describe"):
+    with pytest.raises(Timeout, match=r"still has 1 task .* 1 that ECS counts or has listed but does not describe"):
         list(aws.drain(timeout=120))
 
     assert aws.calls[-1] == f"ACTIVE {ON_A}"
@@ -317,7 +317,7 @@ def test_an_instance_that_was_draining_before_stays_draining() -> None:
 def test_a_failure_that_ecs_reports_for_an_instance_is_an_error() -> None:
     aws = replace(with_tasks(), failures=[Failure(ON_A, "INACTIVE", "it has left")])
 
-    with pytest.raises(RackctlError, match=rf"would not set {A} to DRAINING: INACTIVE \(it has left\)"):
+    with pytest.raises(RackctlError, match=rf"did not set {A} to DRAINING: INACTIVE \(it has left\)"):
         list(aws.drain(timeout=3))
 
 

@@ -52,11 +52,11 @@ def is_drained(progress: Draining, registrations: Sequence[ContainerInstance]) -
 def set_status(
     rack: Rack, container_instances: Sequence[ContainerInstance], status: Literal["ACTIVE", "DRAINING"]
 ) -> None:
-    """Set the status of registered instances. Raises RackctlError, naming the first that ECS would not set."""
+    """Set the status of registered instances. Raises RackctlError, naming the first that ECS did not set."""
     by_arn = {c.container_instance_arn: c.ec2_instance_id for c in container_instances}
     for failure in rack.aws.ecs.set_container_instances_state(rack.cluster, list(by_arn), status):
         raise RackctlError(
-            f"ECS would not set {by_arn.get(failure.arn, failure.arn)} to {status}: "
+            f"ECS did not set {by_arn.get(failure.arn, failure.arn)} to {status}: "
             f"{failure.reason}{f' ({failure.detail})' if failure.detail else ''}"
         )
 
@@ -244,12 +244,12 @@ def drain(
 def drain_timeout(
     progress: Draining,
     timeout: float,
-    hint: str = "give it longer, make room for the tasks elsewhere, or stop them",
+    hint: str = "use a longer --drain-timeout, make room for the tasks elsewhere, or stop them",
 ) -> Timeout:
     """Return the error of a drain that has taken too long, with what blocks it."""
+    left = f"still has {counted(progress.left, 'task')}" if progress.left else "is not seen to be empty"
     return Timeout(
-        f"{progress.ec2_instance_id} still has {counted(progress.left, 'task')} after {timeout:g} s of draining: "
-        f"{blocking(progress)}",
+        f"{progress.ec2_instance_id} {left} after {timeout:g} s of draining: {blocking(progress)}",
         hint=hint,
     )
 
@@ -263,6 +263,6 @@ def blocking(progress: Draining) -> str:
     if len(progress.tasks) > len(named):
         named.append(f"{len(progress.tasks) - len(named)} more")
     if progress.unreported:
-        named.append(f"{progress.unreported} that ECS counts or has listed, and does not describe")
-    event = f". The newest event: {progress.service_event}" if progress.service_event else ""
+        named.append(f"{progress.unreported} that ECS counts or has listed but does not describe")
+    event = f". Newest event: {progress.service_event}" if progress.service_event else ""
     return (", ".join(named) or "ECS does not report the instance as DRAINING and empty yet") + event

@@ -182,7 +182,7 @@ class Instances:
         if member is None:
             raise RackctlError(
                 f"{id_} belongs to no Auto Scaling group, so nothing would replace it; it was left alone",
-                hint=f"if it is to go for good: `aws ec2 terminate-instances --instance-ids {id_}`",
+                hint=f"to terminate it for good: `aws ec2 terminate-instances --instance-ids {id_}`",
             )
 
         def terminated() -> bool | None:

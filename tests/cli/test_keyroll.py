@@ -145,7 +145,7 @@ def test_include_unregistered_terminates_what_is_not_registered_and_says_that_it
     result = typed("--include-unregistered")
 
     assert result.exit_code == 0
-    assert f"{id_}: terminating it with what runs on it, as --include-unregistered says" in result.stderr
+    assert f"{id_}: terminating it with whatever runs on it (--include-unregistered)" in result.stderr
     assert typed.scene.old == []
 
 

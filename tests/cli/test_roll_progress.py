@@ -126,7 +126,7 @@ def test_the_live_view_of_many_instances_fits_the_terminal_and_counts_the_rest(m
 
     assert len(text.splitlines()) <= 20
     assert "and 40 waiting, 50 gone" in text
-    assert "stopping; once more to stop at once" in text
+    assert "stopping; Ctrl-C again stops at once" in text
 
 
 def test_a_line_on_stderr_during_the_live_view_stays_above_it() -> None:

@@ -132,7 +132,10 @@ def test_an_old_instance_whose_agent_is_off_blocks_the_roll_and_force_lifts_that
     rolls.process.befall("agent-off", off)
     blocked(rolls, f"the agent of {off} is off")
     forced = RollOptions(drain_timeout=120, boot_timeout=200, force=True)
-    assert any(f"the agent of {off} is off: --force ends its" in w for w in rolls.roll.plan(forced).warnings)
+    assert any(
+        f"the agent of {off} is off: --force terminates the instance with its" in w
+        for w in rolls.roll.plan(forced).warnings
+    )
 
     list(rolls.roll.start(forced))
 
@@ -243,7 +246,7 @@ def test_a_launch_configuration_blocks_the_roll_and_the_way_to_a_template_is_nam
         AutoScalingGroupName=rolls.group.auto_scaling_group_name, LaunchConfigurationName="old-style"
     )
 
-    blocked(rolls, "launches from a launch configuration old-style, which cannot be given another key")
+    blocked(rolls, "launches from a launch configuration old-style, whose key cannot be changed")
 
 
 def test_an_instance_refresh_in_progress_blocks_the_roll(rolls: Rolls) -> None:

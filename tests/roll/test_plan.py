@@ -27,7 +27,7 @@ def test_the_plan_names_what_it_replaces_launches_and_grows_by() -> None:
 
     (group,) = made.groups
     assert sorted(group.replace) == sorted(scene.old)
-    assert (group.surge, group.surge_reason) == (2, "new instances come before old ones go")
+    assert (group.surge, group.surge_reason) == (2, "new instances launch before old ones are terminated")
     assert [(t.version, t.version_number, t.key_name) for t in group.templates] == [("1", 1, OLD_KEY)]
     assert made.total == 6
     assert made.seconds == 3 * 270

@@ -64,7 +64,7 @@ def _explained(error: AwsError, kms_key: str, what: str) -> RackctlError:
         case "KMSInvalidStateException":
             return AccessDenied(
                 f"cannot use {what}: {named} is pending deletion, or not ready",
-                hint="one that is pending deletion comes back by `aws kms cancel-key-deletion`, then `enable-key`",
+                hint="if it is pending deletion: `aws kms cancel-key-deletion`, then `aws kms enable-key`",
             )
         case "IncorrectKeyException":
             return AccessDenied(
@@ -78,6 +78,6 @@ def _explained(error: AwsError, kms_key: str, what: str) -> RackctlError:
             )
         case "KeyUnavailableException" | "DependencyTimeoutException" | "KMSInternalException":
             return RackctlError(
-                f"cannot use {what}: KMS has trouble with {named} ({error.code})", hint="try again in a moment"
+                f"cannot use {what}: KMS could not use {named} ({error.code})", hint="try again in a moment"
             )
     return error

@@ -117,7 +117,7 @@ def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
         given = [p for p in ctx.params if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
         if given:
             option = f"--{given[0].replace('_', '-')}"
-            ctx.fail(f"put {option} after `{ctx.invoked_subcommand}`, if it takes it")
+            ctx.fail(f"put {option} after `{ctx.invoked_subcommand}`, if that takes it")
         return
     invocation = ctx.ensure_object(Invocation)
     _roll(invocation, output, lambda roll: roll.start(_options(options)), begin="Rebooting instances...")

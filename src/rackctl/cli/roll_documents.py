@@ -67,7 +67,7 @@ def plan_text(plan: Plan) -> str:
 
 def _sections(plan: Plan) -> Iterator[list[str]]:
     count = counted(plan.total, "instance")
-    about = f"in about {roughly(plan.seconds)} of AWS's time{_cost(plan)}"
+    about = f"in about {roughly(plan.seconds)} (AWS's time){_cost(plan)}"
     what = f"would replace {count}, {about}" if plan.total else "would replace nothing"
     refused = "; blocked: see below" if plan.refusals else ""
     yield [
@@ -109,7 +109,7 @@ def _cost(plan: Plan) -> str:
     most = max((group.surge for group in plan.groups), default=0)
     if not most:
         return ""
-    return f", with {counted(most, 'instance')} more meanwhile ({plan.instance_hours:.1f} instance-hours)"
+    return f", with {counted(most, 'extra instance')} meanwhile ({plan.instance_hours:.1f} instance-hours)"
 
 
 def _group(group: GroupPlan) -> list[str]:

@@ -235,7 +235,7 @@ class LiveView:
         if event.seconds_left is not None and (left := event.seconds_left - (now - self._latest_at)) > 0:
             parts.append(f"about {roughly(left)} left")
         if self._stopping():
-            parts.append("stopping; once more to stop at once")
+            parts.append("stopping; Ctrl-C again stops at once")
         return Text("  ".join(parts), "bold", no_wrap=True, overflow="ellipsis")
 
 

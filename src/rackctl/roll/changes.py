@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Departure = Literal["terminated", "vanished", "detached", "standby"]
 DEPARTED: Mapping[Departure, str] = {
     "terminated": "gone",
-    "vanished": "terminated, though not by this roll",
+    "vanished": "terminated, but not by this roll",
     "detached": "no longer in its group",
     "standby": "on standby",
 }

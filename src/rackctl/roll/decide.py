@@ -109,7 +109,7 @@ def surge_of(desired: int, max_size: int, to_replace: int, options: RollOptions)
         return 0, f"the group is at its maximum size of {max_size}, which is never raised"
     if room < wanted:
         return room, f"the group's maximum size of {max_size} allows no more"
-    return wanted, "new instances come before old ones go"
+    return wanted, "new instances launch before old ones are terminated"
 
 
 def replacing_order(old: Sequence[Member], filled: Mapping[str, int]) -> list[Member]:

@@ -136,7 +136,7 @@ class Execution:
             return f"No instance was touched; all {total} are still to be replaced"
         if self._hold.journal.phase == "aborting":
             named = f"; {', '.join(draining)} may still be DRAINING" if draining else ""
-            return f"It was rolled back in part{named}"
+            return f"The rollback is not finished{named}"
         running = f"{', '.join(draining)} may still be DRAINING" if draining else "nothing is left draining"
         return f"{self._hold.progress.done} of {total} instances have been replaced, {left} are left; {running}"
 

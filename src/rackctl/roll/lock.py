@@ -113,7 +113,8 @@ class Lock:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RackctlError(
                 f"{self.url} is not a journal that this rackctl can read ({error})",
-                hint="update rackctl; if nothing is to be saved from it, delete that object",
+                hint="update rackctl; or check the groups' desired capacity and suspended processes, and delete that "
+                "object",
             ) from error
 
     def create(self, journal: Journal, owner: Owner) -> bool:
@@ -264,4 +265,4 @@ def _left_behind(journal: Journal) -> str:
         left.append(f"{', '.join(draining)} may be DRAINING")
     if not left:
         return ""
-    return f"unless another process has finished the roll, change this back before you begin another: {'; '.join(left)}"
+    return f"unless another process has finished the roll, change this back before you start another: {'; '.join(left)}"

@@ -304,9 +304,9 @@ class Loop:
             if other := self._hold.retrying(partial(self._instances.registered_elsewhere, id_)):
                 raise RackctlError(
                     f"{id_} of group {view.group} is registered with cluster {other}, not with this rack's",
-                    hint=f"take {id_} out of the group, and resume then",
+                    hint=f"detach {id_} from the group, then resume",
                 )
-            said = f"{id_}: terminating it with what runs on it, as {action.evidence} says"
+            said = f"{id_}: terminating it with whatever runs on it ({action.evidence})"
             yield self._hold.event("problem", said, group=view.group, ec2_instance_id=id_)
         self._hold.journal.anything_drained = True
         done = yield from self._capacity.terminate(record, view, id_, decrement=action.decrement)

@@ -184,10 +184,9 @@ class _Planner:
                     others = sorted(id_ for id_ in others if id_ not in registered)
                     problems.append(
                         Problem(
-                            f"only some instances of group {name} are registered with cluster "
-                            f"{self._rack.cluster}, and {', '.join(others[:5])} not: whether the group is this rack's "
-                            "is not known",
-                            f"tag the group Rack={self._rack.name} if it is, or with the name of its rack",
+                            f"group {name} has no tag Rack, and only some of its instances are registered with cluster "
+                            f"{self._rack.cluster} (not {', '.join(others[:5])}): it may be another rack's",
+                            f"tag the group Rack={self._rack.name} if it is this rack's, or Rack=NAME of the other",
                         )
                     )
                 case "foreign":
@@ -258,7 +257,7 @@ class _Planner:
                 what = "the one instance" if len(group.replace) == 1 else f"all {len(group.replace)} instances"
                 yield Problem(
                     f"{what} of group {group.auto_scaling_group_name} would be drained at once and without a surge: "
-                    "unless another group has room for the tasks, that does not end",
+                    "the drains do not end unless another group has room for the tasks",
                     warns=True,
                 )
 
@@ -283,7 +282,7 @@ def _dips(services: Sequence[Service], moved: Sequence[Task]) -> Iterator[Dip]:
             yield Dip(
                 service.service_name, desired, desired, stuck=True,
                 reason=f"{percents}: no task may stop before another runs, and none may run in addition, so its tasks "
-                "cannot be moved and the drain will time out; allow one of the two",
+                "cannot be moved and the drain will time out: allow one of the two",
             )  # fmt: skip
         elif minimum < desired:
             yield Dip(
@@ -322,4 +321,4 @@ def _outside(instance: RackInstance, looks: Mapping[str, Look]) -> str:
         return f"it belongs to group {group} and is not among its members, as in a warm pool"
     if group:
         return f"it is in group {group}, which is not this rack's"
-    return "it is in no Auto Scaling group: nothing would replace it. Its key is kept"
+    return "it is in no Auto Scaling group, so nothing would replace it; its key is kept"

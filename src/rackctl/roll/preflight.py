@@ -63,8 +63,8 @@ class Preflight:
             if len(instance.registrations) > 1:
                 counts = instance.registrations[0].container_instance_arn.rpartition("/")[2]
                 yield Problem(
-                    f"{instance.ec2_instance_id} has {len(instance.registrations)} registrations; {counts} counts, and "
-                    "the tasks of all that live are followed",
+                    f"{instance.ec2_instance_id} has {len(instance.registrations)} registrations with ECS; its "
+                    f"status is that of {counts}, and a drain follows the tasks of each whose agent is on",
                     warns=True,
                 )
 
@@ -82,7 +82,8 @@ class Preflight:
             self._try_kms()
             if not store.try_conditional_write(f"{prefix}/write-check"):
                 yield Problem(
-                    f"s3://{store.name} ignores the conditions of conditional writes", "use a bucket of S3's own"
+                    f"s3://{store.name} ignores If-Match, so that two keyrolls could run at once",
+                    "use a bucket of Amazon S3",
                 )
             stored = set(self._keys.names())
         except RackctlError as error:
@@ -91,14 +92,14 @@ class Preflight:
         present = {i.instance.key_name: i.ec2_instance_id for i in listed if i.instance}
         lost = sorted(name for name in present if is_key_name(self._rack.name, name) and name not in stored)
         if lost:
-            reason = f"key {lost[0]}, which {present[lost[0]]} has, is not stored in s3://{store.name}/{prefix}/keys/"
+            reason = f"key {lost[0]} of {present[lost[0]]} is not stored in s3://{store.name}/{prefix}/keys/"
             if self._rack.is_given("bucket"):
-                yield Problem(f"{reason}: rackctl cannot log in to such instances", warns=True)
+                yield Problem(f"{reason}: rackctl cannot log in to instances that have it", warns=True)
             else:
                 yield Problem(
-                    f"{reason}, and only a tag names that bucket",
-                    "find out who changed the tag rackctl:bucket; if the bucket is right and the key is lost, name the "
-                    f"bucket yourself: RACKCTL_BUCKET={store.name}",
+                    f"{reason}, and the bucket is named by a tag alone",
+                    "check who changed the cluster's tag rackctl:bucket; if the bucket is right and the key is lost, "
+                    f"set RACKCTL_BUCKET={store.name}",
                 )
 
     def _try_kms(self) -> None:
@@ -141,14 +142,14 @@ class Preflight:
         if not group.launch_templates:
             what = f" {group.launch_configuration_name}" if group.launch_configuration_name else ""
             yield Problem(
-                f"group {name} launches from a launch configuration{what}, which cannot be given another key",
+                f"group {name} launches from a launch configuration{what}, whose key cannot be changed",
                 f"move it to a launch template: {_MIGRATE_DOCS}",
             )
         counted_in = _counted_in(group)
         if counted_in:
             yield Problem(
-                f"group {name} counts its capacity in {counted_in} and not in instances: a surge and its end cannot be "
-                "told apart",
+                f"group {name} counts its capacity in {counted_in}, not in instances: it cannot be surged by whole "
+                "instances",
                 f"roll it with an instance refresh: {_REFRESH_DOCS}",
             )
         yield from self._stack(look, templates)
@@ -163,7 +164,7 @@ class Preflight:
         if group.warm_pool_size:
             yield Problem(
                 f"group {name} has {group.warm_pool_size} instances in its warm pool, which keep the old key: the roll "
-                "stops when one comes into service",
+                "stops when one enters service",
                 warns=True,
             )
         for hook in self._aws.autoscaling.lifecycle_hooks(name):
@@ -196,7 +197,7 @@ class Preflight:
             if other := self._instances.registered_elsewhere(id_):
                 yield Problem(
                     f"{id_} is registered with cluster {other}, not with {self._rack.cluster}",
-                    f"roll the rack of that cluster, or take {id_} out of the group",
+                    f"roll the rack of that cluster, or detach {id_} from the group",
                 )
 
 

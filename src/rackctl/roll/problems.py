@@ -88,13 +88,13 @@ def _launches_old(view: View) -> Iterator[Problem]:
         if view.launches_old_for > LAG:
             yield Problem(
                 f"group {view.group} {view.launches_old}: the group or its launch template was changed",
-                "find out what changes it, such as a CloudFormation stack or Terraform; resume changes it once more",
+                "find out what changes it, such as a CloudFormation stack or Terraform; resume sets the new key again",
             )
         return
     for member in view.members:
         if member.is_late:
             yield Problem(
-                f"{member.ec2_instance_id} came into group {view.group} with the old key after the group's launch "
+                f"{member.ec2_instance_id} joined group {view.group} with the old key after the group's launch "
                 "template was changed",
                 "it may come from a warm pool, a lifecycle script or an instance that was attached: look at it; "
                 "resume replaces it like the others",
@@ -106,7 +106,7 @@ def _lost(view: View) -> Iterator[Problem]:
     if view.lost >= LAUNCHES_FAILED:
         yield Problem(
             f"{view.lost} new instances in a row of group {view.group} have terminated before they could take tasks",
-            "a lifecycle hook abandons them, or they fail a health check: "
+            "look for an abandoned lifecycle hook or a failed health check: "
             f"`aws autoscaling describe-scaling-activities --auto-scaling-group-name {view.group}`",
         )
 
@@ -139,15 +139,15 @@ def _booting(view: View) -> Iterator[Problem]:
 
 def _replace_it(ec2_instance_id: str) -> str:
     return (
-        f"look at it with `rackctl instances ssh {ec2_instance_id}`; have another one launched in its place with "
-        f"`rackctl instances terminate {ec2_instance_id}`, and resume then"
+        f"log in with `rackctl instances ssh {ec2_instance_id}` to see why, or replace it with "
+        f"`rackctl instances terminate {ec2_instance_id}`; then resume"
     )
 
 
 def _not_launched(view: View) -> Iterator[Problem]:
     if view.missing and cannot_launch(view):
         reason = f": {view.launch_failures[-1]}" if view.launch_failures else ""
-        without = "; resume with --no-surge needs no instance in addition" if view.share else ""
+        without = "; resume with --no-surge needs no extra instance" if view.share else ""
         yield Problem(
             f"group {view.group} has {len(view.capacity)} instances of {view.desired_capacity}, and no more have been "
             f"launched for {view.missing_for:.0f} s{reason}",
@@ -166,7 +166,7 @@ def _agents(view: View, *, lasting: float) -> Iterator[Problem]:
             f"the agent of {id_} is off" if not member.agent_connected else f"a dead registration of {id_} has tasks"
         )
         if view.options.force:
-            yield Problem(f"{where}: --force ends its {tasks} with it", warns=True)
+            yield Problem(f"{where}: --force terminates the instance with its {tasks}", warns=True)
         else:
             yield Problem(
                 f"{where}: ECS cannot move its {tasks}, and its drain would not end",
@@ -189,7 +189,7 @@ def _unregistered(view: View, *, lasting: float) -> Iterator[Problem]:
         elif member.unready_for >= lasting and (not lasting or member.registration == "absent"):
             yield Problem(
                 f"{what}: what runs on it is not known",
-                f"look at it with `rackctl instances ssh {id_}`; use --include-unregistered to terminate it undrained",
+                f"log in with `rackctl instances ssh {id_}`, or use --include-unregistered to terminate it undrained",
             )
 
 
@@ -199,7 +199,7 @@ def _unreported(view: View) -> Iterator[Problem]:
             yield Problem(
                 f"AWS has not reported {member.ec2_instance_id} for {member.unreported_for:.0f} s: what runs on it is "
                 "not known",
-                "look at it with `rackctl instances`; resume when it is listed again",
+                "resume when `rackctl instances` lists it again",
             )
 
 
@@ -213,6 +213,7 @@ def _drains(view: View) -> Iterator[Problem]:
 def drain_timeout(member: Member, view: View) -> Problem:
     """Return the problem of a drain that has taken too long."""
     id_, left = member.ec2_instance_id, member.drain.left if member.drain else 0
+    still = f"still has {counted(left, 'task')}" if left else "is not seen to be empty"
     ways = (
         "make room for its tasks elsewhere, stop them (`aws ecs stop-task`), or continue with a longer "
         "--drain-timeout or with --force, which ends them"
@@ -224,7 +225,7 @@ def drain_timeout(member: Member, view: View) -> Problem:
         ways = f"its agent is off, so that ECS cannot move its tasks: restart it; or {ways}"
     blocked = f": {member.drain.blocked}" if member.drain and member.drain.blocked else ""
     return Problem(
-        f"{id_} still has {counted(left, 'task')} after {view.options.drain_timeout:g} s of draining{blocked}",
+        f"{id_} {still} after {view.options.drain_timeout:g} s of draining{blocked}",
         ways,
         timed_out=True,
     )

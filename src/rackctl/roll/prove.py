@@ -75,12 +75,12 @@ class Prover:
         if proof.outcome == "refused":
             raise NotProven(
                 f"{id_}, the first new instance of group {name}, refused the new key: {proof.detail}",
-                hint="its image may not accept this type of key (try --key-type rsa), or not take EC2's key at all",
+                hint="its image may not accept this type of key (try --key-type rsa), or not EC2's key pair at all",
             )
         if proof.outcome == "unreachable" and self._hold.journal.options.require_ssh:
             raise NotProven(
                 f"{id_}, the first new instance of group {name}, could not be reached: {proof.detail}",
-                hint="--require-ssh asks for that; check the connection with `rackctl instances ssh`",
+                hint="--require-ssh makes this an error; check the connection with `rackctl instances ssh`",
             )
         self._proven.add(name)
         if proof.outcome == "accepted":

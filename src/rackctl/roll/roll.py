@@ -132,7 +132,7 @@ class Roll:
             raise RollStopped("stopped before anything was changed", signal=self._stop.signal)
         if not hold.retrying(lambda: lock.create(journal, Owner.this_process())):
             other = lock.read()
-            raise PlanRefused([self._refusal(other) if other else Problem("another keyroll began at the same time")])
+            raise PlanRefused([self._refusal(other) if other else Problem("another keyroll started at the same time")])
         where = f'rack "{self._rack.name}" in {self._rack.aws.region}'
         yield hold.event("lock", f"{where}: replacing {journal.total} instances; lock: {lock.url}")
         yield from self._execution(hold).carry_out(Steps.forwards)
@@ -149,8 +149,8 @@ class Roll:
         lock, found = self._dead()
         if found.journal.phase == "aborting":
             raise RackctlError(
-                "this roll is being aborted: it cannot go forwards again",
-                hint=f"finish that with {self._command('abort')}",
+                "this keyroll is being aborted and cannot be resumed",
+                hint=f"finish the abort with {self._command('abort')}",
             )
         hold = self._taken(lock, found, changed)
         yield hold.event("lock", f"resumed the roll started at {hold.journal.started}")

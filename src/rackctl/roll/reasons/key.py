@@ -66,8 +66,8 @@ class NewKey:
         if public_key is None and self._journal.phase != "preparing":
             # Another key by its name would look like the one that instances were launched with, and open none of them.
             raise RackctlError(
-                f"key {name} has been deleted from the store, and with it the way to the instances that have it",
-                hint="abort this roll and begin another, which replaces them too",
+                f"key {name} has been deleted from the store: rackctl cannot log in to the instances that have it",
+                hint="abort this roll and start another, which replaces those instances too",
             )
         if public_key is None and not there:
             key = ssh_keys.generate(
@@ -84,12 +84,15 @@ class NewKey:
             self._hold.changing(partial(self._aws.ec2.import_key_pair, name, public_key, tags))
             yield self._hold.event("key", f"imported key pair {name} into EC2")
         elif there.public_key != public_key:
-            raise RackctlError(f"EC2 has another key pair named {name}; nothing was overwritten")
+            raise RackctlError(
+                f"EC2 has another key pair named {name}; nothing was overwritten",
+                hint="start another keyroll, whose key has another name",
+            )
 
     def launches_old(self, group: AutoScalingGroup) -> str:
         """Return with which other key a group launches, or that it cannot be given one."""
         if not group.launch_templates:
-            return "uses a launch configuration now, which cannot be given a key"
+            return "uses a launch configuration now, whose key cannot be changed"
         for ref in group.launch_templates:
             launches_with = self._aws.ec2.launch_template_version(ref).key_name
             if launches_with != self._name:
@@ -165,12 +168,12 @@ class NewKey:
             self._hold.write()
         if pair and self._is_ours(pair, stored):
             self._hold.changing(partial(self._aws.ec2.delete_key_pair, name))
-            yield self._hold.event("retired", f"deleted key pair {name}: nothing has it any more")
+            yield self._hold.event("retired", f"deleted key pair {name}: no longer used")
         elif pair:
             yield self._hold.event("retired", f"kept key pair {name}: rackctl did not create it")
         if stored is not None:
             self._hold.changing(partial(self._keys.delete, name))
-            yield self._hold.event("retired", f"deleted stored key {name}: nothing has it any more")
+            yield self._hold.event("retired", f"deleted stored key {name}: no longer used")
 
     def _is_ours(self, pair: KeyPair, stored: str | None) -> bool:
         """Tell whether EC2's key pair is the stored key or, where none is stored, was tagged as one of this rack's."""

@@ -102,8 +102,8 @@ class Templates:
         if different := differences(source.data, created.data):
             self._hold.change(lambda: self._aws.ec2.delete_launch_template_versions(id_, [made]))
             raise RackctlError(
-                f"EC2 did not copy version {number} of launch template {id_} whole; the copy was deleted. "
-                f"Different: {'; '.join(different[:5])}",
+                f"EC2 made an incomplete copy of version {number} of launch template {id_}: "
+                f"{'; '.join(different[:5])}. The copy was deleted",
                 hint="create the version yourself: in the EC2 console, `Modify template (Create new version)`",
             )
         return made
