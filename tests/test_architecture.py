@@ -1,11 +1,18 @@
-"""What the import contract in pyproject.toml cannot say."""
+"""What the import contract in pyproject.toml cannot say, and whether docs/architecture.md names what there is."""
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grimp
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
@@ -16,3 +23,42 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
         pytest.fail(" → ".join(error.args[1]))
+
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "rackctl"
+FILES = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")}
+# The sections whose names without a folder are in one.
+SUBJECTS = {"## The local rack": "local/", "## A roll: observe, decide, act": "roll/"}
+
+
+def named_files() -> Iterator[tuple[str, set[str]]]:
+    """Yield each name of a file or folder of rackctl in docs/architecture.md, and the files that it stands for.
+
+    A name without a folder is in the folder of the name before it in its line, or else in that of its section.
+    """
+    subject = ""
+    for line in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            subject = SUBJECTS.get(line, "")
+        folder = ""
+        for name in re.findall(r"[\w*/]*\w\*?\.py|(?:\w+/)+(?![\w*])", line.replace("../", "")):
+            if (ROOT / name).exists():
+                continue
+            pattern = f"{name}*" if name.endswith("/") else name
+            places = [
+                pattern,
+                f"{folder}{pattern}",
+                *([f"{subject}{pattern}", f"{subject}*/{pattern}"] if subject else ()),
+            ]
+            yield name, next((found for place in places if (found := set(fnmatch.filter(FILES, place)))), set())
+            folder = name[: name.rfind("/") + 1] or folder
+
+
+def test_the_architecture_names_every_module_and_none_that_does_not_exist() -> None:
+    names = list(named_files())
+    # A folder of the first floor says nothing of what is in it.
+    found = {file for name, files in names if name.endswith(".py") or name.count("/") > 1 for file in files}
+
+    assert [name for name, files in names if not files] == []
+    assert sorted(file for file in FILES - found if not file.endswith("__init__.py")) == []

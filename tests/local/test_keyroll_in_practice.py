@@ -276,7 +276,7 @@ def test_several_groups_are_rolled_and_an_instance_of_no_group_is_left_alone(rol
 
     said = texts(start(rolls))
 
-    assert "in no Auto Scaling group: nothing would replace it" in texts_left(plan(rolls), lone["InstanceId"])
+    assert "in no Auto Scaling group, so nothing would replace it" in texts_left(plan(rolls), lone["InstanceId"])
     keys = rolls.keys_of_instances()
     assert len(keys) == 6
     assert keys.count(old) == 1

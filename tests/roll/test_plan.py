@@ -136,7 +136,7 @@ def test_what_is_left_alone_is_named_with_the_reason() -> None:
     reasons = {left.ec2_instance_id: left.reason for left in plan(scene, force=True).left_alone}
 
     assert "on standby in its group (Standby)" in reasons[aside]
-    assert "in no Auto Scaling group: nothing would replace it" in reasons[detached]
+    assert "in no Auto Scaling group, so nothing would replace it" in reasons[detached]
     assert "being terminated" in reasons[vanished]
 
 
