@@ -10,18 +10,9 @@ import pytest
 
 from rackctl.drain import Draining, Drains, drain
 from rackctl.errors import RackctlError, Timeout
-from rackctl.model import (
-    ContainerInstance,
-    Failure,
-    Instance,
-    RackInstance,
-    Resources,
-    Service,
-    ServiceEvent,
-    Task,
-    rack_instance,
-)
+from rackctl.model import ContainerInstance, Failure, Instance, Resources, Service, ServiceEvent, Task
 from rackctl.rack import Rack
+from rackctl.rack_instance import RackInstance, rack_instance
 from rackctl.settings import Value
 from tests.fakes.aws import FakeAws
 from tests.fakes.clock import FakeClock, Passing

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from rackctl.model import AutoScalingGroup, GroupInstance, RackInstance, Task
+    from rackctl.model import AutoScalingGroup, GroupInstance, Task
     from rackctl.rack import Rack
+    from rackctl.rack_instance import RackInstance
 
 T = TypeVar("T")
 

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rackctl.clock import Clock
-    from rackctl.model import ContainerInstance, RackInstance, Service, Task
+    from rackctl.model import ContainerInstance, Service, Task
     from rackctl.rack import Rack
+    from rackctl.rack_instance import RackInstance
+
+
+_LISTED: tuple[Literal["RUNNING", "STOPPED"], ...] = ("RUNNING", "STOPPED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +155,12 @@ class Drains:
         return bool(new)
 
     def _listed(self, drain: _Drain) -> set[str]:
+        # RUNNING before STOPPED: what changes from the one to the other in between is in both, and not in neither.
         try:
             return {
                 arn
                 for registered in drain.registrations
-                for status in ("STOPPED", "RUNNING")
+                for status in _LISTED
                 for arn in self._ecs.tasks_on(self._cluster, registered.container_instance_arn, status)
             }
         except AwsError as error:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rackctl.aws.errors import AwsError
 from rackctl.clock import POLL, wait_until
 from rackctl.errors import NotFound, RackctlError, Timeout, UsageError
-from rackctl.model import RackInstance, is_ec2_instance_id, rack_instance
+from rackctl.model import is_ec2_instance_id
+from rackctl.rack_instance import RackInstance, rack_instance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,7 +14,8 @@ import pytest
 
 from rackctl.cli.render import TABLE, WIDE, Canvas, as_csv, as_ids, as_json, as_table, fitting, wide
 from rackctl.cli.selection import FIELDS, fields
-from rackctl.model import ContainerInstance, Instance, RackInstance, Resources, rack_instance
+from rackctl.model import ContainerInstance, Instance, Resources
+from rackctl.rack_instance import RackInstance, rack_instance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

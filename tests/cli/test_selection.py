@@ -6,7 +6,7 @@ import pytest
 
 from rackctl.cli.selection import columns_of, filtered, ordered
 from rackctl.errors import UsageError
-from rackctl.model import RackInstance
+from rackctl.rack_instance import RackInstance
 from tests.cli.test_render import DOCUMENT
 
 

@@ -18,7 +18,7 @@ from rackctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rackctl.model import RackInstance
+    from rackctl.rack_instance import RackInstance
 
 FORMAT_NAMES = ("table", "wide", "json", "csv", "id")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from rackctl.model import RackInstance
+    from rackctl.rack_instance import RackInstance
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from rackctl.text import quoted, rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rackctl.model import RackInstance
+    from rackctl.rack_instance import RackInstance
 
 Field: TypeAlias = str | float | bool | None
 
@@ -58,7 +58,7 @@ def _rounded(percent: float | None) -> float | None:
 
 
 def _field_names() -> tuple[str, ...]:
-    from rackctl.model import RackInstance
+    from rackctl.rack_instance import RackInstance
 
     return tuple(fields(RackInstance("")))
 

@@ -37,7 +37,7 @@ def show(invocation: Invocation, ec2_instance_id: str, output: str) -> None:
       rackctl instances show -o json i-0a32 | jq -r '.tasks[].containers[].image'
     """
     from rackctl.details import details
-    from rackctl.model import rack_instance
+    from rackctl.rack_instance import rack_instance
 
     instance = invocation.instances.match(ec2_instance_id)
     id_ = instance.ec2_instance_id

@@ -15,7 +15,8 @@ from rackctl.cli.options import options
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:
-    from rackctl.model import AutoScalingGroup, RackInstance
+    from rackctl.model import AutoScalingGroup
+    from rackctl.rack_instance import RackInstance
 
 
 @click.command(cls=RackCommand)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from rackctl.model import AutoScalingGroup, CapacityProvider, RackInstance
+    from rackctl.model import AutoScalingGroup, CapacityProvider
+    from rackctl.rack_instance import RackInstance
 
 # It is the rack's; it is not; some of its instances are registered with the rack's cluster, and others are not.
 Belonging = Literal["ours", "foreign", "unclear"]

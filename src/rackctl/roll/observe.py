@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from rackctl.clock import LAG
 from rackctl.drain import blocking, is_drained
 from rackctl.errors import RackctlError
-from rackctl.model import is_ec2_instance_id, rack_instance
+from rackctl.model import is_ec2_instance_id
+from rackctl.rack_instance import rack_instance
 from rackctl.roll.view import Drain, Member
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
     from rackctl.drain import Draining
     from rackctl.instances import Instances
-    from rackctl.model import AutoScalingGroup, ContainerInstance, GroupInstance, Instance, RackInstance
+    from rackctl.model import AutoScalingGroup, ContainerInstance, GroupInstance, Instance
     from rackctl.rack import Rack
+    from rackctl.rack_instance import RackInstance
     from rackctl.roll.view import Registration
 
 # For how long an instance whose termination was granted may still be described as if it were in service.

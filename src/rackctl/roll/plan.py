@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
     from rackctl.instances import Instances
     from rackctl.keys import KeyStore
-    from rackctl.model import AutoScalingGroup, LaunchTemplateRef, RackInstance, Service, Task
+    from rackctl.model import AutoScalingGroup, LaunchTemplateRef, Service, Task
     from rackctl.rack import Rack
+    from rackctl.rack_instance import RackInstance
     from rackctl.roll.observe import Look
     from rackctl.roll.view import RollOptions
     from rackctl.settings import Value

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from rackctl.instances import Instances
     from rackctl.keys import KeyStore
-    from rackctl.model import AutoScalingGroup, Instance, LaunchTemplate, LaunchTemplateRef, RackInstance
+    from rackctl.model import AutoScalingGroup, Instance, LaunchTemplate, LaunchTemplateRef
     from rackctl.rack import Rack
+    from rackctl.rack_instance import RackInstance
     from rackctl.roll.observe import Look
     from rackctl.roll.view import RollOptions, View
 
