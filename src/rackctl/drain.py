@@ -119,6 +119,11 @@ class Drains:
         # A task leaves ListTasks' running ones, and runningTasksCount, before its containers have stopped: its ARN
         # is followed until it is STOPPED. Those that were stopping already are among the stopped ones.
         drain.followed = self._listed(drain)
+        if before := self._drains.get(ec2_instance_id):
+            # Its agent may have registered anew meanwhile: the tasks of the registration before are still its own.
+            drain.followed |= before.followed
+            drain.stopped |= before.stopped
+            drain.followed -= drain.stopped
         self._drains[ec2_instance_id] = drain
 
     def forget(self, ec2_instance_id: str) -> None:

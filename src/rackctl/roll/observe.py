@@ -89,7 +89,8 @@ class Observer:
         self._terminated: dict[str, float] = {}
         self._drains: Mapping[str, tuple[Draining, float, float]] = {}
         self._seen_draining: set[str] = set()
-        self._late_from: float | None = None
+        self._late_from = float("inf")
+        self._late_since = clock.now()
         self._first_seen: dict[str, float] = {}
         self._alive: dict[str, set[str]] = {}
 
@@ -105,8 +106,9 @@ class Observer:
         self._seen_draining &= progress.keys()
 
     def groups_launch_new(self) -> None:
-        """Take the groups as launching new instances from now on; what comes old after a while comes late."""
-        self._late_from = self._clock.monotonic() + LAG
+        """Take the groups as launching new instances from now on; what is launched old after that comes late."""
+        self._late_from = self._clock.monotonic()
+        self._late_since = self._clock.now()
 
     # What it has seen
 
@@ -235,7 +237,7 @@ class Observer:
             unreported_for=self._since.lasting(f"unreported {id_}", unreported),
             is_terminating=terminating,
             is_gone=bool(instance and instance.state == "terminated"),
-            is_late=counts and bool(is_old) and self._came_late(id_),
+            is_late=bool(counts and is_old and instance and self._came_late(instance)),
             is_ours=bool(instance and instance.launch_time.timestamp() > self._started),
             drain=self._drain(seen, registration),
             described=seen.describe(),
@@ -266,8 +268,10 @@ class Observer:
     def _was_terminated(self, id_: str) -> bool:
         return self._clock.monotonic() - self._terminated.get(id_, float("-inf")) < _TERMINATED_FOR
 
-    def _came_late(self, id_: str) -> bool:
-        return self._late_from is not None and self._first_seen[id_] > self._late_from
+    def _came_late(self, instance: Instance) -> bool:
+        """Tell whether an instance was launched after the groups were made to launch new ones, or seen long after."""
+        since = self._first_seen[instance.ec2_instance_id] - self._late_from
+        return since > LAG or (since > 0 and instance.launch_time > self._late_since)
 
 
 def _add(found: dict[str, list[ContainerInstance]], described: Iterable[ContainerInstance]) -> None:

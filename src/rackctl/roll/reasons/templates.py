@@ -131,11 +131,11 @@ class Templates:
         return f"group {name}: uses version {version} of launch template {template} ({what})"
 
     def _set_default(self, launch_template_id: str, version: int) -> None:
-        self._hold.change(lambda: self._aws.ec2.set_default_version(launch_template_id, version))
+        self._hold.changing(lambda: self._aws.ec2.set_default_version(launch_template_id, version))
 
     def _set_versions(self, group_name: str, versions: Mapping[LaunchTemplateRef, str]) -> None:
         group = self._group(group_name)
-        self._hold.change(lambda: self._aws.autoscaling.set_launch_template_versions(group, versions))
+        self._hold.changing(lambda: self._aws.autoscaling.set_launch_template_versions(group, versions))
 
     def _find(self, group_name: str, ref: LaunchTemplateRef) -> TemplateRecord:
         """Find or make the record of what a group named where it names this now."""
