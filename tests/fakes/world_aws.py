@@ -1,0 +1,432 @@
+"""The local rack's model of AWS behind the faces of `rackctl.aws`, in memory: each call can be cut off or misread."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from rackctl.aws.autoscaling import _group
+from rackctl.aws.errors import AwsError
+from rackctl.aws.s3 import StoredObject
+from rackctl.local.world.base import Refused
+from rackctl.model import (
+    AutoScalingGroup,
+    CapacityProvider,
+    ContainerInstance,
+    EcsCluster,
+    Failure,
+    GroupInstance,
+    Instance,
+    KeyPair,
+    LaunchTemplate,
+    LaunchTemplateRef,
+    LaunchTemplateVersion,
+    LifecycleHook,
+    Resources,
+    ScalingActivity,
+    Service,
+    ServiceEvent,
+    Task,
+)
+from tests.fakes.aws import FakeAws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rackctl.local.world.world import World
+
+
+RACK = "prod"
+
+
+@contextmanager
+def _as_aws() -> Iterator[None]:
+    try:
+        yield
+    except Refused as refused:
+        raise AwsError(f"AWS refused: {refused.message}", code=refused.code, refused=True) from refused
+
+
+def mutating(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a call that changes something: it is counted, and can be cut off before or after it takes effect."""
+
+    @wraps(method)
+    def call(self: WorldAws, *args: Any, **kwargs: Any) -> Any:
+        number = len(self.mutations)
+        self.mutations.append(method.__name__)
+        for interfere in self.interfering:
+            interfere(number, method.__name__, "before")
+        with _as_aws():
+            result = method(self, *args, **kwargs)
+        for interfere in self.interfering:
+            interfere(number, method.__name__, "after")
+        return result
+
+    return call
+
+
+def reading(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(self: WorldAws, *args: Any, **kwargs: Any) -> Any:
+        self.reads.append(method.__name__)
+        for interfere in self.interfering:
+            interfere(-1, method.__name__, "before")
+        with _as_aws():
+            answer = method(self, *args, **kwargs)
+        for misread in self.misreading:
+            answer = misread(method.__name__, answer)
+        return answer
+
+    return call
+
+
+class WorldAws(FakeAws):
+    """FakeAws's S3 and KMS; everything else from a world. ``interfering`` are called round each call."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(cluster_name=RACK)
+        self.world = world
+        self.mutations: list[str] = []
+        self.reads: list[str] = []
+        self.interfering: list[Callable[[int, str, str], None]] = []
+        # Each may put another answer in the place of a reading call's.
+        self.misreading: list[Callable[[str, Any], Any]] = []
+        # The instances that were terminated while tasks other than a DAEMON service's ran on them, in any cluster.
+        self.terminated_busy: list[str] = []
+        self._etags = 0
+
+    def is_busy(self, ec2_instance_id: str) -> bool:
+        """Tell whether a task runs on an instance that is no DAEMON service's, whatever anybody has seen of it."""
+        return any(
+            registration.instance_id == ec2_instance_id
+            for cluster in self.world.ecs.clusters.values()
+            for registration in cluster.registrations.values()
+            for task in registration.live()
+            if getattr(cluster.services.get(task.service), "strategy", "") != "DAEMON"
+        )
+
+    # EC2
+
+    def _instance(self, i: Any) -> Instance:
+        return Instance(
+            i.instance_id, i.state, datetime.fromtimestamp(i.launched, UTC), i.instance_type,
+            i.subnet.availability_zone, i.private_ip, "", i.key_name, dict(i.tags), platform=i.platform,
+        )  # fmt: skip
+
+    @reading
+    def instances_tagged(self, tags: Mapping[str, str]) -> list[Instance]:
+        found = map(self._instance, self.world.ec2.instances.values())
+        return [i for i in found if tags.items() <= i.tags.items() and i.state != "terminated"]
+
+    def instances_by_id(self, ec2_instance_ids: Sequence[str]) -> Iterator[Instance]:
+        return self._instances_by_id(ec2_instance_ids) if ec2_instance_ids else iter(())
+
+    @reading
+    def _instances_by_id(self, ec2_instance_ids: Sequence[str]) -> Iterator[Instance]:
+        known = self.world.ec2.instances
+        return iter([self._instance(known[id_]) for id_ in ec2_instance_ids if id_ in known])
+
+    @reading
+    def instances_with_key(self, key_names: Sequence[str]) -> list[Instance]:
+        found = map(self._instance, self.world.ec2.instances.values())
+        return [i for i in found if i.key_name in key_names and i.state != "terminated"]
+
+    @reading
+    def key_pair(self, key_name: str) -> KeyPair | None:
+        pair = self.world.ec2.key_pairs.get(key_name)
+        return KeyPair(pair.key_name, pair.public_key, pair.tags) if pair else None
+
+    @reading
+    def key_pairs_tagged(self, tags: Mapping[str, str]) -> list[KeyPair]:
+        pairs = self.world.ec2.key_pairs.values()
+        return [KeyPair(p.key_name, tags=p.tags) for p in pairs if tags.items() <= p.tags.items()]
+
+    @mutating
+    def import_key_pair(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
+        self.world.ec2.import_key_pair(key_name, public_key.encode(), tags)
+
+    @mutating
+    def delete_key_pair(self, key_name: str) -> None:
+        self.world.ec2.key_pairs.pop(key_name, None)
+
+    @reading
+    def launch_templates(self, launch_template_ids: Sequence[str]) -> list[LaunchTemplate]:
+        return [
+            LaunchTemplate(id_, t.launch_template_name, t.default_version, max(t.versions), t.tags)
+            for id_ in launch_template_ids
+            for t in [self.world.ec2.find_template(id_, None)]
+        ]
+
+    def _version(self, id_: str, v: Any) -> LaunchTemplateVersion:
+        return LaunchTemplateVersion(id_, v.number, v.description, deepcopy(v.data))
+
+    @reading
+    def launch_template_version(self, named: LaunchTemplateRef) -> LaunchTemplateVersion:
+        template = self.world.ec2.find_template(named.launch_template_id, named.launch_template_name)
+        return self._version(template.launch_template_id, template.resolve(named.version))
+
+    @reading
+    def launch_template_versions_from(self, launch_template_id: str, lowest: int) -> list[LaunchTemplateVersion]:
+        versions = self.world.ec2.templates[launch_template_id].versions
+        return [self._version(launch_template_id, v) for n, v in versions.items() if n >= lowest]
+
+    @mutating
+    def create_launch_template_version(
+        self, launch_template_id: str, source: int, changes: Mapping[str, Any], *, description: str
+    ) -> int:
+        template = self.world.ec2.templates[launch_template_id]
+        return self.world.ec2.add_version(
+            template, deepcopy(dict(changes)), source=str(source), description=description
+        ).number
+
+    @mutating
+    def set_default_version(self, launch_template_id: str, version_number: int) -> None:
+        self.world.ec2.templates[launch_template_id].default_version = version_number
+
+    @mutating
+    def delete_launch_template_versions(self, launch_template_id: str, version_numbers: Sequence[int]) -> None:
+        template = self.world.ec2.templates[launch_template_id]
+        for number in version_numbers:
+            template.versions.pop(number, None)
+        template.latest_version = max(template.versions)
+
+    # ECS
+
+    @property
+    def _cluster(self) -> Any:
+        return self.world.ecs.clusters[RACK]
+
+    @reading
+    def cluster(self, cluster: str) -> EcsCluster:
+        found = self.world.ecs.cluster(cluster)
+        return EcsCluster(found.arn, tuple(found.capacity_providers), dict(self.tags))
+
+    @reading
+    def cluster_arns(self) -> list[str]:
+        return [cluster.arn for cluster in self.world.ecs.clusters.values()]
+
+    @reading
+    def capacity_providers(self, names: Sequence[str]) -> list[CapacityProvider]:
+        providers = self.world.ecs.capacity_providers
+        return [
+            CapacityProvider(p.name, p.auto_scaling_group_arn, p.switches["managedDraining"] == "ENABLED")
+            for p in map(providers.get, names)
+            if p and p.auto_scaling_group_arn
+        ]
+
+    @reading
+    def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002
+        registered = self.world.ecs.cluster(cluster).registrations.values()
+        arns = [r.arn for r in registered if not filter or filter == f"ec2InstanceId == {r.instance_id}"]
+        return iter([arns[start : start + 100] for start in range(0, len(arns), 100)])
+
+    @reading
+    def describe_container_instances(self, cluster: str, arns: Sequence[str]) -> list[ContainerInstance]:
+        assert len(arns) <= 100
+        return [
+            ContainerInstance(
+                r.arn, r.instance_id, r.status, r.agent_connected,
+                sum(t.last_status == "RUNNING" for t in r.live()), sum(t.last_status == "PENDING" for t in r.live()),
+                Resources(r.cpu, r.memory), Resources(r.remaining_cpu, r.remaining_memory),
+                datetime.fromtimestamp(r.registered_at, UTC), "", r.status_reason,
+            )
+            for r in map(self._cluster.registrations.get, arns) if r
+        ]  # fmt: skip
+
+    @mutating
+    def set_container_instances_state(self, cluster: str, arns: Sequence[str], status: str) -> list[Failure]:
+        for arn in arns:
+            self.world.ecs.set_status(self._cluster.registrations[arn], status)
+        return []
+
+    @reading
+    def tasks_on(self, cluster: str, container_instance_arn: str, desired_status: str) -> list[str]:
+        registration = self._cluster.registrations.get(container_instance_arn)
+        tasks = registration.tasks.values() if registration else ()
+        return [t.arn for t in tasks if t.desired_status == desired_status]
+
+    def _task(self, t: Any) -> Task:
+        return Task(t.arn, t.last_status, t.desired_status, t.group, t.registration.arn, t.started_by)
+
+    @reading
+    def describe_tasks(self, cluster: str, arns: Sequence[str]) -> list[Task]:
+        return [self._task(t) for t in map(self._cluster.tasks.get, arns) if t]
+
+    @reading
+    def running_tasks(self, cluster: str) -> list[Task]:
+        return [self._task(t) for t in self._cluster.tasks.values() if t.desired_status == "RUNNING"]
+
+    @mutating
+    def stop_task(self, cluster: str, task_arn: str, reason: str) -> None:
+        self.world.ecs.stop_task(self._cluster, self._cluster.tasks[task_arn], reason)
+
+    @reading
+    def services(self, cluster: str) -> list[Service]:
+        return [self._service(s) for s in self._cluster.services.values()]
+
+    @reading
+    def describe_services(self, cluster: str, services: Sequence[str]) -> list[Service]:
+        known = self._cluster.services
+        return [self._service(known[name]) for name in services if name in known]
+
+    def _service(self, s: Any) -> Service:
+        running = sum(t.last_status == "RUNNING" for t in self._cluster.tasks_of(s))
+        events = tuple(ServiceEvent(datetime.fromtimestamp(at, UTC), text) for _, at, text in s.events)
+        return Service(
+            s.name, s.arn, s.strategy, s.desired, running, s.minimum_percent, s.maximum_percent, events
+        )  # fmt: skip
+
+    # Auto Scaling
+
+    def _described(self, g: Any) -> AutoScalingGroup:
+        def specification(origin: tuple[str, str, int] | None) -> dict[str, Any]:
+            if origin is None:
+                return {}
+            id_, name, version = origin
+            return {"LaunchTemplate": {"LaunchTemplateId": id_, "LaunchTemplateName": name, "Version": str(version)}}
+
+        return _group(
+            {
+                "AutoScalingGroupName": g.name,
+                "AutoScalingGroupARN": g.arn,
+                "MinSize": g.min_size,
+                "MaxSize": g.max_size,
+                "DesiredCapacity": g.desired,
+                "Instances": [
+                    {
+                        "InstanceId": m.instance_id,
+                        "LifecycleState": m.lifecycle_state,
+                        "AvailabilityZone": m.availability_zone,
+                        **specification(m.launch_template),
+                    }
+                    for m in g.members.values()
+                ],
+                "SuspendedProcesses": [{"ProcessName": name} for name in g.suspended],
+                "LaunchConfigurationName": g.launch_configuration,
+                "MixedInstancesPolicy": g.mixed_instances_policy,
+                "LaunchTemplate": g.launch_template,
+                "Tags": g.tags,
+                "DesiredCapacityType": g.desired_capacity_type,
+                "AvailabilityZones": sorted({self.world.ec2.subnets[id_].availability_zone for id_ in g.subnets}),
+            }
+        )
+
+    @reading
+    def all_groups(self) -> list[AutoScalingGroup]:
+        return [self._described(g) for g in self.world.autoscaling.groups.values()]
+
+    @reading
+    def groups(self, names: Sequence[str]) -> list[AutoScalingGroup]:
+        known = self.world.autoscaling.groups
+        return [self._described(known[name]) for name in names if name in known]
+
+    @reading
+    def members(self, ec2_instance_ids: Sequence[str]) -> dict[str, GroupInstance]:
+        return {
+            member.ec2_instance_id: member
+            for group in map(self._described, self.world.autoscaling.groups.values())
+            for member in group.instances
+            if member.ec2_instance_id in ec2_instance_ids
+        }
+
+    @mutating
+    def set_desired_capacity(self, auto_scaling_group_name: str, desired_capacity: int) -> None:
+        self.world.autoscaling.set_desired(self.world.autoscaling.get(auto_scaling_group_name), desired_capacity)
+
+    @mutating
+    def suspend_processes(self, auto_scaling_group_name: str, processes: Sequence[str]) -> None:
+        self.world.autoscaling.get(auto_scaling_group_name).suspended.update(dict.fromkeys(processes, "User"))
+
+    @mutating
+    def resume_processes(self, auto_scaling_group_name: str, processes: Sequence[str]) -> None:
+        for process in processes:
+            self.world.autoscaling.get(auto_scaling_group_name).suspended.pop(process, None)
+
+    @mutating
+    def set_launch_template_versions(self, group: AutoScalingGroup, versions: Mapping[LaunchTemplateRef, str]) -> None:
+        from rackctl.aws.autoscaling import AutoScaling
+
+        def call(operation: str, *, resource: str, AutoScalingGroupName: str, **changes: Any) -> None:  # noqa: N803
+            autoscaling = self.world.autoscaling
+            for specification in _specifications(changes):
+                template = self.world.ec2.find_template(
+                    specification.get("LaunchTemplateId"), specification.get("LaunchTemplateName")
+                )
+                specification["LaunchTemplateName"] = template.launch_template_name
+            autoscaling.update(autoscaling.get(AutoScalingGroupName), changes)
+
+        AutoScaling(call).set_launch_template_versions(group, versions)  # type: ignore[arg-type]
+
+    @mutating
+    def terminate_instance(self, ec2_instance_id: str, *, decrement_desired_capacity: bool) -> None:
+        if self.is_busy(ec2_instance_id):
+            self.terminated_busy.append(ec2_instance_id)
+        self.world.autoscaling.terminate(ec2_instance_id, decrement=decrement_desired_capacity)
+
+    @reading
+    def activities(self, auto_scaling_group_name: str) -> list[ScalingActivity]:
+        return [
+            ScalingActivity(
+                a.activity_id, a.description, a.status, datetime.fromtimestamp(a.start, UTC), a.status_message
+            )
+            for a in self.world.autoscaling.get(auto_scaling_group_name).activities
+        ]
+
+    @reading
+    def lifecycle_hooks(self, auto_scaling_group_name: str) -> list[LifecycleHook]:
+        hooks = self.world.autoscaling.get(auto_scaling_group_name).hooks.values()
+        return [LifecycleHook(h.name, h.transition, int(h.heartbeat_timeout)) for h in hooks]
+
+    @reading
+    def launch_configuration_keys(self) -> dict[str, str]:
+        known = self.world.autoscaling.launch_configurations
+        return {name: configuration.get("KeyName", "") for name, configuration in known.items()}
+
+    @reading
+    def refreshing(self, auto_scaling_group_name: str) -> str:
+        return next((r.refresh_id for r in self.world.refreshes.of(auto_scaling_group_name) if not r.ended), "")
+
+    # S3
+
+    @reading
+    def get(self, bucket: str, key: str) -> StoredObject | None:
+        stored = self.objects.get((bucket, key))
+        return stored and replace(stored, age=self.world.now - stored.last_modified.timestamp())
+
+    @mutating
+    def create(self, bucket: str, key: str, body: bytes) -> str | None:
+        return None if (bucket, key) in self.objects else self._put(bucket, key, body)
+
+    @mutating
+    def replace(self, bucket: str, key: str, body: bytes, *, etag: str) -> str | None:
+        there = self.objects.get((bucket, key))
+        return self._put(bucket, key, body) if there and there.etag == etag else None
+
+    def _put(self, bucket: str, key: str, body: bytes) -> str:
+        self._etags += 1
+        written = datetime.fromtimestamp(self.world.now, UTC)
+        self.objects[bucket, key] = StoredObject(body, f'"{self._etags}"', written)
+        return f'"{self._etags}"'
+
+    @mutating
+    def delete(self, bucket: str, key: str, *, etag: str = "") -> bool:
+        there = self.objects.get((bucket, key))
+        if there and etag and there.etag != etag:
+            return False
+        self.objects.pop((bucket, key), None)
+        return True
+
+
+def _specifications(document: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(document, dict):
+        if "LaunchTemplateId" in document or "LaunchTemplateName" in document:
+            yield document
+        for value in document.values():
+            yield from _specifications(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _specifications(value)
