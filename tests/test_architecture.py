@@ -62,3 +62,10 @@ def test_the_architecture_names_every_module_and_none_that_does_not_exist() -> N
 
     assert [name for name, files in names if not files] == []
     assert sorted(file for file in FILES - found if not file.endswith("__init__.py")) == []
+
+
+@pytest.mark.parametrize(("folder", "most"), [("src", 400), ("tests", 500)])
+def test_no_file_is_too_long_to_be_read_at_once(folder: str, most: int) -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / folder).rglob("*.py")}
+
+    assert [f"{path.relative_to(ROOT)}: {length} lines" for path, length in lengths.items() if length > most] == []

@@ -12,7 +12,8 @@ from rackctl.rack import Rack
 from rackctl.roll.view import RollOptions
 from rackctl.settings import Origin, Source, Value
 from tests.cli.test_keyroll import killed
-from tests.fakes.world import OLD_KEY, RACK, Scene
+from tests.fakes.world import OLD_KEY, Scene
+from tests.fakes.world_aws import RACK
 from tests.roll.acts import JOURNAL, NEW_KEY
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from rackctl.local.world.groups import Hook
 from rackctl.roll.view import RollOptions
 from rackctl.settings import Value
 from tests.fakes.origin import GIVEN
-from tests.fakes.world import OLD_KEY, RACK, Scene, add_group
+from tests.fakes.world import OLD_KEY, Scene, add_group
+from tests.fakes.world_aws import RACK
 from tests.roll.acts import (
     DEFAULT,
     NEW_KEY,

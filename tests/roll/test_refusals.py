@@ -8,7 +8,8 @@ import pytest
 
 from rackctl.errors import RackctlError
 from rackctl.roll.view import RollOptions
-from tests.fakes.world import RACK, Scene, add_group, mixed
+from tests.fakes.world import Scene, add_group, mixed
+from tests.fakes.world_aws import RACK
 from tests.roll.acts import (
     JOURNAL,
     NEW_KEY,
