@@ -69,3 +69,13 @@ def test_no_file_is_too_long_to_be_read_at_once(folder: str, most: int) -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / folder).rglob("*.py")}
 
     assert [f"{path.relative_to(ROOT)}: {length} lines" for path, length in lengths.items() if length > most] == []
+
+
+def test_each_test_that_the_security_page_names_exists() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(\.\./(tests/[\w/]+\.py)#(\w+)\)", page)
+
+    missing = [name for path, name in links if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")]
+
+    assert len(links) == page.count("](../tests")
+    assert missing == []
