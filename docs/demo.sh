@@ -26,7 +26,7 @@ cat <<END
 The local rack is still up. With ${BIN:-.venv/bin} on your PATH, try:
 
   rackctl instances --watch                 watch the list, in a second terminal
-  rackctl instances show i-…                show one instance; i- and 4 characters of the id are enough
+  rackctl instances show i-…                show one instance; by its id, the start of it, address or name
   rackctl instances ssh i-…                 open a shell on an instance
   rackctl instances run --all -- uptime     run a command on all instances
   rackctl instances keyroll plan            show what a keyroll would do

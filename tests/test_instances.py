@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -351,7 +352,70 @@ def test_eight_digits_are_the_start_of_an_id_unless_an_instance_has_them_as_its_
     assert instances_of(rack_of(ec2(A), ec2(A[:10]))).match(A[:10]).ec2_instance_id == A[:10]
 
 
-@pytest.mark.parametrize("wrong", ["", "i-0a", "web-1"])
+def named(id_: str, name: str = "web", **fields: str) -> Instance:
+    return replace(ec2(id_, Name=name), **fields)
+
+
+WEB = named(
+    A,
+    private_ip="10.0.0.9",
+    public_ip="198.51.100.7",
+    ipv6_address="2001:db8::a",
+    private_dns_name="ip-10-0-0-9.ec2.internal",
+    public_dns_name="ec2-198-51-100-7.compute-1.amazonaws.com",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        A,
+        A[:6],
+        "10.0.0.9",
+        "198.51.100.7",
+        "2001:db8::a",
+        "2001:DB8:0:0::000A",
+        "ip-10-0-0-9.ec2.internal",
+        "IP-10-0-0-9.EC2.internal.",
+        "ec2-198-51-100-7.compute-1.amazonaws.com",
+        "web",
+    ],
+)
+def test_an_id_an_address_a_dns_name_or_a_name_tag_names_an_instance(name: str) -> None:
+    """RFC 5952 section 2 has the forms of one IPv6 address; RFC 1034 section 3.1, that case is ignored in DNS names."""
+    others = (named(B, "db", private_ip="10.0.0.99", ipv6_address="2001:db8::b"), ec2(C))
+
+    assert instances_of(rack_of(*others, WEB)).match(name).ec2_instance_id == A
+
+
+@pytest.mark.parametrize("name", ["10.0.0", "ip-10-0-0-9", "We", "WEB", "i-web", "::1", "."])
+def test_a_name_that_is_not_whole_names_nothing(name: str) -> None:
+    with pytest.raises(NotFound, match=f"no instance has {re.escape(name)} as its address, DNS name or Name tag"):
+        instances_of(rack_of(WEB, ec2(B))).match(name)
+
+
+def test_a_name_tag_of_several_instances_is_refused_with_their_ids() -> None:
+    with pytest.raises(UsageError, match=f"web matches 2 instances: {A}, {B}") as caught:
+        instances_of(rack_of(WEB, named(B), ec2(C))).match("web")
+
+    assert "give the id" in caught.value.hint
+
+
+def test_of_a_long_list_of_matching_instances_ten_are_named_and_the_others_counted() -> None:
+    many = [named(f"i-{n:017x}") for n in range(12)]
+
+    with pytest.raises(UsageError, match=r"web matches 12 instances: .*, i-00000000000000009 and 2 more"):
+        instances_of(rack_of(*many)).match("web")
+
+
+def test_a_terminating_instance_leaves_its_name_to_its_replacement() -> None:
+    aws = rack_of(replace(WEB, state="shutting-down"), named(B))
+
+    assert instances_of(aws).match("web").ec2_instance_id == B
+    assert instances_of(rack_of(replace(WEB, state="shutting-down"), ec2(B))).match("web").ec2_instance_id == A
+
+
+@pytest.mark.parametrize("wrong", ["", " ", "i-0a", "i-"])
 def test_one_wrong_id_among_others_is_refused_before_aws_is_asked(wrong: str) -> None:
     aws = Recording(instances={A: ec2(A)})
 

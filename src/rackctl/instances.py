@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     )
     from rackctl.rack import Rack
 
-_SHORTEST_PREFIX = len("i-") + 4
+_START_OF_ID = re.compile(r"i-[0-9a-f]*")
+_SHORTEST_START = len("i-") + 4
 _OLD_ID = len("i-") + 8
 _DESCRIBES_AT_ONCE = 8
 
@@ -108,41 +110,55 @@ class Instances:
             )
         return instance
 
-    def match(self, prefix: str) -> Instance:
-        """Return the instance whose id, or whose id alone, starts so; four characters after ``i-`` at least.
+    def match(self, name: str) -> Instance:
+        """Return the one instance that a text names.
 
-        Raises UsageError for too little or for several, whose ids it names; NotFound for none.
+        That is an id, the start of an id (four characters after ``i-`` at least), a private, public or IPv6 address, a
+        DNS name, or a Name tag. Raises UsageError if several match, naming them, or if the start of an id is too short;
+        NotFound if none matches.
         """
-        return self.match_all([prefix])[0]
+        return self.match_all([name])[0]
 
-    def match_all(self, prefixes: Sequence[str]) -> Sequence[Instance]:
-        """Return the instances that ids, or starts of ids, mean, each once; `match` says how.
+    def match_all(self, names: Sequence[str]) -> Sequence[Instance]:
+        """Return the instances that texts name, each once; `match` says how.
 
         However many there are, AWS is asked for them, or for the list, once. Raises as `match` does, for the first.
         """
-        for prefix in prefixes:
-            _require_start_of_id(prefix)
-        whole = [prefix for prefix in prefixes if is_ec2_instance_id(prefix)]
+        for name in names:
+            _check_start_of_id(name)
+        whole = [name for name in names if is_ec2_instance_id(name)]
         known = {i.ec2_instance_id: i for i in self._aws.ec2.instances_by_id(whole)} if whole else {}
         # Eight digits are a whole id of the old kind, or the start of one of the new.
-        starts = [p for p in prefixes if p not in known and (p not in whole or len(p) == _OLD_ID)]
-        listed = self.list() if starts else []
+        listed_names = [n for n in names if n not in known and (n not in whole or len(n) == _OLD_ID)]
+        listed = [i.instance for i in self.list() if i.instance] if listed_names else []
         matched = [
-            self._starting(prefix, listed) if prefix in starts else self._own(prefix, known.get(prefix))
-            for prefix in prefixes
+            self._named(name, listed) if name in listed_names else self._own(name, known.get(name)) for name in names
         ]
         return list({instance.ec2_instance_id: instance for instance in matched}.values())
 
-    def _starting(self, prefix: str, listed: Sequence[RackInstance]) -> Instance:
-        matching = [i for i in listed if i.ec2_instance_id.startswith(prefix)]
+    def _named(self, name: str, listed: Sequence[Instance]) -> Instance:
+        by_id = _START_OF_ID.fullmatch(name)
+        if by_id:
+            matching = [i for i in listed if i.ec2_instance_id.startswith(name)]
+        else:
+            matching = [i for i in listed if _is_called(i, name)]
+            # The replacement of a terminating instance has the same Name.
+            matching = [i for i in matching if not i.is_terminating] or matching
         if len(matching) > 1:
             ids = ", ".join(i.ec2_instance_id for i in matching[:10])
+            more = f" and {len(matching) - 10} more" if len(matching) > 10 else ""
             raise UsageError(
-                f"{prefix} matches {len(matching)} instances: {ids}", hint="give more characters of the one you mean"
+                f"{name} matches {len(matching)} instances: {ids}{more}",
+                hint="give more characters of the one you mean" if by_id else "give the id of the one you mean",
             )
-        if not matching or matching[0].instance is None:
-            raise NotFound(f"no instance's id starts with {prefix}{self._here}", hint=self._see_list)
-        return matching[0].instance
+        if not matching:
+            raise NotFound(
+                f"no instance's id starts with {name}{self._here}"
+                if by_id
+                else f"no instance has {name} as its address, DNS name or Name tag{self._here}",
+                hint=self._see_list,
+            )
+        return matching[0]
 
     def registrations(self, ec2_instance_id: str) -> Sequence[ContainerInstance]:
         """Return the registrations of an instance with the rack's cluster; there may be several, or none."""
@@ -277,14 +293,35 @@ class Instances:
         return f"`rackctl instances --rack {self._rack.name}` lists them"
 
 
-def _require_start_of_id(text: str) -> None:
-    if not text.startswith("i-"):
-        require_ec2_instance_id(text)
-    elif len(text) < _SHORTEST_PREFIX:
+def _check_start_of_id(name: str) -> None:
+    if not name.strip():
+        require_ec2_instance_id(name)
+    if _START_OF_ID.fullmatch(name) and len(name) < _SHORTEST_START:
         raise UsageError(
-            f'"{text}" is too short for an instance id',
-            hint=f'give at least {_SHORTEST_PREFIX - len("i-")} characters after "i-"',
+            f'"{name}" is too short for an instance id',
+            hint=f'give at least {_SHORTEST_START - len("i-")} characters after "i-"',
         )
+
+
+def _is_called(instance: Instance, name: str) -> bool:
+    """Return whether a text is an address, a DNS name or the Name tag of an instance."""
+    # DNS names are compared without regard to case; a dot at the end names the root (RFC 1034, section 3.1).
+    as_dns = name.lower().removesuffix(".")
+    return (
+        _as_address(name) in {instance.private_ip, instance.public_ip, _as_address(instance.ipv6_address)} - {""}
+        or as_dns in {instance.private_dns_name.lower(), instance.public_dns_name.lower()} - {""}
+        or name == instance.tags.get("Name")
+    )
+
+
+def _as_address(text: str) -> str:
+    """Return an IPv6 address in the form of RFC 5952, and any other text as it is."""
+    import ipaddress
+
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        return text
 
 
 def require_ec2_instance_id(text: str) -> None:

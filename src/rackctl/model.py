@@ -44,6 +44,8 @@ class Instance:
     tags: Mapping[str, str] = field(default_factory=dict)
     ipv6_address: str = ""
     platform: str = ""
+    private_dns_name: str = ""
+    public_dns_name: str = ""
 
     @property
     def is_terminating(self) -> bool:

@@ -83,9 +83,9 @@ def test_an_empty_variable_for_an_id_does_nothing(shell: Shell, command: str) ->
     assert shell.ids() == before
 
 
-@pytest.mark.parametrize("command", ["terminate", "ssh"])
-def test_a_malformed_id_is_refused(shell: Shell, command: str) -> None:
-    _is_refusal(shell(f"rackctl instances {command} web-1"), 2, '"web-1" is not an instance id')
+def test_terminate_takes_ids_only_and_ssh_names_the_kinds_of_names(shell: Shell) -> None:
+    _is_refusal(shell("rackctl instances terminate web-1"), 2, '"web-1" is not an instance id')
+    _is_refusal(shell("rackctl instances ssh web-1"), 3, "no instance has web-1 as its address, DNS name or Name tag")
 
 
 @pytest.mark.parametrize("command", ["terminate", "ssh"])

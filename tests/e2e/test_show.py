@@ -42,6 +42,26 @@ def test_instances_show_and_boto3_agree_on_tasks_images_and_ports(shell: Shell) 
     assert any(c["ports"] for i in shown for t in i["tasks"] for c in t["containers"])
 
 
+def test_show_ssh_and_run_reach_an_instance_by_the_addresses_and_names_that_aws_shows(shell: Shell) -> None:
+    given = settings(shell)
+    ec2 = boto3.client(
+        "ec2",
+        endpoint_url=given["AWS_ENDPOINT_URL"],
+        region_name=given["AWS_REGION"],
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+    )
+    id_, other = shell.ids()[:2]
+    (told,) = ec2.describe_instances(InstanceIds=[id_])["Reservations"][0]["Instances"]
+    address, dns_name = told["PrivateIpAddress"], told["PrivateDnsName"]
+
+    assert shell.json(f"rackctl instances show -o json {address}")["id"] == id_
+    assert f"DNS names     {dns_name}\n" in shell(f"rackctl instances show {dns_name}").stdout
+    assert shell(f"rackctl instances ssh {address} hostname -f").stdout == dns_name + "\n"
+    ran = shell(f"rackctl instances run {dns_name} {other} -- echo up")
+    assert sorted(ran.stdout.splitlines()) == [f"{id_}: up", f"{other}: up"], ran.stderr
+
+
 def test_instances_show_accepts_an_abbreviated_id_and_agrees_with_docker(shell: Shell) -> None:
     id_ = shell.ids()[0]
     text = shell(f"rackctl -r local instances show {id_[:12]}").stdout

@@ -228,6 +228,8 @@ def _instance(document: Document) -> Instance:
         key_name=document.get("KeyName", ""),
         tags=tags_of(document),
         platform=document.get("Platform", ""),
+        private_dns_name=document.get("PrivateDnsName", ""),
+        public_dns_name=document.get("PublicDnsName", ""),
     )
 
 

@@ -95,8 +95,9 @@ def run(
 ) -> None:  # fmt: skip
     """Run COMMAND on many instances at once.
 
-    ID may be abbreviated to at least 4 characters after "i-". --all includes draining and unregistered instances;
-    instances that are not running are left out and named. The login shell runs COMMAND without a terminal and
+    ID is the id, its start (at least 4 characters after "i-"), an address, a DNS name or a Name tag that only one
+    instance has. --all includes draining and unregistered instances; instances that are not running are left out and
+    named. The login shell runs COMMAND without a terminal and
     with empty standard input. Each line of output is prefixed with the instance's id and goes to stdout or stderr, as
     COMMAND wrote it. Ctrl-C stops COMMAND everywhere.
 

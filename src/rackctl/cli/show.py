@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 def show(invocation: Invocation, ec2_instance_id: str, output: str) -> None:
     """Show everything about the instance ID: its tasks, group and recent events.
 
-    ID may be abbreviated to at least 4 characters after "i-". The JSON has the fields of the list and those of the
-    tasks, the group and the events.
+    ID is the id, its start (at least 4 characters after "i-"), an address, a DNS name or a Name tag that only one
+    instance has. The JSON has the fields of the list and those of the tasks, the group and the events.
 
     \b
     Examples:
       rackctl instances show i-0a321c8b
+      rackctl instances show ip-10-0-1-17.ec2.internal
       rackctl instances show -o json i-0a32 | jq -r '.tasks[].containers[].image'
     """
     from rackctl.details import details
@@ -126,6 +127,7 @@ def _facts(found: Details, now: datetime) -> Iterator[tuple[str, str]]:
         yield "Zone", ec2.availability_zone
         addresses = {"private": ec2.private_ip, "public": ec2.public_ip, "IPv6": ec2.ipv6_address}
         yield "Addresses", ", ".join(f"{address} ({kind})" for kind, address in addresses.items() if address)
+        yield "DNS names", ", ".join(filter(None, (ec2.private_dns_name, ec2.public_dns_name)))
         yield "Key pair", ec2.key_name
     yield from _group_facts(found)
     if ecs:

@@ -83,14 +83,16 @@ def ssh(
 ) -> None:
     """Log in to the instance ID or run COMMAND on it, as ssh does.
 
-    ID may be abbreviated to at least 4 characters after "i-". Options after ID belong to COMMAND. The exit status is
-    that of COMMAND, 128 plus the signal's number if a signal ended it, or 255 if the connection or the login failed.
+    ID is the id, its start (at least 4 characters after "i-"), an address, a DNS name or a Name tag that only one
+    instance has. Options after ID belong to COMMAND. The exit status is that of COMMAND, 128 plus the signal's number
+    if a signal ended it, or 255 if the connection or the login failed.
 
     \b
     Examples:
       rackctl instances ssh i-0a321c8b
       rackctl instances ssh i-0a321c8b docker ps | grep web
       rackctl instances ssh --via ssm i-0a32 uptime
+      rackctl instances ssh 10.0.1.17
       tar c . | rackctl instances ssh i-0a321c8b 'tar x -C /srv'
       rsync -e 'rackctl instances ssh' -a site/ ec2-user@i-0a321c8b:site/
     """
