@@ -353,7 +353,7 @@ def test_eight_digits_are_the_start_of_an_id_unless_an_instance_has_them_as_its_
 
 
 def named(id_: str, name: str = "web", **fields: str) -> Instance:
-    return replace(ec2(id_, Name=name), **fields)
+    return replace(ec2(id_, Name=name), **fields)  # type: ignore[arg-type]
 
 
 WEB = named(
