@@ -187,7 +187,7 @@ class Drains:
             missing = drain.followed - described.keys()
             drain.missing_since = {arn: drain.missing_since.get(arn, now) for arn in missing}
             tasks = [described[arn] for arn in sorted(drain.followed - missing)]
-            # A DAEMON task stays to the end of a drain: nothing would ever come of waiting for it.
+            # A DAEMON task stays to the end of a drain, so it is not waited for.
             left = tuple(task for task in tasks if not self._is_daemon(task))
             drain.daemons = {task.task_arn for task in tasks if self._is_daemon(task)}
             if left != drain.tasks:

@@ -86,7 +86,7 @@ class Instances:
         ]
 
     def instances(self) -> Sequence[Instance]:
-        """Return those of the rack's instances that EC2 knows and has not begun to end."""
+        """Return the rack's instances that EC2 knows and that are not terminating."""
         return [listed.instance for listed in self.list() if listed.instance and not listed.instance.is_terminating]
 
     def find(self, ec2_instance_id: str) -> Instance:
@@ -238,7 +238,7 @@ class Instances:
     def replacement(self, before: AutoScalingGroup, *, timeout: float) -> Iterator[Replacement]:
         """Wait until a group that has lost an instance has a new one that counts, yielding each change.
 
-        ``before`` is the group as it was. A failed launch is told as ``problem`` and waited out, since Auto
+        ``before`` is the group as it was. A failed launch is reported as ``problem`` and waited out, since Auto
         Scaling tries again. Raises Timeout, naming the last state.
         """
         known = {member.ec2_instance_id for member in before.instances}

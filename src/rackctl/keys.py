@@ -81,7 +81,7 @@ def generate(name: str, *, created: datetime, key_type: KeyType = "ed25519", rea
 
 @dataclass(frozen=True, slots=True)
 class _Sealed:
-    """A stored key as it is in the bucket, where anybody who may write there can have put it."""
+    """A stored key as it is in the bucket. Any writer of the bucket may have put it there."""
 
     key_type: KeyType
     created: datetime
@@ -95,8 +95,8 @@ class KeyStore:
 
     Each is one object, ``<prefix>/keys/<key name>.json``, written once and never changed. Its private half is
     what KMS `Encrypt` returned, bound to the rack's and the key's name and to the fingerprint by the encryption
-    context. The public half is not stored: it is derived from the private half that KMS has opened, so that nobody
-    who may only write to the bucket can put a key of his own in its place.
+    context. The public half is not stored: it is derived from the private half that KMS has opened, so that
+    write access to the bucket alone puts no other key in its place.
     """
 
     def __init__(self, rack: Rack) -> None:

@@ -51,7 +51,7 @@ class Kms:
 
 
 def _explained(error: AwsError, kms_key: str, what: str) -> RackctlError:
-    """Say what a KMS error means for somebody who wants a key opened or sealed."""
+    """Turn a KMS error into one that names what was to be sealed or opened."""
     named = f"KMS key {kms_key}" if kms_key else "the KMS key"
     match error.code:
         case "NotFoundException":

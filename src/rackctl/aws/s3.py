@@ -105,7 +105,7 @@ class Bucket:
         """Try a write whose condition cannot hold, and return whether S3 refused it for that.
 
         ``key`` must be one that nothing is ever stored under: a store that ignores conditions writes it, and it is
-        deleted again. Raises what S3 says to somebody who may not write.
+        deleted again. Raises AccessDenied if the caller may not write.
         """
         if self._put(key, b"", IfMatch='"00000000000000000000000000000000"') is None:
             return True

@@ -48,7 +48,7 @@ class _Count(click.IntRange):
 
 
 def _along_the_way(*, begun: bool = False) -> dict[str, Callable[..., Any]]:
-    """Make the options that may be changed in the middle of a roll, for its beginning or for one that is ``begun``."""
+    """Make the options that may change during a roll: for its start, or for one that has ``begun``."""
 
     def unless(default: str) -> str:
         return f"  [default: {'as started' if begun else default}]"
@@ -261,7 +261,7 @@ def _show(view: View, events: Iterator[Event], stop: StopRequest) -> None:
 
 
 def _silence_stdout() -> None:
-    """Keep what nobody reads from being written once more at the end."""
+    """Keep buffered output from being written to a closed stdout at the end."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def plan_fields(plan: Plan) -> dict[str, Any]:
-    """Give a plan as the object of ``-o json``. Names and meanings are documented and stable."""
+    """Return a plan as the object of ``-o json``. Names and meanings are documented and stable."""
     return {
         "rack": plan.rack,
         "refused": bool(plan.refusals),
@@ -61,7 +61,7 @@ def _named(value: Value, prefix: str = "") -> str:
 
 
 def plan_text(plan: Plan) -> str:
-    """Give a plan as a person likes to read it."""
+    """Return a plan as text."""
     return "\n\n".join("\n".join(section) for section in _sections(plan))
 
 
@@ -139,7 +139,7 @@ _SHOWN = 20
 
 
 def status_fields(status: Status | None) -> dict[str, Any]:
-    """Give a status as the object of ``-o json``. Names and meanings are documented and stable."""
+    """Return a status as the object of ``-o json``. Names and meanings are documented and stable."""
     if status is None:
         return {"state": "none"}
     journal = status.journal

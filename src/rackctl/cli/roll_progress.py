@@ -32,7 +32,7 @@ class View(Protocol):
 
 
 def event_fields(event: Event) -> dict[str, Any]:
-    """Give an event as a line of ``-o json``. Names and meanings are documented and stable."""
+    """Return an event as a line of ``-o json``. Names and meanings are documented and stable."""
     return {
         "at": rfc3339(event.at),
         "event": event.kind,
@@ -116,7 +116,7 @@ _PHASE_STYLE = {
     "booting": "cyan",
     "ready": "green",
 }
-# What is over, or has not begun, is counted rather than shown where there are many.
+# Instances in these phases are counted rather than shown if there are many.
 _QUIET = ("waiting", "ready", "gone")
 
 
@@ -244,5 +244,5 @@ _WIDTHS = {"INSTANCE": 19, "KEY": 3, "PHASE": 11, "TIME": 7}
 
 
 def _one_line(text: str) -> str:
-    """Give what may be AWS's words, or a server's, as one line that cannot steer the terminal."""
+    """Return a text that may be AWS's or a server's as one line that cannot steer the terminal."""
     return printable(text, kept="")

@@ -1,8 +1,8 @@
 """Change the desired capacity and the processes of a roll's groups, and terminate their members.
 
 AWS's answers may lag, a call may have been carried out although its answer was an error, and something else may change
-the same number. So each change is written in the journal before it is made, what is seen is believed when it shows the
-last change or enough time has passed, and only the roll's own share is ever taken back.
+the same number. So each change is written to the journal before it is made, an answer counts once it shows the last
+change or enough time has passed, and only the roll's own share is ever taken back.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Capacity:
         self._autoscaling = hold.aws.autoscaling
         self._clock = hold.clock
         self._observer = observer
-        # What was set last, and when; when a change was tried whose outcome is not known; whose termination was asked
-        # for without an answer.
+        # The capacity that was set last, and when; when a change was last tried; when a termination was requested whose
+        # outcome is not known yet.
         self._set_to: dict[str, tuple[int, float]] = {}
         self._tried: dict[str, float] = {}
         self._asked_to_terminate: dict[str, float] = {}
@@ -77,7 +77,7 @@ class Capacity:
     def _settle(self, record: GroupRecord, look: Look) -> None:
         """Find out whether the last change of the desired capacity has been made, and count the surge by it.
 
-        When something else has changed it at the same time, that cannot be told; then the larger capacity stays.
+        If something else changed it at the same time, the two cannot be told apart; then the larger capacity stays.
         """
         pending, desired = record.pending, look.group.desired_capacity
         if pending is None:
@@ -97,7 +97,7 @@ class Capacity:
         """Return the roll's share of the desired capacity.
 
         Something else may have set it lower meanwhile, or the minimum size higher: then that much of the surge is gone
-        or theirs, and nothing more is to be taken away. Where it is lower because so many members were ``taken_out``
+        or not the roll's any more. Where it is lower because so many members were ``taken_out``
         with a decrement (DetachInstances, EnterStandby), it is the group that is smaller, not the surge.
         """
         lower_by = record.desired_capacity + record.surge - look.group.desired_capacity
@@ -110,7 +110,7 @@ class Capacity:
         return left
 
     def is_undecided(self, ec2_instance_id: str) -> bool:
-        """Tell whether a termination has been asked for without an answer, so that it may still be seen."""
+        """Return whether a termination was requested whose outcome is not known yet."""
         at = self._asked_to_terminate.get(ec2_instance_id, float("-inf"))
         return self._clock.monotonic() - at < LAG
 
@@ -153,7 +153,7 @@ class Capacity:
     def terminate(self, record: GroupRecord, view: View, id_: str, *, decrement: bool) -> Generator[Event, None, bool]:
         """Terminate a member of a group, by name; return whether that was done, or is to be decided again.
 
-        It is to be decided again while another scaling activity is in progress.
+        It is decided again while another scaling activity is in progress.
         """
         name, before = view.group, view.desired_capacity
         self._hold.note(name, id_, "terminating")
@@ -209,10 +209,10 @@ class Capacity:
             self._hold.pause()
 
     def lower_by_missing(self, record: GroupRecord, look: Look) -> Iterator[Event]:
-        """Take so much of the surge back as was never launched.
+        """Lower the desired capacity by as much of the surge as was never launched.
 
-        With Launch suspended meanwhile: if one came in between, Auto Scaling would choose itself which one to
-        terminate. And one that has just come may not be seen at once.
+        Launch is suspended meanwhile: if an instance came in between, Auto Scaling would choose which one to terminate.
+        And one that has just come may not be described at once.
         """
         try:
             self.suspend(record, look, "Launch")
@@ -225,16 +225,16 @@ class Capacity:
         except (JournalLost, GroupDeleted):
             raise
         except Exception:
-            # A group that stays as it is must not stay unable to launch. Where this fails too, the journal says so.
+            # The group must not stay unable to launch. If this fails too, the journal says so.
             with suppress(RackctlError):
                 self.resume(record, ["Launch"])
             raise
         self.resume(record, ["Launch"])
 
-    # Processes: only those that nothing else has suspended
+    # Processes: only those that the roll itself suspends
 
     def suspend(self, record: GroupRecord, look: Look, process: str) -> bool:
-        """Suspend a process, written down first; tell whether that was still to do."""
+        """Suspend a process, and write that to the journal first; return whether it was running."""
         if process in look.group.suspended_processes:
             return False
         new = process not in record.suspended

@@ -1,4 +1,4 @@
-"""What a roll has drained, and not terminated yet; and how it is set to ACTIVE again."""
+"""Drain the instances of a roll, and set those that it does not terminate to ACTIVE again."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Drained:
         self._hold.journal.anything_drained = True
         for member in members:
             note = self._hold.note(view.group, member.ec2_instance_id, "draining")
-            # Also where ECS has yet to show that the roll has set it to ACTIVE.
+            # ECS may not show yet that the roll has set it to ACTIVE.
             note.drained_by_roll |= member.is_active or member.ec2_instance_id in self._reactivated
         self._hold.write()
         registrations = {m.ec2_instance_id: self._observer.registrations(m.ec2_instance_id) for m in members}
-        # Also what is shown as DRAINING: it may have been so, and be ACTIVE again.
+        # Those that are shown as DRAINING too: the answer may lag.
         everything = [registered for some in registrations.values() for registered in some]
         self._hold.changing(partial(drain.set_status, self._hold.rack, everything, "DRAINING"))
         for id_, some in registrations.items():
@@ -67,7 +67,7 @@ class Drained:
         self._tell_observer({})
 
     def poll(self) -> None:
-        """Ask for the tasks of what is draining, before the look: so that the decision knows the newer fact."""
+        """Read the tasks of draining instances, before the look, so that the decision knows the newer fact."""
         progress = self._hold.retrying(self._drains.poll) if self._drains.ec2_instance_ids else {}
         self._service_events = {id_: draining.service_event for id_, draining in progress.items()}
         self._tell_observer(progress)
@@ -93,13 +93,13 @@ class Drained:
     # Backwards
 
     def reactivate(self, members: Mapping[str, Member]) -> list[str]:
-        """Set what the roll has drained, and has not terminated, to ACTIVE again; return the ids.
+        """Set the instances that the roll has drained, and not terminated, to ACTIVE; return their ids.
 
-        ``members`` are the members of the roll's groups. Raises RackctlError, and then what is DRAINING is still known
-        to be the roll's doing.
+        ``members`` are the members of the roll's groups. Raises RackctlError; the journal then still says which
+        instances the roll has drained.
         """
         drained = [id_ for id_, record in self._hold.journal.instances.items() if record.drained_by_roll]
-        # One whose termination was asked for, and may follow although AWS's answer was an error, must get no tasks.
+        # An instance whose termination was requested may terminate although the answer was an error: no tasks for it.
         drained = [id_ for id_ in drained if not self._capacity.is_undecided(id_)]
         restored: dict[str, Sequence[ContainerInstance]] = {}
         for id_ in drained:
@@ -107,7 +107,7 @@ class Drained:
             is_leaving = member is not None and member.is_terminating
             if not is_leaving and (registrations := self._registrations_to_restore(id_, member)):
                 restored[id_] = registrations
-        # Whether ECS shows it as DRAINING does not matter: it may not yet.
+        # Also those that ECS does not show as DRAINING: the answer may lag.
         if everything := [registered for some in restored.values() for registered in some]:
             drain.set_status(self._hold.rack, everything, "ACTIVE")
         self._reactivated.update(restored)
@@ -128,7 +128,7 @@ class Drained:
         return [registered for registered in registrations if registered.status in {"ACTIVE", "DRAINING"}]
 
     def let_go_of(self, group: str) -> Iterator[Event]:
-        """Set to ACTIVE what was drained of a group that has been deleted, if it is still up, and forget the group."""
+        """Set to ACTIVE the drained instances of a deleted group that still run, and forget them."""
         for id_, instance in list(self._hold.journal.instances.items()):
             if instance.auto_scaling_group_name == group:
                 yield from self.let_go(group, id_, "its group has been deleted")
@@ -136,7 +136,7 @@ class Drained:
                 self.forget(id_)
 
     def let_go(self, group: str, id_: str, why: str) -> Iterator[Event]:
-        """Set what the roll was draining to ACTIVE when it was taken out of service and is still up."""
+        """Set an instance that the roll was draining to ACTIVE, if it left its group and still runs."""
         record = self._hold.journal.instances.get(id_)
         if record is None or not record.drained_by_roll:
             return

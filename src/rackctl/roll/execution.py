@@ -108,8 +108,8 @@ class Execution:
     def _leave(self, problem: str) -> list[str]:
         """Leave everything running, as far as AWS still lets us: nothing but JournalLost may hide why it is left.
 
-        Give the instances that may have been left DRAINING. Raises JournalLost, with nothing changed: what drains may
-        be another process's by now.
+        Return the instances that may still be DRAINING. Raises JournalLost, with nothing changed: another process may
+        be draining them by now.
         """
         self._hold.journal.problem = problem
         try:
@@ -117,7 +117,7 @@ class Execution:
         except JournalLost:
             raise
         except RackctlError:
-            pass  # whether it is held is not known, which is no reason to leave an instance draining
+            pass  # whether the journal is still held is unknown: no reason to leave an instance draining
         with suppress(RackctlError, StopNow):
             self._loop.reactivate()
         for record in self._hold.journal.groups.values():
@@ -141,7 +141,7 @@ class Execution:
         return f"{self._hold.progress.done} of {total} instances have been replaced, {left} are left; {running}"
 
     def _way_on(self) -> str:
-        """Say what of the rack is changed until somebody continues, and how to."""
+        """Return what stays changed until the roll continues, and the commands that continue it."""
         aborting = self._hold.journal.phase == "aborting"
         until = "until you abort" if aborting else "until you resume or abort"
         meanwhile = "".join(
@@ -159,7 +159,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _changed(record: GroupRecord) -> str:
-    """Say what of a group is the roll's doing at the moment."""
+    """Return what the roll has changed of a group and not restored."""
     what = []
     if record.surge:
         what.append(f"keeps desired capacity {record.desired_capacity + record.surge} (was {record.desired_capacity})")

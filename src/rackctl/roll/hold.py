@@ -1,4 +1,4 @@
-"""The hold of one process on a roll: its events, its safe points, its patience with AWS, and its ownership."""
+"""The hold of one process on a roll: its events, safe points, retries, and the check that the journal is its own."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 # A cluster of thousands is looked at less often, so that the calls stay clear of AWS's rate limits.
 _INSTANCES_PER_SECOND = 100
-_SLICE = 0.5  # how long a request to stop may wait while the roll does
-# How long AWS may fail to answer, as after a laptop's sleep, before the roll stops.
+_SLICE = 0.5  # how long a stop request may wait while the roll does, in seconds
+# How long AWS may fail to answer, as after a laptop's sleep, before the roll stops, in seconds.
 _PATIENCE = 120.0
 _SAY_SOMETHING_EVERY = 60.0
 
@@ -49,7 +49,7 @@ class RollStopped(RollIncomplete):
 
 
 class StopNow(Exception):
-    """The way from a safe point out of the roll."""
+    """Raised at a safe point to leave the roll."""
 
 
 class Hold:
@@ -93,7 +93,7 @@ class Hold:
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing has been said for so long that what is waited for is to be said again."""
+        """Whether there has been no event for so long that it is time to report what is waited for."""
         return self.clock.monotonic() - self._silent_since >= _SAY_SOMETHING_EVERY
 
     def note(self, group: str, ec2_instance_id: str, phase: InstancePhase) -> InstanceRecord:
@@ -112,9 +112,9 @@ class Hold:
     # AWS
 
     def retrying(self, call: Callable[[], T]) -> T:
-        """Call AWS, and again for a while when it gives no answer; each wait is a safe point.
+        """Call AWS, and repeat the call for a while if it gets no answer; each wait is a safe point.
 
-        Raises what lasts, and what AWS has refused.
+        Raises an error that lasts, and at once one that says that AWS has refused.
         """
         since = self.clock.monotonic()
         while True:
@@ -126,7 +126,7 @@ class Hold:
             self.pause()
 
     def groups(self) -> list[AutoScalingGroup]:
-        """Describe the groups of the journal, those that have been deleted apart.
+        """Describe the groups of the journal, except deleted ones.
 
         A group that an answer leaves out is asked for again until that has lasted.
         """
@@ -153,7 +153,7 @@ class Hold:
             self.pause()
 
     def write(self) -> None:
-        """Write what is about to be relied on. Nothing is changed in AWS that this has not preceded."""
+        """Write the journal, if it has changed: always before the change in AWS that it describes."""
         self.retrying(lambda: self.lock.write(self.journal))
 
     def check_owner(self) -> None:
@@ -166,7 +166,7 @@ class Hold:
         return call()
 
     def changing(self, call: Callable[[], T]) -> T:
-        """Make a change that may be made twice, and again for a while when AWS gives no answer."""
+        """Make a change that may be made twice, and repeat it for a while if it gets no answer."""
         return self.retrying(lambda: self.change(call))
 
     # Safe points
@@ -182,7 +182,7 @@ class Hold:
         self._heartbeat()
 
     def pause(self, instances: int = 0) -> None:
-        """Wait until it is time to look again; a request to stop is heeded at once."""
+        """Wait until it is time to look again, or until a stop is requested."""
         self._heartbeat()
         until = self.clock.monotonic() + max(POLL, instances / _INSTANCES_PER_SECOND)
         while not self._stop and (left := until - self.clock.monotonic()) > 0:
@@ -190,7 +190,7 @@ class Hold:
         self.checkpoint()
 
     def short_pause(self) -> None:
-        """Wait for a moment, for something that goes on in this process."""
+        """Wait half a second, for work in this process."""
         self.clock.sleep(_SLICE)
         self.checkpoint()
 

@@ -1,7 +1,7 @@
 """The journal of a roll: what it is doing, and what was there before. Values, their JSON, and their bounds.
 
-It says what AWS cannot be asked: what was there before, and what is the roll's own doing. Which instances are still to
-replace is read from the instances. `rackctl.roll.lock` keeps it in S3.
+It holds what AWS cannot tell: what was there before, and what the roll itself has changed. Which instances are still to
+be replaced is read from the instances. `rackctl.roll.lock` keeps it in S3.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TemplateRecord:
 
 @dataclass(slots=True)
 class PendingChange:
-    """A change of a desired capacity that is about to be made, so that it can be told whether it has been.
+    """A change of a desired capacity, written before it is made, so that it can be seen later whether it was.
 
     Without an instance it sets the desired capacity from ``before`` to ``after``; with one it terminates that
     instance and decrements ``before``.
@@ -57,10 +57,10 @@ class PendingChange:
 
 @dataclass(slots=True)
 class GroupRecord:
-    """A group as it was, and what of its present state is the roll's doing.
+    """A group as it was before the roll, and what the roll has changed of it.
 
     ``total`` is how many of its instances were to be replaced, ``surge`` the roll's share of the desired capacity,
-    ``suspended`` the processes that it suspended. One that is ``deleted`` has been so by somebody meanwhile.
+    ``suspended`` the processes that it suspended. ``deleted`` says that it was deleted during the roll.
     """
 
     auto_scaling_group_name: str
@@ -76,10 +76,10 @@ class GroupRecord:
 
 @dataclass(slots=True)
 class InstanceRecord:
-    """How far an instance is that is on its way out or in; of the others AWS tells all there is to know.
+    """The progress of an instance that is being replaced or launched; AWS tells all about the others.
 
-    ``drained_by_roll`` is set before it is drained, and only if it was ACTIVE; ``counted_out`` once it counts no more
-    because somebody has taken it out of its group.
+    ``drained_by_roll`` is set before it is drained, and only if it was ACTIVE; ``counted_out`` once it left its
+    group otherwise and counts no more.
     """
 
     auto_scaling_group_name: str
@@ -137,7 +137,7 @@ class Journal:
 
 
 def _check(journal: Journal) -> None:
-    """Raise ValueError or TypeError for what a hand has put into a journal that no roll writes there."""
+    """Raise ValueError or TypeError for what no roll writes into a journal."""
     if datetime.fromisoformat(journal.started).tzinfo is None:
         raise ValueError(f"{journal.started} says no time zone")
     if journal.phase not in get_args(Phase):

@@ -1,12 +1,12 @@
 """The place of a rack's journal, and this process's hold on it: the lock of a roll.
 
 One S3 object, ``<prefix>/roll.json``, written by conditional writes alone: `If-None-Match` creates it, so that one
-of two rolls begins; `If-Match` changes it, so that a holder who has lost it finds out before its next step. When it was
-last written is the holder's heartbeat, as S3 tells it: two machines' clocks are never compared.
+of two rolls begins; `If-Match` changes it, so that a holder that has lost it finds out before its next change. The time
+of the last write, by S3's clock, is the holder's heartbeat: two machines' clocks are never compared.
 
-Whoever may write to the bucket must not be able to make a roll do anything. So the object carries a MAC (RFC 2104,
-SHA-256) of the journal under a key that KMS has encrypted under the rack's context; who takes a roll over has KMS
-decrypt that key and checks the MAC before believing a word.
+Write access to the bucket alone must not make a roll do anything. So the object carries a MAC (RFC 2104, SHA-256) of
+the journal under a key that KMS has encrypted under the rack's context. A process that takes over has KMS decrypt that
+key and checks the MAC first.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from rackctl.roll.owner import Owner
 
 _FORMAT_VERSION = 2
-# A holder writes at least every HEARTBEAT seconds; one that has not for STALE_AFTER seconds is taken for dead. AWS
-# calls that are being retried may keep it from writing for two minutes.
+# A holder writes at least every HEARTBEAT seconds, and counts as dead after STALE_AFTER seconds of silence. Retried
+# calls may keep it from writing for two minutes.
 HEARTBEAT = 30.0
 STALE_AFTER = 300.0
-# For how long a write proves that the journal is held, in seconds: no longer than a call takes that follows it.
+# For how long a write proves that the journal is held, in seconds: about as long as the call that follows it takes.
 _PROVES_FOR = 1.0
 # 5,000 instances under way at once would make less than this.
 _LARGEST = 4 * 1024 * 1024
@@ -43,7 +43,7 @@ _LARGEST = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A journal as it was read, whoever wrote it; ``heartbeat`` is when it was written, ``silent_for`` seconds ago."""
+    """A journal as it was read, its seal unchecked; it was written at ``heartbeat``, ``silent_for`` seconds ago."""
 
     journal: Journal
     etag: str
@@ -87,7 +87,7 @@ class Lock:
         return self._store.url(self._key)
 
     def read(self) -> Found | None:
-        """Read the journal; None when there is no roll. Its seal is not checked: it is only to be shown."""
+        """Read the journal; None when there is no roll. Its seal is not checked: use it for display only."""
         stored = self._store.get(self._key)
         if stored is None:
             return None
@@ -182,14 +182,14 @@ class Lock:
             raise self._lost(journal)
 
     def _silence(self) -> float:
-        # By the time of day: on Linux the other clock stands still while a laptop sleeps.
+        # By the time of day: on Linux the monotonic clock stands still while a laptop sleeps.
         return abs((self._clock.now() - self._last_write).total_seconds())
 
     def _write(self, journal: Journal, owner: Owner | None, *, etag: str | None) -> bool:
         journal.owner = owner
         journal.revision += 1
         body = self._body(journal)
-        # Whatever becomes of it: its answer may get lost after it is done.
+        # The write may be carried out although its answer gets lost.
         self._tried.add(body)
         written = (
             self._store.create(self._key, body) if etag is None else self._store.replace(self._key, body, etag=etag)
@@ -253,7 +253,7 @@ def _substance(journal: Journal) -> bytes:
 
 
 def _left_behind(journal: Journal) -> str:
-    """Return what the roll has changed, for whoever has to change it back without a journal."""
+    """Return what the roll has changed, to be changed back without a journal."""
     left = []
     for name, record in journal.groups.items():
         if record.surge or record.pending:

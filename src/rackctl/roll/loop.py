@@ -1,7 +1,7 @@
 """Observe, decide and act on one group until nothing is left to do.
 
-Every turn begins with a look at the group and does what is to be done next, so that it is the same whether the roll
-has just begun, has been interrupted anywhere, or something else has changed the group meanwhile.
+Every turn begins with a look at the group and does what is to be done next, so that it makes no difference whether the
+roll has just started, was interrupted anywhere, or something else has changed the group meanwhile.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _TERMINATING_FOR = 120.0
 
 
 class Loop:
-    """Works on one group at a time, and remembers what one process has seen and begun."""
+    """Works on one group at a time, and remembers what this process has seen and started."""
 
     def __init__(self, hold: Hold, instances: Instances, reason: Reason, started: float) -> None:
         self._hold = hold
@@ -66,7 +66,7 @@ class Loop:
         self._past: dict[str, set[str]] = {}
         self._failures: dict[str, dict[str, str]] = {}
         self._asked_activities = float("-inf")
-        # Groups in which something else may be replacing instances: none has been asked yet.
+        # Groups in which an instance refresh may be in progress.
         self._disturbed: set[str] = set()
         self._checked_old: dict[str, set[str]] = {}
         self._hooks: dict[str, tuple[str, ...]] = {}
@@ -90,7 +90,7 @@ class Loop:
                 if isinstance(action, Done):
                     return
                 if isinstance(action, Terminate) and not is_fresh:
-                    # What was done and said in this turn took time: nothing is terminated on an old look.
+                    # The other actions of this turn took time: look again before a termination.
                     view, is_fresh = (yield from self._view(record, at_ecs=False)), True
                     continue
                 if not (yield from self._act(record, view, action)):
@@ -195,7 +195,7 @@ class Loop:
         )
 
     def _check(self, view: View, goal: Goal) -> Generator[Event, None, View]:
-        """Ask what is asked only when there is reason to, and raise what stops the roll."""
+        """Read what is read only if there is reason to, and raise what stops the roll."""
         if view.missing:
             yield from self._failed_launches(view.group)
         if goal == "replace":
@@ -214,8 +214,7 @@ class Loop:
             view = replace(view, refresh=refresh)
             if not refresh:
                 self._disturbed.discard(name)
-        # Asked at the first look, and when an old instance has come since. How a group names its template may be
-        # seen late, too.
+        # Read at the first look, and when an old instance has joined since. How a group names its template may lag too.
         old, known = {m.ec2_instance_id for m in view.old}, self._checked_old.get(name, set())
         if not old <= known:
             groups = [group for group in self._hold.groups() if group.auto_scaling_group_name == name]
@@ -228,7 +227,7 @@ class Loop:
         return view
 
     def _failed_launches(self, group: str) -> Iterator[Event]:
-        """Find launches that have failed: the call that asked for them never says so."""
+        """Find failed launches: the call that raised the desired capacity does not report them."""
         now = self._clock.monotonic()
         if now - self._asked_activities < _ACTIVITIES_EVERY:
             return
@@ -255,7 +254,7 @@ class Loop:
         return self._hooks[group]
 
     def _remind(self, view: View, goal: Goal) -> Iterator[Event]:
-        """Say what is waited for when nothing has been said for a while."""
+        """Report what is waited for if there has been no event for a while."""
         if not self._hold.is_silent:
             return
         if view.terminating:
@@ -314,7 +313,7 @@ class Loop:
             self._drained.forget(id_)
         return done
 
-    # What a roll has begun and does not finish
+    # What a roll undoes
 
     def prove(self, name: str, ec2_instance_id: str) -> Iterator[Event]:
         """Log in to a new instance of a group. Raises NotProven."""
@@ -325,19 +324,19 @@ class Loop:
         return self._prover.is_proven(name)
 
     def reactivate(self) -> list[str]:
-        """Set what the roll has drained, and has not terminated, to ACTIVE again; return the ids."""
+        """Set the instances that the roll has drained, and not terminated, to ACTIVE; return their ids."""
         return self._drained.reactivate({m.ec2_instance_id: m for view in self.views().values() for m in view.members})
 
     def let_go_of(self, record: GroupRecord) -> Iterator[Event]:
-        """Set to ACTIVE what was drained of a group that has been deleted, if it is still up, and forget the group."""
+        """Set to ACTIVE the drained instances of a deleted group that still run, and forget them."""
         yield from self._drained.let_go_of(record.auto_scaling_group_name)
 
     def resume_launch(self, record: GroupRecord) -> None:
-        """Resume Launch where a roll that was cut off has left it suspended."""
+        """Resume Launch if an interrupted roll has left it suspended."""
         self._capacity.resume(record, ["Launch"])
 
     def resume_processes(self, record: GroupRecord) -> Iterator[Event]:
-        """Resume what the roll has suspended, but for zone rebalancing where that would terminate instances."""
+        """Resume what the roll has suspended, except zone rebalancing if that would terminate instances."""
         name = record.auto_scaling_group_name
         processes = list(record.suspended)
         if REBALANCING in processes and not self._is_balanced(record):

@@ -14,8 +14,8 @@ from pathlib import Path
 class Owner:
     """A process that holds the journal.
 
-    ``machine`` tells apart what shares process numbers, and ``began`` what has had the same one in turn; empty where
-    the system does not say.
+    ``machine`` is the same for processes that share process numbers, and ``began`` tells apart those that had the
+    same number one after the other; empty if the system does not say.
     """
 
     who: str
@@ -51,7 +51,7 @@ class Owner:
 
 
 def _machine() -> str:
-    """Give what two processes share exactly when they share process numbers: this boot and this pid namespace."""
+    """Return what two processes share exactly if they share process numbers: the boot and the pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -60,7 +60,7 @@ def _machine() -> str:
 
 
 def _began(pid: int) -> str | None:
-    """Give when a process began, in ticks since the boot; empty for a dead one that waits for its parent.
+    """Return when a process began, in ticks since the boot; empty for a zombie.
 
     None where the system does not say, as of other users' processes under some of its settings (proc(5), hidepid).
     """

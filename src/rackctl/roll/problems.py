@@ -1,4 +1,4 @@
-"""What a roll must not go on with. Pure: a view goes in, problems come out.
+"""What refuses a plan, warns, or stops a roll. Pure: a view goes in, problems come out.
 
 Each rule has one wording and one remedy, whether it refuses a plan, warns there, or stops a roll. A roll stops for what
 has lasted as long as the rule says, since what AWS reports may lag; a plan refuses at once.
@@ -26,7 +26,7 @@ SURGES_LOST = 3
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why there is no roll, or none any more, and what lifts that. ``warns`` says that a plan only warns of it."""
+    """Why a roll is refused or stops, and the remedy. ``warns`` says that a plan only warns of it."""
 
     reason: str
     remedy: str = ""

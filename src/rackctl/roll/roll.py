@@ -1,7 +1,7 @@
 """Roll a rack: every old instance replaced by a new one, without downtime.
 
 The state is in AWS and in the journal. Each step looks first and does what is still to do, so that `resume` is the
-roll begun again, from any machine, and `abort` undoes what is found to be the roll's doing.
+roll started again, from any machine, and `abort` undoes what the roll has changed.
 """
 
 from __future__ import annotations

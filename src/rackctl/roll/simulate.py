@@ -11,7 +11,7 @@ from rackctl.roll.view import Done, Drain, Member, Raise, StartDrains, Terminate
 # What the simulation takes for granted, in seconds: a new instance until it can take tasks, and a drain.
 BOOT = 180.0
 DRAIN = 90.0
-# Each step costs time in proportion to the group. What is not simulated of a large one goes on as it began.
+# Each step costs time in proportion to the group. The rest of a large one is extrapolated.
 _STEPS_TIMES_INSTANCES = 60_000
 _AT_LEAST = 20
 

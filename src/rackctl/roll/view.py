@@ -47,7 +47,7 @@ class RollOptions:
 class Drain:
     """A drain that this process follows: tasks left, how long it has taken, and whether it is seen to be over.
 
-    ``asked`` is how long ago ECS was told to drain; ``blocked`` names the tasks that are left.
+    ``asked`` is how long ago it was set to DRAINING; ``blocked`` names the tasks that are left.
     """
 
     left: int

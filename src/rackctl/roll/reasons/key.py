@@ -189,14 +189,14 @@ class NewKey:
         return {**used, **{i.key_name: i.ec2_instance_id for i in existing}}
 
     def _launched_with(self) -> dict[str, str]:
-        """Map the keys that something is launched with, whosever it is, to what that is."""
+        """Map the keys that groups and launch configurations of the account launch with to what names them."""
         used: dict[str, str] = {}
         for group in self._hold.all_groups():
             for ref in group.launch_templates:
                 try:
                     used[self._aws.ec2.launch_template_version(ref).key_name] = f"group {group.auto_scaling_group_name}"
                 except AwsError as error:
-                    # A group, whosever, that names what does not exist names no key.
+                    # A group that names a version which does not exist names no key.
                     if error.code not in NO_TEMPLATE:
                         raise
         for configuration, key in self._aws.autoscaling.launch_configuration_keys().items():

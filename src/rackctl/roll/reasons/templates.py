@@ -56,7 +56,7 @@ class Templates:
     def _give(self, group: AutoScalingGroup, ref: LaunchTemplateRef) -> Iterator[str]:
         key = self._journal.key_name
         record = self._find(group.auto_scaling_group_name, ref)
-        # None for one that somebody has deleted meanwhile, as the roll's own may have been: it is made again.
+        # None if it was deleted meanwhile, as the roll's own version may have been: it is created again.
         now = self._version(ref)
         if now is not None:
             source = _source(now, key)
@@ -68,7 +68,7 @@ class Templates:
                 # Somebody has moved it on since the roll began: that is what is to be kept now.
                 record.source, record.key_name = now.version_number, now.key_name
         made = self._derived(ref, record.source, key)
-        # Written down before it is used: whoever takes it back must know what stands in the place of what.
+        # Written before it is used: a roll-back must know which version stands in the place of which.
         record.made = made
         self._hold.write()
         yield self._use(group, ref, made, f"version {record.source} with the new key")
@@ -153,7 +153,7 @@ class Templates:
         return record
 
     def _version(self, ref: LaunchTemplateRef) -> LaunchTemplateVersion | None:
-        """Give the version that a reference names, None when there is none."""
+        """Return the version that a reference names, None if there is none."""
         try:
             return self._hold.retrying(partial(self._aws.ec2.launch_template_version, ref))
         except AwsError as error:
@@ -186,7 +186,7 @@ class Templates:
     def give_back(self) -> Iterator[str]:
         """Have every group launch as before the roll, and delete the versions that the roll made.
 
-        What somebody has made of those meanwhile is kept, with the old key again.
+        Versions that were made from those meanwhile are kept, with the old key.
         """
         for record in self._records():
             if record.version == "$Default" and record.made:
@@ -220,7 +220,7 @@ class Templates:
         yield self._use(group, ref, made, f"version {now.version_number} with the old key")
 
     def _restore_default(self, record: TemplateRecord) -> Iterator[str]:
-        """Have a template's default be what it was: whoever launches by it, it is the roll that has moved it."""
+        """Move a template's default version back to where it was, if the roll has moved it."""
         id_ = record.launch_template_id
         template = self._template(id_)
         if template and template.default_version_number == record.made and self._exists(record):
@@ -241,7 +241,7 @@ class Templates:
             yield f"group {group_name}: uses version {record.version} of launch template {name} again"
 
     def _exists(self, record: TemplateRecord) -> bool:
-        """Whether nobody has deleted what the roll derived its version from."""
+        """Return whether the version that the roll's own was made from still exists."""
         return self._version(LaunchTemplateRef(record.launch_template_id, "", str(record.source))) is not None
 
     def _delete_made(self) -> Iterator[str]:
@@ -323,6 +323,6 @@ def _description(source: int, key_name: str) -> str:
 
 
 def _source(version: LaunchTemplateVersion, key_name: str) -> int | None:
-    """Give the version that the roll made this one of; None for one that the roll did not make."""
+    """Return the version that the roll made this one from; None if the roll did not make it."""
     found = _MADE.fullmatch(version.description)
     return int(found["source"]) if found and version.key_name == key_name else None
