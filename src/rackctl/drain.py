@@ -7,6 +7,7 @@ STOPPED, its registrations are reported DRAINING, and ECS counts no other task o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from rackctl.aws.errors import AwsError
@@ -15,7 +16,7 @@ from rackctl.errors import RackctlError, Timeout
 from rackctl.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rackctl.clock import Clock
     from rackctl.model import ContainerInstance, Service, Task
@@ -91,15 +92,25 @@ class Drains:
 
     It asks for the tasks of all of them at once, a hundred a call, so that many drains cost little more than one.
     ``patience`` is how many seconds a drain may stand still before the newest event of its services is asked for.
+    ``change`` makes the calls that stop tasks.
     """
 
-    def __init__(self, rack: Rack, clock: Clock, *, stop_standalone: bool = False, patience: float = 0) -> None:
+    def __init__(
+        self,
+        rack: Rack,
+        clock: Clock,
+        *,
+        stop_standalone: bool = False,
+        patience: float = 0,
+        change: Callable[[Callable[[], None]], object] = lambda call: call(),
+    ) -> None:
         self._rack = rack
         self._ecs = rack.aws.ecs
         self._cluster = rack.cluster
         self._clock = clock
         self._stop_standalone = stop_standalone
         self._patience = patience
+        self._change = change
         self._drains: dict[str, _Drain] = {}
         self._stopped_by_us: set[str] = set()
         self._services: dict[str, Service] = {}
@@ -203,7 +214,7 @@ class Drains:
         for drain in self._drains.values():
             for task in drain.tasks:
                 if not task.service_name and task.task_arn not in self._stopped_by_us:
-                    self._ecs.stop_task(self._cluster, task.task_arn, "its instance is being drained")
+                    self._change(partial(self._ecs.stop_task, self._cluster, task.task_arn, "its instance is draining"))
                     self._stopped_by_us.add(task.task_arn)
 
     def _event(self, drain: _Drain) -> str:

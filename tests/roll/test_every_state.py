@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
@@ -16,10 +16,11 @@ from rackctl.roll.view import Prove, Raise, RollOptions, StartDrains, Terminate
 from tests.roll.worlds import Unsafe, World, act, group, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rackctl.roll.view import Action
 
+RecordProperty: TypeAlias = "Callable[[str, object], None]"
 SURGE, BATCH, NO_SURGE = RollOptions(), RollOptions(batch=2), RollOptions(surge=False)
 
 
@@ -69,21 +70,24 @@ TROUBLE = {
 
 # Some seconds for the largest: every state of four instances in batches of two, with an operator, is 19,000 states.
 @pytest.mark.parametrize("trouble", TROUBLE)
-@pytest.mark.parametrize(("zones", "name", "options", "room"), list(groups()))
+@pytest.mark.parametrize("case", [pytest.param(case, id=f"{case[0]} {case[1]}") for case in groups()])
 def test_a_roll_is_safe_in_every_state_and_can_end_from_each(
-    zones: str, name: str, options: RollOptions, room: int, trouble: str
+    case: tuple[str, str, RollOptions, int], trouble: str, record_property: RecordProperty
 ) -> None:
+    zones, _, options, room = case
     following = explore(group(zones, room=room, options=options, **TROUBLE[trouble]))
 
-    print(f"{zones} {name}, {trouble}: {len(following)} states")
+    record_property("states", len(following))
     assert without_an_end(following) == []
 
 
 @pytest.mark.parametrize("zones", ["a", "ab"])
-def test_a_crash_an_operator_and_a_wrong_reading_in_one_roll_are_safe_in_every_state(zones: str) -> None:
+def test_a_crash_an_operator_and_a_wrong_reading_in_one_roll_are_safe_in_every_state(
+    zones: str, record_property: RecordProperty
+) -> None:
     following = explore(group(zones, crashes=1, acts=1, misreads=1))
 
-    print(f"{zones}, everything: {len(following)} states")
+    record_property("states", len(following))
     assert without_an_end(following) == []
 
 

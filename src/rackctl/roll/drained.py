@@ -36,7 +36,11 @@ class Drained:
         self._capacity = capacity
         self._changes = changes
         self._drains = drain.Drains(
-            hold.rack, hold.clock, stop_standalone=hold.journal.options.stop_standalone, patience=_STUCK
+            hold.rack,
+            hold.clock,
+            stop_standalone=hold.journal.options.stop_standalone,
+            patience=_STUCK,
+            change=hold.change,
         )
         self._began: dict[str, float] = {}
         self._asked: dict[str, float] = {}

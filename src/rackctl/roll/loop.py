@@ -287,6 +287,7 @@ class Loop:
                 self._drained.start(view, ids)
                 return True
             case Reactivate(ids):
+                self._hold.check_owner()
                 self.reactivate()
                 for id_ in ids:
                     self._hold.note(view.group, id_, "waiting")

@@ -55,7 +55,7 @@ class Steps:
         """Begin from where nothing is DRAINING by a roll that was cut off, and every group can launch."""
         for group in self._hold.groups():
             self._loop.resume_launch(self._journal.groups[group.auto_scaling_group_name])
-        for id_ in self._hold.retrying(self._loop.reactivate):
+        for id_ in self._hold.changing(self._loop.reactivate):
             yield self._hold.event("restored", f"{id_}: set to ACTIVE", ec2_instance_id=id_)
 
     def _on_each_group(self, do: Callable[[GroupRecord], Iterator[Event]]) -> Iterator[Event]:
