@@ -214,7 +214,9 @@ class Drains:
         for drain in self._drains.values():
             for task in drain.tasks:
                 if not task.service_name and task.task_arn not in self._stopped_by_us:
-                    self._change(partial(self._ecs.stop_task, self._cluster, task.task_arn, "its instance is being drained"))
+                    self._change(
+                        partial(self._ecs.stop_task, self._cluster, task.task_arn, "its instance is being drained")
+                    )
                     self._stopped_by_us.add(task.task_arn)
 
     def _event(self, drain: _Drain) -> str:

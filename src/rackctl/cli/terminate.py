@@ -13,6 +13,7 @@ from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options
 from rackctl.errors import NotFound, RackctlError, UsageError
+from rackctl.text import counted
 
 if TYPE_CHECKING:
     from rackctl.model import AutoScalingGroup
@@ -126,6 +127,6 @@ def _drain(invocation: Invocation, seen: RackInstance, timeout: float) -> None:
             hint="deregister that registration, or leave out --drain to terminate the instance as it is",
         )
     for progress in drain(invocation.rack, invocation.clock, seen, timeout=timeout):
-        left = progress.left
+        left = counted(progress.left, "task")
         event = f": {progress.service_event}" if progress.service_event else ""
-        note(f"{id_}: {left} task{'s' if left != 1 else ''} left{event}" if left else f"{id_}: drained")
+        note(f"{id_}: {left} left{event}" if progress.left else f"{id_}: drained")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
+from rackctl.text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -74,7 +76,7 @@ class Changes:
         assert drain is not None
         id_, left = member.ec2_instance_id, drain.left
         event = f" ({service_event})" if service_event and left else ""
-        waits = f"{left} task{'s' * (left != 1)} left"
+        waits = f"{counted(left, 'task')} left"
         said = f"{id_}: drained" if drain.is_over else f"{id_}: draining, {waits}{event}"
         if self._said.get(id_) != said:
             self._said[id_] = said

@@ -29,6 +29,7 @@ from rackctl.roll.view import (
     Terminate,
     is_even,
 )
+from rackctl.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -301,7 +302,7 @@ def _waits_of_members(view: View) -> Iterable[str]:
         elif member.on_standby:
             continue
         elif member.drain and not member.drain.is_over:
-            yield f"{id_} to drain ({member.drain.left} task{'s' if member.drain.left != 1 else ''} left)"
+            yield f"{id_} to drain ({counted(member.drain.left, 'task')} left)"
         elif member.is_old is None:
             yield f"EC2 to report {id_}"
         elif member.registration == "unknown" and member.in_service:
@@ -318,6 +319,6 @@ def _is_held(member: Member) -> bool:
 
 def _waits_of_group(view: View, goal: Goal) -> Iterable[str]:
     if view.missing:
-        yield f"{view.missing} instance{'s' if view.missing != 1 else ''} to launch"
+        yield f"{counted(view.missing, 'instance')} to launch"
     if goal == "restore" and view.missing and _waits_for_missing(view):
         yield "the Availability Zones to be even"

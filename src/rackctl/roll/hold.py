@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG, POLL
 from rackctl.errors import SIGNALLED, RollIncomplete
-from rackctl.roll.journal import InstanceRecord, timestamp
+from rackctl.roll.journal import InstanceRecord
 from rackctl.roll.report import Event, Progress
+from rackctl.text import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +103,7 @@ class Hold:
         if record is None or record.phase != phase:
             drained = record is not None and record.drained_by_roll
             group = group or (record.auto_scaling_group_name if record else "")
-            record = InstanceRecord(group, phase, timestamp(self.clock.now()), drained)
+            record = InstanceRecord(group, phase, rfc3339(self.clock.now()), drained)
         if phase in {"waiting", "ready", "gone"}:
             self.journal.instances.pop(ec2_instance_id, None)
         else:

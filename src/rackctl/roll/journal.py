@@ -7,7 +7,7 @@ be replaced is read from the instances. `rackctl.roll.lock` keeps it in S3.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rackctl.keys import is_key_name
@@ -210,7 +210,3 @@ def _group(record: Mapping[str, Any]) -> GroupRecord:
             "pending": PendingChange(**pending) if pending else None,
         }
     )
-
-
-def timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

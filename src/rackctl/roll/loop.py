@@ -172,23 +172,15 @@ class Loop:
         return view
 
     def _compose(self, look: Look, share: int) -> View:
-        group, name = look.group, look.name
-        missing = sum(m.is_member for m in look.members) < group.desired_capacity
-        if not missing:
+        name = look.name
+        if look.is_whole:
             self._failures.pop(name, None)
-        return View(
-            group=name,
-            desired_capacity=group.desired_capacity,
-            max_size=group.max_size,
-            min_size=group.min_size,
-            members=look.members,
-            zones=group.availability_zones,
-            suspended=look.suspended,
+        return replace(
+            look.view(self._options),
             share=share,
             is_proven=self._prover.is_proven(name),
-            options=self._options,
             launch_failures=tuple(self._failures.get(name, {}).values()),
-            missing_for=self._since.lasting(f"missing {name}", missing),
+            missing_for=self._since.lasting(f"missing {name}", not look.is_whole),
             lost=self._changes.lost,
             surges_lost=self._capacity.surges_lost,
             hooks=self._hooks.get(name, ()),

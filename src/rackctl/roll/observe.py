@@ -14,7 +14,7 @@ from rackctl.drain import blocking, is_drained
 from rackctl.errors import RackctlError
 from rackctl.model import is_ec2_instance_id
 from rackctl.rack_instance import rack_instance
-from rackctl.roll.view import Drain, Member
+from rackctl.roll.view import Drain, Member, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rackctl.model import AutoScalingGroup, ContainerInstance, GroupInstance, Instance
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
-    from rackctl.roll.view import Registration
+    from rackctl.roll.view import Registration, RollOptions
 
 # For how long an instance whose termination was granted may still be described as if it were in service.
 _TERMINATED_FOR = 60.0
@@ -50,6 +50,25 @@ class Look:
 
     def member(self, ec2_instance_id: str) -> Member | None:
         return next((m for m in self.members if m.ec2_instance_id == ec2_instance_id), None)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the group has the instances that it wants."""
+        return sum(m.is_member for m in self.members) >= self.group.desired_capacity
+
+    def view(self, options: RollOptions) -> View:
+        """Return the view of this look, without what only a roll knows."""
+        group = self.group
+        return View(
+            group=self.name,
+            desired_capacity=group.desired_capacity,
+            max_size=group.max_size,
+            min_size=group.min_size,
+            members=self.members,
+            zones=group.availability_zones,
+            suspended=self.suspended,
+            options=options,
+        )
 
 
 class Since:

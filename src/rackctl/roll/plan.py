@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rackctl.errors import RackctlError
@@ -13,7 +13,6 @@ from rackctl.roll.observe import Observer
 from rackctl.roll.preflight import Preflight
 from rackctl.roll.problems import Problem
 from rackctl.roll.simulate import simulate
-from rackctl.roll.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
     from rackctl.roll.observe import Look
-    from rackctl.roll.view import RollOptions
+    from rackctl.roll.view import RollOptions, View
     from rackctl.settings import Value
 
 
@@ -207,21 +206,10 @@ class _Planner:
         return looks, problems
 
     def _view(self, look: Look) -> View:
-        group = look.group
-        failures: tuple[str, ...] = ()
-        if sum(m.is_member for m in look.members) < group.desired_capacity:
-            newest = self._aws.autoscaling.activities(look.name)[:1]
-            failures = tuple(a.status_message for a in newest if a.status_code == "Failed")
-        return View(
-            group=look.name,
-            desired_capacity=group.desired_capacity,
-            max_size=group.max_size,
-            min_size=group.min_size,
-            members=look.members,
-            zones=group.availability_zones,
-            suspended=look.suspended,
-            options=self._options,
-            launch_failures=failures,
+        newest = () if look.is_whole else self._aws.autoscaling.activities(look.name)[:1]
+        return replace(
+            look.view(self._options),
+            launch_failures=tuple(a.status_message for a in newest if a.status_code == "Failed"),
             refresh=self._aws.autoscaling.refreshing(look.name),
         )
 

@@ -17,7 +17,7 @@ from rackctl.errors import NotFound, RackctlError
 from rackctl.roll.execution import Execution, command
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.hold import Hold, RollStopped, StopRequest
-from rackctl.roll.journal import GroupRecord, Journal, out_of_bounds, timestamp
+from rackctl.roll.journal import GroupRecord, Journal, out_of_bounds
 from rackctl.roll.lock import STALE_AFTER, Found, Lock
 from rackctl.roll.loop import Loop
 from rackctl.roll.owner import Owner
@@ -27,6 +27,7 @@ from rackctl.roll.reasons.key import NewKey
 from rackctl.roll.reasons.templates import Templates
 from rackctl.roll.report import Status, status_of
 from rackctl.roll.steps import Steps
+from rackctl.text import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ class Roll:
             rack=self._rack.name,
             cluster_arn=self._rack.ecs_cluster.cluster_arn,
             key_name=self._new_key_name(now),
-            started=timestamp(now),
+            started=rfc3339(now),
             options=options,
         )
         hold = Hold(self._rack, self._clock, lock, journal, self._stop)
