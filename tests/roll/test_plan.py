@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rackctl.roll.view import RollOptions
+from rackctl.roll.simulate import BOOT, DRAIN, simulate
+from rackctl.roll.view import Member, RollOptions, View
 from tests.fakes.world import OLD_KEY, Scene
 from tests.roll.acts import alone
 
@@ -170,3 +171,15 @@ def test_instances_of_a_warm_pool_are_named_and_left_alone() -> None:
     assert (aside, "it is on standby in its group (Warmed:Stopped)") in [
         (left.ec2_instance_id, left.reason) for left in plan.left_alone
     ]
+
+
+def test_the_plan_of_five_thousand_instances_is_extrapolated_from_its_first_batches() -> None:
+    members = tuple(Member(f"i-{n:05}", "abc"[n % 3]) for n in range(5000))
+    view = View("g", 5000, 5050, members=members, zones=("a", "b", "c"), options=RollOptions(batch=50))
+
+    simulation = simulate(view)
+
+    assert sorted(simulation.order) == [m.ec2_instance_id for m in members]
+    assert simulation.at_once == 50
+    # A hundred batches of a boot and a drain each, one after the other.
+    assert simulation.seconds == pytest.approx(100 * (BOOT + DRAIN), rel=0.2)

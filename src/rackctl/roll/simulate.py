@@ -66,7 +66,7 @@ def simulate(view: View) -> Simulation:
     """Roll a group from a view of it until nothing is left to do, or nothing happens any more."""
     group = _Group(_undisturbed(view))
     total = len(group.view.old)
-    steps = max(_STEPS_TIMES_INSTANCES // max(len(view.members), 1), _AT_LEAST)
+    steps = max(_STEPS_TIMES_INSTANCES // max(len(view.members), 1), _AT_LEAST, 2 * view.options.batch)
     for member in group.view.capacity:
         if not member.can_take_tasks and member.registration in {"unknown", "registered"} and member.is_active is False:
             group.at(BOOT, member.ec2_instance_id)
