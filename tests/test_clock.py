@@ -8,11 +8,14 @@ from tests.fakes.clock import FakeClock
 
 
 def test_wait_until_returns_the_first_answer_that_is_not_none() -> None:
-    answers = iter([None, None, 0])
+    answers, said = iter([None, None, 0]), list[str]()
 
-    found = wait_until(lambda: next(answers), clock=FakeClock(), timeout=10, interval=1, what=lambda: "it")
+    found = wait_until(
+        lambda: next(answers), clock=FakeClock(), timeout=10, interval=1, what=lambda: "it", notify=said.append
+    )
 
     assert found == 0
+    assert said == ["waiting for it"]
 
 
 def test_wait_until_looks_once_more_at_the_deadline_and_then_says_what_it_waited_for() -> None:
@@ -25,6 +28,7 @@ def test_wait_until_looks_once_more_at_the_deadline_and_then_says_what_it_waited
             timeout=5,
             interval=2,
             what=lambda: "the tide, which is out",
+            notify=lambda _: None,
         )
 
     assert clock.slept == [2, 2, 1]
@@ -32,4 +36,7 @@ def test_wait_until_looks_once_more_at_the_deadline_and_then_says_what_it_waited
 
 
 def test_wait_until_with_no_time_at_all_still_looks() -> None:
-    assert wait_until(lambda: True, clock=FakeClock(), timeout=0, interval=1, what=lambda: "it")
+    said: list[str] = []
+
+    assert wait_until(lambda: True, clock=FakeClock(), timeout=0, interval=1, what=lambda: "it", notify=said.append)
+    assert said == []

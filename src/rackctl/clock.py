@@ -48,14 +48,16 @@ def wait_until(
     timeout: float,
     interval: float,
     what: Callable[[], str],
+    notify: Callable[[str], None],
 ) -> T:
     """Call ``probe`` until it returns something other than None, and return that.
 
     ``timeout`` and ``interval`` are seconds of ``clock``. The probe runs at least once, and once more at the
-    deadline. ``what`` completes "gave up after … waiting for"; it is called only then, so it can name the
-    last state seen. Raises Timeout.
+    deadline. ``what`` completes "waiting for", of which ``notify`` is told once if there is a wait, and "gave up
+    after … waiting for"; it can name the last state seen. Raises Timeout.
     """
     deadline = clock.monotonic() + timeout
+    said = False
     while True:
         result = probe()
         if result is not None:
@@ -63,4 +65,7 @@ def wait_until(
         left = deadline - clock.monotonic()
         if left <= 0:
             raise Timeout(f"gave up after {timeout:g} s waiting for {what()}")
+        if not said:
+            said = True
+            notify(f"waiting for {what()}")
         clock.sleep(min(interval, left))

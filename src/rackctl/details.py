@@ -60,7 +60,7 @@ def details(rack: Rack, instance: RackInstance) -> Details:
     group = readable(lambda: next(iter(aws.autoscaling.groups([name])), None), None) if name else None
     no_tasks: tuple[Task, ...] = ()
     no_events: tuple[Event, ...] = ()
-    tasks = readable(lambda: _tasks(rack, instance), no_tasks)
+    tasks = readable(lambda: tasks_on(rack, instance), no_tasks)
     events = [
         *readable(lambda: _of_services(rack, tasks), no_events),
         *(readable(lambda: _of_group(rack, name, id_), no_events) if name else no_events),
@@ -69,7 +69,8 @@ def details(rack: Rack, instance: RackInstance) -> Details:
     return Details(instance, member, group, tasks, tuple(newest), tuple(unknown))
 
 
-def _tasks(rack: Rack, instance: RackInstance) -> tuple[Task, ...]:
+def tasks_on(rack: Rack, instance: RackInstance) -> tuple[Task, ...]:
+    """Return the tasks of an instance that have not stopped, sorted by service."""
     ecs = rack.aws.ecs
     # A task that is told to stop, as in a drain, is listed as STOPPED and runs until its last status says so too.
     statuses: tuple[Literal["RUNNING", "STOPPED"], ...] = ("RUNNING", "STOPPED")

@@ -14,7 +14,7 @@ from rackctl.model import is_ec2_instance_id
 from rackctl.rack_instance import RackInstance, rack_instance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rackctl.clock import Clock
     from rackctl.model import (
@@ -187,20 +187,18 @@ class Instances:
         """Return what Auto Scaling knows of an instance; None when it is in no group."""
         return self._aws.autoscaling.members([ec2_instance_id]).get(ec2_instance_id)
 
-    def terminate(self, instance: Instance) -> bool:
+    def terminate(self, instance: Instance, *, notify: Callable[[str], None] = lambda _: None) -> bool:
         """Have an instance's Auto Scaling group terminate and replace it; tell whether that was still to do.
 
-        The desired capacity stays. Raises RackctlError for an instance of no group, which nothing would replace.
+        The desired capacity stays. ``notify`` is called if a scaling activity has to end first. Raises
+        RackctlError for an instance of no group, which nothing would replace.
         """
         id_ = instance.ec2_instance_id
         member = self.member(id_)
         if instance.is_terminating or (member and member.is_terminating):
             return False
         if member is None:
-            raise RackctlError(
-                f"{id_} belongs to no Auto Scaling group, so nothing would replace it; it was left alone",
-                hint=f"to terminate it for good: `aws ec2 terminate-instances --instance-ids {id_}`",
-            )
+            raise not_in_a_group(id_)
 
         def terminated() -> bool | None:
             try:
@@ -219,6 +217,7 @@ class Instances:
             timeout=60,
             interval=5,
             what=lambda: f"the scaling activity in progress in group {member.auto_scaling_group_name} to end",
+            notify=notify,
         )
 
     def is_terminating(self, ec2_instance_id: str) -> bool:
@@ -291,6 +290,14 @@ class Instances:
     @property
     def _see_list(self) -> str:
         return f"`rackctl instances --rack {self._rack.name}` lists them"
+
+
+def not_in_a_group(ec2_instance_id: str) -> RackctlError:
+    """Return the refusal to terminate an instance that nothing would replace."""
+    return RackctlError(
+        f"{ec2_instance_id} belongs to no Auto Scaling group, so nothing would replace it; it was left alone",
+        hint=f"to terminate it for good: `aws ec2 terminate-instances --instance-ids {ec2_instance_id}`",
+    )
 
 
 def _check_start_of_id(name: str) -> None:

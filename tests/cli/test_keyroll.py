@@ -41,6 +41,18 @@ def test_the_options_are_passed_to_the_roll(typed: Prompt) -> None:
     assert "set_desired_capacity" not in typed.scene.aws.mutations
 
 
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_dry_run_shows_the_plan_of_the_same_options_and_changes_nothing(typed: Prompt, output: str) -> None:
+    planned = typed("plan", "--batch", "2", "-o", output)
+    before = len(typed.scene.aws.mutations)
+
+    shown = typed("--dry-run", "--batch", "2", "-o", output)
+
+    assert (shown.exit_code, shown.stdout) == (0, planned.stdout)
+    assert len(typed.scene.aws.mutations) == before == 0
+    assert JOURNAL not in typed.scene.aws.objects
+
+
 EVENT_FIELDS = {
     "at", "event", "message", "group", "instance", "key", "phase", "tasks_left", "service_event", "done", "total",
     "seconds_left",

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rackctl.cli.main import cli
+from rackctl.ssh.host_keys import HostKey, HostKeyFile
 from tests.ssh.entry import ID, invocation
 
 if TYPE_CHECKING:
@@ -83,6 +84,18 @@ def test_bad_input_is_said_before_anything_is_tried(
 
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert says in result.stderr
+
+
+def test_a_dry_run_of_forget_host_key_shows_the_pinned_key_and_keeps_it(rackctl: Typing, tmp_path: Path) -> None:
+    key = HostKey("ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIHk=")
+    pins = HostKeyFile(tmp_path / "state")
+    pins.pin(ID, [key])
+
+    shown = rackctl("forget-host-key", "--dry-run", ID)
+    assert (shown.exit_code, shown.stderr) == (0, f"rackctl: would forget {key.fingerprint} (ssh-ed25519)\n")
+    assert pins.pinned(ID) == [key]
+    assert "forgot" in rackctl("forget-host-key", ID).stderr
+    assert pins.pinned(ID) == []
 
 
 @pytest.mark.parametrize("state", ["pending", "stopped", "terminated"])

@@ -97,9 +97,14 @@ _OF_ABORT = ("drain", "boot", "force", "standalone", "unregistered")
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True)
-@options(*_along_the_way().values(), *_AT_THE_BEGINNING, _events)
+@options(
+    *_along_the_way().values(),
+    *_AT_THE_BEGINNING,
+    click.option("--dry-run", is_flag=True, help="Show what the keyroll would do, as `plan` does, and change nothing."),
+    _events,
+)
 @click.pass_context
-def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
+def keyroll(ctx: click.Context, /, output: str, dry_run: bool, **options: Any) -> None:
     """Replace all instances, with a new SSH key and without downtime.
 
     A new key is generated, sealed by KMS and stored in S3. New instances launch before old ones are terminated, within
@@ -120,23 +125,31 @@ def keyroll(ctx: click.Context, /, output: str, **options: Any) -> None:
             ctx.fail(f"put {option} after `{ctx.invoked_subcommand}`, if that takes it")
         return
     invocation = ctx.ensure_object(Invocation)
+    if dry_run:
+        _show_plan(ctx, invocation, output, options)
+        return
     _roll(invocation, output, lambda roll: roll.start(_options(options)), begin="Rebooting instances...")
 
 
 @keyroll.command(cls=RackCommand)
 @options(*_along_the_way().values(), *_AT_THE_BEGINNING, _document)
+@click.pass_context
 @pass_invocation
-def plan(invocation: Invocation, /, output: str, **options: Any) -> None:
+def plan(invocation: Invocation, ctx: click.Context, /, output: str, **options: Any) -> None:
     """Show what a keyroll with these options would do, and change nothing.
 
     The exit status is 1 if the keyroll would be refused.
     """
+    _show_plan(ctx, invocation, output, options)
+
+
+def _show_plan(ctx: click.Context, invocation: Invocation, output: str, options: dict[str, Any]) -> None:
     from rackctl.cli.roll_documents import plan_fields, plan_text
 
     made = _keyroll(invocation).plan(_options(options))
     click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else printable(plan_text(made)))
     if made.refusals:
-        click.get_current_context().exit(_REFUSED)
+        ctx.exit(_REFUSED)
 
 
 @keyroll.command(cls=RackCommand)

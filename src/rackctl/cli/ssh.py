@@ -217,8 +217,9 @@ _FROM_TAGS = ("address", "bucket", "kms_key", "prefix", "ssh_port", "ssh_user")
 
 @click.command("forget-host-key", cls=RackCommand)
 @click.argument("ec2_instance_id", metavar="ID", shell_complete=complete_instance)
+@click.option("--dry-run", is_flag=True, help="Show what would be forgotten, and change nothing.")
 @pass_invocation
-def forget_host_key(invocation: Invocation, ec2_instance_id: str) -> None:
+def forget_host_key(invocation: Invocation, ec2_instance_id: str, dry_run: bool) -> None:
     """Forget the host keys pinned for the instance ID.
 
     The next connection is a first connection again. AWS is not called: the instance may no longer exist.
@@ -227,8 +228,9 @@ def forget_host_key(invocation: Invocation, ec2_instance_id: str) -> None:
     from rackctl.ssh.host_keys import HostKeyFile
 
     require_ec2_instance_id(ec2_instance_id)
-    forgotten = HostKeyFile(invocation.state_directory).forget(ec2_instance_id)
-    if not forgotten:
+    pins = HostKeyFile(invocation.state_directory)
+    keys = pins.pinned(ec2_instance_id) if dry_run else pins.forget(ec2_instance_id)
+    if not keys:
         note(f"no host key is pinned for {ec2_instance_id}")
-    for key in forgotten:
-        note(f"forgot {key.fingerprint} ({key.key_type})")
+    for key in keys:
+        note(f"{'would forget' if dry_run else 'forgot'} {key.fingerprint} ({key.key_type})")
