@@ -76,6 +76,38 @@ def test_a_failure_before_any_instance_is_touched_rolls_back(call: str) -> None:
     assert_given_back(scene, 2)
 
 
+def test_a_rollback_does_not_say_that_it_resumed_a_process_whose_suspension_was_denied() -> None:
+    scene, said = Scene(2), list["Event"]()
+    fail_from(scene, "suspend_processes", AccessDenied("AWS denied autoscaling:SuspendProcesses"))
+
+    with pytest.raises(RackctlError, match="rolled back; nothing is changed"):
+        collect(scene.roll.start(RollOptions()), said)
+
+    assert "resumed" not in texts(said)
+    assert_given_back(scene, 2)
+
+
+def test_a_rollback_does_not_say_that_it_deleted_a_key_that_was_never_stored() -> None:
+    scene, said = Scene(2), list["Event"]()
+    created: list[str] = []
+
+    def deny_the_second(_: int, name: str, moment: str) -> None:
+        """Of the objects that a roll creates, the journal is the first, and the key the second."""
+        if (name, moment) == ("create", "before"):
+            created.append(name)
+            if len(created) == 2:
+                raise AccessDenied("AWS denied s3:PutObject")
+
+    scene.aws.interfering.append(deny_the_second)
+
+    with pytest.raises(RackctlError, match="rolled back; nothing is changed"):
+        collect(scene.roll.start(RollOptions()), said)
+
+    assert len(created) == 2
+    assert "deleted" not in texts(said)
+    assert_given_back(scene, 2)
+
+
 def test_a_minute_without_an_answer_of_s3_does_not_stop_a_roll_that_waits() -> None:
     scene = Scene(3)
     down = AwsError("s3 cannot be reached", code="503")

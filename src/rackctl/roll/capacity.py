@@ -241,7 +241,13 @@ class Capacity:
         if new:
             record.suspended.append(process)
             self._hold.write()
-        self._when_not_busy(lambda: self._autoscaling.suspend_processes(look.name, [process]))
+        try:
+            self._when_not_busy(lambda: self._autoscaling.suspend_processes(look.name, [process]))
+        except AccessDenied:
+            if new:  # it was not done, so there is nothing to resume
+                record.suspended.remove(process)
+                self._hold.write()
+            raise
         return new
 
     def resume(self, record: GroupRecord, processes: Sequence[str]) -> list[str]:
