@@ -15,7 +15,7 @@ import pytest
 from rackctl.aws.errors import AwsError
 from rackctl.roll.view import RollOptions
 from tests.fakes.world import OLD_KEY, Scene, add_group, mixed, name_version
-from tests.roll.acts import JOURNAL, assert_given_back, run_until_killed
+from tests.roll.acts import EACH, JOURNAL, assert_given_back, run_until_killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,12 +57,13 @@ def whole_roll(name: str) -> list[str]:
 
 
 def points() -> list[tuple[str, int, str, str]]:
-    return [
+    every = [
         (name, number, call, moment)
         for name in SCENES
         for number, call in enumerate(whole_roll(name)[: _BEGINNING if name in BEGINNINGS else None])
         for moment in ("before", "after")
     ]
+    return every[::EACH]
 
 
 @pytest.mark.parametrize(("name", "number", "call", "moment"), points())

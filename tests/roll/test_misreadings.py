@@ -18,7 +18,7 @@ from rackctl.clock import LAG
 from rackctl.errors import RackctlError
 from rackctl.model import AutoScalingGroup, ContainerInstance, Instance
 from tests.fakes.world import OLD_KEY, Scene
-from tests.roll.acts import DEFAULT, JOURNAL, assert_given_back
+from tests.roll.acts import DEFAULT, EACH, JOURNAL, assert_given_back
 
 KINDS = ("empty", "incomplete", "foreign", "late")
 
@@ -31,7 +31,7 @@ def calls() -> list[tuple[str, int]]:
     """Name what a roll asks from its plan on, each with its number among the calls of its name."""
     scene = a_roll()
     list(scene.roll.start(DEFAULT))
-    return [(name, n) for name, count in sorted(Counter(scene.aws.reads).items()) for n in range(count)]
+    return [(name, n) for name, count in sorted(Counter(scene.aws.reads).items()) for n in range(0, count, EACH)]
 
 
 def wrong(kind: str, answer: Any, before: Any) -> Any:
