@@ -54,6 +54,24 @@ def test_a_login_that_works_only_after_a_while_is_enough() -> None:
     assert_given_back(scene, 2)
 
 
+def test_a_login_that_takes_longer_than_two_seconds_is_reported_once_while_it_lasts() -> None:
+    scene = Scene(2)
+    began: list[float] = []
+
+    def login(_: Instance) -> Login | None:
+        began.append(scene.clock.monotonic())
+        return Login() if began[-1] - began[0] >= 9 else None
+
+    scene.login = login  # type: ignore[assignment]
+    events = start(scene)
+
+    (said,) = [event for event in events if "logging in with the new key" in event.message]
+    assert (said.kind, said.waits_for) == ("waiting", f"the login to {said.ec2_instance_id}")
+    assert said.ec2_instance_id in scene.new
+    assert (said.at.timestamp() - began[0]) < 9
+    assert_given_back(scene, 2)
+
+
 def test_an_instance_that_cannot_be_reached_is_reported_and_the_roll_continues() -> None:
     scene = Scene(2)
     scene.login = lambda _: Login("unreachable", "no route to host")

@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import termios
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from tests.ssh.sshd import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.ssh.conftest import CommandLine
     from tests.ssh.sshd import Sshd
@@ -348,3 +350,16 @@ def test_a_command_that_reads_a_password_sees_a_terminal(cli: CommandLine) -> No
         person.type("secret\r")
         person.expect("got secret\r\n")
         assert person.seen.count(b"secret") == 1
+
+
+# Over two seconds: what is shown is shown only after two.
+def test_a_login_that_takes_its_time_is_named_on_a_terminal(cli: CommandLine, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    slow = f"until [ -e {seen} ]; do sleep 0.1; done; exec {sys.executable} -m tests.ssh.relay %h %p"
+    command = f"sh -c {shlex.quote(slow)}"
+
+    with Person(cli.argv("ssh", "--proxy-command", command, ID, "echo done"), cli.environment()) as person:
+        person.expect(f"rackctl: waiting for the login to {ID}\r\n")
+        seen.touch()
+        person.expect("done")
+        assert person.wait() == 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rackctl.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from rackctl.cli.render import Canvas
@@ -30,6 +31,30 @@ def say(text: str) -> None:
         raise
     except OSError:
         return
+
+
+AWS = "AWS to answer"
+
+# A wait that is shorter needs no message; in seconds.
+_SAY_AFTER = 2.0
+
+
+@contextmanager
+def waiting_for(what: str, say_it: Callable[[str], object] = note) -> Iterator[None]:
+    """Say on a terminal what is waited for if what is done here takes longer than two seconds.
+
+    It is for waits that end within a minute or two by themselves, of which a log needs no line.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    timer = threading.Timer(_SAY_AFTER, say_it, [f"waiting for {what}"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def draws_on(stream: Any, environment: Mapping[str, str]) -> bool:

@@ -9,7 +9,7 @@ import click
 
 from rackctl.cli.command import LazyGroup, RackCommand
 from rackctl.cli.completers import complete_columns, complete_filter, complete_sort
-from rackctl.cli.console import canvas_of, note
+from rackctl.cli.console import AWS, canvas_of, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options
 from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
@@ -108,7 +108,9 @@ def list_instances(
         return _rendered(invocation, output, listed, chosen, tell=seconds is None)
 
     if seconds is None:
-        print_text(text())
+        with waiting_for(AWS):
+            listed = text()
+        print_text(listed)
     else:
         repeat(invocation, text, seconds)
 

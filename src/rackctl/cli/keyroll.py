@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rackctl.cli.command import LazyGroup, RackCommand
-from rackctl.cli.console import draws_on, note, quiet_keyboard
+from rackctl.cli.console import AWS, draws_on, note, quiet_keyboard, waiting_for
 from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options, output_option
@@ -146,7 +147,8 @@ def plan(invocation: Invocation, ctx: click.Context, /, output: str, **options: 
 def _show_plan(ctx: click.Context, invocation: Invocation, output: str, options: dict[str, Any]) -> None:
     from rackctl.cli.roll_documents import plan_fields, plan_text
 
-    made = _keyroll(invocation).plan(_options(options))
+    with waiting_for(AWS):
+        made = _keyroll(invocation).plan(_options(options))
     click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else printable(plan_text(made)))
     if made.refusals:
         ctx.exit(_REFUSED)
@@ -171,7 +173,9 @@ def status(invocation: Invocation, output: str, watch: str | None) -> None:
         return printable(status_text(latest[0], invocation.rack.name))
 
     if seconds is None:
-        print_text(text())
+        with waiting_for(AWS):
+            now = text()
+        print_text(now)
     else:
         repeat(invocation, text, seconds, is_over=lambda: not (latest[0] and latest[0].found.is_live))
 
@@ -259,7 +263,9 @@ def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Roll], Iter
 def _show(view: View, events: Iterator[Event], stop: StopRequest) -> None:
     watched = True
     try:
-        for event in events:
+        with waiting_for(AWS):
+            first = list(islice(events, 1))
+        for event in chain(first, events):
             try:
                 if watched:
                     view.show(event)

@@ -15,7 +15,7 @@ import click
 
 from rackctl.cli.command import RackCommand
 from rackctl.cli.completers import complete_filter, complete_instance
-from rackctl.cli.console import note
+from rackctl.cli.console import AWS, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.signals import ENDING, signal_handlers
 from rackctl.cli.ssh_options import reach_options
@@ -115,7 +115,8 @@ def run(
     from rackctl.ssh.login import import_paramiko, locale
 
     importing = in_background(import_paramiko)
-    instances = _chosen(invocation, ids, on_all, filters)
+    with waiting_for(AWS):
+        instances = _chosen(invocation, ids, on_all, filters)
     importing.result()
     stdout, stderr = _whole_writes()
 
@@ -168,7 +169,8 @@ def _connector(
     keys = SharedKeys(invocation.keys)
 
     def connect_to(id_: str) -> Connection:
-        return connect(invocation.rack, keys, by_id[id_], state_directory=invocation.state_directory, notify=say)
+        with waiting_for(f"the login to {id_}", say):
+            return connect(invocation.rack, keys, by_id[id_], state_directory=invocation.state_directory, notify=say)
 
     return connect_to
 

@@ -9,7 +9,7 @@ import click
 
 from rackctl.cli.command import RackCommand
 from rackctl.cli.completers import complete_instance
-from rackctl.cli.console import note
+from rackctl.cli.console import AWS, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import output_option
 
@@ -40,9 +40,10 @@ def show(invocation: Invocation, ec2_instance_id: str, output: str) -> None:
     from rackctl.details import details
     from rackctl.rack_instance import rack_instance
 
-    instance = invocation.instances.match(ec2_instance_id)
-    id_ = instance.ec2_instance_id
-    found = details(invocation.rack, rack_instance(id_, instance, invocation.instances.registrations(id_)))
+    with waiting_for(AWS):
+        instance = invocation.instances.match(ec2_instance_id)
+        id_ = instance.ec2_instance_id
+        found = details(invocation.rack, rack_instance(id_, instance, invocation.instances.registrations(id_)))
     for error in found.unknown:
         note(f"{error}{f' ({error.hint})' if error.hint else ''}")
     if output == "json":

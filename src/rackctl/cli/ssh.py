@@ -11,7 +11,7 @@ import click
 
 from rackctl.cli.command import RackCommand
 from rackctl.cli.completers import complete_instance
-from rackctl.cli.console import note
+from rackctl.cli.console import AWS, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.ssh_options import reach_options
 from rackctl.errors import SIGNALLED, SshError, UsageError
@@ -188,18 +188,20 @@ def _open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection
     importing = in_background(import_paramiko)
     rack = invocation.rack
     tags = None if all(map(rack.is_given, _FROM_TAGS)) else in_background(lambda: rack.tags)
-    instance = invocation.instances.match(ec2_instance_id)
-    if tags:
-        # An error with the tags is raised where one is needed.
-        tags.exception()
-    connection = connect(
-        rack,
-        invocation.keys,
-        instance,
-        state_directory=invocation.state_directory,
-        notify=note,
-        show_banner=_show_banner,
-    )
+    with waiting_for(AWS):
+        instance = invocation.instances.match(ec2_instance_id)
+        if tags:
+            # An error with the tags is raised where one is needed.
+            tags.exception()
+    with waiting_for(f"the login to {instance.ec2_instance_id}"):
+        connection = connect(
+            rack,
+            invocation.keys,
+            instance,
+            state_directory=invocation.state_directory,
+            notify=note,
+            show_banner=_show_banner,
+        )
     importing.result()
     return connection
 

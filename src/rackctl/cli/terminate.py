@@ -10,7 +10,7 @@ import click
 
 from rackctl.cli.command import RackCommand
 from rackctl.cli.completers import complete_instance
-from rackctl.cli.console import note, say
+from rackctl.cli.console import AWS, note, say, waiting_for
 from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options
@@ -74,7 +74,8 @@ def terminate(invocation: Invocation, /, ids: tuple[str, ...], dry_run: bool, **
         chosen = replace(chosen, wait=True)
     if chosen.wait and chosen.no_replacement:
         raise UsageError("--wait waits for a replacement, and --no-replacement expects none: leave one of them out")
-    checked = [_check(invocation, id_, chosen) for id_ in distinct]
+    with waiting_for(AWS):
+        checked = [_check(invocation, id_, chosen) for id_ in distinct]
     if dry_run:
         for found in checked:
             click.echo(printable(_what_would_be_done(invocation, found, chosen)))

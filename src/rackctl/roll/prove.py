@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from rackctl.errors import RackctlError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from rackctl.roll.hold import Hold
     from rackctl.roll.reasons import Proof, Reason
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _PROOFS = 6
 _PROVE_AGAIN = 10.0
+# A login that takes longer is reported while it lasts.
+_SAY_AFTER = 2.0
 # What a login takes at most: 30 s to connect and sshd's LoginGraceTime.
 _PROOF_TIMEOUT = 180.0
 
@@ -41,7 +43,7 @@ class Prover:
         proof: Proof | None = None
         # A login may come before the instance is done with its first boot.
         for attempt in range(1, _PROOFS + 1):
-            proof = self._login(id_)
+            proof = yield from self._login(name, id_)
             if proof is None:
                 return  # it is gone: the next look decides
             if proof.outcome == "accepted" or attempt == _PROOFS:
@@ -58,14 +60,24 @@ class Prover:
         assert proof is not None
         yield from self._judge(name, id_, proof)
 
-    def _login(self, id_: str) -> Proof | None:
-        """Log in beside the heartbeats, and stop waiting when the roll is to stop."""
+    def _login(self, name: str, id_: str) -> Generator[Event, None, Proof | None]:
+        """Log in beside the heartbeats, and stop waiting when the roll is to stop. A wait is reported."""
         found = self._hold.retrying(lambda: next(iter(self._hold.aws.ec2.instances_by_id([id_])), None))
         if found is None or found.is_terminating:
             return None
         outcome = self._reason.start_proof(found)
-        deadline = self._hold.clock.monotonic() + _PROOF_TIMEOUT
+        begun, said = self._hold.clock.monotonic(), False
+        deadline = begun + _PROOF_TIMEOUT
         while (proof := outcome()) is None:
+            if not said and self._hold.clock.monotonic() - begun >= _SAY_AFTER:
+                said = True
+                yield self._hold.event(
+                    "waiting",
+                    f"{id_}: logging in with the new key",
+                    group=name,
+                    ec2_instance_id=id_,
+                    waits_for=f"the login to {id_}",
+                )
             if self._hold.clock.monotonic() >= deadline:
                 return _NoAnswer()
             self._hold.short_pause()
