@@ -113,7 +113,8 @@ class Drained:
                 restored[id_] = registrations
         # Also those that ECS does not show as DRAINING: the answer may lag.
         if everything := [registered for some in restored.values() for registered in some]:
-            drain.set_status(self._hold.rack, everything, "ACTIVE")
+            # Reading the above took time, in which another process may have taken the roll over.
+            self._hold.unless_lost(partial(drain.set_status, self._hold.rack, everything, "ACTIVE"))
         self._reactivated.update(restored)
         for id_ in restored:
             if (member := members.get(id_)) is None or member.on_standby:

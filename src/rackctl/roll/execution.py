@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -112,23 +113,19 @@ class Execution:
         be draining them by now.
         """
         self._hold.journal.problem = problem
-        try:
-            self._hold.lock.check_owner(self._hold.journal)
-        except JournalLost:
-            raise
-        except RackctlError:
-            pass  # whether the journal is still held is unknown: no reason to leave an instance draining
-        with suppress(RackctlError, StopNow):
-            self._loop.reactivate()
+        _try(lambda: self._hold.lock.check_owner(self._hold.journal))
+        _try(self._loop.reactivate)
         for record in self._hold.journal.groups.values():
             if "Launch" in record.suspended and not record.deleted:
-                with suppress(RackctlError, StopNow):
-                    self._hold.aws.autoscaling.resume_processes(record.auto_scaling_group_name, ["Launch"])
-                    record.suspended.remove("Launch")
+                _try(partial(self._hold.unless_lost, partial(self._resume_launch, record)))
         draining = [id_ for id_, record in self._hold.journal.instances.items() if record.drained_by_roll]
         with suppress(RackctlError):
             self._hold.lock.release(self._hold.journal)
         return draining
+
+    def _resume_launch(self, record: GroupRecord) -> None:
+        self._hold.aws.autoscaling.resume_processes(record.auto_scaling_group_name, ["Launch"])
+        record.suspended.remove("Launch")
 
     def _so_far(self, draining: Sequence[str]) -> str:
         total, left = self._hold.journal.total, self._hold.journal.total - self._hold.progress.done
@@ -152,6 +149,16 @@ class Execution:
 
     def _command(self, word: str) -> str:
         return command(word, self._hold.rack.name)
+
+
+def _try(call: Callable[[], object]) -> None:
+    """Do something as far as AWS lets us. Raises JournalLost alone."""
+    try:
+        call()
+    except JournalLost:
+        raise
+    except (RackctlError, StopNow):
+        pass
 
 
 def _sentence(error: Exception) -> str:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG, POLL
-from rackctl.errors import SIGNALLED, RollIncomplete
+from rackctl.errors import SIGNALLED, RackctlError, RollIncomplete
 from rackctl.roll.journal import InstanceRecord
+from rackctl.roll.lock import JournalLost
 from rackctl.roll.report import Event, Progress
 from rackctl.text import rfc3339
 
@@ -164,6 +165,19 @@ class Hold:
     def change(self, call: Callable[[], T]) -> T:
         """Change something in AWS while this process still owns the journal. Raises JournalLost."""
         self.check_owner()
+        return call()
+
+    def unless_lost(self, call: Callable[[], T]) -> T:
+        """Change something also while S3 does not say who owns the journal. Raises JournalLost.
+
+        That nothing is known of the journal is no reason to leave an instance draining.
+        """
+        try:
+            self.lock.check_owner(self.journal)
+        except JournalLost:
+            raise
+        except RackctlError:
+            pass
         return call()
 
     def changing(self, call: Callable[[], T]) -> T:
