@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
+N ?= 200
 
 .PHONY: demo test check bench fuzz chaos dist models docs format clean help
 
@@ -13,7 +14,7 @@ help:
 	@echo "make check   ruff, mypy, the import contract, the generated docs"
 	@echo "make bench   measure what docs/performance.md claims"
 	@echo "make fuzz    break some thousand SSH handshakes (ARGS='COUNT SEED')"
-	@echo "make chaos   kill a keyroll at each of its AWS calls, then resume or abort it"
+	@echo "make chaos   kill a keyroll at each of its AWS calls, and disturb N others at random; resume or abort each (N=200)"
 	@echo "make dist    build the wheel and the sdist, and try the wheel in empty environments"
 	@echo "make models  cut the slices of botocore's models again, after a change of src/rackctl/aws or of botocore"
 	@echo "make docs    write the generated docs"
@@ -47,7 +48,7 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.ssh.fuzz $(ARGS)
 
 chaos: $(VENV)/.dev
-	RACKCTL_CHAOS=all $(BIN)/python -m pytest tests/local -k chaos $(ARGS)
+	RACKCTL_CHAOS=all RACKCTL_MIXTURES="$(N) $$(date +%s)" $(BIN)/python -m pytest tests/roll/test_mixtures.py tests/local/test_keyroll_mixtures.py tests/local/test_keyroll_chaos.py $(ARGS)
 
 dist: $(VENV)/.dist
 	.ci/dist $(BIN)/python

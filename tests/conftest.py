@@ -14,8 +14,11 @@ for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how many states of a roll were explored, where they were."""
-    reports = terminalreporter.stats.get("passed", [])
+    """Print how many states of a roll were explored, and how many rolls were disturbed."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
     states = [value for report in reports for name, value in report.user_properties if name == "states"]
+    disturbed = sum(value for report in reports for name, value in report.user_properties if name == "disturbed")
+    if disturbed:
+        terminalreporter.write_line(f"rolls disturbed at random or killed: {disturbed:,}")
     if states:
         terminalreporter.write_line(f"rolls explored exhaustively: {len(states)}, with {sum(states):,} states")

@@ -72,7 +72,11 @@ def kill_at(rolls: Rolls, point: Point) -> bool:
 @pytest.mark.parametrize("way", ["resume", "abort"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_roll_killed_at_any_call_is_finished_by_resume_and_rolled_back_by_abort(
-    start_local_rack: Callable[..., LocalRackProcess], way: str, moment: str, share: int
+    start_local_rack: Callable[..., LocalRackProcess],
+    way: str,
+    moment: str,
+    share: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     # Over two seconds: these are dozens of rolls, each of a process and a server.
     rolls = Rolls(start_local_rack(speed=_SPEED))
@@ -88,6 +92,7 @@ def test_a_roll_killed_at_any_call_is_finished_by_resume_and_rolled_back_by_abor
             killed += _kill_and_end(rolls, point, way)
         assert observer.broken_promises == []
         assert observer.samples
+    record_property("disturbed", killed)
     assert killed >= len(points) - 2
 
 
