@@ -135,7 +135,8 @@ class Execution:
             named = f"; {', '.join(draining)} may still be DRAINING" if draining else ""
             return f"The rollback is not finished{named}"
         running = f"{', '.join(draining)} may still be DRAINING" if draining else "nothing is left draining"
-        return f"{self._hold.progress.done} of {total} instances have been replaced, {left} are left; {running}"
+        rest = f"{left} {'is' if left == 1 else 'are'} left"
+        return f"{self._hold.progress.done} of {total} instances have been replaced, {rest}; {running}"
 
     def _way_on(self) -> str:
         """Return what stays changed until the roll continues, and the commands that continue it."""

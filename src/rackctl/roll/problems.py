@@ -140,7 +140,7 @@ def _booting(view: View) -> Iterator[Problem]:
 def _replace_it(ec2_instance_id: str) -> str:
     return (
         f"log in with `rackctl instances ssh {ec2_instance_id}` to see why, or replace it with "
-        f"`rackctl instances terminate {ec2_instance_id}`; then resume"
+        f"`rackctl instances terminate {ec2_instance_id}`; then continue"
     )
 
 
