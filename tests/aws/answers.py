@@ -20,11 +20,13 @@ class Body(BytesIO):
         yield self.read()
 
 
-def aws_answering(answer: Callable[[Any], tuple[int, dict[str, str], bytes]]) -> Aws:
+def aws_answering(
+    answer: Callable[[Any], tuple[int, dict[str, str], bytes]], *, endpoint_url: str | None = "http://127.0.0.1:1"
+) -> Aws:
     """Make an AWS whose every request is given to ``answer``, which returns a status, headers and a body."""
 
     def respond(request: Any, **_: object) -> AWSResponse:
         status, headers, body = answer(request)
         return AWSResponse(request.url, status, headers, Body(body))
 
-    return Aws(region="us-east-1", endpoint_url="http://127.0.0.1:1", credentials=Credentials("x", "x"), send=respond)
+    return Aws(region="us-east-1", endpoint_url=endpoint_url, credentials=Credentials("x", "x"), send=respond)

@@ -122,6 +122,21 @@ def test_a_body_that_ends_early_is_unanswered(service: str, method: str, operati
         asking(url, service, method)
 
 
+@pytest.mark.parametrize("cut", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize(("service", "method", "operation"), CALLS)
+def test_a_body_that_ends_early_behind_a_proxy_is_unanswered(
+    service: str, method: str, operation: str, cut: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a proxy botocore sends by itself, and does not compare what it reads with the Content-Length."""
+    _, whole = head(operation, service)
+    start, body = head(operation, service, f"Content-Length: {len(whole)}")
+
+    with serving(lambda connection: connection.sendall(start + body[: int(len(body) * cut)])) as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        with pytest.raises(Unanswered, match=f"{service}:{operation}"):
+            asking("http://aws.invalid", service, method)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from rackctl.aws.errors import AwsError
+from rackctl.errors import AccessDenied
 from tests.aws.answers import aws_answering
 
 if TYPE_CHECKING:
@@ -71,6 +73,25 @@ ASKS: dict[str, Callable[[Bucket], object]] = {
     "try_conditional_write": lambda b: b.try_conditional_write("key"),
 }
 WRITES = {name: ASKS[name] for name in ("create", "replace", "delete")}
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
+def test_a_bucket_of_another_region_is_asked_there(ask: Callable[[Bucket], object]) -> None:
+    """S3's guide, "Making requests": 301 PermanentRedirect, with the region in x-amz-bucket-region."""
+    asked: list[str] = []
+    id_ = {"x-amz-request-id": "1"}
+
+    def answer(request: Any) -> tuple[int, dict[str, str], bytes]:
+        asked.append(urlsplit(request.url).netloc)
+        if len(asked) == 1:
+            return 301, {**id_, "x-amz-bucket-region": "eu-west-1"}, b"<Error><Code>PermanentRedirect</Code></Error>"
+        return 403, id_, b"<Error><Code>AccessDenied</Code><Message>there</Message></Error>"
+
+    store = aws_answering(answer, endpoint_url=None).s3.bucket("bucket", owner=OWNER)
+    with pytest.raises(AccessDenied, match="there"):
+        ask(store)
+
+    assert asked == ["bucket.s3.amazonaws.com", "bucket.s3.eu-west-1.amazonaws.com"]
 
 
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())

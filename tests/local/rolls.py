@@ -88,9 +88,8 @@ class Rolls:
         """Start `rackctl instances keyroll …` as a process."""
         return subprocess.Popen(
             [sys.executable, "-m", "tests.local.fast", f"{self.clock.speed}", "instances", "keyroll", *words],
-            env=self.process.environment,
             text=True,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+            **{"env": self.process.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
     # What there is

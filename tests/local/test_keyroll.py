@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import sys
+import termios
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -331,6 +332,29 @@ def test_plan_changes_nothing_and_its_exit_status_says_whether_the_roll_is_block
     assert "Terminate" in plan["refusals"][0]["reason"]
 
 
+def test_the_plan_tries_the_bucket_and_the_kms_key(rolls: Rolls) -> None:
+    s3 = rolls.process.client("s3")
+    s3.create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    stored = list(rolls.rack.store.keys(""))
+
+    for setting, value, said in (
+        ("RACKCTL_KMS_KEY", "alias/nope", "KMS key alias/nope does not exist in this account and region"),
+        ("RACKCTL_BUCKET", "no-such-bucket", "The specified bucket does not exist"),
+        ("RACKCTL_BUCKET", "far-away", "the local rack is in us-east-1, not in eu-west-1"),
+    ):
+        plan = rolls.command("plan", env={**rolls.process.environment, setting: value})
+        assert said in "".join(plan.communicate())
+        assert plan.returncode != 0
+    for action in ("kms:Encrypt", "kms:Decrypt", "s3:PutObject"):
+        rolls.process.faults.add("deny", action)
+        plan = rolls.command("plan")
+        assert f"the IAM permission that is missing: {action}" in "".join(plan.communicate())
+        assert plan.returncode == 1
+        rolls.process.faults.clear()
+
+    assert list(rolls.rack.store.keys("")) == stored
+
+
 def test_a_closed_stdout_stops_the_roll_at_a_safe_point(rolls: Rolls) -> None:
     process = rolls.command("-o", "json")
     assert process.stdout
@@ -345,7 +369,12 @@ def test_a_closed_stdout_stops_the_roll_at_a_safe_point(rolls: Rolls) -> None:
     assert rolls.statuses() == {"ACTIVE"}
 
 
-def test_on_a_terminal_the_view_is_live_and_ctrl_c_stops_it(rolls: Rolls) -> None:
+def echoes(person: Person) -> bool:
+    """Tell whether the terminal shows what is typed."""
+    return bool(termios.tcgetattr(person.inner)[3] & termios.ECHO)
+
+
+def test_on_a_terminal_the_view_is_live_and_shows_nothing_that_is_typed_and_ctrl_c_stops_it(rolls: Rolls) -> None:
     rolls.process.set_condition("stuck-drain")
     command = [sys.executable, "-m", "tests.local.fast", f"{rolls.clock.speed}", "instances", "keyroll"]
 
@@ -354,12 +383,18 @@ def test_on_a_terminal_the_view_is_live_and_ctrl_c_stops_it(rolls: Rolls) -> Non
         person.expect("WAITS FOR")
         person.expect("draining.*1 task left")
         person.expect("0 of 3 replaced")
+        assert not echoes(person)
+        person.type("ghost\r")
+        person.expect("0 of 3 replaced")
         person.type("\x03")
         person.expect("stopped by SIGINT.*0 of 3 instances have been replaced")
         person.expect("keyroll resume")
         status = person.wait()
+        assert echoes(person)
 
     assert status == 130
+    assert b"ghost" not in person.seen
+    assert b"^C" not in person.seen
     rolls.process.clear_condition("stuck-drain")
     list(rolls.roll.abort())
     rolls.assert_given_back(3)
