@@ -94,7 +94,7 @@ def test_the_list_filters_and_sorts(aws: FakeAws) -> None:
         (("--watch", "soon"), "is not a number of seconds"),
         (("--watch", "0"), "is not a number of seconds"),
         (("-o", "yaml"), "yaml"),
-        (("terminte", A), 'Did you mean "terminate"?'),
+        (("terminte", A), "instances terminate`?"),
         (("-o", "json", "terminate", A), "--output is an option of the list"),
     ],
 )

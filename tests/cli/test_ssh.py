@@ -66,13 +66,13 @@ def test_the_start_of_an_id_is_enough(rackctl: Typing) -> None:
 @pytest.mark.parametrize(
     ("words", "exit_code", "says"),
     [
-        (("ssh",), 2, "Missing argument '[USER@]ID'"),
+        (("ssh",), 2, "missing argument '[USER@]ID'"),
         (("ssh", ""), 2, "the instance id is empty"),
         (("ssh", "i-0a"), 2, "is too short for an instance id"),
         (("ssh", "web-1"), 3, "no instance has web-1 as its address, DNS name or Name tag"),
         (("ssh", "i-0b00"), 3, "no instance's id starts with i-0b00"),
         (("ssh", "i-0b0000000000000bb"), 3, "there is no instance i-0b0000000000000bb"),
-        (("ssh", "--nope", ID), 2, "No such option"),
+        (("ssh", "--nope", ID), 2, "no such option"),
         (("forget-host-key", ""), 2, "the instance id is empty"),
         (("forget-host-key", "i-0a00"), 2, "is not an instance id"),
     ],

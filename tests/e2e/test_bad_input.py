@@ -118,7 +118,7 @@ def test_an_unknown_filter_names_the_known_ones(shell: Shell) -> None:
 
 
 def test_an_unknown_command_suggests_the_nearest(bare: Shell) -> None:
-    _is_refusal(bare("rackctl instances terminat i-1"), 2, 'Did you mean "terminate"?')
+    _is_refusal(bare("rackctl instances terminat i-1"), 2, "did you mean `rackctl instances terminate`?")
 
 
 def test_an_empty_rack_variable_is_refused(shell: Shell) -> None:

@@ -40,11 +40,24 @@ class _WithRackOptions(click.Command):
             self.format_commands(ctx, formatter)
 
 
+class Group(click.Group):
+    """A group that names a command which does not exist, and the one that was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing and not args[0].startswith("-"):
+            from rackctl.cli.usage import no_such_command
+
+            raise no_such_command(ctx, args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
 class RackCommand(_WithRackOptions):
     """A command on a rack."""
 
 
-class LazyGroup(_WithRackOptions, click.Group):
+class LazyGroup(_WithRackOptions, Group):
     """A group that imports a command on first use.
 
     ``lazy`` maps a command's name to ``module:attribute`` and to the line that stands for it in the help.
@@ -84,14 +97,3 @@ class LazyGroup(_WithRackOptions, click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         commands = [CompletionItem(n, help=line) for n, line in self._lines(ctx).items() if n.startswith(incomplete)]
         return commands + click.Command.shell_complete(self, ctx, incomplete)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            suggestion = f' Did you mean "{close[0]}"?' if close else ""
-            ctx.fail(f'No such command "{args[0]}".{suggestion} `{ctx.command_path} --help` lists them.')
-        return super().resolve_command(ctx, args)

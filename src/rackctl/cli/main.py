@@ -21,13 +21,25 @@ from rackctl.errors import SIGNALLED, RackctlError
 class Root(LazyGroup):
     """The outermost group. It handles every error inside click, so that tests and the shell see the same."""
 
+    def make_context(self, info_name: str | None, args: list[str], **more: Any) -> click.Context:  # type: ignore[override]
+        try:
+            return super().make_context(info_name, args, **more)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.ClickException as error:
+            if more.get("resilient_parsing"):
+                raise
+            _exit_with(error)
+
     def invoke(self, ctx: click.Context) -> Any:
         invocation = ctx.ensure_object(Invocation)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except (click.exceptions.Exit, click.ClickException):
+        except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError):
             raise
+        except click.ClickException as error:
+            _exit_with(error)
         except BrokenPipeError:
             # The reader has closed the pipe: exit silently.
             ctx.exit(SIGNALLED + signal.SIGPIPE)
@@ -47,6 +59,14 @@ class Root(LazyGroup):
                 _tell(_internal(error))
             ctx.exit(RackctlError.exit_code)
         return result
+
+
+def _exit_with(error: click.ClickException) -> NoReturn:
+    from rackctl.cli.usage import in_our_words
+
+    told = in_our_words(error)
+    _tell(told)
+    raise click.exceptions.Exit(told.exit_code)
 
 
 # Errors of writing to a stream, which come without a file name.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rackctl.cli.command import Group
 from rackctl.cli.console import draws_on, note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import output_option
@@ -26,7 +27,7 @@ _PACKAGES = ("asyncssh", "flask", "flask_cors", "moto", "werkzeug")
 _output = output_option("text")
 
 
-@click.group()
+@click.group(cls=Group)
 def local() -> None:
     """Run a rack on this machine: the AWS APIs that rackctl calls, and instances that accept SSH.
 

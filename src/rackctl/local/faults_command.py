@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from rackctl.cli.command import Group
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import output_option
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _output = output_option("text")
 
 
-@click.group()
+@click.group(cls=Group)
 def faults() -> None:
     """Inject faults into the local rack: its APIs and instances."""
 
