@@ -101,6 +101,18 @@ def test_calls_of_all_services_share_the_connections_that_were_opened_ahead(cert
         assert server.connections <= 2  # one a client
 
 
+def test_a_client_made_later_connects_nowhere_while_a_connection_to_its_endpoint_is_idle(certified: Path) -> None:
+    with serving(certified) as (server, url):
+        aws = aws_at(url)
+        assert aws.ecs.cluster("c")
+        aws.client("kms")
+        for thread in threading.enumerate():
+            if thread.name.startswith("connect 127.0.0.1"):
+                thread.join()
+
+        assert server.connections == 1
+
+
 @pytest.mark.parametrize("setting", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "ca_bundle"])
 def test_the_users_bundle_is_taken_from_wherever_botocore_takes_it(
     certified: Path, setting: str, monkeypatch: pytest.MonkeyPatch

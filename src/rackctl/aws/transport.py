@@ -39,7 +39,7 @@ class Transport:
         self._making = threading.Lock()
 
     def open(self, url: str) -> None:
-        """Begin to connect to an endpoint; the first request to it takes the connection, or the error."""
+        """Begin to connect to an endpoint where no connection is idle; the next request takes it, or its error."""
         if not _is_proxied(url):
             self._endpoint(url).open()
 
@@ -133,6 +133,8 @@ class _Endpoint:
         weakref.finalize(self, _close_all, self._idle, self._ahead)
 
     def open(self) -> None:
+        if not self._idle.empty():
+            return
         opened: Future[Any] = Future()
 
         def connect() -> None:
