@@ -96,6 +96,8 @@ def _scalar(shape: Any, name: str, token: str) -> Any:
             return 1
         case "blob":
             return "eHl6"
+        case _ if name == "clusterArn":
+            return "arn:aws:ecs:us-east-1:123456789012:cluster/x"
         case _:
             return token if name in {"NextToken", "nextToken", "NextContinuationToken"} else "x"
 
