@@ -1,0 +1,410 @@
+"""What AWS does otherwise than one would think, and whom a roll believes, over AWS's APIs and with real processes.
+
+tests/roll/test_evidence.py and test_trust.py have the same and more in a world in memory; here is what the wire, the
+parsing of answers and signals have a part in.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rackctl.errors import RackctlError, RollIncomplete
+from rackctl.keys import generate
+from rackctl.roll.view import RollOptions
+from tests.local.rolls import SOON, Observer, Rolls, fails, start, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.local_rack import LocalRackProcess
+
+# Each of these is over two seconds, for it is a roll with real logins.
+pytestmark = pytest.mark.timeout(300)
+
+DISKS = [
+    {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 30, "VolumeType": "gp3"}},
+    {"DeviceName": "/dev/xvdf", "Ebs": {"SnapshotId": "snap-0123456789abcdef0", "Encrypted": True}},
+]
+THEIRS = "rackctl-local-210987654321"
+
+
+def refused(rolls: Rolls, options: RollOptions = SOON) -> str:
+    before = rolls.changes()
+    with pytest.raises(RackctlError) as caught:
+        list(rolls.roll.start(options))
+    assert rolls.changes() == before
+    return f"{caught.value}\n{caught.value.hint}"
+
+
+def tag(rolls: Rolls, **tags: str) -> None:
+    ecs = rolls.process.client("ecs")
+    [arn] = [a for a in ecs.list_clusters()["clusterArns"] if a.endswith("/local")]
+    ecs.tag_resource(
+        resourceArn=arn, tags=[{"key": f"rackctl:{k.replace('_', '-')}", "value": v} for k, v in tags.items()]
+    )
+
+
+def put(rolls: Rolls, key: str, document: dict[str, Any]) -> None:
+    """Store an object under the rack's prefix, as whoever has `s3:PutObject` on it can."""
+    rolls.process.client("s3").put_object(
+        Bucket=rolls.rack["bucket"], Key=f"{rolls.rack['prefix']}/{key}", Body=json.dumps(document).encode()
+    )
+
+
+def user_data_of(rolls: Rolls) -> dict[str, Any]:
+    (ref,) = rolls.group.launch_templates
+    [version] = rolls.process.client("ec2").describe_launch_template_versions(
+        LaunchTemplateId=ref.launch_template_id, Versions=[ref.version]
+    )["LaunchTemplateVersions"]
+    data: dict[str, Any] = version["LaunchTemplateData"]
+    return data
+
+
+def with_disks(rolls: Rolls) -> None:
+    """Have the group launch from a version that has a volume made from a snapshot."""
+    (ref,) = rolls.group.launch_templates
+    ec2, autoscaling = rolls.process.client("ec2"), rolls.process.client("autoscaling")
+    made = ec2.create_launch_template_version(
+        LaunchTemplateId=ref.launch_template_id, SourceVersion="1", LaunchTemplateData={"BlockDeviceMappings": DISKS}
+    )["LaunchTemplateVersion"]["VersionNumber"]
+    autoscaling.update_auto_scaling_group(
+        AutoScalingGroupName=rolls.group.auto_scaling_group_name,
+        LaunchTemplate={"LaunchTemplateId": ref.launch_template_id, "Version": str(made)},
+    )
+
+
+# Launch templates and groups
+
+
+def test_the_snapshots_of_a_launch_template_are_in_the_version_with_the_new_key(rolls: Rolls) -> None:
+    """CreateLaunchTemplateVersion.SourceVersion, in botocore's EC2 model: "Snapshots applied to the block device
+    mapping are ignored when creating a new version unless they are explicitly included."
+    """
+    with_disks(rolls)
+    old = rolls.key_in_use()
+
+    start(rolls)
+
+    assert rolls.key_in_use() != old
+    assert user_data_of(rolls)["BlockDeviceMappings"] == DISKS
+    rolls.assert_given_back(3)
+
+
+def test_a_version_that_lost_its_snapshots_is_deleted_and_the_difference_named(rolls: Rolls) -> None:
+    with_disks(rolls)
+    rolls.process.set_condition("snapshots-lost")
+
+    error = fails(rolls, RackctlError, "SnapshotId is missing")
+
+    assert "rolled back" in str(error)
+    (ref,) = rolls.group.launch_templates
+    (template,) = rolls.aws.ec2.launch_templates([ref.launch_template_id])
+    assert template.latest_version_number == int(ref.version)
+    rolls.assert_given_back(3)
+
+
+@pytest.mark.parametrize("code", ["ResourceContention", "ScalingActivityInProgress"])
+def test_a_group_that_is_busy_is_asked_again_at_each_call_that_changes_it(rolls: Rolls, code: str) -> None:
+    """ResourceContentionFault, in botocore's Auto Scaling model: "You already have a pending update to an Amazon EC2
+    Auto Scaling resource".
+    """
+    for action in (
+        "UpdateAutoScalingGroup",
+        "SuspendProcesses",
+        "ResumeProcesses",
+        "SetDesiredCapacity",
+        "TerminateInstanceInAutoScalingGroup",
+    ):
+        rolls.process.faults.add("error", f"autoscaling:{action}", code=code, status=400, count=2)
+
+    start(rolls)
+
+    assert len(rolls.process.faults) == 0
+    rolls.assert_given_back(3)
+
+
+def test_new_instances_with_the_old_key_stop_the_roll_with_nothing_drained(rolls: Rolls) -> None:
+    rolls.process.set_condition("launch-with-key", rolls.key_in_use())
+
+    fails(rolls, RollIncomplete, "with the old key after the group's launch template was changed")
+
+    assert "autoscaling:TerminateInstanceInAutoScalingGroup" not in rolls.process.actions()
+    assert "ecs:UpdateContainerInstancesState" not in rolls.process.actions(mutating=True)
+    rolls.process.clear_condition("launch-with-key")
+    list(rolls.roll.resume())
+    rolls.assert_given_back(3)
+
+
+def test_the_hook_of_managed_draining_is_named_in_the_plan_and_waited_for(rolls: Rolls) -> None:
+    rolls.process.set_condition("managed-draining")
+
+    assert any("ecs-managed-draining-termination-hook" in warning for warning in rolls.roll.plan(SOON).warnings)
+    start(rolls)
+
+    rolls.assert_given_back(3)
+
+
+def test_an_external_instance_is_left_alone(rolls: Rolls) -> None:
+    """ContainerInstance.ec2InstanceId, in botocore's ECS model: "For external instances, this value is the Amazon Web
+    Services Systems Manager managed instance ID."
+    """
+    rolls.process.set_condition("external-instance")
+
+    [left] = [left for left in rolls.roll.plan(SOON).left_alone if left.ec2_instance_id.startswith("mi-")]
+    start(rolls)
+
+    assert "ECS Anywhere" in left.reason
+    assert not any("mi-" in str(call) for call in rolls.process.calls() if call["service"] == "ec2")
+
+
+# Registrations and clusters
+
+
+@pytest.mark.parametrize("incident", ["registered-twice", "registered-twice-last", "registration-failed-twice"])
+def test_an_instance_with_a_dead_registration_is_drained_like_the_others(rolls: Rolls, incident: str) -> None:
+    """amazon-ecs-agent issue 782: a RegisterContainerInstance that is retried leaves two registrations."""
+    twice = rolls.process.ids()[0]
+    rolls.process.befall(incident, twice)
+
+    assert any(f"{twice} has 2 registrations" in warning for warning in rolls.roll.plan(SOON).warnings)
+    events = start(rolls)
+
+    assert twice in [event.ec2_instance_id for event in events if event.phase == "drained"]
+    assert set(rolls.keys_of_instances()) == {rolls.key_in_use()}
+
+
+def test_a_dead_registration_that_still_has_tasks_is_refused_and_force_lifts_that(rolls: Rolls) -> None:
+    ecs = rolls.process.client("ecs")
+    ecs.register_task_definition(family="once", containerDefinitions=[{"name": "once", "image": "once", "memory": 64}])
+    (task,) = ecs.run_task(cluster="local", taskDefinition="once")["tasks"]
+    arn = task["containerInstanceArn"]
+    (found,) = ecs.describe_container_instances(cluster="local", containerInstances=[arn])["containerInstances"]
+    rolls.process.befall("re-registered", found["ec2InstanceId"])
+    rolls.process.wait_for(lambda: all(rolls.statuses_by_id().values()), "the new registration")
+
+    said = refused(rolls)
+
+    assert f"a dead registration of {found['ec2InstanceId']} has tasks" in said
+    assert "--force" in said
+
+
+def test_an_instance_of_the_group_that_registered_with_another_cluster_is_refused_whatever_the_options(
+    rolls: Rolls,
+) -> None:
+    rolls.process.set_condition("register-elsewhere", "bank")
+    before = set(rolls.process.ids())
+    rolls.process.client("autoscaling").terminate_instance_in_auto_scaling_group(
+        InstanceId=min(before), ShouldDecrementDesiredCapacity=False
+    )
+    rolls.process.wait_for(
+        lambda: rolls.process.client("ecs").list_container_instances(cluster="bank")["containerInstanceArns"],
+        "a registration with the other cluster",
+    )
+    (theirs,) = set(rolls.process.ids()) - before
+
+    for include in (False, True):
+        options = RollOptions(include_unregistered=include, force=include)
+        assert f"{theirs} is registered with cluster bank, not with" in refused(rolls, options)
+
+
+def test_a_young_instance_that_is_not_registered_is_waited_for_and_that_is_said(rolls: Rolls) -> None:
+    rolls.process.set_condition("never-register")
+    before = set(rolls.process.ids())
+    rolls.process.client("autoscaling").terminate_instance_in_auto_scaling_group(
+        InstanceId=min(before), ShouldDecrementDesiredCapacity=False
+    )
+    rolls.process.wait_for(lambda: set(rolls.process.ids()) - before, "its replacement")
+    (young,) = set(rolls.process.ids()) - before
+    rolls.process.wait_for(
+        lambda: young in [m.ec2_instance_id for m in rolls.group.instances if m.in_service], "its being in service"
+    )
+    rolls.clock.sleep(60)  # when it would have registered has passed
+    rolls.process.clear_condition("never-register")
+
+    [warning] = [warning for warning in rolls.roll.plan(SOON).warnings if f"{young} of group" in warning]
+    assert "waits for it" in warning
+    process = rolls.command("-o", "json", "--boot-timeout", "3m")
+    out, err = process.communicate()
+
+    assert process.returncode != 0, err
+    waiting = [e["message"] for e in map(json.loads, out.splitlines()) if e["event"] == "waiting"]
+    assert any(young in message for message in waiting)
+    assert young in err
+    assert "--include-unregistered" in err
+    assert young in rolls.process.ids()
+
+
+# One answer that is wrong
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "count"),
+    [
+        ("empty", "ecs:ListContainerInstances", 3),
+        ("incomplete", "ecs:DescribeContainerInstances", 2),
+        ("empty", "ecs:ListTasks", 3),
+        ("incomplete", "ecs:DescribeTasks", 2),
+        ("empty", "autoscaling:DescribeAutoScalingGroups", 1),
+        ("empty", "ec2:DescribeInstances", 2),
+    ],
+)
+def test_what_some_answers_leave_out_in_the_middle_of_a_roll_is_not_taken_for_gone(
+    rolls: Rolls, kind: str, action: str, count: int
+) -> None:
+    drained: list[str] = []
+    with Observer(rolls.process) as observer:
+        for event in rolls.roll.start(SOON):
+            if event.phase == "draining" and not drained:
+                rolls.process.faults.add(kind, action, count=count)
+            if event.phase == "drained":
+                drained.append(event.ec2_instance_id)
+
+    assert observer.broken_promises == []
+    assert len(set(drained)) == 3
+    rolls.assert_given_back(3)
+
+
+# Whom a roll believes
+
+
+def test_s3_conflicts_at_the_journals_writes_are_waited_out(rolls: Rolls) -> None:
+    """PutObject.IfMatch, in botocore's S3 model: "On a 409 failure you should fetch the object's ETag and retry"."""
+    rolls.process.faults.add("conflict", "s3:PutObject", probability=0.3, count=8)
+    rolls.process.faults.add("conflict", "s3:DeleteObject", count=2)
+
+    start(rolls)
+
+    rolls.assert_given_back(3)
+
+
+def test_a_roll_is_neither_shown_nor_continued_with_another_cluster(rolls: Rolls) -> None:
+    ecs = rolls.process.client("ecs")
+    settings = {"bucket": rolls.rack["bucket"], "kms-key": rolls.rack["kms_key"]}
+    ecs.create_cluster(
+        clusterName="other", tags=[{"key": f"rackctl:{name}", "value": value} for name, value in settings.items()]
+    )
+    killed_while_draining(rolls)
+    before, ids = rolls.changes(), rolls.process.ids()
+
+    for way in ("status", "unlock", "resume", "abort"):
+        other = rolls.command(way, "--rack", "local", "--cluster", "other")
+        _, err = other.communicate()
+        assert other.returncode == 1
+        assert "cluster local" in err
+
+    assert rolls.changes() == before
+    assert rolls.process.ids() == ids
+    list(rolls.roll.resume())
+    rolls.assert_given_back(3)
+
+
+def killed_while_draining(rolls: Rolls) -> None:
+    process = rolls.command("-o", "json")
+    assert process.stdout
+    for line in process.stdout:
+        if json.loads(line).get("phase") == "draining":
+            break
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("way", ["resume", "abort"])
+def test_a_journal_that_somebody_stored_is_not_followed(rolls: Rolls, way: str) -> None:
+    """`s3:PutObject` on the prefix alone gives nobody a roll: the journal is sealed by KMS."""
+    group, other = rolls.group, "local-keypair-20990101T000000Z"
+    record = {
+        "auto_scaling_group_name": group.auto_scaling_group_name, "total": 3, "desired_capacity": 1, "surge": 2,
+        "auto_scaling_group_arn": group.auto_scaling_group_arn, "templates": [], "suspended": ["AZRebalance"],
+        "pending": None, "deleted": False,
+    }  # fmt: skip
+    real = next(rolls.roll.start(SOON))  # a journal in today's form, which its holder has left
+    assert real.kind == "lock"
+    stored = json.loads(rolls.rack.store.get(f"{rolls.rack['prefix']}/roll.json").body)  # type: ignore[union-attr]
+    stored["journal"] |= {"key_name": other, "owner": None, "groups": {group.auto_scaling_group_name: record}}
+    stored["sealed_key"] = base64.b64encode(b"not sealed").decode()
+    put(rolls, "roll.json", stored)
+    before = rolls.changes()
+
+    with pytest.raises(RackctlError):
+        list(getattr(rolls.roll, way)())
+
+    assert rolls.changes() == before
+    assert rolls.group.desired_capacity == 3
+    assert other not in rolls.key_pairs()
+
+
+def test_a_key_that_somebody_stored_under_the_new_keys_name_is_not_imported(rolls: Rolls) -> None:
+    events = rolls.roll.start(SOON)
+    next(events)
+    journal = json.loads(rolls.rack.store.get(f"{rolls.rack['prefix']}/roll.json").body)["journal"]  # type: ignore[union-attr]
+    name, old = journal["key_name"], rolls.key_in_use()
+    theirs = generate(name, created=rolls.clock.now())
+    put(
+        rolls,
+        f"keys/{name}.json",
+        {
+            "version": 2, "key_name": name, "type": "ed25519", "public_key": theirs.public_key,
+            "fingerprint": theirs.fingerprint, "created": "2026-01-01T00:00:00+00:00", "reason": "",
+            "private_key": base64.b64encode(theirs.private_key).decode(),
+        },
+    )  # fmt: skip
+
+    with pytest.raises(RackctlError):
+        list(events)
+
+    assert rolls.key_pairs() == [old]
+    assert set(rolls.keys_of_instances()) == {old}
+    assert rolls.key_in_use() == old
+
+
+@pytest.mark.parametrize("what", ["bucket", "kms_key"])
+def test_a_bucket_or_kms_key_of_another_account_that_a_tag_names_is_refused(
+    start_local_rack: Callable[..., LocalRackProcess], what: str
+) -> None:
+    """GetObject.ExpectedBucketOwner, in botocore's S3 model: "If the account ID that you provide does not match the
+    actual owner of the bucket, the request fails with the HTTP status code 403 Forbidden".
+    """
+    rolls = Rolls(start_local_rack())
+    kms = rolls.process.client("kms")
+    key = kms.describe_key(KeyId=f"alias/{THEIRS}")["KeyMetadata"]["Arn"]
+    tag(rolls, **{what: THEIRS if what == "bucket" else key})
+    del rolls.process.__dict__["rack"]
+    rolls = Rolls(rolls.process)
+    before = rolls.changes()
+
+    with pytest.raises(RackctlError, match=r"210987654321"):
+        list(rolls.roll.start(SOON))
+
+    assert rolls.changes() == before
+    assert rolls.process.client("s3").list_objects_v2(Bucket=THEIRS).get("Contents", []) == []
+
+
+@pytest.mark.parametrize("way", ["resume", "abort"])
+def test_a_process_that_was_stopped_and_lost_the_roll_changes_nothing_more(rolls: Rolls, way: str) -> None:
+    rolls.process.set_condition("slow-boot", "3")
+    process = rolls.command("-o", "json")
+    assert process.stdout
+    for line in process.stdout:
+        if json.loads(line)["event"] == "surge":
+            break
+    process.send_signal(signal.SIGSTOP)
+    rolls.process.clear_condition("slow-boot")
+    with Observer(rolls.process) as observer:
+        rolls.roll.unlock(force=True)
+        said = texts(list(getattr(rolls.roll, way)()))
+        ended = rolls.process.calls()[-1]["number"]
+        process.send_signal(signal.SIGCONT)
+        _, err = process.communicate()
+
+    # What it had sent before it was stopped is answered; a write of the journal is refused.
+    made = [c for c in rolls.process.calls(since=ended, mutating=True) if (c["status"] or 200) < 400]
+    assert [call["action"] for call in made] == []
+    assert process.returncode == 6, said
+    assert "was removed while" in err or "was taken from this process" in err
+    assert observer.broken_promises == []
+    rolls.assert_given_back(3)
