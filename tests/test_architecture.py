@@ -71,11 +71,26 @@ def test_no_file_is_too_long_to_be_read_at_once(folder: str, most: int) -> None:
     assert [f"{path.relative_to(ROOT)}: {length} lines" for path, length in lengths.items() if length > most] == []
 
 
-def test_each_test_that_the_security_page_names_exists() -> None:
-    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    links = re.findall(r"\]\(\.\./(tests/[\w/]+\.py)#(\w+)\)", page)
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings as GitHub makes them: lower case, no punctuation, dashes for spaces."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
-    missing = [name for path, name in links if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")]
 
-    assert len(links) == page.count("](../tests")
-    assert missing == []
+def test_every_link_of_the_docs_leads_to_a_file_a_heading_or_a_test_that_exists() -> None:
+    broken, links = [], 0
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for path, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8")):
+            links += 1
+            to = (page.parent / path).resolve() if path else page
+            if not anchor or not to.exists():
+                found = to.exists()
+            elif to.suffix == ".py":
+                found = f"def {anchor}(" in to.read_text(encoding="utf-8")
+            else:
+                found = anchor in anchors(to)
+            if not found:
+                broken.append(f"{page.name}: {path}#{anchor}")
+
+    assert broken == []
+    assert links > 50
