@@ -239,9 +239,10 @@ class WorldAws(FakeAws):
 
     @mutating
     def set_container_instances_state(self, cluster: str, arns: Sequence[str], status: str) -> list[Failure]:
-        for arn in arns:
-            self.world.ecs.set_status(self._cluster.registrations[arn], status)
-        return []
+        known = self._cluster.registrations
+        for arn in known.keys() & set(arns):
+            self.world.ecs.set_status(known[arn], status)
+        return [Failure(arn, "MISSING") for arn in arns if arn not in known]
 
     @reading
     def tasks_on(self, cluster: str, container_instance_arn: str, desired_status: str) -> list[str]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # that could move its tasks; in service and registered with another cluster; REGISTRATION_FAILED; terminating.
 State = Literal["booting", "active", "draining", "drained", "foreign", "failed", "terminating"]
 _REGISTRATION: dict[str, Registration] = {"failed": "failed", "foreign": "absent"}
-MISREAD = ("unregistered", "unknown key", "no tasks")
+MISREAD = ("unregistered", "unknown key", "no tasks", "dead registration alone")
 
 
 class Unsafe(AssertionError):
@@ -121,7 +121,10 @@ def view(world: World, misread: tuple[str, int] | None = None) -> View:
 
 def _member(n: int, instance: Instance, misread: str) -> Member:
     state = instance.state
-    registered = state in {"active", "draining", "drained"} and misread != "unregistered"
+    registered = state in {"active", "draining", "drained"} and misread not in {"unregistered", MISREAD[3]}
+    registration = "registered" if registered else _REGISTRATION.get(state, "unknown")
+    if misread == MISREAD[3]:
+        registration = "failed"
     drain = None
     if instance.followed:
         # The tasks that were seen are followed; ECS's own count must agree before a drain is over.
@@ -131,7 +134,8 @@ def _member(n: int, instance: Instance, misread: str) -> Member:
         instance.zone,
         "Terminating" if state == "terminating" else "Pending" if state == "booting" else "InService",
         is_old=None if misread == "unknown key" else instance.is_old,
-        registration=_REGISTRATION.get(state, "unknown") if not registered else "registered",
+        registration=registration,
+        is_confirmed=state in _REGISTRATION,
         unready_for=1000.0 if state == "foreign" else 0.0,
         is_active=state == "active",
         agent_connected=registered,
@@ -255,6 +259,7 @@ def _n(id_: str) -> int:
 def _drained(world: World, ns: list[int]) -> World:
     if world.rebalancing and world.goal == "replace":
         raise Unsafe("something was drained while Auto Scaling may even the zones")
+    is_new = not all(world.instances[n].followed for n in ns)
     for n in ns:
         instance = world.instances[n]
         if instance.state not in {"active", "draining", "drained"}:
@@ -264,7 +269,8 @@ def _drained(world: World, ns: list[int]) -> World:
     under_way = sum(i.followed and i.is_old for i in world.instances)
     if under_way > world.options.batch:
         raise Unsafe(f"{under_way} are drained at once")
-    _check_capacity(world)
+    if is_new:  # what is drained again did not count before either
+        _check_capacity(world)
     return world.having(world.instances)
 
 

@@ -86,7 +86,7 @@ def evidence(member: Member, options: RollOptions) -> str:
     """Return why an instance may be terminated now; empty while nothing shows that it may."""
     if member.drain and member.drain.is_over and (not member.abandoned or options.force):
         return FORCE if member.abandoned else "it is DRAINING and its tasks are STOPPED"
-    if member.registration == "failed":
+    if member.registration == "failed" and member.is_confirmed:
         return "it could not register with ECS, so that no task was ever placed on it"
     if member.registration == "absent":
         if options.include_unregistered:

@@ -129,7 +129,8 @@ class Drained:
             found = self._hold.retrying(lambda: next(iter(self._hold.aws.ec2.instances_by_id([id_])), None))
             if found is None or found.is_terminating:
                 return []
-        registrations = list(self._observer.registrations(id_)) or self._instances.registrations(id_)
+        # Also one that has lost its agent since it was drained, which may come back.
+        registrations = list(self._observer.all_registrations(id_)) or self._instances.registrations(id_)
         return [registered for registered in registrations if registered.status in {"ACTIVE", "DRAINING"}]
 
     def let_go_of(self, group: str) -> Iterator[Event]:

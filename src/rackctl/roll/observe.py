@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # For how long an instance whose termination was granted may still be described as if it were in service.
 _TERMINATED_FOR = 60.0
 _PER_DESCRIBE = 100
+_DEAD = {"REGISTRATION_FAILED", "INACTIVE"}
 
 
 class GroupDeleted(RackctlError):
@@ -104,7 +105,8 @@ class Observer:
         self._registered: dict[str, list[ContainerInstance]] = {}
         self._arns: dict[str, str] = {}
         self._asked: dict[str, float] = {}
-        self._absent: set[str] = set()
+        # Those of which ECS has said, asked by id, that no registration of them lives.
+        self._without: set[str] = set()
         self._terminated: dict[str, float] = {}
         self._drains: Mapping[str, tuple[Draining, float, float]] = {}
         self._seen_draining: set[str] = set()
@@ -137,7 +139,11 @@ class Observer:
 
     def registrations(self, ec2_instance_id: str) -> Sequence[ContainerInstance]:
         """Return the registrations that a drain of an instance has to follow, as they were seen last."""
-        return rack_instance(ec2_instance_id, None, self._registered.get(ec2_instance_id, ())).living_registrations
+        return rack_instance(ec2_instance_id, None, self.all_registrations(ec2_instance_id)).living_registrations
+
+    def all_registrations(self, ec2_instance_id: str) -> Sequence[ContainerInstance]:
+        """Return every registration of an instance, as they were seen last."""
+        return self._registered.get(ec2_instance_id, ())
 
     # Looking
 
@@ -174,20 +180,22 @@ class Observer:
         found: dict[str, list[ContainerInstance]] = {}
         for arns in self._aws.ecs.container_instance_arns(self._cluster):
             _add(found, self._aws.ecs.describe_container_instances(self._cluster, arns))
-        alive = [m.ec2_instance_id for m in members if not m.is_terminating and m.ec2_instance_id not in found]
+        doubtful = {m.ec2_instance_id for m in members if not m.is_terminating} - _living(found)
         # What was seen before and is left out now is asked for by its ARN, which says INACTIVE of what is deregistered.
-        arns = [arn for arn, id_ in self._arns.items() if id_ in set(alive)]
+        here = {r.container_instance_arn for some in found.values() for r in some}
+        arns = [arn for arn, id_ in self._arns.items() if id_ in doubtful and arn not in here]
         for start in range(0, len(arns), _PER_DESCRIBE):
             some = arns[start : start + _PER_DESCRIBE]
             _add(found, self._aws.ecs.describe_container_instances(self._cluster, some))
         in_service = {m.ec2_instance_id for m in members if m.in_service}
-        for id_ in alive:
-            if id_ not in found and id_ in in_service and self._is_time_to_ask(id_):
-                _add(found, self._of.registrations(id_))
+        doubtful -= _living(found)
+        for id_ in sorted(doubtful & (in_service | found.keys())):
+            if self._is_time_to_ask(id_):
+                by_id = {r.container_instance_arn: r for r in (*found.get(id_, ()), *self._of.registrations(id_))}
+                found[id_] = list(by_id.values())
                 self._asked[id_] = self._clock.monotonic()
-                if id_ not in found:
-                    self._absent.add(id_)
-        self._absent -= found.keys()
+                self._without.add(id_)
+        self._without &= doubtful - _living(found)
         self._registered = found
         self._arns.update((r.container_instance_arn, id_) for id_, some in found.items() for r in some)
 
@@ -247,6 +255,7 @@ class Observer:
             member.lifecycle_state,
             is_old,
             registration,
+            is_confirmed=id_ in self._without,
             is_active=bool(registered and registered.status == "ACTIVE"),
             agent_connected=seen.agent_connected,
             tasks=seen.running_tasks_count + seen.pending_tasks_count,
@@ -265,12 +274,12 @@ class Observer:
 
     def _registration(self, seen: RackInstance) -> Registration:
         id_, registered = seen.ec2_instance_id, seen.container_instance
-        if registered is None:
-            return "absent" if id_ in self._absent else "unknown"
-        self._since.lasting(f"unregistered {id_}", holds=False)
-        if registered.status == "REGISTRATION_FAILED":
+        if registered and registered.status not in _DEAD:
+            self._since.lasting(f"unregistered {id_}", holds=False)
+            return "registered"
+        if registered and registered.status == "REGISTRATION_FAILED":
             return "failed"
-        return "absent" if registered.status == "INACTIVE" else "registered"
+        return "absent" if id_ in self._without else "unknown"
 
     def _drain(self, seen: RackInstance, registration: Registration) -> Drain | None:
         id_ = seen.ec2_instance_id
@@ -291,6 +300,11 @@ class Observer:
         """Tell whether an instance was launched after the groups were made to launch new ones, or seen long after."""
         since = self._first_seen[instance.ec2_instance_id] - self._late_from
         return since > LAG or (since > 0 and instance.launch_time > self._late_since)
+
+
+def _living(found: Mapping[str, Iterable[ContainerInstance]]) -> set[str]:
+    """Return the ids of the instances of which a registration lives."""
+    return {id_ for id_, some in found.items() if any(registered.status not in _DEAD for registered in some)}
 
 
 def _add(found: dict[str, list[ContainerInstance]], described: Iterable[ContainerInstance]) -> None:

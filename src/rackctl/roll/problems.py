@@ -126,7 +126,7 @@ def _booting(view: View) -> Iterator[Problem]:
         id_ = member.ec2_instance_id
         if (member.is_old and member.in_service) or member.drain:
             continue
-        if member.registration == "failed":
+        if member.registration == "failed" and member.is_confirmed:
             yield Problem(
                 f"{id_} could not register with ECS (REGISTRATION_FAILED): "
                 f"{member.status_reason or 'ECS gives no reason'}",

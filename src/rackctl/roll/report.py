@@ -79,7 +79,8 @@ class Progress:
     @property
     def done(self) -> int:
         """How many instances have been replaced."""
-        return max(self._journal.total - sum(self._left.values()), 0) if self._left else 0
+        # Of a group that has not been looked at yet, nothing is known to have been replaced.
+        return sum(max(self._journal.groups[name].total - left, 0) for name, left in self._left.items())
 
     @property
     def waiting(self) -> int:

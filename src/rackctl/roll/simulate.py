@@ -98,7 +98,8 @@ def _undisturbed(view: View) -> View:
             m,
             agent_off_for=float("inf") if m.agent_is_off else 0.0,
             is_old=True if m.is_old is None else m.is_old,
-            # Its absence will have lasted by then.
+            # What is dead or absent will have been confirmed by then.
+            is_confirmed=True,
             registration="absent" if given_up and m.is_old and m.registration == "unknown" else m.registration,
         )
         for m in view.members

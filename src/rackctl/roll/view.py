@@ -61,7 +61,8 @@ class Drain:
 class Member:
     """A member of a group as Auto Scaling, EC2 and ECS report it.
 
-    ``is_old`` says whether it is to be replaced, None while EC2 does not report it. ``tasks`` is how many ECS counts
+    ``is_old`` says whether it is to be replaced, None while EC2 does not report it. ``is_confirmed`` says that ECS was
+    asked for it by id and has reported no registration that lives. ``tasks`` is how many ECS counts
     on it, ``abandoned`` how many of them no agent can stop. ``agent_off_for``, ``unready_for`` and ``unreported_for``
     are how long its agent has been off, it has been unable to take tasks, and ECS or EC2 has not reported it, 0 where
     that is not so. ``is_late`` marks an old instance that has come although its group launches new ones by now;
@@ -73,6 +74,7 @@ class Member:
     lifecycle_state: str = "InService"
     is_old: bool | None = True
     registration: Registration = "registered"
+    is_confirmed: bool = False
     is_active: bool = True
     agent_connected: bool = True
     tasks: int = 0
