@@ -10,12 +10,16 @@ import os
 import random
 import signal
 import subprocess
+import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from rackctl.errors import RackctlError
+from rackctl.roll.view import RollOptions
 from tests.local.rolls import Observer, Rolls
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 _COUNT, _FIRST = (*map(int, os.environ.get("RACKCTL_MIXTURES", "").split()), 40, 0)[:2]
 _SPEED = 200.0
 _TRIES = 6
+_SAMPLE = 3
 
 
 class Mixture:
@@ -150,6 +155,41 @@ class Mixture:
                         InstanceId=which["InstanceIds"][0], ShouldDecrementDesiredCapacity=False
                     )
         return process
+
+
+@pytest.mark.timeout(600)
+def test_a_wrong_answer_to_a_call_chosen_at_random_costs_no_task_and_leaves_nothing_behind(
+    start_local_rack: Callable[..., LocalRackProcess], record_property: Callable[[str, object], None]
+) -> None:
+    # Over two seconds: these are several rolls. tests/roll/test_misreadings.py does each call, in memory.
+    given = os.environ.get("RACKCTL_MISREAD", "")
+    seed = int(given) if given else time.time_ns() % 2**32
+    print(f"a sample: repeat it with RACKCTL_MISREAD={seed}")
+    chance = random.Random(seed)
+    rolls = Rolls(start_local_rack(speed=_SPEED))
+    since = rolls.process.calls()[-1]["number"]
+    list(rolls.roll.start(RollOptions()))
+    reads = [f"{c['service']}:{c['action']}" for c in rolls.process.calls(since=since) if not c["mutating"]]
+    asked = Counter(read for read in reads if read.startswith(("ecs", "ec2", "autoscaling")))
+    for _ in range(_SAMPLE):
+        kind, action = chance.choice(["empty", "incomplete", "late"]), chance.choice(sorted(asked))
+        at = chance.randrange(asked[action])
+        print(f"{kind} {action} after {at} of {asked[action]}")
+        old = rolls.key_in_use()
+        seconds = {"seconds": 15} if kind == "late" else {}
+        rolls.process.faults.add(kind, action, skip=at, count=1, **seconds)
+        with Observer(rolls.process) as observer:
+            with suppress(RackctlError):  # it may stop, or refuse: what counts is what it leaves
+                list(rolls.roll.start(RollOptions()))
+            rolls.process.faults.clear()
+            if not rolls.journal_is_gone():
+                list(rolls.roll.resume())
+            elif rolls.key_in_use() == old:
+                list(rolls.roll.start(RollOptions()))
+        assert observer.broken_promises == []
+        assert old not in rolls.keys_of_instances()
+        rolls.assert_given_back(3)
+    record_property("disturbed", _SAMPLE)
 
 
 def is_settled(rolls: Rolls) -> bool:

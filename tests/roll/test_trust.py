@@ -27,6 +27,7 @@ from tests.fakes.world import OLD_KEY, START, Scene, add_group
 from tests.fakes.world_aws import RACK
 from tests.roll.acts import (
     DEFAULT,
+    EACH,
     JOURNAL,
     NEW_KEY,
     assert_given_back,
@@ -282,11 +283,11 @@ def test_the_plan_says_where_bucket_and_kms_key_come_from() -> None:
 
 
 def reads_of_a_roll() -> list[int]:
-    """Number a roll's reading calls while it holds its journal, each seventh of them."""
+    """Number a roll's reading calls while it holds its journal: each third of them, or each twelfth."""
     scene = Scene(2)
     for _ in scene.roll.start(DEFAULT):
         held = len(scene.aws.reads)
-    return list(range(5, held - 24, 7))
+    return list(range(5, held - 24, 3 * EACH))
 
 
 def stand_still_at(scene: Scene, at: int, way: str) -> list[str]:
@@ -331,7 +332,7 @@ def test_a_process_that_lost_the_roll_while_it_stood_still_changes_nothing_more(
 
 
 @pytest.mark.parametrize("first", ["resume", "abort"])
-@pytest.mark.parametrize("at", range(2, 40, 2))
+@pytest.mark.parametrize("at", range(2, 40, EACH))
 def test_a_process_that_took_a_roll_over_and_lost_it_changes_nothing_more(at: int, first: str) -> None:
     scene = Scene(3)
     _, events = draining_one(scene)
