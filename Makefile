@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 N ?= 200
 
-.PHONY: demo test check bench fuzz chaos dist models docs format clean help
+.PHONY: demo test check bench fuzz chaos dist site models docs format clean help
 
 help:
 	@echo "make demo    install, and run the main commands on a local rack"
@@ -16,6 +16,7 @@ help:
 	@echo "make fuzz    break some thousand SSH handshakes (ARGS='COUNT SEED')"
 	@echo "make chaos   kill a keyroll at each of its AWS calls, and disturb N others at random; resume or abort each (N=200)"
 	@echo "make dist    build the wheel and the sdist, and try the wheel in empty environments"
+	@echo "make site    build the docs as a site in build/site, and check its links"
 	@echo "make models  cut the slices of botocore's models again, after a change of src/rackctl/aws or of botocore"
 	@echo "make docs    write the generated docs"
 	@echo "make clean   remove all that these commands write"
@@ -49,6 +50,9 @@ fuzz: $(VENV)/.dev
 
 chaos: $(VENV)/.dev
 	RACKCTL_CHAOS=all RACKCTL_MIXTURES="$(N) $$(date +%s)" $(BIN)/python -m pytest tests/roll tests/local -k 'chaos or mixtures or misreadings or stood_still or took_a_roll_over' $(ARGS)
+
+site: $(VENV)/.site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 dist: $(VENV)/.dist
 	.ci/dist $(BIN)/python
