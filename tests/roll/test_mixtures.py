@@ -20,7 +20,7 @@ from rackctl.errors import RackctlError
 from rackctl.local.world.base import Refused
 from rackctl.roll.lock import JournalLost
 from rackctl.roll.view import RollOptions
-from tests.fakes.late import slow_calls
+from tests.fakes.late import late_groups, slow_calls
 from tests.fakes.world import Killed, Scene, add_group
 from tests.roll.acts import JOURNAL
 from tests.roll.test_misreadings import KINDS, wrong
@@ -44,6 +44,8 @@ _EVIDENCE = {
     "members",
     "_instances_by_id",
 }
+
+_REGISTERED_TWICE = ("registered-twice", "registered-twice-last", "registration-failed-twice")
 
 
 @dataclass
@@ -77,6 +79,9 @@ class Mixture:
                 self.scene.seeded, "extra", "i", "c", desired=chance.randint(1, instances), memory=64,
                 minimum_percent=chance.choice([0, 50, 100]),
             )  # fmt: skip
+        for id_ in sorted(self.scene.old):
+            if chance.random() < 0.1:
+                self.scene.world.befall(chance.choice(_REGISTERED_TWICE), id_)
         self.suspended = {"AlarmNotification"} if chance.random() < 0.2 else set()
         self.scene.group.suspended.update(dict.fromkeys(self.suspended, "User"))
         self.options = RollOptions(
@@ -102,6 +107,8 @@ class Mixture:
         chance, scene = self.chance, self.scene
         if chance.random() < 0.2:
             slow_calls(scene)
+        if chance.random() < 0.2:
+            late_groups(scene, chance.uniform(1, 15))
         for _ in range(chance.choice([0, 1, 2, 4])):
             scene.later(chance.uniform(1, 400), self._operator)
         faults = chance.choice([0.0, 0.0, 0.01, 0.03])
