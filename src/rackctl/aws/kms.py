@@ -77,7 +77,9 @@ def _explained(error: AwsError, kms_key: str, what: str) -> RackctlError:
                 hint="check that the rack's name and prefix are those it was stored with",
             )
         case "KeyUnavailableException" | "DependencyTimeoutException" | "KMSInternalException":
-            return RackctlError(
-                f"cannot use {what}: KMS could not use {named} ({error.code})", hint="try again in a moment"
+            return AwsError(
+                f"cannot use {what}: KMS could not use {named} ({error.code})",
+                code=error.code,
+                hint="try again in a moment",
             )
     return error

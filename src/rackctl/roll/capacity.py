@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG
@@ -172,10 +172,16 @@ class Capacity:
                     record.pending = None
                     return False
             # A lost answer makes it a second call, which then fails; and the instance may vanish by itself.
-            if isinstance(error, AccessDenied | JournalLost) or not self._terminates_after_all(record, id_):
+            outcome = "refused" if isinstance(error, AccessDenied | JournalLost) else self._outcome(record, id_)
+            if outcome != "terminating":
                 self._asked_to_terminate.pop(id_, None)
                 self._tried.pop(name, None)
-                raise
+                if outcome == "refused":
+                    raise
+                # Somebody has just detached it: the next look tells so.
+                self._hold.note(name, id_, "drained")
+                record.pending = None
+                return False
         else:
             self._busy_since.pop(id_, None)
             if decrement:
@@ -196,16 +202,19 @@ class Capacity:
         )
         return True
 
-    def _terminates_after_all(self, record: GroupRecord, id_: str) -> bool:
+    def _outcome(self, record: GroupRecord, id_: str) -> Literal["terminating", "refused", "detached"]:
+        """Find out what has become of a termination whose answer was an error."""
         until = self._clock.monotonic() + LAG
         while True:
             look = self.look_once(record, at_ecs=False)
             member = look.member(id_) if look else None
             instances = self._hold.retrying(lambda: list(self._hold.aws.ec2.instances_by_id([id_])))
             if (member and member.is_terminating) or any(instance.is_terminating for instance in instances):
-                return True
+                return "terminating"
             if self._clock.monotonic() >= until:
-                return look is not None and member is None
+                if look is None or member:
+                    return "refused"
+                return "detached" if instances else "terminating"
             self._hold.pause()
 
     def lower_by_missing(self, record: GroupRecord, look: Look) -> Iterator[Event]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rackctl.clock import POLL
 from rackctl.errors import RackctlError, Timeout
 from rackctl.roll.capacity import Capacity
 from rackctl.roll.changes import DEPARTED, Changes
@@ -85,17 +86,19 @@ class Loop:
             self._drained.poll()
             view = yield from self._view(record)
             view = yield from self._check(view, goal)
-            is_fresh = False
+            looked, is_fresh, has_acted = self._clock.monotonic(), False, False
             while (action := decide(view, goal)) is not None:
                 if isinstance(action, Done):
                     return
                 if isinstance(action, Terminate) and not is_fresh:
-                    # The other actions of this turn took time: look again before a termination.
+                    # The other actions of this turn took time: look again before a termination; at ECS too, if much.
+                    if has_acted and self._clock.monotonic() - looked > POLL:
+                        break
                     view, is_fresh = (yield from self._view(record, at_ecs=False)), True
                     continue
                 if not (yield from self._act(record, view, action)):
                     break
-                view, is_fresh = after(view, action), False
+                view, is_fresh, has_acted = after(view, action), False, True
                 self._hold.progress.count(view)
                 self._hold.checkpoint()
             yield from self._remind(view, goal)
@@ -292,12 +295,8 @@ class Loop:
 
     def _terminate(self, record: GroupRecord, view: View, action: Terminate) -> Generator[Event, None, bool]:
         id_ = action.ec2_instance_id
+        self._require_not_elsewhere(view, action)
         if action.gives_up:
-            if other := self._hold.retrying(partial(self._instances.registered_elsewhere, id_)):
-                raise RackctlError(
-                    f"{id_} of group {view.group} is registered with cluster {other}, not with this rack's",
-                    hint=f"detach {id_} from the group, then resume",
-                )
             said = f"{id_}: terminating it with whatever runs on it ({action.evidence})"
             yield self._hold.event("problem", said, group=view.group, ec2_instance_id=id_)
         self._hold.journal.anything_drained = True
@@ -305,6 +304,18 @@ class Loop:
         if done:
             self._drained.forget(id_)
         return done
+
+    def _require_not_elsewhere(self, view: View, action: Terminate) -> None:
+        """Raise RackctlError for an instance that this cluster does not know, and another one does."""
+        id_ = action.ec2_instance_id
+        member = view.member(id_)
+        if not action.gives_up and not (member and member.registration == "absent"):
+            return
+        if other := self._hold.retrying(partial(self._instances.registered_elsewhere, id_)):
+            raise RackctlError(
+                f"{id_} of group {view.group} is registered with cluster {other}, not with this rack's",
+                hint=f"detach {id_} from the group, then resume",
+            )
 
     # What a roll undoes
 

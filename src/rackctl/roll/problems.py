@@ -48,7 +48,7 @@ def in_plan(view: View) -> list[Problem]:
 def in_roll(view: View, goal: Goal) -> list[Problem]:
     """Return what stops a roll of a group now."""
     if goal == "restore":
-        stuck = [p for p in _booting(view) if p.timed_out] if view.share and decide(view, goal) is None else []
+        stuck = _keeps_the_surge(view) if view.share and decide(view, goal) is None else ()
         return [*_suspended(view, "Terminate", lasting=LAG), *_drains(view), *stuck]
     return [
         *_suspended(view, "Launch", "Terminate", lasting=LAG),
@@ -63,6 +63,13 @@ def in_roll(view: View, goal: Goal) -> list[Problem]:
         *_unreported(view),
         *_drains(view),
     ]
+
+
+def _keeps_the_surge(view: View) -> Iterator[Problem]:
+    """Yield what cannot take tasks for so long that a surge, which stands in for it, would never end."""
+    yield from (problem for problem in _booting(view) if problem.timed_out)
+    yield from _unregistered(view, lasting=view.options.boot_timeout)
+    yield from _unreported(view)
 
 
 def _suspended(view: View, *processes: Literal["Launch", "Terminate"], lasting: float) -> Iterator[Problem]:
