@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 N ?= 200
 
-.PHONY: demo test check bench fuzz chaos dist site models docs format clean help
+.PHONY: demo test check bench fuzz chaos dist site models docs record format clean help
 
 help:
 	@echo "make demo    install, and run the main commands on a local rack"
@@ -19,6 +19,7 @@ help:
 	@echo "make site    build the docs as a site in build/site, and check its links"
 	@echo "make models  cut the slices of botocore's models again, after a change of src/rackctl/aws or of botocore"
 	@echo "make docs    write the generated docs"
+	@echo "make record  record the session that README.md shows"
 	@echo "make clean   remove all that these commands write"
 
 # A stamp for each set of packages, renewed if pyproject.toml or constraints.txt changes.
@@ -59,6 +60,9 @@ dist: $(VENV)/.dist
 
 models: $(VENV)/.dev
 	$(BIN)/python -m tools.cut_models
+
+record: $(VENV)/.dev
+	$(BIN)/python docs/record.py
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

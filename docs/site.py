@@ -13,7 +13,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 def on_files(files: Files, config: Any) -> Files:
     """Add README.md as the first page."""
-    text = README.read_text(encoding="utf-8").replace("](docs/", "](")
+    text = README.read_text(encoding="utf-8").replace("](docs/", "](").replace('"docs/', '"')
     files.append(File.generated(config, "index.md", content=_without_links(text, r"CONTRIBUTING\.md|LICENSE")))
     return files
 
