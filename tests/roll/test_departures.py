@@ -21,6 +21,7 @@ from tests.roll.acts import (
     start,
     statuses,
     stopped,
+    stopped_with_two_new_ones,
     texts,
     until,
 )
@@ -289,3 +290,15 @@ def test_a_group_that_was_created_again_under_its_old_name_is_not_the_rolls() ->
     assert "group prod-instances has been deleted" in said
     assert scene.group.desired == 2
     assert OLD_KEY in scene.key_pairs
+
+
+def test_what_was_ready_before_a_roll_is_resumed_is_not_reported_as_new_again() -> None:
+    scene = stopped_with_two_new_ones()
+    ready = {
+        r.instance_id for r in scene.seeded.registrations.values() if r.agent_connected and r.instance_id in scene.new
+    }
+
+    said = texts(list(scene.roll.resume()))
+
+    assert ready
+    assert not any(f"{id_}: new, in service" in said for id_ in ready)

@@ -11,6 +11,7 @@ from rackctl.roll.view import RollOptions
 from tests.fakes.world import Scene, add_group, mixed
 from tests.fakes.world_aws import RACK
 from tests.roll.acts import (
+    DEFAULT,
     JOURNAL,
     NEW_KEY,
     assert_given_back,
@@ -120,3 +121,19 @@ def test_a_roll_of_another_region_is_neither_resumed_nor_overwritten() -> None:
     assert 'an unfinished keyroll of rack "prod" (arn:aws:ecs:us-east-1' in refused(elsewhere)
 
     assert elsewhere.aws.objects[JOURNAL].body == body
+
+
+def test_an_instance_whose_own_tag_names_another_rack_refuses_the_roll_of_its_group() -> None:
+    scene = Scene(3)
+    instance = scene.world.ec2.instances[scene.old[0]]
+    instance.tags["Rack"] = "staging"
+
+    assert f"{instance.instance_id} of group prod-instances is tagged Rack=staging" in refused(scene)
+
+
+def test_the_key_of_an_instance_that_is_terminating_is_not_missed_in_the_store() -> None:
+    scene = Scene(3)
+    lost = scene.world.ec2.instances[scene.old[0]]
+    lost.key_name, lost.state = "prod-keypair-20240101T000000Z", "shutting-down"
+
+    assert not any("is not stored" in warning for warning in scene.roll.plan(DEFAULT).warnings)

@@ -37,6 +37,7 @@ class Changes:
         self._alive: dict[str, set[str]] = {}
         self._old: dict[str, set[str]] = {}
         self._gone: set[str] = set()
+        self._reported: set[str] = set()
         self._coming: set[str] = set()
         self._counted_out: set[str] = set()
         self._taken_out: Counter[str] = Counter()
@@ -46,7 +47,8 @@ class Changes:
 
     def of_new_instances(self, view: View) -> Iterator[Event]:
         """Yield how far new instances have come, where that is news."""
-        first = view.group not in self._alive
+        first = view.group not in self._reported
+        self._reported.add(view.group)
         for member in view.capacity:
             id_, said = member.ec2_instance_id, member.described
             if member.is_old:

@@ -266,7 +266,8 @@ class Observer:
             is_terminating=terminating,
             is_gone=bool(instance and instance.state == "terminated"),
             is_late=bool(counts and is_old and instance and self._came_late(instance)),
-            is_ours=bool(instance and instance.launch_time.timestamp() > self._started),
+            # What has the new key was launched for this roll; of others two machines' clocks have to tell.
+            is_ours=is_old is False or bool(instance and instance.launch_time.timestamp() >= self._started),
             drain=self._drain(seen, registration),
             described=seen.describe(),
             status_reason=registered.status_reason if registered else "",

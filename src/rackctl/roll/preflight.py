@@ -59,6 +59,7 @@ class Preflight:
         for name, look in looks.items():
             yield from self._group(look, views[name], templates)
             yield from in_plan(views[name])
+        yield from self._tagged_otherwise(list(views.values()))
         yield from self._elsewhere(list(views.values()))
         for instance in listed:
             if len(instance.registrations) > 1:
@@ -90,7 +91,7 @@ class Preflight:
         except RackctlError as error:
             yield Problem(str(error), error.hint)
             return
-        present = {i.instance.key_name: i.ec2_instance_id for i in listed if i.instance}
+        present = {i.instance.key_name: i.ec2_instance_id for i in listed if i.instance and not i.is_terminating}
         lost = sorted(name for name in present if is_key_name(self._rack.name, name) and name not in stored)
         if lost:
             reason = f"key {lost[0]} of {present[lost[0]]} is not stored in s3://{store.name}/{prefix}/keys/"
@@ -190,6 +191,18 @@ class Preflight:
                 yield Problem(reason, warns=True)
             else:
                 yield Problem(reason, "change the key in the stack, or use --out-of-band")
+
+    def _tagged_otherwise(self, views: Sequence[View]) -> Iterator[Problem]:
+        """Refuse instances whose own tag names another rack, whatever their group's says."""
+        for view in views:
+            for member in view.old:
+                instance = self._instance(member.ec2_instance_id)
+                tag = instance.tags.get("Rack", self._rack.name) if instance else self._rack.name
+                if tag != self._rack.name:
+                    yield Problem(
+                        f"{member.ec2_instance_id} of group {view.group} is tagged Rack={tag}",
+                        f"tag it Rack={self._rack.name} if it is this rack's, or detach it from the group",
+                    )
 
     def _elsewhere(self, views: Sequence[View]) -> Iterator[Problem]:
         """Refuse instances that are registered with another cluster, which no option lifts."""
