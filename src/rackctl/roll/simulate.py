@@ -48,11 +48,14 @@ class _Group:
         heapq.heappush(self.events, (time, len(self.events), id_))
 
     def pass_time(self) -> bool:
-        """Let the next boot or drain end; return False when there is none."""
+        """Let the next boots or drains end, all that end at the same time; return False when there is none."""
         if not self.events:
             return False
-        self.now, _, id_ = heapq.heappop(self.events)
-        self.view = self.view.with_members(_ended(m) for m in self.view.members if m.ec2_instance_id == id_)
+        self.now = self.events[0][0]
+        over: set[str] = set()
+        while self.events and self.events[0][0] == self.now:
+            over.add(heapq.heappop(self.events)[2])
+        self.view = self.view.with_members(_ended(m) for m in self.view.members if m.ec2_instance_id in over)
         return True
 
 
