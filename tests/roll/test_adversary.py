@@ -161,3 +161,21 @@ def test_what_kms_cannot_do_at_the_moment_is_tried_again(call: str, code: str) -
         getattr(kms, call)(*(("k", b"x") if call == "encrypt" else (b"x",)), {}, what="the key")
 
     assert not caught.value.refused
+
+
+@pytest.mark.parametrize("seconds", [60, 200])
+def test_a_group_whose_members_are_still_reported_is_not_taken_for_deleted(seconds: float) -> None:
+    scene = Scene(3)
+    _, events = draining_one(scene)
+    until = scene.clock.at + seconds
+    scene.aws.misreading.append(lambda name, answer: [] if name == "groups" and scene.clock.at < until else answer)
+
+    if seconds > 120:
+        with pytest.raises(RollIncomplete, match="has not described group prod-instances for"):
+            list(events)
+        scene.aws.misreading.clear()
+        events = scene.roll.resume()
+    list(events)
+
+    assert scene.old == []
+    assert_given_back(scene, 3)

@@ -14,6 +14,7 @@ from rackctl.drain import blocking, is_drained
 from rackctl.errors import RackctlError
 from rackctl.model import is_ec2_instance_id
 from rackctl.rack_instance import rack_instance
+from rackctl.roll.problems import UNREPORTED_FOR
 from rackctl.roll.view import Drain, Member, View
 
 if TYPE_CHECKING:
@@ -155,8 +156,9 @@ class Observer:
         groups = [g for g in self._aws.autoscaling.groups(names) if g.auto_scaling_group_name in names]
         described = {group.auto_scaling_group_name for group in groups}
         for name in names:
-            if self._since.lasting(f"group {name}", name not in described) > LAG:
-                raise GroupDeleted(f"group {name} has been deleted")
+            lasting = self._since.lasting(f"group {name}", name not in described)
+            if lasting > LAG:
+                self._require_members(name, lasting)
         groups = [self._with_left_out(group) for group in groups]
         members = [member for group in groups for member in group.instances]
         if at_ecs and members:
@@ -166,6 +168,18 @@ class Observer:
         for member in members:
             self._first_seen.setdefault(member.ec2_instance_id, now)
         return {group.auto_scaling_group_name: self._look(group) for group in groups}
+
+    def _require_members(self, name: str, lasting: float) -> None:
+        """Raise GroupDeleted for a group that is not described and, asked by id, has none of its members any more."""
+        known = self._alive.get(name)
+        members = self._aws.autoscaling.members(sorted(known)).values() if known else ()
+        if not any(member.auto_scaling_group_name == name for member in members):
+            raise GroupDeleted(f"group {name} has been deleted")
+        if lasting > UNREPORTED_FOR:
+            raise RackctlError(
+                f"Auto Scaling has not described group {name} for {lasting:.0f} s, and still reports its members",
+                hint="resume when `aws autoscaling describe-auto-scaling-groups` lists it again",
+            )
 
     def _with_left_out(self, group: AutoScalingGroup) -> AutoScalingGroup:
         """Add the members that this answer leaves out, and that are still members when they are asked for by id."""
