@@ -22,7 +22,7 @@ from rich.text import Text
 
 DOCS = Path(__file__).parent
 STORED = DOCS / "session.ansi"
-COLUMNS = 88
+COLUMNS = 104
 COMMANDS = (
     "rackctl instances",
     "rackctl instances ssh $ID 'docker ps --format {{.Image}} | sort'",
@@ -78,9 +78,14 @@ def _on_terminal(command: str, environment: dict[str, str], directory: str) -> s
     leader, follower = pty.openpty()
     os.set_inheritable(follower, True)
     size = f"stty cols {COLUMNS} rows 40; {command}"
-    with subprocess.Popen(
-        ["bash", "-c", size], stdin=follower, stdout=follower, stderr=follower, env=environment, cwd=directory
-    ) as process:
+    # What a slow machine adds on a terminal's stderr, such as what is waited for, is not part of the session.
+    errors = Path(directory) / "stderr"
+    with (
+        errors.open("wb") as stderr,
+        subprocess.Popen(
+            ["bash", "-c", size], stdin=follower, stdout=follower, stderr=stderr, env=environment, cwd=directory
+        ) as process,
+    ):
         os.close(follower)
         got = bytearray()
         try:
@@ -90,7 +95,7 @@ def _on_terminal(command: str, environment: dict[str, str], directory: str) -> s
             pass  # Linux says EIO where others say end of file
         os.close(leader)
     if process.returncode:
-        sys.exit(f"`{command}` exited with {process.returncode}: {got.decode()}")
+        sys.exit(f"`{command}` exited with {process.returncode}: {errors.read_text(encoding='utf-8')}")
     return got.decode().replace("\r\n", "\n")
 
 

@@ -51,6 +51,18 @@ def fish(shell: Shell, line: str) -> dict[str, str]:
     return dict(entry.partition("\t")[::2] for entry in ran.stdout.splitlines())
 
 
+def test_after_a_list_on_a_terminal_ids_are_completed_without_aws(changing: Shell) -> None:
+    ids = changing.ids()
+    assert changing.on_terminal("rackctl instances")[0] == 0
+
+    # The key is the same, and nothing answers any more.
+    assert changing("rackctl local down").status == 0
+    try:
+        assert sorted(bash(changing, "rackctl instances ssh i-")) == ids
+    finally:
+        changing("rackctl local up --speed 60")
+
+
 def zsh(shell: Shell, directory: Path, typed: str, *, until: str) -> str:
     """Type into an interactive zsh on a terminal, and give what it draws until something is there.
 

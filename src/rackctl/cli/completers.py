@@ -23,13 +23,16 @@ def _starting(with_: str, values: Iterable[str] | Mapping[str, str]) -> list[Com
 
 
 def complete_instance(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete an instance id from the rack's instances."""
+    """Complete an instance id from those listed within the last minutes, or from the rack's instances."""
+    from rackctl.cli.last_listed import recall, remember
+
+    invocation = ctx.ensure_object(Invocation)
     try:
-        listed = ctx.ensure_object(Invocation).instances.list()
+        return _starting(incomplete, recall(invocation)) or _starting(
+            incomplete, remember(invocation, invocation.instances.list())
+        )
     except Exception:  # noqa: BLE001 - an error would be printed into the user's command line
         return []
-    names = {i.ec2_instance_id: i.instance.tags.get("Name", "") if i.instance else "" for i in listed}
-    return _starting(incomplete, {i.ec2_instance_id: f"{i.status} {names[i.ec2_instance_id]}".strip() for i in listed})
 
 
 def complete_rack(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:

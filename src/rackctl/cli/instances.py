@@ -104,7 +104,12 @@ def list_instances(
     sys.setswitchinterval(0.001)
 
     def text() -> str:
-        listed = ordered(filtered(invocation.instances.list(), filters), sort_by)
+        found = invocation.instances.list()
+        if seconds is None and sys.stdout.isatty():
+            from rackctl.cli.last_listed import remember
+
+            remember(invocation, found)
+        listed = ordered(filtered(found, filters), sort_by)
         return _rendered(invocation, output, listed, chosen, tell=seconds is None)
 
     if seconds is None:
