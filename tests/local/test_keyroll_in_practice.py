@@ -251,6 +251,10 @@ def test_a_launch_configuration_blocks_the_roll_and_the_way_to_a_template_is_nam
 
 def test_an_instance_refresh_in_progress_blocks_the_roll(rolls: Rolls) -> None:
     client, name = rolls.process.client("autoscaling"), rolls.group.auto_scaling_group_name
+    # A refresh waits for what is protected from scale-in, so that it does not end before the plan is made.
+    client.set_instance_protection(
+        AutoScalingGroupName=name, InstanceIds=rolls.process.ids(), ProtectedFromScaleIn=True
+    )
     id_ = client.start_instance_refresh(AutoScalingGroupName=name)["InstanceRefreshId"]
 
     blocked(rolls, f"instance refresh {id_} of group {name} is in progress")
