@@ -115,10 +115,14 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
         Terminate("i-1", decrement=True, evidence="--include-unregistered"),
     ),
     "what could not register has no tasks": (
-        view(old("i-1", registration="failed", agent_connected=False), new("i-9", "b"), share=1),
+        view(old("i-1", registration="failed", agent_connected=False, is_confirmed=True), new("i-9", "b"), share=1),
         Terminate(
             "i-1", decrement=True, evidence="it could not register with ECS, so that no task was ever placed on it"
         ),
+    ),
+    "but only once ECS has confirmed by id that no other registration lives": (
+        view(old("i-1", registration="failed", agent_connected=False), new("i-9", "b"), share=1),
+        None,
     ),
     "an agent that is off keeps an instance": (
         view(old("i-1", agent_connected=False, agent_off_for=9e9), new("i-9", "b"), share=1),
