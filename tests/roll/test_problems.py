@@ -91,7 +91,7 @@ SITUATIONS: dict[str, tuple[View, str, str]] = {
     "new instances do not last": (view(old("i-1"), lost=3), "", "3 new instances in a row of group group"),
     "the surge is taken back": (view(old("i-1"), surges_lost=3), "", "the desired capacity of group group was lowered"),
     "a new instance cannot register": (
-        view(old("i-1"), new("i-9", registration="failed", status_reason="no token")),
+        view(old("i-1"), new("i-9", registration="failed", is_confirmed=True, status_reason="no token")),
         "",
         "i-9 could not register with ECS (REGISTRATION_FAILED): no token",
     ),
