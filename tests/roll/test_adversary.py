@@ -179,3 +179,15 @@ def test_a_group_whose_members_are_still_reported_is_not_taken_for_deleted(secon
 
     assert scene.old == []
     assert_given_back(scene, 3)
+
+
+def test_an_abort_leaves_no_key_behind_although_a_hook_holds_the_instance_that_has_it() -> None:
+    scene = Scene(3)
+    scene.world.set_condition("managed-draining")
+    _, events = draining_one(scene)
+    stopped(scene, events)
+
+    list(scene.roll.abort())
+
+    assert scene.key_pairs == {OLD_KEY}
+    assert_given_back(scene, 3)

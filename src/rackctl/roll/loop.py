@@ -136,12 +136,12 @@ class Loop:
         while self._capacity.look_once(record, at_ecs=False) is None:
             self._hold.pause()
 
-    def wait_for_terminations(self, record: GroupRecord) -> Iterator[Event]:
-        """Wait until the old instances that are terminating are gone, for as long as a lifecycle hook may take."""
+    def wait_for_terminations(self, record: GroupRecord, *, old: bool) -> Iterator[Event]:
+        """Wait until the terminating instances, old or new, are gone, for as long as a lifecycle hook may take."""
         deadline = self._clock.monotonic() + _TERMINATING_FOR
         while True:
             view = yield from self._view(record, at_ecs=False)
-            left = [m for m in view.terminating if m.is_old and not m.is_gone]
+            left = [m for m in view.terminating if m.is_old is old and not m.is_gone]
             hooks = self._hooks_of(view.group) if left else ()
             limit = deadline + (self._options.boot_timeout if hooks else 0)
             if not left or self._clock.monotonic() >= limit:

@@ -51,6 +51,12 @@ class Steps:
     def _restore(self, record: GroupRecord) -> Iterator[Event]:
         yield from self._loop.reach(record, "restore")
 
+    def _wait_for_old_ones(self, record: GroupRecord) -> Iterator[Event]:
+        yield from self._loop.wait_for_terminations(record, old=True)
+
+    def _wait_for_new_ones(self, record: GroupRecord) -> Iterator[Event]:
+        yield from self._loop.wait_for_terminations(record, old=False)
+
     def _all_active(self) -> Iterator[Event]:
         """Begin from where nothing is DRAINING by a roll that was cut off, and every group can launch."""
         for group in self._hold.groups():
@@ -79,7 +85,7 @@ class Steps:
         self._hold.write()
         yield from self._on_each_group(self._restore)
         yield from self._on_each_group(self._loop.resume_processes)
-        yield from self._on_each_group(self._loop.wait_for_terminations)
+        yield from self._on_each_group(self._wait_for_old_ones)
         yield from self._reason.finish()
         summary = self._reason.summary()
         self._hold.retrying(lambda: self._hold.lock.delete(self._journal))
@@ -98,6 +104,8 @@ class Steps:
         yield from self._reason.roll_back()
         yield from self._on_each_group(self._restore)
         yield from self._on_each_group(self._loop.resume_processes)
+        # A hook may hold the new instances that made up the surge: they have the key that is to be deleted.
+        yield from self._on_each_group(self._wait_for_new_ones)
         yield from self._reason.clean_up()
         self._hold.retrying(lambda: self._hold.lock.delete(self._journal))
         yield self._hold.event("restored", rolled_back(self._hold))
