@@ -28,7 +28,10 @@ class Reason(Protocol):
     """One reason for a roll. Each step looks first and does what is still to do. Raises RackctlError, StopNow."""
 
     def is_old(self, instance: Instance) -> bool:
-        """Tell whether an instance is to be replaced."""
+        """Tell whether an instance is to be replaced.
+
+        One that is not old counts as launched by this roll: a reason must not call new what was there before.
+        """
 
     def prepare(self) -> Iterator[Event]:
         """Have the groups launch new instances from now on."""
