@@ -62,6 +62,8 @@ class Mixture:
     aborted: bool = False
     calm: bool = False
     in_another: bool = False
+    # Whether the process whose calls these are has had the lock.
+    holding: bool = False
     # Whether the process whose calls these are has lost the roll, and what it has changed since.
     lost: bool = False
     changed_after_loss: list[str] = field(default_factory=list)
@@ -196,7 +198,7 @@ class Mixture:
             self.changed_after_loss.append(call)
         if self.calm or self.in_another or self.lost or number >= 0 or self.chance.random() >= probability:
             return
-        if JOURNAL not in self.scene.aws.objects:
+        if JOURNAL not in self.scene.aws.objects or not self.holding:
             return
         self.note(f"stands still at {call}")
         self.in_another = True
@@ -215,11 +217,17 @@ class Mixture:
 
     def _run(self, events: Iterator[Event], most: int = 10_000) -> None:
         """Follow a roll to its end, or for so many events and no further, as one that is killed then."""
-        for number, event in enumerate(events):
-            self.said.append(event.message)
-            self.note(event.message)
-            if number >= most:
-                break
+        before = self.holding
+        try:
+            for number, event in enumerate(events):
+                # It says something for the first time when it has the lock.
+                self.holding = True
+                self.said.append(event.message)
+                self.note(event.message)
+                if number >= most:
+                    break
+        finally:
+            self.holding = before
 
     def _go_on(self, most: int = 10_000) -> None:
         """Resume or abort the roll that there is."""

@@ -287,7 +287,7 @@ def reads_of_a_roll() -> list[int]:
     scene = Scene(2)
     for _ in scene.roll.start(DEFAULT):
         held = len(scene.aws.reads)
-    return list(range(5, held - 24, 3 * EACH))
+    return list(range(5, held - 36, 3 * EACH))
 
 
 def stand_still_at(scene: Scene, at: int, way: str) -> list[str]:
