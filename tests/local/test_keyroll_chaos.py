@@ -104,7 +104,9 @@ def _kill_and_end(rolls: Rolls, point: Point, way: str) -> bool:
         assert rolls.journal_is_gone()
     else:
         assert not status.found.is_live
-        some_old = status.old > 0 or status.journal.phase == "preparing"
+        # One that terminates is not rolled back to: an abort that finds nothing else of the old key finishes the roll.
+        staying = set(rolls.keys_of_instances())
+        some_old = staying != {status.journal.key_name} or status.journal.phase == "preparing"
         for event in getattr(rolls.roll, way)():
             print(f"  {event.message}")
         if way == "resume":
