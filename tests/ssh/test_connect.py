@@ -157,10 +157,9 @@ def test_not_an_ssh_server(cli: CommandLine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
-            for _ in range(2):
-                other, _ = server.accept()
-                with other:
-                    other.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            other, _ = server.accept()
+            with other:
+                other.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
         fails(
