@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 if TYPE_CHECKING:
@@ -135,3 +136,15 @@ def settings(shell: Shell) -> Mapping[str, str]:
     ran = shell('eval "$(rackctl local env)" && env -0')
     assert ran.status == 0, ran.stderr
     return dict(line.split("=", 1) for line in ran.stdout.split("\0") if "=" in line)
+
+
+def boto3_client(shell: Shell, service: str) -> Any:
+    """Make a client of boto3's own for the local rack, with what `rackctl local env` sets."""
+    given = settings(shell)
+    return boto3.client(
+        service,
+        endpoint_url=given["AWS_ENDPOINT_URL"],
+        region_name=given["AWS_REGION"],
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+    )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
 
-from tests.e2e.conftest import settings
+from tests.e2e.conftest import boto3_client
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Ran, Shell
@@ -73,14 +72,7 @@ def test_a_region_from_the_aws_config_file_is_shown_with_that_file(bare: Shell) 
 
 
 def test_racks_show_verify_prints_the_account_and_caller_that_boto3_sees(shell: Shell) -> None:
-    given = settings(shell)
-    told = boto3.client(
-        "sts",
-        endpoint_url=given["AWS_ENDPOINT_URL"],
-        region_name=given["AWS_REGION"],
-        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
-    ).get_caller_identity()
+    told = boto3_client(shell, "sts").get_caller_identity()
 
     described = shell.json("rackctl -r local racks show --verify -o json")
 

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import boto3
-
-from tests.e2e.conftest import settings
+from tests.e2e.conftest import boto3_client
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Shell
 
 
 def test_instances_show_and_boto3_agree_on_tasks_images_and_ports(shell: Shell) -> None:
-    given = settings(shell)
-    ecs = boto3.client(
-        "ecs",
-        endpoint_url=given["AWS_ENDPOINT_URL"],
-        region_name=given["AWS_REGION"],
-        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
-    )
+    ecs = boto3_client(shell, "ecs")
 
     shown = [shell.json(f"rackctl -r local instances show -o json {id_}") for id_ in shell.ids()]
 
@@ -43,14 +34,7 @@ def test_instances_show_and_boto3_agree_on_tasks_images_and_ports(shell: Shell) 
 
 
 def test_show_ssh_and_run_reach_an_instance_by_the_addresses_and_names_that_aws_shows(shell: Shell) -> None:
-    given = settings(shell)
-    ec2 = boto3.client(
-        "ec2",
-        endpoint_url=given["AWS_ENDPOINT_URL"],
-        region_name=given["AWS_REGION"],
-        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
-    )
+    ec2 = boto3_client(shell, "ec2")
     id_, other = shell.ids()[:2]
     (told,) = ec2.describe_instances(InstanceIds=[id_])["Reservations"][0]["Instances"]
     address, dns_name = told["PrivateIpAddress"], told["PrivateDnsName"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rackctl.ssh.connect import Connection
+    from rackctl.ssh.session import Session
 
 
 # Options of OpenSSH's client that rackctl does not have, and what they do.
@@ -108,7 +109,7 @@ def ssh(
             required = force_pty >= _EVEN_WITHOUT_A_TERMINAL
             status = _on_pty(invocation, connection, line or None, stdin, required=required)
         else:
-            status = _on_pipes(invocation, connection, line or None, stdin)
+            status = _session(invocation, connection, line or None, stdin).wait()
     sys.exit(status)
 
 
@@ -125,11 +126,14 @@ def _wants_pty(command: bytes, forced: int, no_input: bool) -> bool:
 _EVEN_WITHOUT_A_TERMINAL = 2
 
 
-def _on_pipes(invocation: Invocation, connection: Connection, command: bytes | None, stdin: int | None) -> int:
+def _session(
+    invocation: Invocation, connection: Connection, command: bytes | None, stdin: int | None, **of_pty: Any
+) -> Session:
+    """Open a session on stdin, stdout and stderr; ``of_pty`` is what a Session on a pseudo-terminal has besides."""
     from rackctl.ssh.login import locale
     from rackctl.ssh.session import Session, to_descriptor
 
-    session = Session(
+    return Session(
         connection,
         command,
         stdin=stdin,
@@ -137,15 +141,14 @@ def _on_pipes(invocation: Invocation, connection: Connection, command: bytes | N
         stderr=to_descriptor(2),
         one_place=os.path.sameopenfile(1, 2),
         environment=locale(invocation.rack, invocation.environment),
+        **of_pty,
     )
-    return session.wait()
 
 
 def _on_pty(
     invocation: Invocation, connection: Connection, command: bytes | None, stdin: int | None, *, required: bool
 ) -> int:
-    from rackctl.ssh.login import locale
-    from rackctl.ssh.session import Pty, Session, to_descriptor
+    from rackctl.ssh.session import Pty
     from rackctl.ssh.terminal import Escapes, Terminal, Terminated, size_of
 
     try:
@@ -154,16 +157,13 @@ def _on_pty(
         terminal = None
     size = next(filter(None, map(size_of, range(3))), (0, 0, 0, 0))
     escapes = Escapes(lambda text: click.echo(text, nl=False, err=True))
-    session = Session(
+    session = _session(
+        invocation,
         connection,
         command,
-        stdin=stdin,
-        stdout=to_descriptor(1),
-        stderr=to_descriptor(2),
-        one_place=os.path.sameopenfile(1, 2),
+        stdin,
         pty=Pty(os.environ.get("TERM") or "dumb", size, terminal.modes if terminal else b"\0", required),
         typed=escapes if terminal else bytes,
-        environment=locale(invocation.rack, invocation.environment),
     )
     id_ = connection.target.ec2_instance_id
     if not session.has_pty:
