@@ -79,7 +79,7 @@ def test_a_network_is_one_rack_s_at_a_time() -> None:
         one.claim.close()
 
 
-def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "local").symlink_to(tmp_path / "target")
 

@@ -118,7 +118,7 @@ def test_a_describe_may_miss_one_that_is_there(door: Door) -> None:
     assert not ecs.describe_container_instances(cluster=CLUSTER, containerInstances=arns)["failures"]
 
 
-def test_a_list_may_miss_the_first_unless_told_which(door: Door) -> None:
+def test_a_list_misses_the_first_or_the_one_that_the_fault_names(door: Door) -> None:
     ecs, arns = door.client("ecs"), door.arns()
 
     def listed() -> list[str]:

@@ -36,7 +36,7 @@ class AwsError(RackctlError):
 
 
 class Throttled(AwsError):
-    """AWS has refused a call again and again because there were too many."""
+    """AWS has throttled every attempt of a call."""
 
 
 class Unanswered(AwsError):

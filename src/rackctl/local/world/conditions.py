@@ -22,7 +22,7 @@ CONDITIONS: Final = {
     "never-register": ("new instances never register with ECS", ""),
     "register-agent-off": ("new instances register, but their agent never connects", ""),
     "registration-failed": ("new instances register as REGISTRATION_FAILED", "REASON"),
-    "register-twice": ("new instances leave a dead registration beside the live one (ACTIVE unless told)", "STATUS"),
+    "register-twice": ("new instances have a second, dead registration, with status ACTIVE or another", "STATUS"),
     "register-elsewhere": ("new instances register with another cluster, which is created", "CLUSTER"),
     "external-instance": ("a machine that is not EC2's (mi-…) is registered with each cluster", ""),
     "stuck-drain": ("tasks that are told to stop do not", ""),

@@ -130,7 +130,7 @@ class Ecs:
     def register_dead(self, instance_id: str, status: str = "ACTIVE", *, first: bool | None = None) -> Registration:
         """Return an instance one registration more, which never lived: an agent's attempt that was retried.
 
-        ``first`` has it listed before or after the one that lives; chance decides unless told.
+        ``first`` lists it before (True) or after (False) the one that lives; None chooses at random.
         """
         cluster, alive = self._registered(instance_id)
         before = alive.arn.rpartition("/")[0]

@@ -70,7 +70,7 @@ class WarmPools:
 
     @staticmethod
     def size(group: Group) -> int:
-        """Return how many instances a warm pool is to have: what the group may still grow by, unless told."""
+        """Return the size of a warm pool: MaxGroupPreparedCapacity, or the maximum size, less the desired capacity."""
         pool = group.warm_pool or {}
         prepared = pool.get("MaxGroupPreparedCapacity", -1)
         most = group.max_size if prepared < 0 else prepared
