@@ -204,7 +204,7 @@ class Instances:
             try:
                 self._aws.autoscaling.terminate_instance(id_, decrement_desired_capacity=False)
             except AwsError as error:
-                if error.code in {"ScalingActivityInProgress", "ResourceContention"}:
+                if error.busy:
                     return None
                 # An answer can get lost after the deed is done; the call made again then finds nothing to do.
                 if not self.is_terminating(id_):

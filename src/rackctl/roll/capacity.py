@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from rackctl.roll.view import View
 
 _BUSY_FOR = 120.0  # how long another scaling activity may be in progress, in seconds
-_BUSY = {"ScalingActivityInProgress", "ResourceContention"}
 
 
 class Capacity:
@@ -144,7 +143,7 @@ class Capacity:
             try:
                 self._hold.change(change)
             except AwsError as error:
-                if error.code not in _BUSY or self._clock.monotonic() - began > _BUSY_FOR:
+                if not error.busy or self._clock.monotonic() - began > _BUSY_FOR:
                     raise
             else:
                 return
@@ -165,7 +164,7 @@ class Capacity:
             self._asked_to_terminate[id_] = self._tried[name] = self._clock.monotonic()
             self._autoscaling.terminate_instance(id_, decrement_desired_capacity=decrement)
         except RackctlError as error:
-            if isinstance(error, AwsError) and error.code in _BUSY:
+            if isinstance(error, AwsError) and error.busy:
                 busy = self._clock.monotonic() - self._busy_since.setdefault(id_, self._clock.monotonic())
                 if busy <= _BUSY_FOR:
                     self._asked_to_terminate.pop(id_)
