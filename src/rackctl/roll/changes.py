@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
+from rackctl.roll.report import phase_of_new
 from rackctl.text import counted
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Changes:
                 f"{id_}: new, {said}",
                 group=view.group,
                 ec2_instance_id=id_,
-                phase="ready" if member.can_take_tasks else "booting" if member.in_service else "launching",
+                phase=phase_of_new(member),
                 waits_for="" if member.can_take_tasks else said,
             )
 
@@ -127,12 +128,7 @@ class Changes:
             return "standby"
         if terminated:
             return "terminated"
-        return "detached" if member is None and self._that_is_up(id_) else "vanished"
-
-    def _that_is_up(self, id_: str) -> Instance | None:
-        aws = self._hold.aws
-        found = self._hold.retrying(lambda: next(iter(aws.ec2.instances_by_id([id_])), None))
-        return found if found and not found.is_terminating else None
+        return "detached" if member is None and self._hold.running(id_) else "vanished"
 
     def taken_out(self, group: str) -> int:
         """Return how many members were taken out of a group since this was asked last."""
@@ -149,7 +145,7 @@ class Changes:
             group = journalled.auto_scaling_group_name
         self._taken_out[group] += 1
         record = self._hold.journal.groups.get(group)
-        instance = self._that_is_up(id_)
+        instance = self._hold.running(id_)
         if record and instance and self._is_old(instance):
             record.total -= 1
 

@@ -125,10 +125,8 @@ class Drained:
         return list(restored)
 
     def _registrations_to_restore(self, id_: str, member: Member | None) -> list[ContainerInstance]:
-        if member is None:
-            found = self._hold.retrying(lambda: next(iter(self._hold.aws.ec2.instances_by_id([id_])), None))
-            if found is None or found.is_terminating:
-                return []
+        if member is None and not self._hold.running(id_):
+            return []
         # Also one that has lost its agent since it was drained, which may come back.
         registrations = list(self._observer.all_registrations(id_)) or self._instances.registrations(id_)
         return [registered for registered in registrations if registered.status in {"ACTIVE", "DRAINING"}]

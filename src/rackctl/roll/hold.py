@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rackctl.clock import Clock
-    from rackctl.model import AutoScalingGroup
+    from rackctl.model import AutoScalingGroup, Instance
     from rackctl.rack import Rack
     from rackctl.roll.journal import Journal
     from rackctl.roll.lock import Lock
@@ -126,6 +126,11 @@ class Hold:
                 if error.refused or self._stop or self.clock.monotonic() - since > _PATIENCE:
                     raise
             self.pause()
+
+    def running(self, ec2_instance_id: str) -> Instance | None:
+        """Return an instance that EC2 reports, and not as terminating; None otherwise."""
+        found = self.retrying(lambda: next(self.aws.ec2.instances_by_id([ec2_instance_id]), None))
+        return found if found and not found.is_terminating else None
 
     def groups(self) -> list[AutoScalingGroup]:
         """Describe the groups of the journal, except deleted ones.

@@ -62,8 +62,8 @@ class Prover:
 
     def _login(self, name: str, id_: str) -> Generator[Event, None, Proof | None]:
         """Log in beside the heartbeats, and stop waiting when the roll is to stop. A wait is reported."""
-        found = self._hold.retrying(lambda: next(iter(self._hold.aws.ec2.instances_by_id([id_])), None))
-        if found is None or found.is_terminating:
+        found = self._hold.running(id_)
+        if found is None:
             return None
         outcome = self._reason.start_proof(found)
         begun, said = self._hold.clock.monotonic(), False

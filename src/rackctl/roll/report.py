@@ -101,6 +101,11 @@ class Progress:
         return left if left > 0 else None
 
 
+def phase_of_new(member: Member) -> InstancePhase:
+    """Return how far a new instance is."""
+    return "ready" if member.can_take_tasks else "booting" if member.in_service else "launching"
+
+
 def left_of(view: View) -> int:
     """Count the old instances of a group that are not gone yet."""
     return sum(bool(m.is_old) and not m.on_standby and not m.is_gone for m in view.members)
@@ -172,10 +177,9 @@ def _instance_status(member: Member, group: str, journal: Journal, key_name: str
     if member.is_terminating:
         phase = "terminating"
     elif member.is_old is False:
-        phase = "ready" if member.can_take_tasks else "booting" if member.in_service else "launching"
+        phase = phase_of_new(member)
     else:
-        is_draining = member.registration == "registered" and not member.is_active
-        phase = "draining" if is_draining else "waiting"
+        phase = "draining" if member.is_draining else "waiting"
     record = journal.instances.get(member.ec2_instance_id)
     since = record.since if record and record.phase == phase else ""
     return InstanceStatus(member.ec2_instance_id, group, key_name, phase, since)
@@ -189,7 +193,7 @@ def _group_status(view: View, record: GroupRecord) -> GroupStatus:
         original_desired_capacity=record.desired_capacity,
         surge=record.surge,
         old=left_of(view),
-        draining=sum(m.registration == "registered" and not m.is_active for m in view.old),
+        draining=sum(m.is_draining for m in view.old),
         new=len(new),
         ready=sum(m.can_take_tasks for m in new),
     )

@@ -122,6 +122,11 @@ class Member:
         return self.is_old is False
 
     @property
+    def is_draining(self) -> bool:
+        """Whether it is registered and not ACTIVE, so that ECS places no tasks on it."""
+        return self.registration == "registered" and not self.is_active
+
+    @property
     def agent_is_off(self) -> bool:
         """Whether ECS cannot move its tasks, or some of them."""
         return self.registration == "registered" and (not self.agent_connected or self.abandoned > 0)

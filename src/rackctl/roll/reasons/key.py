@@ -118,10 +118,8 @@ class NewKey:
     def summary(self) -> str:
         """Return which key the instances have, and which have another."""
         listed = self._hold.retrying(self._rack_instances.instances)
-        members = self._hold.retrying(
-            lambda: self._aws.autoscaling.members([i.ec2_instance_id for i in listed if self.is_old(i)])
-        )
         others = [i.ec2_instance_id for i in listed if self.is_old(i)]
+        members = self._hold.retrying(lambda: self._aws.autoscaling.members(others))
         terminating = [id_ for id_ in others if id_ in members and members[id_].is_terminating]
         alone = [id_ for id_ in others if id_ not in terminating]
         said = f"every instance has key {self._name}"
