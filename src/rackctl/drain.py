@@ -49,7 +49,7 @@ class Draining:
 
 def is_drained(progress: Draining, registrations: Sequence[ContainerInstance]) -> bool:
     """Tell whether an instance is seen to be DRAINING and empty, its registrations being as they were just read."""
-    counted = sum(r.running_tasks_count + r.pending_tasks_count for r in registrations)
+    counted = sum(r.tasks_count for r in registrations)
     draining = bool(registrations) and all(registered.status == "DRAINING" for registered in registrations)
     return draining and not progress.left and counted <= progress.daemons
 
@@ -124,7 +124,7 @@ class Drains:
         drain = _Drain(
             tuple(registrations),
             set(),
-            expected=sum(r.running_tasks_count + r.pending_tasks_count for r in registrations),
+            expected=sum(r.tasks_count for r in registrations),
             progressed=self._clock.monotonic(),
         )
         # A task leaves ListTasks' running ones, and runningTasksCount, before its containers have stopped: its ARN

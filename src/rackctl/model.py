@@ -80,6 +80,16 @@ class ContainerInstance:
     agent_version: str = ""
     status_reason: str = ""
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can have tasks: it is ACTIVE or DRAINING."""
+        return self.status in {"ACTIVE", "DRAINING"}
+
+    @property
+    def tasks_count(self) -> int:
+        """How many tasks run on it or are about to."""
+        return self.running_tasks_count + self.pending_tasks_count
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchTemplateRef:

@@ -20,7 +20,7 @@ def preferred(registration: ContainerInstance) -> tuple[bool, bool, float]:
     https://github.com/aws/amazon-ecs-agent/issues/782
     """
     registered_at = registration.registered_at.timestamp() if registration.registered_at else 0.0
-    return registration.agent_connected, registration.status in {"ACTIVE", "DRAINING"}, registered_at
+    return registration.agent_connected, registration.is_alive, registered_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +44,13 @@ class RackInstance:
     @property
     def living_registrations(self) -> tuple[ContainerInstance, ...]:
         """The registrations that a drain has to follow: the one that counts and others whose agent is connected."""
-        living = [r for r in self.registrations if r.status in {"ACTIVE", "DRAINING"}]
+        living = [r for r in self.registrations if r.is_alive]
         return tuple(r for n, r in enumerate(living) if n == 0 or r.agent_connected)
 
     @property
     def abandoned_tasks(self) -> int:
         """How many tasks ECS shows on registrations whose agent is off, and which nothing can move."""
-        return sum(
-            r.running_tasks_count + r.pending_tasks_count
-            for r in self.registrations
-            if r.status in {"ACTIVE", "DRAINING"} and not r.agent_connected
-        )
+        return sum(r.tasks_count for r in self.registrations if r.is_alive and not r.agent_connected)
 
     @property
     def is_external(self) -> bool:

@@ -211,6 +211,5 @@ def status_text(status: Status | None, rack: str) -> str:
     there = {group.auto_scaling_group_name for group in status.groups}
     lines += [f"Group {name} has been deleted" for name in journal.groups if name not in there]
     if not status.found.is_live:
-        ways = ("abort",) if journal.phase == "aborting" else ("resume", "abort")
-        lines += ["Continue with:", *(f"  rackctl instances keyroll {way} --rack {rack}" for way in ways)]
+        lines += ["Continue with:", *(f"  rackctl instances keyroll {way} --rack {rack}" for way in journal.ways_on)]
     return "\n".join(lines)

@@ -129,7 +129,7 @@ class Drained:
             return []
         # Also one that has lost its agent since it was drained, which may come back.
         registrations = list(self._observer.all_registrations(id_)) or self._instances.registrations(id_)
-        return [registered for registered in registrations if registered.status in {"ACTIVE", "DRAINING"}]
+        return [registered for registered in registrations if registered.is_alive]
 
     def let_go_of(self, group: str) -> Iterator[Event]:
         """Set to ACTIVE the drained instances of a deleted group that still run, and forget them."""

@@ -115,6 +115,11 @@ class Journal:
         """How many instances were to be replaced, but for those of groups that have been deleted."""
         return sum(group.total for group in self.groups.values() if not group.deleted)
 
+    @property
+    def ways_on(self) -> tuple[str, ...]:
+        """The commands that can continue it: what is being aborted can only be aborted."""
+        return ("abort",) if self.phase == "aborting" else ("resume", "abort")
+
     def dumps(self) -> dict[str, Any]:
         """Return the journal as a JSON object."""
         return asdict(self)

@@ -272,10 +272,9 @@ class Roll:
             )
         if found.is_live:
             return Problem(self._held_by(found), f"see its progress with {self._command('status')}")
-        ways = ("abort",) if journal.phase == "aborting" else ("resume", "abort")
         return Problem(
             f"a keyroll started at {journal.started} has not been finished",
-            f"finish it with {' or '.join(map(self._command, ways))}, or see where it stands with "
+            f"finish it with {' or '.join(map(self._command, journal.ways_on))}, or see where it stands with "
             f"{self._command('status')}",
         )
 
