@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG
@@ -20,10 +20,12 @@ from rackctl.roll.journal import TemplateRecord
 from rackctl.roll.observe import GroupDeleted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rackctl.model import AutoScalingGroup, LaunchTemplate, LaunchTemplateVersion
     from rackctl.roll.hold import Hold
+
+T = TypeVar("T")
 
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 NO_TEMPLATE = {
@@ -154,12 +156,7 @@ class Templates:
 
     def _version(self, ref: LaunchTemplateRef) -> LaunchTemplateVersion | None:
         """Return the version that a reference names, None if there is none."""
-        try:
-            return self._hold.retrying(partial(self._aws.ec2.launch_template_version, ref))
-        except AwsError as error:
-            if error.code in NO_TEMPLATE:
-                return None
-            raise
+        return self._if_there_is(partial(self._aws.ec2.launch_template_version, ref))
 
     def _group(self, name: str) -> AutoScalingGroup:
         """Describe a group as it is now, its policy and all."""
@@ -170,13 +167,17 @@ class Templates:
 
     def _template(self, launch_template_id: str) -> LaunchTemplate | None:
         """Describe a launch template, None when there is none."""
+        described = self._if_there_is(partial(self._aws.ec2.launch_templates, [launch_template_id]))
+        return next(iter(described or ()), None)
+
+    def _if_there_is(self, describe: Callable[[], T]) -> T | None:
+        """Describe a launch template or a version of one; None if EC2 says that there is none."""
         try:
-            described = self._hold.retrying(partial(self._aws.ec2.launch_templates, [launch_template_id]))
+            return self._hold.retrying(describe)
         except AwsError as error:
             if error.code in NO_TEMPLATE:
                 return None
             raise
-        return next(iter(described), None)
 
     def _versions_from(self, launch_template_id: str, lowest: int) -> list[LaunchTemplateVersion]:
         return self._hold.retrying(
