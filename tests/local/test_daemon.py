@@ -178,7 +178,7 @@ def test_its_memory_ends_in_no_core_file(own_local_rack: LocalRackProcess) -> No
     assert [line.split()[4] for line in limits.splitlines() if line.startswith("Max core")] == ["0"]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="every other test is this one when it is not root who runs them")
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root; for another user all the other tests show the same")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux), to become another user")
 def test_it_needs_no_root() -> None:
     nobody = pwd.getpwnam("nobody")
