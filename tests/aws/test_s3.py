@@ -158,6 +158,14 @@ def test_a_store_that_heeds_conditions_is_left_as_it_was_by_the_try_of_one() -> 
     assert methods == ["PUT"]
 
 
+def test_a_conflict_shows_as_well_that_a_store_heeds_conditions() -> None:
+    """Two plans that try it at the same time may meet.
+
+    S3's error codes: ConditionalRequestConflict, 409, "A conflicting operation occurred" beside a conditional request.
+    """
+    assert answers(409, "ConditionalRequestConflict").try_conditional_write("key") is True
+
+
 def test_a_store_that_ignores_conditions_is_found_out_and_left_as_it_was() -> None:
     methods: list[str] = []
 

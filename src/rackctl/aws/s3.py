@@ -105,10 +105,16 @@ class Bucket:
         """Try a write whose condition cannot hold, and return whether S3 refused it for that.
 
         ``key`` must be one that nothing is ever stored under: a store that ignores conditions writes it, and it is
-        deleted again. Raises AccessDenied if the caller may not write.
+        deleted again. A conflict with another conditional request, such as the same try by another process, shows as
+        well that conditions are heeded. Raises AccessDenied if the caller may not write.
         """
-        if self._put(key, b"", IfMatch='"00000000000000000000000000000000"') is None:
-            return True
+        try:
+            if self._put(key, b"", IfMatch='"00000000000000000000000000000000"') is None:
+                return True
+        except AwsError as error:
+            if error.code in _CONFLICT:
+                return True
+            raise
         self.delete(key)
         return False
 
