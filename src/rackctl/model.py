@@ -31,7 +31,11 @@ def is_ec2_instance_id(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An EC2 instance, as DescribeInstances reports it."""
+    """An EC2 instance, as DescribeInstances reports it.
+
+    ``launch_time`` is when it was last started; ``attach_time`` when its primary network interface was attached, None
+    where EC2 does not say.
+    """
 
     ec2_instance_id: str
     state: str
@@ -46,6 +50,16 @@ class Instance:
     platform: str = ""
     private_dns_name: str = ""
     public_dns_name: str = ""
+    attach_time: datetime | None = None
+
+    @property
+    def first_launch_time(self) -> datetime:
+        """When it was launched: its LaunchTime, but for one that was stopped and started again since.
+
+        DescribeInstances, LaunchTime: "To determine the time that instance was first launched, see the attachment time
+        for the primary network interface." It is then that an instance gets its public key.
+        """
+        return min(self.launch_time, self.attach_time or self.launch_time)
 
     @property
     def is_terminating(self) -> bool:
@@ -174,6 +188,7 @@ class LaunchTemplateVersion:
     version_number: int
     description: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    launch_template_name: str = ""
 
     @property
     def key_name(self) -> str:
@@ -217,11 +232,16 @@ class CapacityProvider:
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """An EC2 key pair. ``public_key`` is ``TYPE BASE64``, without a comment."""
+    """An EC2 key pair. ``public_key`` is ``TYPE BASE64``, without a comment; ``created`` when it was imported.
+
+    The name may be another pair's later on; the id never is.
+    """
 
     key_name: str
     public_key: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    key_pair_id: str = ""
+    created: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ class WorldAws(FakeAws):
         return Instance(
             i.instance_id, i.state, datetime.fromtimestamp(i.launched, UTC), i.instance_type,
             i.subnet.availability_zone, i.private_ip, "", i.key_name, dict(i.tags), platform=i.platform,
+            attach_time=None if i.state == "terminated" else datetime.fromtimestamp(i.first_launched, UTC),
         )  # fmt: skip
 
     @reading
@@ -137,21 +138,28 @@ class WorldAws(FakeAws):
 
     @reading
     def key_pair(self, key_name: str) -> KeyPair | None:
-        pair = self.world.ec2.key_pairs.get(key_name)
-        return KeyPair(pair.key_name, pair.public_key, pair.tags) if pair else None
+        pair = self.world.ec2.key_pairs.to_describe().get(key_name)
+        return self._key_pair(pair, public_key=pair.public_key) if pair else None
+
+    @staticmethod
+    def _key_pair(pair: Any, *, public_key: str = "") -> KeyPair:
+        created = datetime.fromtimestamp(pair.created, UTC)
+        return KeyPair(pair.key_name, public_key, dict(pair.tags), pair.key_pair_id, created)
 
     @reading
     def key_pairs_tagged(self, tags: Mapping[str, str]) -> list[KeyPair]:
-        pairs = self.world.ec2.key_pairs.values()
-        return [KeyPair(p.key_name, tags=p.tags) for p in pairs if tags.items() <= p.tags.items()]
+        pairs = self.world.ec2.key_pairs.to_describe().values()
+        return [self._key_pair(pair) for pair in pairs if tags.items() <= pair.tags.items()]
 
     @mutating
     def import_key_pair(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
         self.world.ec2.import_key_pair(key_name, public_key.encode(), tags)
 
     @mutating
-    def delete_key_pair(self, key_name: str) -> None:
-        self.world.ec2.key_pairs.pop(key_name, None)
+    def delete_key_pair(self, key_name: str, key_pair_id: str = "") -> None:
+        pair = self.world.ec2.key_pairs.get(key_name)
+        if pair and key_pair_id in {"", pair.key_pair_id}:
+            self.world.ec2.key_pairs.change(key_name, None)
 
     @reading
     def launch_templates(self, launch_template_ids: Sequence[str]) -> list[LaunchTemplate]:
@@ -162,7 +170,18 @@ class WorldAws(FakeAws):
         ]
 
     def _version(self, id_: str, v: Any) -> LaunchTemplateVersion:
-        return LaunchTemplateVersion(id_, v.number, v.description, deepcopy(v.data))
+        name = self.world.ec2.templates[id_].launch_template_name
+        return LaunchTemplateVersion(id_, v.number, v.description, deepcopy(v.data), name)
+
+    @reading
+    def newest_and_default_versions(self) -> list[LaunchTemplateVersion]:
+        templates = self.world.ec2.templates.values()
+        wanted = {(t.launch_template_id, n): t for t in templates for n in (max(t.versions), t.default_version)}
+        return [self._version(id_, template.versions[number]) for (id_, number), template in wanted.items()]
+
+    @reading
+    def require_key_pair_permissions(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
+        assert not any(key.startswith("aws:") for key in tags)
 
     @reading
     def launch_template_version(self, named: LaunchTemplateRef) -> LaunchTemplateVersion:

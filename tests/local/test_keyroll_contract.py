@@ -155,6 +155,47 @@ def test_a_key_pair_is_imported_found_by_its_tags_and_deleted_twice(asked: tuple
     assert aws.ec2.key_pair(key.key_name) is None
 
 
+def test_a_key_pair_of_the_same_name_has_another_id_and_a_later_time(asked: tuple[Any, Any, KeyStore]) -> None:
+    aws, _, _ = asked
+    first, second = (generate("ops", created=START).public_key for _ in range(2))
+    aws.ec2.require_key_pair_permissions("ops", first, {})
+    aws.ec2.import_key_pair("ops", first, {})
+    before = aws.ec2.key_pair("ops")
+    assert code_of(lambda: aws.ec2.import_key_pair("ops", second, {})) == "InvalidKeyPair.Duplicate"
+    aws.ec2.require_key_pair_permissions("ops", second, {"team": "ops"})
+    assert aws.ec2.key_pair("ops") == before
+
+    aws.ec2.delete_key_pair("ops", before.key_pair_id)
+    aws.ec2.import_key_pair("ops", second, {"team": "ops"})
+    aws.ec2.delete_key_pair("ops", before.key_pair_id)
+
+    after = aws.ec2.key_pair("ops")
+    assert (after.public_key, dict(after.tags)) == (second, {"team": "ops"})
+    assert after.key_pair_id.startswith("key-")
+    assert after.key_pair_id != before.key_pair_id
+    assert before.created <= after.created
+
+
+def test_an_instance_is_of_the_time_of_its_first_launch(asked: tuple[Any, Any, KeyStore]) -> None:
+    aws, _, keys = asked
+
+    found = list(aws.ec2.instances_with_key(list(keys.names())))
+
+    assert [i.first_launch_time for i in found] == [i.launch_time for i in found] == [i.attach_time for i in found]
+
+
+def test_the_templates_that_name_a_key_are_found_without_being_named(asked: tuple[Any, Any, KeyStore]) -> None:
+    aws, _, _ = asked
+    id_ = template_of(aws).launch_template_id
+    for key in ("two", "three"):
+        aws.ec2.create_launch_template_version(id_, 1, {"KeyName": key}, description=key)
+
+    found = aws.ec2.newest_and_default_versions()
+
+    assert sorted((v.launch_template_id, v.version_number) for v in found) == [(id_, 1), (id_, 3)]
+    assert all(v.launch_template_name.endswith("-instances") for v in found)
+
+
 def test_instances_are_found_by_their_key(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, keys = asked
     (name,) = keys.names()

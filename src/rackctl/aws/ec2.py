@@ -10,6 +10,7 @@ from rackctl.model import Instance, KeyPair, LaunchTemplate, LaunchTemplateRef, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from rackctl.aws.client import Client, Document
 
@@ -96,28 +97,38 @@ class Ec2:
 
     def import_key_pair(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
         """Make a public key known to EC2 as a key pair. One of this name that has the same key is no error."""
-        specification = {
-            "ResourceType": "key-pair",
-            "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
-        }
         try:
-            self._call(
-                "import_key_pair",
-                resource=f"key pair {key_name}",
-                KeyName=key_name,
-                PublicKeyMaterial=public_key.encode("ascii"),
-                TagSpecifications=[specification],
-            )
+            self._call("import_key_pair", resource=f"key pair {key_name}", **_to_import(key_name, public_key, tags))
         except AwsError as error:
             # A lost answer makes the call a second one.
             there = self.key_pair(key_name) if error.code == "InvalidKeyPair.Duplicate" else None
             if there is None or there.public_key != public_key:
                 raise
 
-    def delete_key_pair(self, key_name: str) -> None:
-        """Delete a key pair; one that is not there is no error."""
+    def require_key_pair_permissions(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
+        """Have EC2 check that it would let us delete a key pair and import another one. Raises AccessDenied.
+
+        With DryRun nothing is done; the answer is an error in any case.
+        """
+        asked: tuple[tuple[str, Mapping[str, Any]], ...] = (
+            ("delete_key_pair", {"KeyName": key_name}),
+            ("import_key_pair", _to_import(key_name, public_key, tags)),
+        )
+        for operation, parameters in asked:
+            try:
+                self._call(operation, resource=f"key pair {key_name}", DryRun=True, **parameters)
+            except AwsError as error:
+                if error.code not in {"DryRunOperation", "InvalidKeyPair.Duplicate"}:
+                    raise
+
+    def delete_key_pair(self, key_name: str, key_pair_id: str = "") -> None:
+        """Delete a key pair; one that is not there is no error.
+
+        With its id that pair alone: another one that has got its name since stays.
+        """
+        which = {"KeyPairId": key_pair_id} if key_pair_id else {"KeyName": key_name}
         try:
-            self._call("delete_key_pair", resource=f"key pair {key_name}", KeyName=key_name)
+            self._call("delete_key_pair", resource=f"key pair {key_name}", **which)
         except AwsError as error:
             if error.code != "InvalidKeyPair.NotFound":
                 raise
@@ -150,6 +161,11 @@ class Ec2:
             Versions=[named.version],
             **which,
         )
+
+    def newest_and_default_versions(self) -> list[LaunchTemplateVersion]:
+        """Describe ``$Latest`` and ``$Default`` of every launch template of the account and region."""
+        pages = self._call.pages("describe_launch_template_versions", _versions, Versions=["$Latest", "$Default"])
+        return [version for page in pages for version in page]
 
     def launch_template_versions_from(self, launch_template_id: str, lowest: int) -> list[LaunchTemplateVersion]:
         """Describe the versions of a launch template from a number on."""
@@ -230,7 +246,14 @@ def _instance(document: Document) -> Instance:
         platform=document.get("Platform", ""),
         private_dns_name=document.get("PrivateDnsName", ""),
         public_dns_name=document.get("PublicDnsName", ""),
+        attach_time=_attach_time(document),
     )
+
+
+def _attach_time(document: Document) -> datetime | None:
+    """Give when the primary network interface was attached, which is never detached."""
+    attachments = (interface.get("Attachment", {}) for interface in document.get("NetworkInterfaces", ()))
+    return next((a.get("AttachTime") for a in attachments if a.get("DeviceIndex") == 0), None)
 
 
 def _ipv6_address(document: Document) -> str:
@@ -250,7 +273,17 @@ def _key_pair(document: Document) -> KeyPair:
         key_name=document["KeyName"],
         public_key=" ".join(document.get("PublicKey", "").split()[:2]),
         tags=tags_of(document),
+        key_pair_id=document.get("KeyPairId", ""),
+        created=document.get("CreateTime"),
     )
+
+
+def _to_import(key_name: str, public_key: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    named = {"KeyName": key_name, "PublicKeyMaterial": public_key.encode("ascii")}
+    if not tags:
+        return named
+    specified = [{"Key": key, "Value": value} for key, value in tags.items()]
+    return {**named, "TagSpecifications": [{"ResourceType": "key-pair", "Tags": specified}]}
 
 
 def _launch_template(document: Document) -> LaunchTemplate:
@@ -270,6 +303,7 @@ def _versions(answer: Document) -> list[LaunchTemplateVersion]:
 def _version(document: Document) -> LaunchTemplateVersion:
     return LaunchTemplateVersion(
         launch_template_id=document["LaunchTemplateId"],
+        launch_template_name=document.get("LaunchTemplateName", ""),
         version_number=document["VersionNumber"],
         description=document.get("VersionDescription", ""),
         data=document.get("LaunchTemplateData", {}),

@@ -447,6 +447,9 @@ def test_a_launch_configuration_in_use_is_not_deleted(rack: Rack) -> None:
     rack.autoscaling.update_auto_scaling_group(AutoScalingGroupName="one", LaunchTemplate=template(rack, "new"))
     delete(LaunchConfigurationName="old")
     assert rack.autoscaling.describe_launch_configurations()["LaunchConfigurations"] == []
+    # "The launch configuration used to launch the instance" (AutoScalingInstanceDetails).
+    (member,) = rack.autoscaling.describe_auto_scaling_instances()["AutoScalingInstances"]
+    assert member["LaunchConfigurationName"] == "old"
 
 
 def test_what_a_group_does_not_have_reads_as_empty(seeded: Rack) -> None:

@@ -226,45 +226,6 @@ def test_status_checks_are_of_running_instances_unless_all_are_asked_for(rack: R
     assert rack.ec2.describe_instance_status()["InstanceStatuses"][0]["InstanceStatus"]["Status"] == "ok"
 
 
-# Key pairs
-
-
-def test_a_key_pair_is_imported_once(rack: Rack) -> None:
-    pair = rack.ec2.import_key_pair(
-        KeyName="one",
-        PublicKeyMaterial=ED25519,
-        TagSpecifications=[{"ResourceType": "key-pair", "Tags": [{"Key": "a", "Value": "b"}]}],
-    )
-    assert re.fullmatch("[A-Za-z0-9+/]{43}=", pair["KeyFingerprint"])
-    assert pair["Tags"] == [{"Key": "a", "Value": "b"}]
-    answer = refusal(rack.ec2.import_key_pair, KeyName="one", PublicKeyMaterial=ED25519)
-    assert answer == ("InvalidKeyPair.Duplicate", "The keypair 'one' already exists.")
-    assert refusal(rack.ec2.import_key_pair, KeyName="two", PublicKeyMaterial=b"no key")[0] == "InvalidKey.Format"
-
-
-def test_key_pairs_are_found_by_name_id_and_filter(rack: Rack) -> None:
-    ids = [rack.ec2.import_key_pair(KeyName=n, PublicKeyMaterial=ED25519)["KeyPairId"] for n in ("one", "two")]
-
-    def names(**parameters: object) -> list[str]:
-        return [pair["KeyName"] for pair in rack.ec2.describe_key_pairs(**parameters)["KeyPairs"]]
-
-    assert names() == ["one", "two"]
-    assert names(KeyNames=["two"]) == ["two"]
-    assert names(KeyPairIds=ids[:1]) == ["one"]
-    assert names(Filters=[{"Name": "key-name", "Values": ["t*"]}]) == ["two"]
-    assert "PublicKey" not in rack.ec2.describe_key_pairs()["KeyPairs"][0]
-    shown = rack.ec2.describe_key_pairs(KeyNames=["one"], IncludePublicKey=True)["KeyPairs"][0]
-    assert shown["PublicKey"].split()[:2] == ED25519.decode().split()[:2]
-    assert refusal(rack.ec2.describe_key_pairs, KeyNames=["one", "three"])[0] == "InvalidKeyPair.NotFound"
-
-
-def test_deleting_a_key_pair_that_is_not_there_is_no_error(rack: Rack) -> None:
-    rack.ec2.import_key_pair(KeyName="one", PublicKeyMaterial=ED25519)
-    rack.ec2.delete_key_pair(KeyName="one")
-    assert rack.ec2.delete_key_pair(KeyName="one")["Return"] is True
-    assert rack.ec2.describe_key_pairs()["KeyPairs"] == []
-
-
 # Launch templates
 
 

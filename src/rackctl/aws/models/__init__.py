@@ -84,6 +84,8 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "Reservations.Instances.Ipv6Address",
             "Reservations.Instances.KeyName",
             "Reservations.Instances.LaunchTime",
+            "Reservations.Instances.NetworkInterfaces.Attachment.AttachTime",
+            "Reservations.Instances.NetworkInterfaces.Attachment.DeviceIndex",
             "Reservations.Instances.NetworkInterfaces.Ipv6Addresses.Ipv6Address",
             "Reservations.Instances.Placement.AvailabilityZone",
             "Reservations.Instances.Platform",
@@ -94,10 +96,17 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "Reservations.Instances.State.Name",
             "Reservations.Instances.Tags",
         ),
-        "DescribeKeyPairs": ("KeyPairs.KeyName", "KeyPairs.PublicKey", "KeyPairs.Tags"),
+        "DescribeKeyPairs": (
+            "KeyPairs.CreateTime",
+            "KeyPairs.KeyName",
+            "KeyPairs.KeyPairId",
+            "KeyPairs.PublicKey",
+            "KeyPairs.Tags",
+        ),
         "DescribeLaunchTemplateVersions": (
             "NextToken",
             "LaunchTemplateVersions.LaunchTemplateId",
+            "LaunchTemplateVersions.LaunchTemplateName",
             "LaunchTemplateVersions.VersionNumber",
             "LaunchTemplateVersions.VersionDescription",
             # A new version is compared with its source, member by member.

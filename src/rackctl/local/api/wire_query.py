@@ -226,7 +226,7 @@ class Ec2Protocol(_Query):
             self._writer(operation.output_shape)(result, parts)
 
     def time(self, at: float) -> str:
-        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def refuse(self, refused: Refused) -> Answer:
         request_id = str(uuid.uuid4())

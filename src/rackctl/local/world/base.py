@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
@@ -92,6 +93,10 @@ class Commons:
     def after(self, seconds: float, part: str, method: str, *arguments: object) -> None:
         """Schedule ``world.<part>.<method>(*arguments)`` in so many of AWS's seconds."""
         self.schedule.add(self.now + seconds / self.speed, part, method, arguments)
+
+    def second(self) -> float:
+        """Return the time as EC2 tells it: in whole seconds of AWS's."""
+        return math.floor(self.now * self.speed) / self.speed
 
     def changed(self) -> None:
         self.version += 1

@@ -29,6 +29,7 @@ CONDITIONS: Final = {
     "managed-draining": ("ECS holds what Auto Scaling terminates until its tasks have stopped, 48 hours at most", ""),
     "key-refused": ("new instances refuse the key of their key pair", ""),
     "launch-with-key": ("Auto Scaling launches with this key pair in place of the template's", "KEY-NAME"),
+    "key-pairs-late": ("EC2 takes key pairs as they were so many of AWS's seconds ago", "SECONDS"),
     "snapshots-lost": ("new launch template versions lose all snapshots, also those that are given", ""),
     "slow-boot": ("new instances take this many times longer to boot", "FACTOR"),
     "stack-owned": ("the groups and launch templates belong to a CloudFormation stack", "NAME"),
@@ -81,6 +82,8 @@ class Conditions:
                     raise validation_error(f"there is no zone or instance type {argument} here; there are {there_are}")
             case "slow-boot" if not re.fullmatch(r"\d+(\.\d+)?", argument):
                 raise validation_error(f'slow-boot takes a number of times, for example 5, not "{argument}"')
+            case "key-pairs-late" if not re.fullmatch(r"\d+(\.\d+)?", argument):
+                raise validation_error(f'key-pairs-late takes a number of seconds, for example 10, not "{argument}"')
             case "register-twice" if argument not in {"", *_DEAD}:
                 raise validation_error(f'register-twice takes {" or ".join(_DEAD)}, not "{argument}"')
             case "register-elsewhere" if not re.fullmatch(r"[a-zA-Z][\w-]{0,254}", argument):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackctl.local.world import timing
 from rackctl.local.world.base import Refused
-from rackctl.local.world.key_pairs import KeyPair, read_public_key
+from rackctl.local.world.key_pairs import KeyPair, KeyPairs, read_public_key
 from rackctl.local.world.templates import LaunchTemplate, LaunchTemplateVersion, without_snapshots
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Instance:
     key_name: str
     subnet: Subnet
     private_ip: str
+    # When it was launched, and when last: starting it again is a launch to EC2.
+    first_launched: float
     launched: float
     tags: dict[str, str]
     user_data: str = ""
@@ -109,7 +111,7 @@ class Ec2:
                 )
             ]
         }
-        self.key_pairs: dict[str, KeyPair] = {}
+        self.key_pairs = KeyPairs(world)
         self.templates: dict[str, LaunchTemplate] = {}
         self.instances: dict[str, Instance] = {}
         # What an image's platform is; one that is not here is a Linux.
@@ -128,11 +130,13 @@ class Ec2:
     # Key pairs
 
     def import_key_pair(self, key_name: str, public_key: bytes, tags: Mapping[str, str]) -> KeyPair:
-        if key_name in self.key_pairs:
+        if self.key_pairs.is_taken(key_name):
             raise Refused("InvalidKeyPair.Duplicate", f"The keypair '{key_name}' already exists.")
         key_type, text, fingerprint = read_public_key(public_key)
-        pair = KeyPair(self._world.ids.ec2("key"), key_name, key_type, text, fingerprint, self._world.now, dict(tags))
-        self.key_pairs[key_name] = pair
+        pair = KeyPair(
+            self._world.ids.ec2("key"), key_name, key_type, text, fingerprint, self._world.second(), dict(tags)
+        )
+        self.key_pairs.change(key_name, pair)
         return pair
 
     # Launch templates
@@ -194,11 +198,12 @@ class Ec2:
         Raises Refused for a key pair that does not exist, or no room.
         """
         key_name = data.get("KeyName", "")
-        if key_name and key_name not in self.key_pairs:
+        pair = self.key_pairs.to_launch_with(key_name)
+        if key_name and pair is None:
             raise Refused("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")
         image_id = data.get("ImageId", IMAGE)
         platform = self.images.get(image_id, "")
-        if platform == "windows" and key_name and self.key_pairs[key_name].key_type == "ed25519":
+        if platform == "windows" and pair and pair.key_type == "ed25519":
             raise Refused(
                 "Unsupported",
                 "ED25519 key pairs are not supported with Windows AMIs. Choose a different key pair type and try "
@@ -225,20 +230,19 @@ class Ec2:
             key_name=key_name,
             subnet=subnet,
             private_ip=subnet.take_address(),
-            launched=world.now,
+            first_launched=world.second(),
+            launched=world.second(),
             tags=dict(tags or {}),
             user_data=data.get("UserData", ""),
             launch_template=launch_template,
             group=group,
             termination_protected=bool(data.get("DisableApiTermination")),
-            authorized_key=self.key_pairs[key_name].public_key
-            if key_name and "key-refused" not in world.conditions
-            else "",
+            authorized_key=pair.public_key if pair and "key-refused" not in world.conditions else "",
         )
         self.instances[instance.instance_id] = instance
         world.changed()
         if running_since is not None:
-            instance.launched = running_since
+            instance.first_launched = instance.launched = running_since
             instance.state, instance.ssh_up, instance.console_ready = "running", True, True
             return instance
         self._boot(instance)
@@ -282,7 +286,7 @@ class Ec2:
 
     def start(self, instance: Instance) -> None:
         """Start a stopped instance again: its launch time is this one, its key the one it was launched with."""
-        instance.launched, instance.state_reason = self._world.now, ""
+        instance.launched, instance.state_reason = self._world.second(), ""
         self._set_state(instance, "pending")
         self._boot(instance)
 

@@ -23,6 +23,7 @@ class Member:
     healthy: bool = True
     protected: bool = False
     weight: int = 1
+    launch_configuration: str = ""
     holds: dict[str, Hold] = field(default_factory=dict)
 
     @property

@@ -1,12 +1,20 @@
-"""EC2's key pairs."""
+"""EC2's key pairs: those that there are, and those that EC2 may still take for them."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rackctl.local.world.base import Refused
+
+if TYPE_CHECKING:
+    from rackctl.local.world.base import Commons
+
+
+# Changes of key pairs.
+_REMEMBERED = 100
 
 
 @dataclass
@@ -18,6 +26,54 @@ class KeyPair:
     fingerprint: str
     created: float
     tags: dict[str, str]
+
+
+class KeyPairs(dict[str, KeyPair]):
+    """The key pairs by their names.
+
+    What was deleted or imported lately is remembered: under the condition `key-pairs-late` EC2 launches with the pairs
+    as they were so many seconds ago, and describes them so every other time.
+    """
+
+    def __init__(self, world: Commons) -> None:
+        super().__init__()
+        self._world = world
+        self._past: list[tuple[float, str, KeyPair | None]] = []
+        self._described = 0
+
+    def change(self, name: str, pair: KeyPair | None) -> None:
+        """Put a pair in the place of what has its name, or delete that."""
+        self._past = [*self._past[-_REMEMBERED:], (self._world.now, name, self.get(name))]
+        if pair is None:
+            self.pop(name, None)
+        else:
+            self[name] = pair
+        self._world.changed()
+
+    def to_launch_with(self, name: str) -> KeyPair | None:
+        """Return the pair whose public key an instance gets that is launched now."""
+        return self._late().get(name)
+
+    def to_describe(self) -> dict[str, KeyPair]:
+        """Return the pairs that are described now."""
+        self._described += 1
+        return self._late() if self._described % 2 else dict(self)
+
+    def is_taken(self, name: str) -> bool:
+        """Return whether EC2 refuses to give another pair this name."""
+        return name in self or name in self._late()
+
+    def _late(self) -> dict[str, KeyPair]:
+        since = self._world.now - float(self._world.conditions.get("key-pairs-late") or 0) / self._world.speed
+        then = dict(self)
+        for at, name, before in reversed(self._past):
+            if at <= since:
+                break
+            if before is None:
+                then.pop(name, None)
+            else:
+                then[name] = before
+        return then
 
 
 def read_public_key(material: bytes) -> tuple[str, str, str]:

@@ -63,7 +63,7 @@ class Lifecycle:
             )
         except Refused as refusal:
             failed = self.record(group, f"Launching a new EC2 instance.  Status Reason: {refusal.message}", cause)
-            self.finish(failed, "Failed", f"{refusal.message} Launching EC2 instance failed.")
+            self.finish(failed, "Failed", f"{refusal.message.rstrip('.')}. Launching EC2 instance failed.")
             return None
         self.record(group, f"Launching a new EC2 instance: {instance.instance_id}", cause)
         return Member(
@@ -75,6 +75,7 @@ class Lifecycle:
             state,
             protected=group.protect_new,
             weight=weight_of(group, instance.instance_type),
+            launch_configuration=group.launch_configuration,
         )
 
     def _launch_data(self, group: Group) -> tuple[dict[str, Any], tuple[str, str, int] | None, str]:

@@ -30,7 +30,7 @@ def page_size(asked: Asked, default: int, most: int) -> int:
     return given
 
 
-def member_document(member: Member, group: Group, *, short: bool = False) -> Result:
+def member_document(member: Member, *, short: bool = False) -> Result:
     """Describe a member. Of its health, DescribeAutoScalingInstances speaks in capitals (``short``)."""
     health = "Healthy" if member.healthy else "Unhealthy"
     template = member.launch_template
@@ -40,7 +40,7 @@ def member_document(member: Member, group: Group, *, short: bool = False) -> Res
         "AvailabilityZone": member.availability_zone,
         "LifecycleState": member.lifecycle_state,
         "HealthStatus": health.upper() if short else health,
-        "LaunchConfigurationName": (group.launch_configuration or None) if template is None else None,
+        "LaunchConfigurationName": member.launch_configuration or None,
         "LaunchTemplate": template
         and {"LaunchTemplateId": template[0], "LaunchTemplateName": template[1], "Version": str(template[2])},
         "ProtectedFromScaleIn": member.protected,

@@ -84,7 +84,7 @@ class Groups(Room["AutoScalingProtocol"]):
             "AvailabilityZones": list(dict.fromkeys(zones)),
             "LoadBalancerNames": [],
             "TargetGroupARNs": [],
-            "Instances": [self._instance(member, group) for member in group.members.values()],
+            "Instances": [self._instance(member) for member in group.members.values()],
             "CreatedTime": group.created,
             "SuspendedProcesses": [
                 {"ProcessName": process, "SuspensionReason": reason} for process, reason in group.suspended.items()
@@ -100,7 +100,7 @@ class Groups(Room["AutoScalingProtocol"]):
             **settings,
         }
 
-    def _instance(self, member: Member, group: Group) -> Raw:
+    def _instance(self, member: Member) -> Raw:
         seen = (
             member.lifecycle_state, member.healthy, member.protected, member.instance_type, member.launch_template,
             member.weight,
@@ -108,7 +108,7 @@ class Groups(Room["AutoScalingProtocol"]):
         return self._fragments.get(
             member.instance_id,
             seen,
-            lambda: self.protocol.fragment("Instance", member_document(member, group)),
+            lambda: self.protocol.fragment("Instance", member_document(member)),
         )
 
     def create_auto_scaling_group(self, asked: Asked) -> Result:

@@ -40,8 +40,7 @@ class Members(Room["AutoScalingProtocol"]):
         )
         return {
             "AutoScalingInstances": [
-                {**member_document(member, group, short=True), "AutoScalingGroupName": group.name}
-                for member, group in found
+                {**member_document(member, short=True), "AutoScalingGroupName": group.name} for member, group in found
             ],
             "NextToken": token,
         }

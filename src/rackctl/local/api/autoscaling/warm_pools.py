@@ -36,7 +36,7 @@ class WarmPools(Room["AutoScalingProtocol"]):
             limit=page_size(asked, 50, 50),
             invalid_token=INVALID_TOKEN,
         )
-        instances = [member_document(member, group) for member in found]
+        instances = [member_document(member) for member in found]
         return {"WarmPoolConfiguration": group.warm_pool, "Instances": instances, "NextToken": token}
 
     def delete_warm_pool(self, asked: Asked) -> Result:

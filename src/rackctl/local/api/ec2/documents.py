@@ -30,7 +30,7 @@ _REASONS = {
 
 
 def iso_time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def in_network(instance: Instance) -> bool:
@@ -166,7 +166,7 @@ def _network_interface(instance: Instance, dns: str, world: World) -> Result:
     mac = hashlib.sha256(instance.instance_id.encode()).hexdigest()
     return {
         "Attachment": {
-            "AttachTime": instance.launched,
+            "AttachTime": instance.first_launched,
             "AttachmentId": derived("eni-attach-0", instance.instance_id, 16),
             "DeleteOnTermination": True,
             "DeviceIndex": 0,

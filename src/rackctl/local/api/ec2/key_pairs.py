@@ -33,9 +33,10 @@ class KeyPairs(Room["Ec2Protocol"]):
         }
 
     def describe_key_pairs(self, asked: Asked) -> Result:
-        pairs = list(self._ec2.key_pairs.values())
+        known = self._ec2.key_pairs.to_describe()
+        pairs = list(known.values())
         for name in asked.get("KeyNames", ()):
-            if name not in self._ec2.key_pairs:
+            if name not in known:
                 raise Refused("InvalidKeyPair.NotFound", f"The key pair '{name}' does not exist")
         ids = {pair.key_pair_id for pair in pairs}
         for id_ in asked.get("KeyPairIds", ()):
@@ -72,6 +73,6 @@ class KeyPairs(Room["Ec2Protocol"]):
             raise Refused("MissingParameter", "The request must contain the parameter KeyName or KeyPairId")
         for pair in list(self._ec2.key_pairs.values()):
             if asked.get("KeyName") == pair.key_name or asked.get("KeyPairId") == pair.key_pair_id:
-                del self._ec2.key_pairs[pair.key_name]
+                self._ec2.key_pairs.change(pair.key_name, None)
                 return {"Return": True, "KeyPairId": pair.key_pair_id}
         return {"Return": True}
