@@ -50,6 +50,7 @@ class Instance:
     platform: str = ""
     private_dns_name: str = ""
     public_dns_name: str = ""
+    image_id: str = ""
     attach_time: datetime | None = None
 
     @property
@@ -123,6 +124,7 @@ class GroupInstance:
     lifecycle_state: str
     availability_zone: str
     launch_template: LaunchTemplateRef | None = None
+    launch_configuration_name: str = ""
 
     @property
     def is_terminating(self) -> bool:
@@ -143,7 +145,9 @@ class AutoScalingGroup:
     """An Auto Scaling group.
 
     ``launch_template`` is the group's own or, with a MixedInstancesPolicy, the policy's; ``overrides`` are the
-    templates that entries of the policy name for themselves. The ARN, unlike the name, is never another group's.
+    templates that entries of the policy name for themselves. ``launches`` are the templates that instances are launched
+    from, each with the image that stands in place of the version's, empty where none does. The ARN, unlike the name, is
+    never another group's.
     """
 
     auto_scaling_group_name: str
@@ -161,6 +165,7 @@ class AutoScalingGroup:
     tags: Mapping[str, str] = field(default_factory=dict)
     auto_scaling_group_arn: str = ""
     desired_capacity_type: str = ""
+    launches: tuple[tuple[LaunchTemplateRef, str], ...] = ()
 
     @property
     def launch_templates(self) -> tuple[LaunchTemplateRef, ...]:
@@ -193,6 +198,11 @@ class LaunchTemplateVersion:
     @property
     def key_name(self) -> str:
         return str(self.data.get("KeyName", ""))
+
+    @property
+    def image_id(self) -> str:
+        """The image that it names, ``resolve:ssm:`` and a parameter where that was not resolved; empty for none."""
+        return str(self.data.get("ImageId", ""))
 
 
 @dataclass(frozen=True, slots=True)

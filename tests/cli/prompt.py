@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class Prompt:
-    """Types `rackctl instances keyroll …`, each time as a process of its own would."""
+    """Types `rackctl instances keyroll …`, or another ``command``, each time as a process of its own would."""
 
     def __init__(self, scene: Scene, directory: Path) -> None:
         self.scene = scene
         self._directory = directory
+        self.command = "keyroll"
 
     def __call__(self, *words: str) -> Result:
         invocation = Invocation(environment={"RACKCTL_CONFIG": "/nowhere", "RACKCTL_STATE_DIR": str(self._directory)})
@@ -30,4 +31,4 @@ class Prompt:
         invocation.instances = Instances(self.scene.rack, self.scene.clock)
         invocation.keys = self.scene.keys
         invocation.start_proof = lambda instance: lambda: self.scene.login(instance)  # type: ignore[assignment,return-value]
-        return CliRunner().invoke(cli, ["instances", "keyroll", *words], obj=invocation)
+        return CliRunner().invoke(cli, ["instances", self.command, *words], obj=invocation)

@@ -210,7 +210,7 @@ def test_what_needs_a_roll_is_not_found_where_there_is_none(typed: Prompt, word:
     result = typed(word)
 
     assert result.exit_code == 3
-    assert 'there is no keyroll on rack "prod"' in result.stderr
+    assert 'there is no roll on rack "prod"' in result.stderr
 
 
 # Unlock, and options of resume

@@ -92,12 +92,12 @@ def test_a_blocked_plan_says_so_in_its_first_line(typed: Prompt) -> None:
 
 
 PLAN_FIELDS = {
-    "rack", "refused", "refusals", "bucket", "kms_key", "groups", "services", "standalone_tasks", "left_alone",
-    "warnings", "total", "seconds", "instance_hours",
+    "rack", "selection", "refused", "refusals", "bucket", "kms_key", "groups", "services", "standalone_tasks",
+    "left_alone", "warnings", "total", "seconds", "instance_hours",
 }  # fmt: skip
 GROUP_FIELDS = {
     "group", "desired_capacity", "max_size", "launch_templates", "replace", "surge", "surge_reason", "at_once",
-    "missing", "seconds",
+    "missing", "seconds", "launches", "launched_from",
 }  # fmt: skip
 
 
@@ -145,13 +145,13 @@ def test_the_plan_of_a_rack_with_a_running_roll_is_blocked_and_names_the_holder(
 
 
 STATUS_FIELDS = {
-    "state", "phase", "rack", "key_name", "reason", "started", "owner", "heartbeat", "problem", "total", "left",
-    "groups", "instances",
+    "state", "phase", "rack", "selection", "key_name", "reason", "started", "owner", "heartbeat", "problem", "total",
+    "left", "groups", "instances",
 }  # fmt: skip
 
 
 def test_status_says_when_there_is_no_roll(typed: Prompt) -> None:
-    assert typed("status").stdout == 'There is no keyroll on rack "prod".\n'
+    assert typed("status").stdout == 'There is no roll on rack "prod".\n'
     assert json.loads(typed("status", "-o", "json").stdout) == {"state": "none"}
 
 

@@ -17,6 +17,7 @@ from rackctl.local.world.world import World
 from rackctl.rack import Rack
 from rackctl.roll.hold import StopRequest
 from rackctl.roll.roll import Roll
+from rackctl.roll.view import KEYROLL, Selection
 from rackctl.settings import Value
 from tests.fakes.origin import GIVEN
 from tests.fakes.world_aws import RACK, WorldAws
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Instance,
     )
     from rackctl.roll.reasons import Proof
+    from rackctl.roll.view import Kind
 
 OLD_KEY = "prod-keypair-20250101T000000Z"
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -91,6 +93,8 @@ class Scene:
         self.stop = StopRequest()
         self.logins: list[str] = []
         self.login: Callable[[Instance], Proof] = lambda _: Login()
+        self.selection = KEYROLL
+        self.first = [i.instance_id for i in self.world.ec2.instances.values()]
         self.clock.sleep(30)
         self.aws.mutations.clear()
         self.aws.reads.clear()
@@ -154,13 +158,19 @@ class Scene:
             if r.status == "DRAINING" and r.instance_id in instances and instances[r.instance_id].exists
         ]
 
+    def is_old(self, instance: Any) -> bool:
+        """Tell by its key whether an instance is old, or for any other roll by whether it was there at first."""
+        if self.selection.kind == "key":
+            return bool(instance.key_name == OLD_KEY)
+        return instance.instance_id in self.first
+
     @property
     def old(self) -> list[str]:
-        return [i.instance_id for i in self.world.ec2.instances.values() if i.exists and i.key_name == OLD_KEY]
+        return [i.instance_id for i in self.world.ec2.instances.values() if i.exists and self.is_old(i)]
 
     @property
     def new(self) -> list[str]:
-        return [i.instance_id for i in self.world.ec2.instances.values() if i.exists and i.key_name != OLD_KEY]
+        return [i.instance_id for i in self.world.ec2.instances.values() if i.exists and not self.is_old(i)]
 
     @property
     def desired(self) -> int:
@@ -197,6 +207,21 @@ def add_group(scene: Scene, name: str = "prod-spot", instances: int = 2, version
     scene.world.autoscaling.add(group)
     scene.clock.sleep(120)
     return group
+
+
+def outdate(scene: Scene) -> Scene:
+    """Have the groups launch from another version with another image, and roll what is outdated."""
+    scene.world.ec2.add_version(scene.template, {"ImageId": "ami-0123456789abcdef0"}, source="1")
+    name_version(scene, "$Latest")
+    return replacing(scene, "outdated")
+
+
+def replacing(scene: Scene, kind: Kind) -> Scene:
+    """Have the rolls of a scene replace the instances that it has now, for another reason than a key."""
+    scene.first = [i.instance_id for i in scene.world.ec2.instances.values() if i.exists]
+    ids = tuple(scene.first) if kind == "ids" else ()
+    scene.selection = Selection(kind, ec2_instance_ids=ids)
+    return scene
 
 
 def name_version(scene: Scene, version: str) -> None:

@@ -116,6 +116,7 @@ class WorldAws(FakeAws):
             i.instance_id, i.state, datetime.fromtimestamp(i.launched, UTC), i.instance_type,
             i.subnet.availability_zone, i.private_ip, "", i.key_name, dict(i.tags), platform=i.platform,
             attach_time=None if i.state == "terminated" else datetime.fromtimestamp(i.first_launched, UTC),
+            image_id=i.image_id,
         )  # fmt: skip
 
     @reading
@@ -184,9 +185,14 @@ class WorldAws(FakeAws):
         assert not any(key.startswith("aws:") for key in tags)
 
     @reading
-    def launch_template_version(self, named: LaunchTemplateRef) -> LaunchTemplateVersion:
+    def launch_template_version(
+        self, named: LaunchTemplateRef, *, resolve_image: bool = False
+    ) -> LaunchTemplateVersion:
         template = self.world.ec2.find_template(named.launch_template_id, named.launch_template_name)
-        return self._version(template.launch_template_id, template.resolve(named.version))
+        version = self._version(template.launch_template_id, template.resolve(named.version))
+        if not resolve_image:
+            return version
+        return replace(version, data={**version.data, "ImageId": self.world.parameters.resolve(version.image_id)})
 
     @reading
     def launch_template_versions_from(self, launch_template_id: str, lowest: int) -> list[LaunchTemplateVersion]:

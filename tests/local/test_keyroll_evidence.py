@@ -133,7 +133,7 @@ def test_new_instances_with_the_old_key_stop_the_roll_with_nothing_drained(rolls
     before = {i.ec2_instance_id for i in rolls.aws.ec2.instances_tagged({"Rack": rolls.rack.name})}
     rolls.process.set_condition("launch-with-key", rolls.key_in_use())
 
-    fails(rolls, RollIncomplete, "with the old key after the group's launch template was changed")
+    fails(rolls, RollIncomplete, "as an old instance, although the group launches new")
 
     terminating = "TerminateInstanceInAutoScalingGroup"
     terminated = {c["parameters"]["InstanceId"] for c in rolls.process.calls() if c["action"] == terminating}

@@ -36,12 +36,12 @@ def collect(events: Iterator[Event], into: list[Event]) -> None:
 
 
 def start(scene: Scene, options: RollOptions = DEFAULT) -> list[Event]:
-    return list(scene.roll.start(options))
+    return list(scene.roll.start(options, scene.selection))
 
 
 def until(scene: Scene, kind: str, saying: str = "") -> Iterator[Event]:
     """Begin a roll and give the rest of it from the first event of this kind that says so."""
-    events = scene.roll.start(DEFAULT)
+    events = scene.roll.start(DEFAULT, scene.selection)
     for event in events:
         if event.kind == kind and saying in event.message:
             return events

@@ -14,8 +14,8 @@ import pytest
 
 from rackctl.aws.errors import AwsError
 from rackctl.roll.view import RollOptions
-from tests.fakes.world import OLD_KEY, Scene, add_group, mixed, name_version
-from tests.roll.acts import EACH, JOURNAL, assert_given_back, run_until_killed
+from tests.fakes.world import OLD_KEY, Scene, add_group, mixed, name_version, outdate, replacing
+from tests.roll.acts import EACH, JOURNAL, assert_given_back, run_until_killed, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,13 +46,17 @@ SCENES: dict[str, tuple[Callable[[], Scene], RollOptions]] = {
     "full": (lambda: Scene(3, max_size=3), RollOptions()),
     "shared template": (shared_template, RollOptions()),
     "mixed policy": (mixed_policy, RollOptions()),
+    "outdated": (lambda: outdate(Scene(3)), RollOptions()),
+    "outdated, full": (lambda: outdate(Scene(3, max_size=3)), RollOptions()),
+    "all": (lambda: replacing(Scene(3), "all"), RollOptions(batch=2)),
+    "ids": (lambda: replacing(Scene(3), "ids"), RollOptions()),
 }
 
 
 def whole_roll(name: str) -> list[str]:
     make, options = SCENES[name]
     scene = make()
-    list(scene.roll.start(options))
+    start(scene, options)
     return scene.aws.mutations
 
 
@@ -71,7 +75,7 @@ def test_resume_finishes_a_roll_that_was_killed(name: str, number: int, call: st
     make, options = SCENES[name]
     scene = make()
     capacity = scene.desired
-    assert run_until_killed(scene, lambda: list(scene.roll.start(options)), number, moment)
+    assert run_until_killed(scene, lambda: start(scene, options), number, moment)
     begun = JOURNAL in scene.aws.objects
     scene.clock.sleep(400)
 
@@ -89,7 +93,7 @@ def test_abort_gives_back_a_rack_whose_roll_was_killed(name: str, number: int, c
     make, options = SCENES[name]
     scene = make()
     capacity, templates = scene.desired, scene.templates
-    run_until_killed(scene, lambda: list(scene.roll.start(options)), number, moment)
+    run_until_killed(scene, lambda: start(scene, options), number, moment)
     scene.clock.sleep(400)
 
     if JOURNAL in scene.aws.objects:
@@ -107,7 +111,7 @@ def test_a_roll_that_is_killed_again_and_again_is_finished_or_given_back_all_the
     make, options = SCENES[chance.choice(sorted(SCENES))]
     scene = make()
     capacity = scene.desired
-    run_until_killed(scene, lambda: list(scene.roll.start(options)), chance.randrange(2, 50), "after")
+    run_until_killed(scene, lambda: start(scene, options), chance.randrange(2, 50), "after")
     for _ in range(chance.randrange(1, 5)):
         scene.clock.sleep(400)
         if JOURNAL not in scene.aws.objects:
@@ -122,41 +126,46 @@ def test_a_roll_that_is_killed_again_and_again_is_finished_or_given_back_all_the
     assert_given_back(scene, capacity)
 
 
-def calls_of_a_roll() -> list[tuple[str, int]]:
+def calls_of_a_roll() -> list[tuple[str, str, int]]:
     """Name what a roll asks once it has begun, each with how often it does."""
-    scene = Scene(3)
-    events = scene.roll.start(RollOptions())
-    next(events)
-    scene.aws.reads.clear()
-    list(events)
-    return sorted(Counter(scene.aws.reads).items())
+    found = []
+    for name in ("surge", "outdated"):
+        scene = SCENES[name][0]()
+        events = scene.roll.start(RollOptions(), scene.selection)
+        next(events)
+        scene.aws.reads.clear()
+        list(events)
+        found += [(name, call, times) for call, times in sorted(Counter(scene.aws.reads).items())]
+    return found
 
 
 @pytest.mark.parametrize("from_the", ["first", "middle", "last"])
-@pytest.mark.parametrize(("call", "times"), calls_of_a_roll())
-def test_a_minute_without_an_answer_to_a_question_is_waited_out(call: str, times: int, from_the: str) -> None:
-    scene = Scene(3)
-    events = scene.roll.start(RollOptions())
+@pytest.mark.parametrize(("name", "call", "times"), calls_of_a_roll())
+def test_a_minute_without_an_answer_to_a_question_is_waited_out(
+    name: str, call: str, times: int, from_the: str
+) -> None:
+    scene = SCENES[name][0]()
+    events = scene.roll.start(RollOptions(), scene.selection)
     next(events)
     left = {"first": 0, "middle": times // 2, "last": times - 1}[from_the]
     began: list[float] = []
 
-    def interfere(_: int, name: str, __: str) -> None:
+    def interfere(_: int, asked: str, __: str) -> None:
         nonlocal left
-        if name != call:
+        if asked != call:
             return
         left -= 1
         if left < 0:
             began.append(scene.clock.at)
             if scene.clock.at < began[0] + 60:
-                raise AwsError(f"AWS failed at {name}", code="InternalFailure")
+                raise AwsError(f"AWS failed at {call}", code="InternalFailure")
 
     scene.aws.interfering.append(interfere)
 
     list(events)
 
     assert began
-    assert OLD_KEY not in scene.key_names
+    assert scene.old == []
     assert_given_back(scene, 3)
 
 

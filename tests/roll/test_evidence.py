@@ -422,7 +422,7 @@ def test_new_instances_with_the_old_key_stop_the_roll_with_nothing_drained() -> 
     scene = Scene(3)
     scene.world.set_condition("launch-with-key", OLD_KEY)
 
-    error, _ = stopped_undrained(scene, "joined group .* with the old key after the group's launch template")
+    error, _ = stopped_undrained(scene, "joined group .* as an old instance")
 
     assert "warm pool" in error.hint
     assert scene.broken_promises == []

@@ -187,7 +187,7 @@ def test_resume_abort_and_unlock_say_when_there_is_nothing_to_do() -> None:
     scene = Scene(1)
 
     for act in (scene.roll.resume, scene.roll.abort):
-        with pytest.raises(NotFound, match="there is no keyroll"):
+        with pytest.raises(NotFound, match="there is no roll"):
             list(act())
     assert scene.roll.status() is None
 

@@ -10,28 +10,34 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rackctl.clock import LAG
 from rackctl.errors import RackctlError
 from rackctl.model import AutoScalingGroup, ContainerInstance, Instance
-from tests.fakes.world import OLD_KEY, Scene
-from tests.roll.acts import DEFAULT, EACH, JOURNAL, assert_given_back
+from tests.fakes.world import Scene, outdate
+from tests.roll.acts import EACH, JOURNAL, assert_given_back, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KINDS = ("empty", "incomplete", "foreign", "late")
 
 
-def a_roll() -> Scene:
-    return Scene(2)
+ROLLS: dict[str, Callable[[], Scene]] = {"key": lambda: Scene(2), "outdated": lambda: outdate(Scene(2))}
 
 
-def calls() -> list[tuple[str, int]]:
+def calls() -> list[tuple[str, str, int]]:
     """Name what a roll asks from its plan on, each with its number among the calls of its name."""
-    scene = a_roll()
-    list(scene.roll.start(DEFAULT))
-    return [(name, n) for name, count in sorted(Counter(scene.aws.reads).items()) for n in range(0, count, EACH)]
+    found = []
+    for reason, make in ROLLS.items():
+        scene = make()
+        start(scene)
+        asked = sorted(Counter(scene.aws.reads).items())
+        found += [(reason, name, n) for name, count in asked for n in range(0, count, EACH)]
+    return found
 
 
 def wrong(kind: str, answer: Any, before: Any) -> Any:
@@ -92,30 +98,30 @@ def misread_once(scene: Scene, name: str, number: int, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("name", "number"), calls())
+@pytest.mark.parametrize(("reason", "name", "number"), calls())
 def test_one_wrong_answer_costs_no_task_no_capacity_and_leaves_nothing_behind(
-    name: str, number: int, kind: str
+    reason: str, name: str, number: int, kind: str
 ) -> None:
-    scene = a_roll()
+    scene = ROLLS[reason]()
     done = misread_once(scene, name, number, kind)
 
     # It may stop, or refuse: what counts is what it leaves.
     with suppress(RackctlError):
-        list(scene.roll.start(DEFAULT))
+        start(scene)
     assert done
     if JOURNAL in scene.aws.objects:
         list(scene.roll.resume())
-    elif OLD_KEY in scene.key_names:
-        list(scene.roll.start(DEFAULT))
+    elif scene.old:
+        start(scene)
 
     assert scene.aws.terminated_busy == []
-    assert OLD_KEY not in scene.key_names
+    assert scene.old == []
     assert_given_back(scene, 2)
 
 
 def test_the_observer_sees_that_an_instance_was_terminated_with_its_tasks() -> None:
     # Without this, nothing above could fail for it.
-    scene = a_roll()
+    scene = ROLLS["key"]()
 
     scene.aws.terminate_instance(scene.old[0], decrement_desired_capacity=False)
 

@@ -86,7 +86,7 @@ SITUATIONS: dict[str, tuple[View, str, str]] = {
     "an instance came with the old key": (
         view(old("i-1", is_late=True)),
         "",
-        "i-1 joined group group with the old key",
+        "i-1 joined group group as an old instance",
     ),
     "new instances do not last": (view(old("i-1"), lost=3), "", "3 new instances in a row of group group"),
     "the surge is taken back": (view(old("i-1"), surges_lost=3), "", "the desired capacity of group group was lowered"),

@@ -118,7 +118,7 @@ def test_a_roll_of_another_region_is_neither_resumed_nor_overwritten() -> None:
         with pytest.raises(RackctlError, match="in region us-east-1 and account 123456789012") as caught:
             list(act())
         assert "--region us-east-1" in caught.value.hint
-    assert 'an unfinished keyroll of rack "prod" (arn:aws:ecs:us-east-1' in refused(elsewhere)
+    assert 'an unfinished roll of rack "prod" (arn:aws:ecs:us-east-1' in refused(elsewhere)
 
     assert elsewhere.aws.objects[JOURNAL].body == body
 

@@ -174,9 +174,9 @@ def _activity(document: Document) -> ScalingActivity:
 def _group(document: Document) -> AutoScalingGroup:
     policy = document.get("MixedInstancesPolicy")
     specification = document.get("LaunchTemplate")
+    template: Document = policy["LaunchTemplate"] if policy else {}
     overrides: list[LaunchTemplateRef] = []
     if policy:
-        template = policy["LaunchTemplate"]
         specification = template["LaunchTemplateSpecification"]
         overrides = [
             launch_template_ref(override["LaunchTemplateSpecification"])
@@ -200,7 +200,15 @@ def _group(document: Document) -> AutoScalingGroup:
         tags=tags_of(document),
         auto_scaling_group_arn=document["AutoScalingGroupARN"],
         desired_capacity_type=document.get("DesiredCapacityType", ""),
+        launches=_launches(template, specification),
     )
+
+
+def _launches(template: Document, specification: Document | None) -> tuple[tuple[LaunchTemplateRef, str], ...]:
+    """Read from which launch templates a group launches: each override's own or the policy's, or else the group's."""
+    overrides = template.get("Overrides") or ([{}] if specification else [])
+    named = ((override.get("LaunchTemplateSpecification") or specification, override) for override in overrides)
+    return tuple((launch_template_ref(own), str(override.get("ImageId", ""))) for own, override in named if own)
 
 
 def _group_instance(document: Document, auto_scaling_group_name: str) -> GroupInstance:
@@ -211,6 +219,7 @@ def _group_instance(document: Document, auto_scaling_group_name: str) -> GroupIn
         lifecycle_state=document["LifecycleState"],
         availability_zone=document.get("AvailabilityZone", ""),
         launch_template=launch_template_ref(specification) if specification else None,
+        launch_configuration_name=document.get("LaunchConfigurationName", ""),
     )
 
 

@@ -147,8 +147,13 @@ class Ec2:
         )
         return [template for page in pages for template in page]
 
-    def launch_template_version(self, named: LaunchTemplateRef) -> LaunchTemplateVersion:
-        """Resolve what a group names, be it a number, ``$Latest`` or ``$Default``, to the version it is now."""
+    def launch_template_version(
+        self, named: LaunchTemplateRef, *, resolve_image: bool = False
+    ) -> LaunchTemplateVersion:
+        """Resolve what a group names, be it a number, ``$Latest`` or ``$Default``, to the version it is now.
+
+        ``resolve_image`` has an image that is named by an SSM parameter (``resolve:ssm:``) resolved to its id.
+        """
         which = (
             {"LaunchTemplateId": named.launch_template_id}
             if named.launch_template_id
@@ -159,6 +164,7 @@ class Ec2:
             lambda answer: _versions(answer)[0],
             resource=f"launch template {named.launch_template_name or named.launch_template_id}",
             Versions=[named.version],
+            ResolveAlias=resolve_image,
             **which,
         )
 
@@ -247,6 +253,7 @@ def _instance(document: Document) -> Instance:
         private_dns_name=document.get("PrivateDnsName", ""),
         public_dns_name=document.get("PublicDnsName", ""),
         attach_time=_attach_time(document),
+        image_id=document.get("ImageId", ""),
     )
 
 

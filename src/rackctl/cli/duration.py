@@ -6,11 +6,11 @@ import re
 
 import click
 
-_UNITS = {"s": 1, "m": 60, "h": 3600}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Duration(click.ParamType[float]):
-    """A length of time such as 90s, 15m or 1h30m, in seconds."""
+    """A length of time such as 90s, 15m, 1h30m or 30d, in seconds."""
 
     name = "duration"
 
@@ -23,6 +23,6 @@ class Duration(click.ParamType[float]):
         text = str(value)
         if not text.strip():
             self.fail("it is empty: is a variable in your script unset?", param, ctx)
-        if not re.fullmatch(r"([0-9]+h)?([0-9]+m)?([0-9]+s)?", text):
-            self.fail(f'"{text}" is not a length of time such as 90s, 15m or 1h30m', param, ctx)
-        return float(sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"([0-9]+)([hms])", text)))
+        if not re.fullmatch(r"([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?", text):
+            self.fail(f'"{text}" is not a length of time such as 90s, 15m, 1h30m or 30d', param, ctx)
+        return float(sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"([0-9]+)([dhms])", text)))

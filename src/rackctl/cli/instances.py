@@ -44,6 +44,7 @@ _list_options = options(
     lazy={
         "forget-host-key": ("rackctl.cli.ssh:forget_host_key", "Forget the host keys pinned for an instance."),
         "keyroll": ("rackctl.cli.keyroll:keyroll", "Replace all instances, with a new SSH key."),
+        "replace": ("rackctl.cli.replace:replace", "Replace outdated or chosen instances, without downtime."),
         "run": ("rackctl.cli.run:run", "Run a command on many instances at once."),
         "show": ("rackctl.cli.show:show", "Show everything about an instance: tasks, group, events."),
         "ssh-agent": (

@@ -2,110 +2,47 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
-from contextlib import contextmanager, nullcontext, suppress
-from itertools import chain, islice
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rackctl.cli.command import LazyGroup, RackCommand
-from rackctl.cli.console import AWS, draws_on, note, quiet_keyboard, waiting_for
-from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, pass_invocation
-from rackctl.cli.options import options, output_option
-from rackctl.cli.signals import signal_handlers
-from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
-from rackctl.errors import RackctlError, UsageError
-from rackctl.text import printable
+from rackctl.cli.options import options
+from rackctl.cli.rolling import (
+    add_commands,
+    along_the_way,
+    carry_out,
+    document_option,
+    dry_run_option,
+    events_option,
+    group_option,
+    reason_option,
+    refuse_options_before,
+    roll_options,
+    show_plan,
+)
+from rackctl.roll.view import KEYROLL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from rackctl.roll.view import Selection
 
-    from rackctl.cli.roll_progress import View
-    from rackctl.roll.hold import StopRequest
-    from rackctl.roll.report import Event, Status
-    from rackctl.roll.roll import Roll
-
-_REFUSED = 1
-
-
-def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not value.strip():
-        raise UsageError(f"{parameter.opts[0]} is empty", hint="is a variable in your script unset?")
-    return value
-
-
-class _Count(click.IntRange):
-    """A number of instances; what is empty is said to be."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str) and not value.strip():
-            self.fail("it is empty: is a variable in your script unset?", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-def _along_the_way(*, begun: bool = False) -> dict[str, Callable[..., Any]]:
-    """Make the options that may change during a roll: for its start, or for one that has ``begun``."""
-
-    def unless(default: str) -> str:
-        return f"  [default: {'as started' if begun else default}]"
-
-    def switch(name: str, text: str) -> Callable[..., Any]:
-        # What was asked for at the start can be taken back.
-        spelling = f"--{name}/--no-{name}" if begun else f"--{name}"
-        return click.option(spelling, is_flag=True, default=None, help=text + (unless("") if begun else ""))
-
-    return {
-        "batch": click.option("--batch", type=_Count(1), metavar="N",
-                              help=f"Instances to drain and terminate at the same time.{unless('1')}"),
-        "surge": click.option("--surge/--no-surge", default=None,
-                              help="Launch new instances before terminating old ones, within the group's maximum "
-                              f"size, or after.{unless('surge')}"),
-        "drain": click.option("--drain-timeout", type=Duration(),
-                              help=f"Stop the keyroll if an instance takes longer to drain.{unless('15m')}"),
-        "boot": click.option("--boot-timeout", type=Duration(),
-                             help="Stop the keyroll if a new instance takes longer until it can take tasks."
-                             f"{unless('15m')}"),
-        "force": switch("force", "Continue if a drain times out or an agent is off; tasks that still run there are "
-                        "stopped."),
-        "standalone": switch("stop-standalone",
-                             "Stop tasks that belong to no service instead of waiting for them to end."),
-        "unregistered": switch("include-unregistered",
-                               "Terminate instances that are not registered with the cluster, undrained, with "
-                               "whatever runs on them."),
-        "ssh": switch("require-ssh", "Stop the keyroll if the new key cannot be tried on the first new instance."),
-        "keep": switch("keep-old-keys", "Keep old keys that no instance uses any more."),
-    }  # fmt: skip
-
-
-_AT_THE_BEGINNING = (
+_BEGIN = "Rebooting instances..."
+_options = options(
+    *along_the_way(KEYROLL.noun).values(),
+    group_option,
     click.option("--key-type", type=click.Choice(["ed25519", "rsa"]), help="Type of the new key.  [default: ed25519]"),
     click.option("--out-of-band", is_flag=True, default=None,
                  help="Change launch templates that a CloudFormation stack owns, behind its back."),
-    click.option("--reason", metavar="TEXT", callback=_not_empty,
-                 help="Record this reason in the journal and with the key."),
+    reason_option,
 )  # fmt: skip
-_events = click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
-    help="Output format; json prints one event a line on stdout.",
-)  # fmt: skip
-_document = output_option("text")
-_OF_ABORT = ("drain", "boot", "force", "standalone", "unregistered")
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True)
-@options(
-    *_along_the_way().values(),
-    *_AT_THE_BEGINNING,
-    click.option("--dry-run", is_flag=True, help="Show what the keyroll would do, as `plan` does, and change nothing."),
-    _events,
-)
+@options(_options, dry_run_option, events_option)
 @click.pass_context
-def keyroll(ctx: click.Context, /, output: str, dry_run: bool, **options: Any) -> None:
+def keyroll(ctx: click.Context, /, output: str, dry_run: bool, groups: tuple[str, ...], **options: Any) -> None:
     """Replace all instances, with a new SSH key and without downtime.
 
     A new key is generated, sealed by KMS and stored in S3. New instances launch before old ones are terminated, within
@@ -120,202 +57,29 @@ def keyroll(ctx: click.Context, /, output: str, dry_run: bool, **options: Any) -
       rackctl instances keyroll --batch 5 --drain-timeout 30m
     """
     if ctx.invoked_subcommand is not None:
-        given = [p for p in ctx.params if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
-        if given:
-            option = f"--{given[0].replace('_', '-')}"
-            ctx.fail(f"put {option} after `{ctx.invoked_subcommand}`, if that takes it")
+        refuse_options_before(ctx)
         return
     invocation = ctx.ensure_object(Invocation)
     if dry_run:
-        _show_plan(ctx, invocation, output, options)
+        show_plan(ctx, invocation, output, options, _selection(groups))
         return
-    _roll(invocation, output, lambda roll: roll.start(_options(options)), begin="Rebooting instances...")
+    carry_out(invocation, output, lambda roll: roll.start(roll_options(options), _selection(groups)), begin=_BEGIN)
 
 
 @keyroll.command(cls=RackCommand)
-@options(*_along_the_way().values(), *_AT_THE_BEGINNING, _document)
+@options(_options, document_option)
 @click.pass_context
 @pass_invocation
-def plan(invocation: Invocation, ctx: click.Context, /, output: str, **options: Any) -> None:
+def plan(invocation: Invocation, ctx: click.Context, /, output: str, groups: tuple[str, ...], **options: Any) -> None:
     """Show what a keyroll with these options would do, and change nothing.
 
     The exit status is 1 if the keyroll would be refused.
     """
-    _show_plan(ctx, invocation, output, options)
+    show_plan(ctx, invocation, output, options, _selection(groups))
 
 
-def _show_plan(ctx: click.Context, invocation: Invocation, output: str, options: dict[str, Any]) -> None:
-    from rackctl.cli.roll_documents import plan_fields, plan_text
-
-    with waiting_for(AWS):
-        made = _keyroll(invocation).plan(_options(options))
-    click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else printable(plan_text(made)))
-    if made.refusals:
-        ctx.exit(_REFUSED)
+def _selection(groups: tuple[str, ...]) -> Selection:
+    return replace(KEYROLL, groups=groups)
 
 
-@keyroll.command(cls=RackCommand)
-@_document
-@watch_option(" until no process runs a keyroll")
-@pass_invocation
-def status(invocation: Invocation, output: str, watch: str | None) -> None:
-    """Show the progress of the current keyroll and who is running it."""
-    from rackctl.cli.roll_documents import status_fields, status_text
-
-    seconds = seconds_of(watch) if watch is not None else None
-    roll = _keyroll(invocation)
-    latest: list[Status | None] = []
-
-    def text() -> str:
-        latest[:] = [roll.status()]
-        if output == "json":
-            return json.dumps(status_fields(latest[0]), indent=None if seconds else 2)
-        return printable(status_text(latest[0], invocation.rack.name))
-
-    if seconds is None:
-        with waiting_for(AWS):
-            now = text()
-        print_text(now)
-    else:
-        repeat(invocation, text, seconds, is_over=lambda: not (latest[0] and latest[0].found.is_live))
-
-
-@keyroll.command(cls=RackCommand)
-@options(*_along_the_way(begun=True).values(), _events)
-@pass_invocation
-def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
-    """Resume a keyroll that has stopped or crashed, from this machine.
-
-    Options given here replace those that the keyroll was started with.
-    """
-    _roll(invocation, output, lambda roll: roll.resume(**_given(options)), begin="Rebooting instances...")
-
-
-@keyroll.command(cls=RackCommand)
-@options(
-    *(_along_the_way(begun=True)[name] for name in ("drain", "boot", "force", "standalone", "unregistered")), _events
-)
-@pass_invocation
-def abort(invocation: Invocation, /, output: str, **options: Any) -> None:
-    """Roll back a keyroll that has stopped or crashed.
-
-    The groups launch with the old key again and get back their capacity and processes. Draining instances become
-    active again. Instances that were replaced keep the new key, which stays stored.
-    """
-    _roll(invocation, output, lambda roll: roll.abort(**_given(options)), begin="")
-
-
-@keyroll.command(cls=RackCommand)
-@click.option("--force", is_flag=True, help="Take the lock even if its holder seems to be running.")
-@pass_invocation
-def unlock(invocation: Invocation, force: bool) -> None:
-    """Take the keyroll's lock from the process that holds it.
-
-    Not needed after a crash: `resume` and `abort` take over after five minutes of silence.
-    """
-    found = _keyroll(invocation).unlock(force=force)
-    began, owner = found.journal.started, found.journal.owner
-    who = f"taken from {owner}" if owner else "not locked"
-    note(f"the keyroll started at {began}: {who}; continue with `resume` or `abort`")
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _options(options: dict[str, Any]) -> Any:
-    from rackctl.roll.view import RollOptions
-
-    return RollOptions(**_given(options))
-
-
-def _keyroll(invocation: Invocation, stop: StopRequest | None = None) -> Roll:
-    from rackctl.roll.roll import Roll
-
-    return Roll(
-        invocation.rack,
-        invocation.instances,
-        invocation.keys,
-        invocation.clock,
-        login=invocation.start_proof,
-        stop=stop,
-    )
-
-
-def _roll(invocation: Invocation, output: str, begin_roll: Callable[[Roll], Iterator[Event]], *, begin: str) -> None:
-    """Do what yields events, and show them, until the end or a signal."""
-    from rackctl.roll.hold import StopRequest
-
-    stop = StopRequest()
-    live = output != "json" and draws_on(sys.stderr, invocation.environment)
-    try:
-        quiet = quiet_keyboard() if live else nullcontext()
-        with _signals(stop, say=not live), quiet, _view(invocation, output, begin, stop, live=live) as view:
-            _show(view, begin_roll(_keyroll(invocation, stop)), stop)
-    except KeyboardInterrupt:
-        note(
-            "stopped at once: instances may still be DRAINING. `rackctl instances keyroll status` shows where the roll "
-            "stands; continue with `resume` or `abort`"
-        )
-        raise
-
-
-def _show(view: View, events: Iterator[Event], stop: StopRequest) -> None:
-    watched = True
-    try:
-        with waiting_for(AWS):
-            first = list(islice(events, 1))
-        for event in chain(first, events):
-            try:
-                if watched:
-                    view.show(event)
-            except OSError:
-                # Nobody reads on, or the terminal has gone: the roll is to stop where it safely can.
-                watched, stop.signal = False, stop.signal or signal.SIGPIPE
-                _silence_stdout()
-    except RackctlError as error:
-        if watched:
-            view.fail(error)
-        raise
-
-
-def _silence_stdout() -> None:
-    """Keep buffered output from being written to a closed stdout at the end."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _view(invocation: Invocation, output: str, begin: str, stop: StopRequest, *, live: bool) -> View:
-    from rackctl.cli.roll_progress import JsonView, LineView, LiveView
-
-    if output == "json":
-        return JsonView(invocation.clock)
-    begun: list[bool] = []
-
-    def say_begin() -> None:
-        if begin and not begun:
-            begun.append(True)
-            click.echo(begin)
-            sys.stdout.flush()
-
-    if not live:
-        return LineView(say_begin)
-    from rich.console import Console
-
-    return LiveView(Console(stderr=True), invocation.clock, invocation.rack.name, say_begin, lambda: bool(stop))
-
-
-@contextmanager
-def _signals(stop: StopRequest, *, say: bool) -> Iterator[None]:
-    """Have the first signal ask for a stop at a safe point, and the second end the process at once."""
-
-    def handle(number: int, _: object) -> None:
-        if stop:
-            raise KeyboardInterrupt
-        stop.signal = number
-        if say:
-            # Nothing buffered may be written to from a signal handler.
-            os.write(2, b"\nrackctl: stopping at the next safe point; press Ctrl-C again to stop at once\n")
-
-    with signal_handlers(handle):
-        yield
+add_commands(keyroll, KEYROLL.noun, _BEGIN)

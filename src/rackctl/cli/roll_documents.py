@@ -10,7 +10,8 @@ from rackctl.text import counted, rfc3339, roughly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rackctl.roll.plan import Dip, GroupPlan, Plan
+    from rackctl.roll.dips import Dip
+    from rackctl.roll.plan import GroupPlan, Plan
     from rackctl.roll.problems import Problem
     from rackctl.roll.report import Status
     from rackctl.settings import Value
@@ -23,6 +24,7 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
     """Return a plan as the object of ``-o json``. Names and meanings are documented and stable."""
     return {
         "rack": plan.rack,
+        "selection": asdict(plan.selection),
         "refused": bool(plan.refusals),
         "refusals": [{"reason": refusal.reason, "remedy": refusal.remedy} for refusal in plan.refusals],
         "bucket": _value(plan.bucket),
@@ -39,6 +41,8 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
                 "at_once": group.at_once,
                 "missing": group.missing,
                 "seconds": group.seconds,
+                "launches": [asdict(source) for source in group.launches],
+                "launched_from": dict(group.launched_from),
             }
             for group in plan.groups
         ],
@@ -71,7 +75,7 @@ def _sections(plan: Plan) -> Iterator[list[str]]:
     what = f"would replace {count}, {about}" if plan.total else "would replace nothing"
     refused = "; blocked: see below" if plan.refusals else ""
     yield [
-        f'A keyroll of rack "{plan.rack}" {what}{refused}.',
+        f'A {plan.selection.noun} of rack "{plan.rack}" {what}{refused}.',
         f"  journal and keys in {_named(plan.bucket, 's3://')}, sealed by KMS key {_named(plan.kms_key)}",
     ]
     yield from map(_group, plan.groups)
@@ -124,11 +128,13 @@ def _group(group: GroupPlan) -> list[str]:
         + (f"; {group.missing} of {group.desired_capacity} missing" if group.missing else ""),
         *(template(u.launch_template_name or u.launch_template_id, u.version, u.version_number, u.key_name)
           for u in group.templates),
+        *(f"  current     {source}" for source in group.launches),
         f"  surge       {group.surge} ({group.surge_reason})",
         f"  replaces    {counted(len(group.replace), 'instance')}{at_a_time}, in about this order:"
         if group.replace
         else "  replaces    nothing",
-        *(f"              {id_}" for id_ in group.replace),
+        *(f"              {id_}" + (f"  {source}" if (source := group.launched_from.get(id_)) else "")
+          for id_ in group.replace),
     ]  # fmt: skip
 
 
@@ -147,7 +153,8 @@ def status_fields(status: Status | None) -> dict[str, Any]:
         "state": _state(status),
         "phase": journal.phase,
         "rack": journal.rack,
-        "key_name": journal.key_name,
+        "selection": asdict(journal.selection),
+        "key_name": journal.key_name or None,
         "reason": journal.options.reason,
         "started": journal.started,
         "owner": str(journal.owner) if journal.owner else None,
@@ -180,17 +187,17 @@ def _state(status: Status) -> str:
 
 def status_text(status: Status | None, rack: str) -> str:
     if status is None:
-        return f'There is no keyroll on rack "{rack}".'
+        return f'There is no roll on rack "{rack}".'
     journal = status.journal
     doing = "being aborted" if journal.phase == "aborting" else journal.phase
     heartbeat = f"last heartbeat {roughly(max(status.found.silent_for, 1))} ago"
     said = {"running": "still running", "stopped": "stopped", "dead": "died without releasing its lock"}
     lines = [
-        f'Keyroll of rack "{journal.rack}", started at {journal.started}: {doing}',
+        f'{journal.selection.noun.capitalize()} of rack "{journal.rack}", started at {journal.started}: {doing}',
         f"  state       {said[_state(status)]}; {heartbeat}",
         *([f"  run by      {journal.owner}"] if journal.owner else []),
         *([f"  problem     {journal.problem}"] if journal.problem else []),
-        f"  key         {journal.key_name}",
+        *([f"  key         {journal.key_name}"] if journal.key_name else []),
         *([f"  reason      {journal.options.reason}"] if journal.options.reason else []),
         f"  replaced    {max(status.total - status.old, 0)} of {status.total}",
     ]
@@ -199,8 +206,8 @@ def status_text(status: Status | None, rack: str) -> str:
         lines += [
             f"Group {group.auto_scaling_group_name}",
             f"  capacity    {group.desired_capacity}{surge} (was {group.original_desired_capacity})",
-            f"  old key     {group.old}" + (f", {group.draining} of them draining" if group.draining else ""),
-            f"  new key     {group.new}, {group.ready} of them ready",
+            f"  old         {group.old}" + (f", {group.draining} of them draining" if group.draining else ""),
+            f"  new         {group.new}, {group.ready} of them ready",
         ]
         if suspended := journal.groups[group.auto_scaling_group_name].suspended:
             lines.append(f"  suspended   {', '.join(suspended)}")
@@ -211,5 +218,5 @@ def status_text(status: Status | None, rack: str) -> str:
     there = {group.auto_scaling_group_name for group in status.groups}
     lines += [f"Group {name} has been deleted" for name in journal.groups if name not in there]
     if not status.found.is_live:
-        lines += ["Continue with:", *(f"  rackctl instances keyroll {way} --rack {rack}" for way in journal.ways_on)]
+        lines += ["Continue with:", *(f"  {journal.command(way).strip('`')}" for way in journal.ways_on)]
     return "\n".join(lines)

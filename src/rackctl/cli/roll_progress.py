@@ -93,7 +93,8 @@ class LineView:
         pass
 
     def show(self, event: Event) -> None:
-        self._begin()
+        if event.kind != "finished":
+            self._begin()
         click.echo(f"{rfc3339(event.at)} [{event.done}/{event.total}] {_one_line(event.message)}", err=True)
 
     def fail(self, error: RackctlError) -> None:
@@ -155,7 +156,8 @@ class LiveView:
 
         self._latest, self._latest_at = event, self._clock.monotonic()
         if self._live is None:
-            self._begin()
+            if event.kind != "finished":
+                self._begin()
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         if event.ec2_instance_id and event.phase:

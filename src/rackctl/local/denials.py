@@ -62,6 +62,9 @@ class Denials:
                 yield from self._of_template(asked["LaunchTemplate"], role=_ROLE)
         elif service == "ecs":
             yield f"ecs:{action}", self._of_ecs(action, asked)
+        elif service == "ssm":
+            name = str(asked.get("Name") or (asked.get("Names") or ["*"])[0])
+            yield f"ssm:{action}", self._arn("ssm", f"parameter/{name.lstrip('/')}")
 
     def _arn(self, service: str, resource: str) -> str:
         return f"arn:aws:{service}:{self._world.region}:{ACCOUNT_ID}:{resource}"
@@ -152,7 +155,7 @@ def denial(service: str, action: str, resource: str) -> Refused:
                 "Encoded authorization failure message:",
             )
             return Refused("UnauthorizedOperation", f"{before} {text}. {after} {sealed}", 403)
-        case "ecs" | "kms":
+        case "ecs" | "kms" | "ssm":
             return Refused("AccessDeniedException", text, 400)
         case _:
             return Refused("AccessDenied", text, 403)

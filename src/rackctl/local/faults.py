@@ -72,6 +72,7 @@ THROTTLING: Final = {
     "ec2": ("RequestLimitExceeded", "Request limit exceeded.", 503),
     "autoscaling": ("Throttling", "Rate exceeded", 400),
     "ecs": ("ThrottlingException", "Rate exceeded", 400),
+    "ssm": ("ThrottlingException", "Rate exceeded", 400),
     "kms": ("ThrottlingException", "You have exceeded the rate at which you may call KMS.", 400),
     "s3": ("SlowDown", "Please reduce your request rate.", 503),
     "sts": ("Throttling", "Rate exceeded", 400),

@@ -11,7 +11,7 @@ from rackctl.text import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from rackctl.model import Instance
+    from rackctl.model import GroupInstance, Instance
     from rackctl.roll.hold import Hold
     from rackctl.roll.observe import Look
     from rackctl.roll.report import Event
@@ -31,7 +31,7 @@ _UNDER_WAY = {"draining", "drained", "terminating"}
 class Changes:
     """What one process has seen of the groups of its roll."""
 
-    def __init__(self, hold: Hold, is_old: Callable[[Instance], bool]) -> None:
+    def __init__(self, hold: Hold, is_old: Callable[[Instance, GroupInstance | None], bool]) -> None:
         self._hold = hold
         self._is_old = is_old
         self._said: dict[str, str] = {}
@@ -52,7 +52,7 @@ class Changes:
         self._reported.add(view.group)
         for member in view.capacity:
             id_, said = member.ec2_instance_id, member.described
-            if member.is_old:
+            if member.is_old or member.is_kept:
                 continue
             if not member.can_take_tasks:
                 self._coming.add(id_)
@@ -146,7 +146,7 @@ class Changes:
         self._taken_out[group] += 1
         record = self._hold.journal.groups.get(group)
         instance = self._hold.running(id_)
-        if record and instance and self._is_old(instance):
+        if record and instance and self._is_old(instance, None):
             record.total -= 1
 
     def _is_under_way(self, id_: str) -> bool:

@@ -139,7 +139,7 @@ def _replace(view: View) -> Action | None:
         return _restore(view)
     ready = [m for m in view.capacity if m.is_new and m.can_take_tasks]
     is_whole = not view.missing and all(m.can_take_tasks for m in view.capacity)
-    if is_whole and all(m.is_new for m in view.capacity):
+    if is_whole and all(m.is_old is False for m in view.capacity):
         return Prove(ready[0].ec2_instance_id) if ready and not view.is_proven else Done()
     if REBALANCING not in view.suspended:
         return Suspend(REBALANCING)
@@ -171,7 +171,9 @@ def _drain_old(view: View) -> Action | None:
     on_the_way = [m for m in view.capacity if m.drain]
     coming = [m for m in view.capacity if not m.can_take_tasks and not m.is_old]
     # Until a new instance is proven, nothing goes that could be kept: only where none is coming, one has to.
-    if not view.is_proven and (on_the_way or view.missing or any(not m.is_old for m in view.capacity)):
+    if not view.is_proven and (
+        on_the_way or view.missing or any(not m.is_old and not m.is_kept for m in view.capacity)
+    ):
         return None
     able = sum(m.can_take_tasks for m in view.capacity)
     enough = view.desired_capacity - view.share - (0 if view.share else options.batch)
@@ -253,7 +255,7 @@ def _surplus(view: View, under_way: Collection[str]) -> Member | None:
 
     def cost(member: Member) -> tuple[bool, bool, bool, int, str]:
         idle = not member.can_take_tasks and not member.tasks
-        return member.is_old is not False, not idle, member.agent_is_off, member.tasks, member.ec2_instance_id
+        return not member.is_new, not idle, member.agent_is_off, member.tasks, member.ec2_instance_id
 
     def best(members: Collection[Member]) -> Member | None:
         # One whose zone is the fullest; where all that are there are on standby, the next best.

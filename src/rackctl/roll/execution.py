@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from rackctl.roll.report import Event
 
 
-def command(word: str, rack: str) -> str:
-    """Return the command line of a subcommand of keyroll."""
-    return f"`rackctl instances keyroll {word} --rack {rack}`"
-
-
 class Execution:
     """One process's run of a roll."""
 
@@ -149,7 +144,7 @@ class Execution:
         return meanwhile + (f"continue with {self._command('abort')}" if aborting else ways)
 
     def _command(self, word: str) -> str:
-        return command(word, self._hold.rack.name)
+        return self._hold.journal.command(word)
 
 
 def _try(call: Callable[[], object]) -> None:

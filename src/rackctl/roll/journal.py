@@ -7,13 +7,14 @@ be replaced is read from the instances. `rackctl.roll.lock` keeps it in S3.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rackctl.keys import is_key_name
+from rackctl.launches import LaunchSource
 from rackctl.roll.decide import REBALANCING
 from rackctl.roll.owner import Owner
-from rackctl.roll.view import RollOptions
+from rackctl.roll.view import KEYROLL, Kind, RollOptions, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,6 +24,8 @@ Phase = Literal["preparing", "replacing", "finishing", "aborting"]
 SUSPENDED_BY_ROLLS = frozenset({REBALANCING, "Launch"})
 # No Auto Scaling group is larger than this.
 _LARGEST = 100_000
+# No instance is older than EC2, by far, in seconds.
+_LONGEST = 3.2e9
 
 
 @dataclass(slots=True)
@@ -59,8 +62,9 @@ class PendingChange:
 class GroupRecord:
     """A group as it was before the roll, and what the roll has changed of it.
 
-    ``total`` is how many of its instances were to be replaced, ``surge`` the roll's share of the desired capacity,
-    ``suspended`` the processes that it suspended. ``deleted`` says that it was deleted during the roll.
+    ``total`` is how many of its instances were to be replaced, ``launches`` what it launches from where that decides
+    which are outdated, ``surge`` the roll's share of the desired capacity, ``suspended`` the processes that it
+    suspended. ``deleted`` says that it was deleted during the roll.
     """
 
     auto_scaling_group_name: str
@@ -72,6 +76,7 @@ class GroupRecord:
     surge: int = 0
     pending: PendingChange | None = None
     deleted: bool = False
+    launches: list[LaunchSource] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -93,7 +98,8 @@ class InstanceRecord:
 class Journal:
     """A roll. ``retiring`` are the keys that it has begun to delete.
 
-    ``rack`` and ``cluster_arn`` bind it to one rack, region and account.
+    ``rack`` and ``cluster_arn`` bind it to one rack, region and account. ``key_name`` is the new key's, empty where the
+    roll makes none. ``launched_until`` is the newest LaunchTime that an instance had before it, by EC2's clock.
     """
 
     rack: str
@@ -101,6 +107,8 @@ class Journal:
     key_name: str
     started: str
     options: RollOptions
+    selection: Selection = KEYROLL
+    launched_until: str = ""
     phase: Phase = "preparing"
     owner: Owner | None = None
     revision: int = 0
@@ -114,6 +122,15 @@ class Journal:
     def total(self) -> int:
         """How many instances were to be replaced, but for those of groups that have been deleted."""
         return sum(group.total for group in self.groups.values() if not group.deleted)
+
+    @property
+    def launched_before(self) -> datetime:
+        """The time up to which an instance was launched before the roll; if it is unset, none was launched later."""
+        return datetime.fromisoformat(self.launched_until) if self.launched_until else datetime.max.replace(tzinfo=UTC)
+
+    def command(self, word: str) -> str:
+        """Return the command line of a subcommand for this roll."""
+        return f"`rackctl instances {self.selection.command} {word} --rack {self.rack}`"
 
     @property
     def ways_on(self) -> tuple[str, ...]:
@@ -132,6 +149,7 @@ class Journal:
             **{
                 **document,
                 "options": RollOptions(**document["options"]),
+                "selection": _selection(document["selection"]),
                 "owner": Owner(**owner) if owner else None,
                 "groups": {name: _group(record) for name, record in document["groups"].items()},
                 "instances": {id_: InstanceRecord(**record) for id_, record in document["instances"].items()},
@@ -149,17 +167,10 @@ def _check(journal: Journal) -> None:
         raise ValueError(f'"{journal.phase}" is no phase of a roll')
     if journal.cluster_arn.count(":") != 5:
         raise ValueError(f'"{journal.cluster_arn}" is not the ARN of a cluster')
-    if not is_key_name(journal.rack, journal.key_name):
-        raise ValueError(f'"{journal.key_name}" is not a name that a roll of rack "{journal.rack}" gives a key')
+    _check_selection(journal)
     for name, group in journal.groups.items():
         _check_group(name, group)
-    texts = [journal.rack, journal.problem, *journal.retiring]
-    if journal.owner:
-        owner = asdict(journal.owner)
-        pid = owner.pop("pid")
-        if type(pid) is not int or not 0 < pid < 2**31:
-            raise TypeError(f"the owner's process number is {pid!r}")
-        texts += owner.values()
+    texts = [journal.rack, journal.problem, *journal.retiring, *_owner_texts(journal.owner)]
     for record in journal.instances.values():
         texts += (record.auto_scaling_group_name, record.phase, record.since)
     if not all(isinstance(text, str) for text in texts):
@@ -172,6 +183,32 @@ def _check(journal: Journal) -> None:
         # JSON tells no whole float from an integer, and a boolean is an integer to Python.
         if type(value) is not type(like) and not (type(like) is float and type(value) is int):
             raise TypeError(f"{what} is {value!r}")
+
+
+def _owner_texts(owner: Owner | None) -> list[Any]:
+    if owner is None:
+        return []
+    texts = asdict(owner)
+    pid = texts.pop("pid")
+    if type(pid) is not int or not 0 < pid < 2**31:
+        raise TypeError(f"the owner's process number is {pid!r}")
+    return list(texts.values())
+
+
+def _check_selection(journal: Journal) -> None:
+    selection, is_keyroll = journal.selection, journal.selection.kind == "key"
+    if journal.launched_until and datetime.fromisoformat(journal.launched_until).tzinfo is None:
+        raise ValueError(f"{journal.launched_until} says no time zone")
+    if not is_keyroll and not journal.launched_until:
+        raise ValueError("it does not say which instances were there before the roll")
+    if not is_key_name(journal.rack, journal.key_name) if is_keyroll else journal.key_name:
+        raise ValueError(f'"{journal.key_name}" is not a name that a roll of rack "{journal.rack}" gives a key')
+    if selection.kind not in get_args(Kind):
+        raise ValueError(f'"{selection.kind}" is no reason for a roll')
+    if not isinstance(selection.older_than, int | float) or not 0 <= selection.older_than < _LONGEST:
+        raise ValueError(f"it replaces instances older than {selection.older_than!r} s")
+    if not all(isinstance(text, str) for text in (*selection.ec2_instance_ids, *selection.groups)):
+        raise TypeError("a text is expected")
 
 
 def _check_group(name: str, group: GroupRecord) -> None:
@@ -189,6 +226,9 @@ def _check_group(name: str, group: GroupRecord) -> None:
     for template in group.templates:
         if not all(type(n) is int and n >= 0 for n in (template.source, template.lowest, template.made)):
             raise ValueError(f"template {template.launch_template_id} has a version that is not a number")
+    for source in group.launches:
+        if type(source.version_number) is not int:
+            raise TypeError(f"group {name} launches from a version that is not a number")
 
 
 def out_of_bounds(journal: Journal, foreign_groups: Collection[str], foreign_templates: Collection[str]) -> str:
@@ -206,12 +246,18 @@ def out_of_bounds(journal: Journal, foreign_groups: Collection[str], foreign_tem
     return ""
 
 
+def _selection(document: Mapping[str, Any]) -> Selection:
+    named = {name: tuple(document[name]) for name in ("ec2_instance_ids", "groups")}
+    return Selection(**{**document, **named})
+
+
 def _group(record: Mapping[str, Any]) -> GroupRecord:
     pending = record["pending"]
     return GroupRecord(
         **{
             **record,
             "templates": [TemplateRecord(**template) for template in record["templates"]],
+            "launches": [LaunchSource(**source) for source in record["launches"]],
             "pending": PendingChange(**pending) if pending else None,
         }
     )

@@ -227,7 +227,7 @@ class Lock:
         holder = f"{owner} holds it now" if owner else "it was unlocked"
         return JournalLost(
             f"the roll was taken from this process ({holder}); it has stopped",
-            hint="`rackctl instances keyroll status` shows where it stands",
+            hint=f"{held.command('status')} shows where it stands",
         )
 
 

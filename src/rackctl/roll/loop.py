@@ -52,13 +52,13 @@ _TERMINATING_FOR = 120.0
 class Loop:
     """Works on one group at a time, and remembers what this process has seen and started."""
 
-    def __init__(self, hold: Hold, instances: Instances, reason: Reason, started: float) -> None:
+    def __init__(self, hold: Hold, instances: Instances, reason: Reason) -> None:
         self._hold = hold
         self._instances = instances
         self._reason = reason
         self._options = hold.journal.options
         self._clock = hold.clock
-        self._observer = Observer(hold.rack, instances, hold.clock, reason.is_old, started)
+        self._observer = Observer(hold.rack, instances, hold.clock, reason)
         self._capacity = Capacity(hold, self._observer)
         self._changes = Changes(hold, reason.is_old)
         self._drained = Drained(hold, instances, self._observer, self._capacity, self._changes)

@@ -18,7 +18,7 @@ from rackctl.roll.problems import UNREPORTED_FOR
 from rackctl.roll.view import Drain, Member, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rackctl.clock import Clock
     from rackctl.drain import Draining
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rackctl.model import AutoScalingGroup, ContainerInstance, GroupInstance, Instance
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
+    from rackctl.roll.reasons import Criterion
     from rackctl.roll.view import Registration, RollOptions
 
 # For how long an instance whose termination was granted may still be described as if it were in service.
@@ -92,15 +93,12 @@ class Since:
 class Observer:
     """Looks at groups, and remembers what a look alone cannot tell."""
 
-    def __init__(
-        self, rack: Rack, instances: Instances, clock: Clock, is_old: Callable[[Instance], bool], started: float
-    ) -> None:
+    def __init__(self, rack: Rack, instances: Instances, clock: Clock, criterion: Criterion) -> None:
         self._aws = rack.aws
         self._cluster = rack.cluster
         self._of = instances
         self._clock = clock
-        self._is_old = is_old
-        self._started = started
+        self._criterion = criterion
         self._since = Since(clock)
         self._instances: dict[str, Instance] = {}
         self._registered: dict[str, list[ContainerInstance]] = {}
@@ -256,7 +254,8 @@ class Observer:
         unready = counts and not seen.can_take_tasks
         age = (self._clock.now() - instance.launch_time).total_seconds() if instance else 0.0
         unready_for = self._since.lasting(f"unready {id_}", unready)
-        is_old = self._is_old(instance) if instance else None
+        is_old = self._criterion.is_old(instance, member) if instance else None
+        is_kept = bool(instance and is_old is False and self._criterion.is_kept(instance))
         if unready and is_old and registration in {"absent", "unknown"}:
             unready_for = max(unready_for, age)
         unreported = counts and ((member.in_service and registration == "unknown") or is_old is None)
@@ -280,8 +279,11 @@ class Observer:
             is_terminating=terminating,
             is_gone=bool(instance and instance.state == "terminated"),
             is_late=bool(counts and is_old and instance and self._came_late(instance)),
-            # What has the new key was launched for this roll; of others two machines' clocks have to tell.
-            is_ours=is_old is False or bool(instance and instance.launch_time.timestamp() >= self._started),
+            is_kept=is_kept,
+            # Both times are EC2's.
+            is_ours=bool(
+                instance and not is_kept and (not is_old or instance.first_launch_time > self._criterion.launched_before)
+            ),
             drain=self._drain(seen, registration),
             described=seen.describe(),
             status_reason=registered.status_reason if registered else "",

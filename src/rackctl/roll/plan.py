@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rackctl.errors import RackctlError
+from rackctl.launches import launch_sources, launched_from
 from rackctl.roll.decide import surge_of
+from rackctl.roll.dips import dips, instance_of, standalone_tasks
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.observe import Observer
 from rackctl.roll.preflight import Preflight
 from rackctl.roll.problems import Problem
+from rackctl.roll.reasons.key_preflight import KeyPreflight
+from rackctl.roll.reasons.planned import Planned
 from rackctl.roll.simulate import simulate
+from rackctl.roll.view import KEYROLL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +25,16 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
     from rackctl.instances import Instances
     from rackctl.keys import KeyStore
-    from rackctl.model import AutoScalingGroup, LaunchTemplateRef, Service, Task
+    from rackctl.launches import LaunchSource
+    from rackctl.model import AutoScalingGroup, GroupInstance, Instance, LaunchTemplateRef
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
+    from rackctl.roll.dips import Dip
     from rackctl.roll.observe import Look
-    from rackctl.roll.view import RollOptions, View
+    from rackctl.roll.view import RollOptions, Selection, View
     from rackctl.settings import Value
+
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,8 @@ class GroupPlan:
 
     ``replace`` is in the order that is expected, ``at_once`` how many of them go at a time at most; ``surge`` is
     how many instances more the group will have, and ``surge_reason`` why so. ``missing`` is how many it lacks.
+    ``launches`` is what it launches from, and ``launched_from`` what each of them was launched from, where that makes
+    them outdated.
     """
 
     auto_scaling_group_name: str
@@ -57,17 +68,8 @@ class GroupPlan:
     at_once: int
     seconds: float
     missing: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Dip:
-    """A service that will run with less than its desired count for a while, or whose tasks cannot be moved."""
-
-    service_name: str
-    desired_count: int
-    lowest_count: int
-    stuck: bool
-    reason: str
+    launches: tuple[LaunchSource, ...] = ()
+    launched_from: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,13 @@ class LeftAlone:
 class Plan:
     """What a roll would do. It is refused when there is a refusal, and then changes nothing.
 
-    ``bucket`` and ``kms_key`` are where the journal and the keys would be, and what says so.
+    ``bucket`` and ``kms_key`` are where the journal and the keys would be, and what says so. ``launched_until`` is the
+    newest LaunchTime of an instance of its groups.
     """
 
     rack: str
     options: RollOptions
+    selection: Selection
     groups: tuple[GroupPlan, ...]
     bucket: Value
     kms_key: Value
@@ -92,6 +96,7 @@ class Plan:
     standalone_tasks: tuple[tuple[str, str], ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     problems: tuple[Problem, ...] = ()
+    launched_until: datetime = _EVER
 
     @property
     def refusals(self) -> tuple[Problem, ...]:
@@ -119,28 +124,41 @@ class Plan:
 class PlanRefused(RackctlError):
     """A roll that did not begin. Nothing was changed."""
 
-    def __init__(self, refusals: Sequence[Problem]) -> None:
+    def __init__(self, refusals: Sequence[Problem], noun: str = KEYROLL.noun) -> None:
         reasons = "; ".join(r.reason for r in refusals)
         super().__init__(
-            f"no keyroll was started and nothing was changed: {reasons}",
+            f"no {noun} was started and nothing was changed: {reasons}",
             hint="\n  ".join(r.remedy for r in refusals if r.remedy),
         )
         self.refusals = tuple(refusals)
 
 
-def make_plan(rack: Rack, instances: Instances, keys: KeyStore, clock: Clock, options: RollOptions) -> Plan:
+def make_plan(
+    rack: Rack, instances: Instances, keys: KeyStore, clock: Clock, *, options: RollOptions, selection: Selection
+) -> Plan:
     """Look at everything a roll depends on, changing nothing. Raises what AWS refuses."""
-    return _Planner(rack, instances, keys, clock, options).plan()
+    return _Planner(rack, instances, keys, clock, options=options, selection=selection).plan()
 
 
 class _Planner:
-    def __init__(self, rack: Rack, instances: Instances, keys: KeyStore, clock: Clock, options: RollOptions) -> None:
+    def __init__(
+        self,
+        rack: Rack,
+        instances: Instances,
+        keys: KeyStore,
+        clock: Clock,
+        *,
+        options: RollOptions,
+        selection: Selection,
+    ) -> None:
         self._rack = rack
         self._aws = rack.aws
         self._instances = instances
         self._keys = keys
         self._options = options
-        self._observer = Observer(rack, instances, clock, lambda _: True, float("inf"))
+        self._selection = selection
+        self._criterion = Planned(selection, clock.now())
+        self._observer = Observer(rack, instances, clock, self._criterion)
 
     def plan(self) -> Plan:
         listed = self._instances.list()
@@ -148,23 +166,68 @@ class _Planner:
         looks, unclear = self._looks(listed, everywhere)
         views = {name: self._view(look) for name, look in looks.items()}
         groups = tuple(self._group(look, views[name]) for name, look in looks.items())
-        preflight = Preflight(self._rack, self._instances, self._keys, self._options, self._observer.instance)
-        problems = [*unclear, *preflight.problems(listed, everywhere, looks, views), *self._of_full_groups(groups)]
-        where = _where(listed)
+        problems = [
+            *unclear,
+            *self._not_here(looks),
+            *Preflight(self._rack, self._instances, self._observer.instance).problems(listed, looks, views),
+            *(self._key_problems(listed, everywhere, looks, views) if self._selection.kind == "key" else ()),
+            *self._of_full_groups(groups),
+        ]
+        where = instance_of(listed)
         replaced = {id_ for group in groups for id_ in group.replace}
         tasks = self._aws.ecs.running_tasks(self._rack.cluster)
         moved = [task for task in tasks if where.get(task.container_instance_arn) in replaced]
         return Plan(
             rack=self._rack.name,
             options=self._options,
+            selection=self._selection,
             groups=groups,
             bucket=self._rack.setting("bucket"),
             kms_key=self._rack.setting("kms_key"),
-            dips=tuple(_dips(self._aws.ecs.services(self._rack.cluster), moved)),
-            standalone_tasks=tuple(_standalone(moved, where)),
-            left_alone=tuple(_left_alone(listed, looks)),
-            problems=tuple(problems),
+            dips=tuple(dips(self._aws.ecs.services(self._rack.cluster), moved)),
+            standalone_tasks=tuple(standalone_tasks(moved, where)),
+            left_alone=tuple(self._left_alone(listed, looks)),
+            problems=tuple(dict.fromkeys(problems)),
+            launched_until=max((i.first_launch_time for i in self._members(looks)), default=_EVER),
         )
+
+    def _key_problems(
+        self,
+        listed: Sequence[RackInstance],
+        everywhere: Sequence[AutoScalingGroup],
+        looks: Mapping[str, Look],
+        views: Mapping[str, View],
+    ) -> Iterator[Problem]:
+        preflight = KeyPreflight(self._rack, self._keys, self._options, self._observer.instance)
+        return preflight.problems(listed, everywhere, looks, views)
+
+    def _members(self, looks: Mapping[str, Look]) -> Iterator[Instance]:
+        for look in looks.values():
+            for member in look.members:
+                if instance := self._observer.instance(member.ec2_instance_id):
+                    yield instance
+
+    def _not_here(self, looks: Mapping[str, Look]) -> Iterator[Problem]:
+        """Refuse to leave out what was named, since it is not one of the rack's."""
+        for name in self._selection.groups:
+            if name not in looks:
+                yield Problem(
+                    f'rack "{self._rack.name}" has no Auto Scaling group {name}',
+                    "`keyroll plan` shows the rack's groups",
+                )
+        members = {m.ec2_instance_id: m for look in looks.values() for m in look.members}
+        for id_ in self._selection.ec2_instance_ids:
+            member = members.get(id_)
+            if member is None:
+                yield Problem(
+                    f'{id_} is not an instance of one of the groups of rack "{self._rack.name}"',
+                    "`rackctl instances` lists the rack's instances; nothing would replace one outside of a group",
+                )
+            elif member.on_standby:
+                yield Problem(
+                    f"{id_} is on standby in its group ({member.lifecycle_state})",
+                    f"`aws autoscaling exit-standby --instance-ids {id_}` puts it into service",
+                )
 
     def _looks(
         self, listed: Sequence[RackInstance], everywhere: Sequence[AutoScalingGroup]
@@ -198,6 +261,14 @@ class _Planner:
                     f"tag its groups Rack={self._rack.name}, or check --rack and --region",
                 )
             )
+        if self._selection.groups:
+            ours = [name for name in ours if name in self._selection.groups]
+        if self._selection.kind == "outdated":
+            self._criterion.launches.update(
+                (group.auto_scaling_group_name, launch_sources(self._aws, group))
+                for group in everywhere
+                if group.auto_scaling_group_name in ours
+            )
         looks = self._observer.look(sorted(ours))
         if missing := sorted(set(ours) - looks.keys()):
             raise RackctlError(
@@ -227,7 +298,17 @@ class _Planner:
             at_once=simulation.at_once,
             seconds=simulation.seconds,
             missing=view.missing,
+            launches=self._criterion.launches.get(look.name, ()),
+            launched_from=dict(self._launched_from(look)),
         )
+
+    def _launched_from(self, look: Look) -> Iterator[tuple[str, str]]:
+        if self._selection.kind != "outdated":
+            return
+        for member in look.group.instances:
+            instance = self._observer.instance(member.ec2_instance_id)
+            if instance and (source := launched_from(instance, member)):
+                yield member.ec2_instance_id, str(source)
 
     def _uses(self, refs: Sequence[LaunchTemplateRef]) -> Iterator[TemplateUse]:
         for ref in refs:
@@ -240,6 +321,44 @@ class _Planner:
                 version.key_name,
             )
 
+    def _left_alone(self, listed: Sequence[RackInstance], looks: Mapping[str, Look]) -> Iterator[LeftAlone]:
+        """Yield what is not replaced although one might expect it; of named instances nothing else is expected."""
+        if self._selection.kind == "ids":
+            return
+        members = {m.ec2_instance_id: m for look in looks.values() for m in look.members}
+        unknown = {m.ec2_instance_id for look in looks.values() for m in look.group.instances if self._is_unclear(m)}
+        for instance in listed:
+            id_ = instance.ec2_instance_id
+            if instance.is_external:
+                yield LeftAlone(id_, "it is a machine of ECS Anywhere, which no group replaces")
+            elif instance.status == "gone":
+                yield LeftAlone(id_, "it no longer exists; only its registration with ECS is left")
+            elif instance.is_terminating:
+                yield LeftAlone(id_, "it is being terminated")
+            elif id_ not in members:
+                yield LeftAlone(id_, self._outside(instance, looks))
+            elif id_ in unknown:
+                yield LeftAlone(id_, "it is not known what it was launched from; to replace it, give its id")
+        for member in members.values():
+            if member.on_standby:
+                yield LeftAlone(member.ec2_instance_id, f"it is on standby in its group ({member.lifecycle_state})")
+
+    def _is_unclear(self, member: GroupInstance) -> bool:
+        instance = self._observer.instance(member.ec2_instance_id)
+        if self._selection.kind != "outdated" or instance is None:
+            return False
+        return launched_from(instance, member) is None
+
+    def _outside(self, instance: RackInstance, looks: Mapping[str, Look]) -> str:
+        group = instance.instance.auto_scaling_group_name if instance.instance else ""
+        if group in looks:
+            return f"it belongs to group {group} and is not among its members, as in a warm pool"
+        if group and self._selection.groups:
+            return f"it is in group {group}, which was not selected"
+        if group:
+            return f"it is in group {group}, which is not this rack's"
+        return "it is in no Auto Scaling group, so nothing would replace it; its key is kept"
+
     def _of_full_groups(self, groups: Sequence[GroupPlan]) -> Iterator[Problem]:
         for group in groups:
             if not group.surge and 0 < len(group.replace) <= self._options.batch:
@@ -249,65 +368,3 @@ class _Planner:
                     "the drains do not end unless another group has room for the tasks",
                     warns=True,
                 )
-
-
-def _where(listed: Sequence[RackInstance]) -> dict[str, str]:
-    return {r.container_instance_arn: i.ec2_instance_id for i in listed for r in i.registrations}
-
-
-def _dips(services: Sequence[Service], moved: Sequence[Task]) -> Iterator[Dip]:
-    """Look at the services that have tasks on what is replaced: those of Fargate or of external machines have none."""
-    concerned = {task.service_name for task in moved}
-    for service in sorted(services, key=lambda s: s.service_name):
-        desired = service.desired_count
-        if service.scheduling_strategy == "DAEMON" or not desired or service.service_name not in concerned:
-            continue
-        # ECS rounds the minimum up and the maximum down.
-        # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeploymentConfiguration.html
-        minimum = math.ceil(desired * service.minimum_healthy_percent / 100)
-        maximum = math.floor(desired * service.maximum_percent / 100)
-        percents = f"minimum {service.minimum_healthy_percent} %, maximum {service.maximum_percent} %"
-        if minimum >= desired and maximum <= desired:
-            yield Dip(
-                service.service_name, desired, desired, stuck=True,
-                reason=f"{percents}: no task may stop before another runs, and none may run in addition, so its tasks "
-                "cannot be moved and the drain will time out: allow one of the two",
-            )  # fmt: skip
-        elif minimum < desired:
-            yield Dip(
-                service.service_name, desired, minimum, stuck=False,
-                reason=f"{percents}: ECS may stop a task before another runs in its place",
-            )  # fmt: skip
-
-
-def _standalone(moved: Sequence[Task], where: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Return the tasks of no service on the instances to replace, and where each runs."""
-    for task in moved:
-        if not task.service_name:
-            yield task.task_arn.rpartition("/")[2], where[task.container_instance_arn]
-
-
-def _left_alone(listed: Sequence[RackInstance], looks: Mapping[str, Look]) -> Iterator[LeftAlone]:
-    members = {m.ec2_instance_id: m for look in looks.values() for m in look.members}
-    for instance in listed:
-        id_ = instance.ec2_instance_id
-        if instance.is_external:
-            yield LeftAlone(id_, "it is a machine of ECS Anywhere, which no group replaces")
-        elif instance.status == "gone":
-            yield LeftAlone(id_, "it no longer exists; only its registration with ECS is left")
-        elif instance.is_terminating:
-            yield LeftAlone(id_, "it is being terminated")
-        elif id_ not in members:
-            yield LeftAlone(id_, _outside(instance, looks))
-    for member in members.values():
-        if member.on_standby:
-            yield LeftAlone(member.ec2_instance_id, f"it is on standby in its group ({member.lifecycle_state})")
-
-
-def _outside(instance: RackInstance, looks: Mapping[str, Look]) -> str:
-    group = instance.instance.auto_scaling_group_name if instance.instance else ""
-    if group in looks:
-        return f"it belongs to group {group} and is not among its members, as in a warm pool"
-    if group:
-        return f"it is in group {group}, which is not this rack's"
-    return "it is in no Auto Scaling group, so nothing would replace it; its key is kept"

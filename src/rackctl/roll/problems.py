@@ -41,6 +41,7 @@ def in_plan(view: View) -> list[Problem]:
         *_refresh(view),
         *_agents(view, lasting=0),
         *_unregistered(view, lasting=0),
+        *_kept(view),
         *_missing(view),
     ]
 
@@ -95,18 +96,29 @@ def _launches_old(view: View) -> Iterator[Problem]:
         if view.launches_old_for > LAG:
             yield Problem(
                 f"group {view.group} {view.launches_old}: the group or its launch template was changed",
-                "find out what changes it, such as a CloudFormation stack or Terraform; resume sets the new key again",
+                "find out what has changed it, such as a CloudFormation stack or Terraform; then resume, or abort and "
+                "start again",
             )
         return
     for member in view.members:
         if member.is_late:
             yield Problem(
-                f"{member.ec2_instance_id} joined group {view.group} with the old key after the group's launch "
-                "template was changed",
+                f"{member.ec2_instance_id} joined group {view.group} as an old instance, although the group launches "
+                "new instances by now",
                 "it may come from a warm pool, a lifecycle script or an instance that was attached: look at it; "
                 "resume replaces it like the others",
             )
             return
+
+
+def _kept(view: View) -> Iterator[Problem]:
+    for member in view.capacity:
+        if view.old and member.is_kept and member.in_service and not member.can_take_tasks:
+            yield Problem(
+                f"{member.ec2_instance_id} of group {view.group} is not to be replaced and cannot take tasks "
+                f"({member.described}): the group has less capacity than it should",
+                "replace it as well, or mend it first",
+            )
 
 
 def _lost(view: View) -> Iterator[Problem]:

@@ -96,11 +96,11 @@ class Prover:
             )
         self._proven.add(name)
         if proof.outcome == "accepted":
-            said = f"{id_} accepts the new key"
+            said = f"{id_} {self._reason.proves}"
         else:
             said = (
-                f"{id_} could not be reached from here ({proof.detail}): whether it accepts the new key is not known; "
-                "continuing"
+                f"{id_} could not be reached from here ({proof.detail}): whether it {self._reason.proves} is not "
+                "known; continuing"
             )
         yield self._hold.event("proof", said, group=name, ec2_instance_id=id_)
 

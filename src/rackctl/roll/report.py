@@ -176,7 +176,7 @@ def _instance_status(member: Member, group: str, journal: Journal, key_name: str
     phase: InstancePhase
     if member.is_terminating:
         phase = "terminating"
-    elif member.is_old is False:
+    elif member.is_old is False and not member.is_draining:
         phase = phase_of_new(member)
     else:
         phase = "draining" if member.is_draining else "waiting"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rackctl import keys as ssh_keys
 from rackctl.clock import LAG
 from rackctl.errors import NotFound, RackctlError
-from rackctl.roll.execution import Execution, command
+from rackctl.roll.execution import Execution
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.hold import Hold, RollStopped, StopRequest
 from rackctl.roll.journal import GroupRecord, Journal, out_of_bounds
@@ -23,14 +23,18 @@ from rackctl.roll.loop import Loop
 from rackctl.roll.owner import Owner
 from rackctl.roll.plan import PlanRefused, make_plan
 from rackctl.roll.problems import Problem
+from rackctl.roll.reasons.chosen import Chosen
 from rackctl.roll.reasons.key import NewKey
+from rackctl.roll.reasons.outdated import Outdated
 from rackctl.roll.reasons.templates import Templates
 from rackctl.roll.report import Status, status_of
 from rackctl.roll.steps import Steps
-from rackctl.text import rfc3339
+from rackctl.roll.view import KEYROLL
+from rackctl.text import rfc3339, roughly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from rackctl.clock import Clock
     from rackctl.instances import Instances
@@ -38,9 +42,9 @@ if TYPE_CHECKING:
     from rackctl.model import Instance
     from rackctl.rack import Rack
     from rackctl.roll.plan import Plan
-    from rackctl.roll.reasons import Proof
+    from rackctl.roll.reasons import Proof, Reason
     from rackctl.roll.report import Event
-    from rackctl.roll.view import RollOptions
+    from rackctl.roll.view import RollOptions, Selection
 
 
 class Roll:
@@ -69,9 +73,9 @@ class Roll:
 
     # What is, and what would be
 
-    def plan(self, options: RollOptions) -> Plan:
+    def plan(self, options: RollOptions, selection: Selection = KEYROLL) -> Plan:
         """Return what `start` would do. Changes nothing."""
-        plan = make_plan(self._rack, self._instances, self._keys, self._clock, options)
+        plan = make_plan(self._rack, self._instances, self._keys, self._clock, options=options, selection=selection)
         if self._rack["bucket"]:
             found = self._lock().read()
             if found is not None:
@@ -97,46 +101,58 @@ class Roll:
 
     # What changes things
 
-    def start(self, options: RollOptions) -> Iterator[Event]:
+    def start(self, options: RollOptions, selection: Selection = KEYROLL) -> Iterator[Event]:
         """Roll. Raises PlanRefused, with nothing changed, or RollIncomplete, RollStopped, RackctlError."""
-        plan = self.plan(options)
+        plan = self.plan(options, selection)
         if plan.refusals:
-            raise PlanRefused(plan.refusals)
+            raise PlanRefused(plan.refusals, selection.noun)
         now = self._clock.now()
         lock = self._lock()
         journal = Journal(
             rack=self._rack.name,
             cluster_arn=self._rack.ecs_cluster.cluster_arn,
-            key_name=self._new_key_name(now),
+            key_name=self._new_key_name(now) if selection.kind == "key" else "",
             started=rfc3339(now),
             options=options,
+            selection=selection,
+            launched_until=plan.launched_until.isoformat(),
         )
         hold = Hold(self._rack, self._clock, lock, journal, self._stop)
-        templates = Templates(hold)
-        total = {group.auto_scaling_group_name: len(group.replace) for group in plan.groups}
-        for group in self._rack.aws.autoscaling.groups(list(total)):
-            if group.auto_scaling_group_name not in total:
-                continue
-            journal.groups[group.auto_scaling_group_name] = GroupRecord(
-                group.auto_scaling_group_name,
-                group.auto_scaling_group_arn,
-                group.desired_capacity,
-                total[group.auto_scaling_group_name],
-                templates=templates.record(group),
-            )
-        if missing := total.keys() - journal.groups.keys():
-            raise RackctlError(
-                f"Auto Scaling did not describe group {', '.join(sorted(missing))}; nothing was changed",
-                hint="try again in a moment",
-            )
+        if selection.kind != "key" and not plan.total:
+            yield hold.event("finished", _nothing_of(selection))
+            return
+        self._record_groups(hold, plan)
         if self._stop:
             raise RollStopped("stopped before anything was changed", signal=self._stop.signal)
         if not hold.retrying(lambda: lock.create(journal, Owner.this_process())):
             other = lock.read()
-            raise PlanRefused([self._refusal(other) if other else Problem("another keyroll started at the same time")])
+            refusal = self._refusal(other) if other else Problem("another roll started at the same time")
+            raise PlanRefused([refusal], selection.noun)
         where = f'rack "{self._rack.name}" in {self._rack.aws.region}'
         yield hold.event("lock", f"{where}: replacing {journal.total} instances; lock: {lock.url}")
         yield from self._execution(hold).carry_out(Steps.forwards)
+
+    def _record_groups(self, hold: Hold, plan: Plan) -> None:
+        """Note in the journal how the groups are that are to be rolled. Raises RackctlError."""
+        is_keyroll = plan.selection.kind == "key"
+        planned = {group.auto_scaling_group_name: group for group in plan.groups if group.replace or is_keyroll}
+        templates = Templates(hold)
+        for group in self._rack.aws.autoscaling.groups(list(planned)):
+            name = group.auto_scaling_group_name
+            if name in planned:
+                hold.journal.groups[name] = GroupRecord(
+                    name,
+                    group.auto_scaling_group_arn,
+                    group.desired_capacity,
+                    len(planned[name].replace),
+                    templates=templates.record(group) if is_keyroll else [],
+                    launches=list(planned[name].launches),
+                )
+        if missing := planned.keys() - hold.journal.groups.keys():
+            raise RackctlError(
+                f"Auto Scaling did not describe group {', '.join(sorted(missing))}; nothing was changed",
+                hint="try again in a moment",
+            )
 
     def _new_key_name(self, now: datetime) -> str:
         """Name the new key by the time, or by the next second that no key of this rack is named by."""
@@ -150,8 +166,8 @@ class Roll:
         lock, found = self._dead()
         if found.journal.phase == "aborting":
             raise RackctlError(
-                "this keyroll is being aborted and cannot be resumed",
-                hint=f"finish the abort with {self._command('abort')}",
+                f"this {found.journal.selection.noun} is being aborted and cannot be resumed",
+                hint=f"finish the abort with {found.journal.command('abort')}",
             )
         hold = self._taken(lock, found, changed)
         yield hold.event("lock", f"resumed the roll started at {hold.journal.started}")
@@ -187,10 +203,18 @@ class Roll:
     def _lock(self) -> Lock:
         return Lock(self._rack, self._clock)
 
-    def _loop(self, hold: Hold) -> tuple[NewKey, Loop]:
-        reason = NewKey(hold, self._instances, self._keys, self._login)
-        started = datetime.fromisoformat(hold.journal.started).timestamp()
-        return reason, Loop(hold, self._instances, reason, started)
+    def _loop(self, hold: Hold) -> tuple[Reason, Loop]:
+        reason = self._reason(hold)
+        return reason, Loop(hold, self._instances, reason)
+
+    def _reason(self, hold: Hold) -> Reason:
+        match hold.journal.selection.kind:
+            case "key":
+                return NewKey(hold, self._instances, self._keys, self._login)
+            case "outdated":
+                return Outdated(hold)
+            case _:
+                return Chosen(hold)
 
     def _execution(self, hold: Hold) -> Execution:
         reason, loop = self._loop(hold)
@@ -199,7 +223,7 @@ class Roll:
     def _existing(self, lock: Lock) -> Found:
         found = lock.read()
         if found is None:
-            raise NotFound(f'there is no keyroll on rack "{self._rack.name}" ({lock.url} does not exist)')
+            raise NotFound(f'there is no roll on rack "{self._rack.name}" ({lock.url} does not exist)')
         return found
 
     def _dead(self) -> tuple[Lock, Found]:
@@ -210,9 +234,9 @@ class Roll:
         if found.is_live:
             raise RackctlError(
                 f"{self._held_by(found)}; still running",
-                hint=f"see its progress with {self._command('status')}, or stop it there with Ctrl-C; if it has "
-                f"died, it can be taken over after another {STALE_AFTER - found.silent_for:.0f} s of silence, or at "
-                f"once after {self._command('unlock --force')}",
+                hint=f"see its progress with {found.journal.command('status')}, or stop it there with Ctrl-C; if it "
+                f"has died, it can be taken over after another {STALE_AFTER - found.silent_for:.0f} s of silence, or "
+                f"at once after {found.journal.command('unlock --force')}",
             )
         self._require_bounds(found.journal, lock)
         return lock, found
@@ -224,7 +248,7 @@ class Roll:
             return
         region, account = there.split(":")[3:5]
         raise RackctlError(
-            f'the keyroll in {lock.url} is of rack "{journal.rack}", cluster {there.rpartition("/")[2]} in region '
+            f'the roll in {lock.url} is of rack "{journal.rack}", cluster {there.rpartition("/")[2]} in region '
             f'{region} and account {account}; this is rack "{self._rack.name}", cluster '
             f"{here.rpartition('/')[2]} in region {here.split(':')[3]} and account {here.split(':')[4]}",
             hint=f"use --rack {journal.rack} --cluster {there.rpartition('/')[2]} --region {region} and credentials of "
@@ -251,32 +275,39 @@ class Roll:
     def _taken(self, lock: Lock, found: Found, changed: dict[str, Any]) -> Hold:
         journal = found.journal
         if not lock.take(found, Owner.this_process()):
-            raise RackctlError("another process has just taken this roll", hint=f"see {self._command('status')}")
+            raise RackctlError("another process has just taken this roll", hint=f"see {journal.command('status')}")
         journal.options = replace(journal.options, **changed)
         journal.problem = ""
         return Hold(self._rack, self._clock, lock, journal, self._stop)
 
     def _held_by(self, found: Found) -> str:
         return (
-            f'{found.journal.owner} holds the keyroll of rack "{self._rack.name}", started at {found.journal.started}, '
-            f"last heartbeat {found.silent_for:.0f} s ago"
+            f'{found.journal.owner} holds the {found.journal.selection.noun} of rack "{self._rack.name}", started at '
+            f"{found.journal.started}, last heartbeat {found.silent_for:.0f} s ago"
         )
 
     def _refusal(self, found: Found) -> Problem:
         journal = found.journal
         if (journal.rack, journal.cluster_arn) != (self._rack.name, self._rack.ecs_cluster.cluster_arn):
             return Problem(
-                f'an unfinished keyroll of rack "{journal.rack}" ({journal.cluster_arn}), started at '
+                f'an unfinished roll of rack "{journal.rack}" ({journal.cluster_arn}), started at '
                 f"{journal.started}, has its journal where this rack's would be",
                 "give each of the two racks a prefix (the setting `prefix`)",
             )
         if found.is_live:
-            return Problem(self._held_by(found), f"see its progress with {self._command('status')}")
+            return Problem(self._held_by(found), f"see its progress with {journal.command('status')}")
         return Problem(
-            f"a keyroll started at {journal.started} has not been finished",
-            f"finish it with {' or '.join(map(self._command, journal.ways_on))}, or see where it stands with "
-            f"{self._command('status')}",
+            f"a {journal.selection.noun} started at {journal.started} has not been finished",
+            f"finish it with {' or '.join(map(journal.command, journal.ways_on))}, or see where it stands with "
+            f"{journal.command('status')}",
         )
 
-    def _command(self, word: str) -> str:
-        return command(word, self._rack.name)
+
+def _nothing_of(selection: Selection) -> str:
+    match selection.kind:
+        case "outdated":
+            return "nothing to replace: no instance is outdated"
+        case "age":
+            return f"nothing to replace: no instance is older than {roughly(selection.older_than)}"
+        case _:
+            return "nothing to replace"

@@ -25,6 +25,37 @@ INCLUDE_UNREGISTERED = "--include-unregistered"
 Goal = Literal["replace", "restore"]
 
 
+# A new SSH key; another launch than the group's present one; all; those of an age; those that were named.
+Kind = Literal["key", "outdated", "all", "age", "ids"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which instances a roll replaces, and why.
+
+    ``older_than`` is the age in seconds that *age* means, ``ec2_instance_ids`` are what *ids* means. ``groups`` are the
+    names of the groups that are rolled, none for all of the rack's.
+    """
+
+    kind: Kind = "key"
+    older_than: float = 0.0
+    ec2_instance_ids: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @property
+    def noun(self) -> str:
+        """What a roll of this selection is called."""
+        return "keyroll" if self.kind == "key" else "replacement"
+
+    @property
+    def command(self) -> str:
+        """The subcommand of `rackctl instances` that rolls it."""
+        return "keyroll" if self.kind == "key" else "replace"
+
+
+KEYROLL = Selection()
+
+
 @dataclass(frozen=True, slots=True)
 class RollOptions:
     """How to roll. Times are seconds; ``batch`` is how many instances may be drained and terminated at once."""
@@ -65,7 +96,8 @@ class Member:
     asked for it by id and has reported no registration that lives. ``tasks`` is how many ECS counts
     on it, ``abandoned`` how many of them no agent can stop. ``agent_off_for``, ``unready_for`` and ``unreported_for``
     are how long its agent has been off, it has been unable to take tasks, and ECS or EC2 has not reported it, 0 where
-    that is not so. ``is_late`` marks an old instance that has come although its group launches new ones by now;
+    that is not so. ``is_kept`` marks one that was there before the roll and is not to be replaced; ``is_late`` an old
+    instance that has come although its group launches new ones by now;
     ``is_ours`` one that was launched after the roll had begun.
     """
 
@@ -84,6 +116,7 @@ class Member:
     unreported_for: float = 0.0
     is_terminating: bool = False
     is_gone: bool = False
+    is_kept: bool = False
     is_late: bool = False
     is_ours: bool = False
     drain: Drain | None = None
@@ -118,8 +151,8 @@ class Member:
 
     @property
     def is_new(self) -> bool:
-        """Whether it is known to be new; one that EC2 does not report is neither new nor old."""
-        return self.is_old is False
+        """Whether it is known to be of this roll; one that EC2 does not report is neither new nor old."""
+        return self.is_old is False and not self.is_kept
 
     @property
     def is_draining(self) -> bool:

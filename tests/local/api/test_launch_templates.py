@@ -109,3 +109,41 @@ def test_a_key_pair_tells_when_it_was_created(rack: Rack) -> None:
     rack.pass_time(60)
 
     assert rack.ec2.describe_key_pairs()["KeyPairs"][0]["CreateTime"].timestamp() == imported
+
+
+def test_an_image_that_a_parameter_names_is_shown_as_it_is_named_and_resolved_on_request(rack: Rack) -> None:
+    """DescribeLaunchTemplateVersions, ResolveAlias: "If true … the AMI ID is displayed … If false … the parameter"."""
+    rack.ssm.put_parameter(Name="/ops/image", Value="ami-0123456789abcdef0", Type="String")
+    made = rack.ec2.create_launch_template(
+        LaunchTemplateName="by-parameter", LaunchTemplateData={"ImageId": "resolve:ssm:/ops/image"}
+    )
+    id_ = made["LaunchTemplate"]["LaunchTemplateId"]
+
+    def image(*, resolve: bool) -> str:
+        answer = rack.ec2.describe_launch_template_versions(LaunchTemplateId=id_, Versions=["1"], ResolveAlias=resolve)
+        return str(answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]["ImageId"])
+
+    assert image(resolve=False) == "resolve:ssm:/ops/image"
+    assert image(resolve=True) == "ami-0123456789abcdef0"
+
+
+def test_what_is_launched_from_a_template_is_tagged_with_it(rack: Rack, template: str) -> None:
+    """EC2's user guide, "Launch instances from a launch template": two tags are assigned by EC2 itself."""
+    rack.ec2.import_key_pair(KeyName="k", PublicKeyMaterial=ED25519)
+    launched = rack.ec2.run_instances(LaunchTemplate={"LaunchTemplateId": template}, MinCount=1, MaxCount=1)
+
+    tags = {tag["Key"]: tag["Value"] for tag in launched["Instances"][0]["Tags"]}
+    assert tags["aws:ec2launchtemplate:id"] == template
+    assert tags["aws:ec2launchtemplate:version"] == "1"
+
+
+def test_a_parameter_is_not_overwritten_unless_asked_for_and_one_of_aws_s_never(rack: Rack) -> None:
+    """SSM's model: PutParameter, Overwrite; names that begin with /aws are reserved."""
+    rack.ssm.put_parameter(Name="/ops/image", Value="ami-1", Type="String")
+
+    again = {"Name": "/ops/image", "Value": "ami-2", "Type": "String"}
+
+    assert refusal(rack.ssm.put_parameter, **again)[0] == "ParameterAlreadyExists"
+    assert rack.ssm.put_parameter(**again, Overwrite=True)["Version"] == 2
+    assert rack.ssm.get_parameter(Name="/ops/image")["Parameter"]["Value"] == "ami-2"
+    assert refusal(rack.ssm.put_parameter, **{**again, "Name": "/aws/x"})[0] == "AccessDeniedException"

@@ -51,6 +51,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "AutoScalingInstances.AvailabilityZone",
             "AutoScalingInstances.LifecycleState",
             "AutoScalingInstances.LaunchTemplate",
+            "AutoScalingInstances.LaunchConfigurationName",
         ),
         "DescribeLifecycleHooks": ("LifecycleHooks",),
         "DescribeInstanceRefreshes": ("InstanceRefreshes.InstanceRefreshId", "InstanceRefreshes.Status"),
@@ -79,6 +80,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "DeleteLaunchTemplateVersions": ("UnsuccessfullyDeletedLaunchTemplateVersions",),
         "DescribeInstances": (
             "NextToken",
+            "Reservations.Instances.ImageId",
             "Reservations.Instances.InstanceId",
             "Reservations.Instances.InstanceType",
             "Reservations.Instances.Ipv6Address",

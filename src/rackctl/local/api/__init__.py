@@ -1,4 +1,4 @@
-"""The APIs of EC2, Auto Scaling and ECS in front of a world."""
+"""The APIs of EC2, Auto Scaling, ECS and Systems Manager's parameters in front of a world."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rackctl.local.api.autoscaling import AutoScalingService
 from rackctl.local.api.ec2 import Ec2Service
 from rackctl.local.api.ecs import EcsService
 from rackctl.local.api.past import Past
+from rackctl.local.api.ssm import SsmService
 from rackctl.local.api.wire import Answer
 from rackctl.local.world.base import Refused
 
@@ -27,7 +28,7 @@ _READS = ("Describe", "Get", "List")
 class Api:
     """Answers the requests of AWS clients from a world. The caller lets its time pass and shares it between threads."""
 
-    SERVICES: Final = frozenset({"ec2", "autoscaling", "ecs"})
+    SERVICES: Final = frozenset({"ec2", "autoscaling", "ecs", "ssm"})
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -36,6 +37,7 @@ class Api:
             "ec2": Ec2Service(world),
             "autoscaling": AutoScalingService(world),
             "ecs": EcsService(world),
+            "ssm": SsmService(world),
         }
 
     def operations(self, service: str) -> frozenset[str]:

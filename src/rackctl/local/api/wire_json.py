@@ -1,4 +1,4 @@
-"""The JSON protocol of ECS."""
+"""The JSON protocol of ECS and Systems Manager."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class EcsProtocol(Protocol):
+class JsonProtocol(Protocol):
     """JSON 1.1: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html."""
 
     content_type = "application/x-amz-json-1.1"

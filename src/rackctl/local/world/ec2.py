@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rackctl.local.world.base import Commons
+    from rackctl.local.world.parameters import Parameters
 
 # vCPUs and MiB; ECS registers 1,024 CPU units a vCPU and keeps some of the memory to itself.
 INSTANCE_TYPES = {
@@ -94,9 +95,21 @@ class Instance:
         return self.state not in {"shutting-down", "terminated"}
 
 
+def _launch_template_tags(launch_template: tuple[str, str, int] | None) -> dict[str, str]:
+    """Return the tags that EC2 gives what is launched from a template.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/launch-instances-from-launch-template.html
+    """
+    if launch_template is None:
+        return {}
+    id_, _, version = launch_template
+    return {"aws:ec2launchtemplate:id": id_, "aws:ec2launchtemplate:version": str(version)}
+
+
 class Ec2:
-    def __init__(self, world: Commons, network: str) -> None:
+    def __init__(self, world: Commons, network: str, parameters: Parameters) -> None:
         self._world = world
+        self.parameters = parameters
         self.vpc_id = world.ids.ec2("vpc")
         self.cidr = f"{network}.0.0/16"
         self.security_group_id = world.ids.ec2("sg")
@@ -201,7 +214,7 @@ class Ec2:
         pair = self.key_pairs.to_launch_with(key_name)
         if key_name and pair is None:
             raise Refused("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")
-        image_id = data.get("ImageId", IMAGE)
+        image_id = self.parameters.resolve(data.get("ImageId", IMAGE))
         platform = self.images.get(image_id, "")
         if platform == "windows" and pair and pair.key_type == "ed25519":
             raise Refused(
@@ -232,7 +245,7 @@ class Ec2:
             private_ip=subnet.take_address(),
             first_launched=world.second(),
             launched=world.second(),
-            tags=dict(tags or {}),
+            tags={**(tags or {}), **_launch_template_tags(launch_template)},
             user_data=data.get("UserData", ""),
             launch_template=launch_template,
             group=group,

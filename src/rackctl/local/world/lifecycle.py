@@ -88,8 +88,9 @@ class Lifecycle:
         )
         version = template.resolve(specification.get("Version") or "$Default")
         overrides = ((group.mixed_instances_policy or {}).get("LaunchTemplate", {}).get("Overrides")) or [{}]
+        image = {"ImageId": overrides[0]["ImageId"]} if "ImageId" in overrides[0] else {}
         return (
-            version.data,
+            {**version.data, **image},
             (template.launch_template_id, template.launch_template_name, version.number),
             type_of(overrides[0]),
         )

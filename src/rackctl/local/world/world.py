@@ -10,8 +10,9 @@ from rackctl.local.world.autoscaling import AutoScaling
 from rackctl.local.world.base import Commons
 from rackctl.local.world.conditions import Conditions
 from rackctl.local.world.draining import Draining
-from rackctl.local.world.ec2 import Ec2
+from rackctl.local.world.ec2 import IMAGE, Ec2
 from rackctl.local.world.ecs import Ecs
+from rackctl.local.world.parameters import RECOMMENDED, Parameters
 from rackctl.local.world.refreshes import Refreshes
 from rackctl.local.world.scheduler import Scheduler
 from rackctl.local.world.seeds import Seeds
@@ -65,7 +66,8 @@ class World(Commons):
     ) -> None:
         super().__init__(region, account_id, now=now, speed=speed, seed=seed)
         self.network = network
-        self.ec2 = Ec2(self, network)
+        self.parameters = Parameters(self, {RECOMMENDED: IMAGE})
+        self.ec2 = Ec2(self, network, self.parameters)
         self.ecs = Ecs(self, self.ec2)
         self.autoscaling = AutoScaling(self, self.ec2)
         self.warm_pools = WarmPools(self, self.ec2, self.autoscaling)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
-    from rackctl.model import AutoScalingGroup, Instance
+    from rackctl.model import AutoScalingGroup, GroupInstance, Instance
     from rackctl.roll.report import Event
 
 
@@ -24,14 +25,28 @@ class Proof(Protocol):
 StartProof = "Callable[[Instance], Callable[[], Proof | None]]"
 
 
-class Reason(Protocol):
-    """One reason for a roll. Each step looks first and does what is still to do. Raises RackctlError, StopNow."""
+class Criterion(Protocol):
+    """What makes an instance old."""
 
-    def is_old(self, instance: Instance) -> bool:
-        """Tell whether an instance is to be replaced.
+    @property
+    def launched_before(self) -> datetime:
+        """The newest LaunchTime before the roll, by EC2's clock."""
 
-        One that is not old counts as launched by this roll: a reason must not call new what was there before.
-        """
+    def is_old(self, instance: Instance, member: GroupInstance | None) -> bool:
+        """Tell whether an instance is to be replaced; ``member`` is what its group says of it, if that is known."""
+
+    def is_kept(self, instance: Instance) -> bool:
+        """Tell of an instance that is not old whether it was there before the roll, and is none of its new ones."""
+
+
+class Reason(Criterion, Protocol):
+    """One reason for a roll. Each step looks first and does what is still to do. Raises RackctlError, StopNow.
+
+    ``proves`` is what a proof shows of an instance, such as "accepts the new key".
+    """
+
+    @property
+    def proves(self) -> str: ...
 
     def prepare(self) -> Iterator[Event]:
         """Have the groups launch new instances from now on."""

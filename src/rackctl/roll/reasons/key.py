@@ -12,10 +12,11 @@ from rackctl.roll.reasons.templates import NO_TEMPLATE, Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from rackctl.instances import Instances
     from rackctl.keys import KeyStore
-    from rackctl.model import AutoScalingGroup, Instance, KeyPair
+    from rackctl.model import AutoScalingGroup, GroupInstance, Instance, KeyPair
     from rackctl.roll.hold import Hold
     from rackctl.roll.reasons import Proof
     from rackctl.roll.report import Event
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 class NewKey:
     """Gives every instance of a rack a new key. ``login`` begins a login to an instance with its own key."""
+
+    proves = "accepts the new key"
 
     def __init__(
         self,
@@ -43,9 +46,17 @@ class NewKey:
     def _name(self) -> str:
         return self._journal.key_name
 
-    def is_old(self, instance: Instance) -> bool:
+    @property
+    def launched_before(self) -> datetime:
+        return self._journal.launched_before
+
+    def is_old(self, instance: Instance, member: GroupInstance | None = None) -> bool:  # noqa: ARG002 - the protocol's
         """Tell whether an instance was launched with another key than the roll's."""
         return instance.key_name != self._name
+
+    def is_kept(self, instance: Instance) -> bool:  # noqa: ARG002 - the protocol's
+        """Return False: what has the roll's key was launched for it."""
+        return False
 
     def start_proof(self, instance: Instance) -> Callable[[], Proof | None]:
         """Begin a login with the new key."""

@@ -287,7 +287,12 @@ def launch_template(template: LaunchTemplate, world: World) -> Result:
     }
 
 
-def launch_template_version(template: LaunchTemplate, version: LaunchTemplateVersion, world: World) -> Result:
+def launch_template_version(
+    template: LaunchTemplate, version: LaunchTemplateVersion, world: World, *, resolve_alias: bool = False
+) -> Result:
+    data = version.data
+    if resolve_alias and "ImageId" in data:
+        data = {**data, "ImageId": world.parameters.resolve(data["ImageId"])}
     return {
         "LaunchTemplateId": template.launch_template_id,
         "LaunchTemplateName": template.launch_template_name,
@@ -296,7 +301,7 @@ def launch_template_version(template: LaunchTemplate, version: LaunchTemplateVer
         "CreateTime": version.created,
         "CreatedBy": f"arn:aws:iam::{world.account_id}:root",
         "DefaultVersion": version.number == template.default_version,
-        "LaunchTemplateData": version.data,
+        "LaunchTemplateData": data,
     }
 
 

@@ -98,7 +98,10 @@ class LaunchTemplates(Room["Ec2Protocol"]):
             matches=Filters(asked.get("Filters", []), values),
         )
         return {
-            "LaunchTemplateVersions": [documents.launch_template_version(t, v, self.world) for t, v in found],
+            "LaunchTemplateVersions": [
+                documents.launch_template_version(t, v, self.world, resolve_alias=bool(asked.get("ResolveAlias")))
+                for t, v in found
+            ],
             "NextToken": token,
         }
 

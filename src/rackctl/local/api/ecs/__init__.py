@@ -11,7 +11,7 @@ from rackctl.local.api.ecs.services import Services
 from rackctl.local.api.ecs.task_definitions import TaskDefinitions
 from rackctl.local.api.ecs.tasks import Tasks
 from rackctl.local.api.operations import Service
-from rackctl.local.api.wire_json import EcsProtocol
+from rackctl.local.api.wire_json import JsonProtocol
 
 if TYPE_CHECKING:
     from rackctl.local.world import World
@@ -20,4 +20,4 @@ if TYPE_CHECKING:
 class EcsService(Service):
     def __init__(self, world: World) -> None:
         rooms = [Clusters, CapacityProviders, ContainerInstances, Tasks, Services, TaskDefinitions]
-        super().__init__(world, "ecs", EcsProtocol, rooms)
+        super().__init__(world, "ecs", JsonProtocol, rooms)

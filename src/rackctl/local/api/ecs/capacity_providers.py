@@ -15,7 +15,7 @@ from rackctl.local.world.clusters import FARGATE_PROVIDERS, CapacityProvider
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rackctl.local.api.wire_json import EcsProtocol
+    from rackctl.local.api.wire_json import JsonProtocol
     from rackctl.local.world import World
 
 _MOST = 20  # capacity providers of a cluster
@@ -29,8 +29,8 @@ _SCALING: Mapping[str, Any] = {
 }
 
 
-class CapacityProviders(Room["EcsProtocol"]):
-    def __init__(self, world: World, protocol: EcsProtocol) -> None:
+class CapacityProviders(Room["JsonProtocol"]):
+    def __init__(self, world: World, protocol: JsonProtocol) -> None:
         super().__init__(world, protocol)
         self._ecs = world.ecs
 

@@ -11,13 +11,13 @@ from rackctl.local.api.operations import Asked, Result, Room
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
-    from rackctl.local.api.wire_json import EcsProtocol
+    from rackctl.local.api.wire_json import JsonProtocol
     from rackctl.local.world import World
     from rackctl.local.world.clusters import Tags
 
 
-class Clusters(Room["EcsProtocol"]):
-    def __init__(self, world: World, protocol: EcsProtocol) -> None:
+class Clusters(Room["JsonProtocol"]):
+    def __init__(self, world: World, protocol: JsonProtocol) -> None:
         super().__init__(world, protocol)
         self._ecs = world.ecs
 

@@ -25,14 +25,14 @@ from rackctl.local.world.clusters import Service
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rackctl.local.api.wire_json import EcsProtocol
+    from rackctl.local.api.wire_json import JsonProtocol
     from rackctl.local.world import World
 
 _PERCENTS = {"REPLICA": (100, 200), "DAEMON": (0, 100)}
 
 
-class Services(Room["EcsProtocol"]):
-    def __init__(self, world: World, protocol: EcsProtocol) -> None:
+class Services(Room["JsonProtocol"]):
+    def __init__(self, world: World, protocol: JsonProtocol) -> None:
         super().__init__(world, protocol)
         self._ecs = world.ecs
 

@@ -13,12 +13,12 @@ from rackctl.local.world.base import Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rackctl.local.api.wire_json import EcsProtocol
+    from rackctl.local.api.wire_json import JsonProtocol
     from rackctl.local.world import World
 
 
-class TaskDefinitions(Room["EcsProtocol"]):
-    def __init__(self, world: World, protocol: EcsProtocol) -> None:
+class TaskDefinitions(Room["JsonProtocol"]):
+    def __init__(self, world: World, protocol: JsonProtocol) -> None:
         super().__init__(world, protocol)
         self._ecs = world.ecs
 

@@ -23,13 +23,13 @@ from rackctl.local.api.operations import Asked, Result, Room
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rackctl.local.api.wire_json import EcsProtocol
+    from rackctl.local.api.wire_json import JsonProtocol
     from rackctl.local.world import World
     from rackctl.local.world.clusters import Cluster, Registration, Task, TaskDefinition
 
 
-class Tasks(Room["EcsProtocol"]):
-    def __init__(self, world: World, protocol: EcsProtocol) -> None:
+class Tasks(Room["JsonProtocol"]):
+    def __init__(self, world: World, protocol: JsonProtocol) -> None:
         super().__init__(world, protocol)
         self._ecs = world.ecs
 

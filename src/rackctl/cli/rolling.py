@@ -1,0 +1,305 @@
+"""What the commands that roll a rack share: their options, their subcommands, and how a roll is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.console import AWS, draws_on, note, quiet_keyboard, waiting_for
+from rackctl.cli.duration import Duration
+from rackctl.cli.invocation import Invocation, pass_invocation
+from rackctl.cli.options import options, output_option
+from rackctl.cli.signals import signal_handlers
+from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
+from rackctl.errors import RackctlError, UsageError
+from rackctl.roll.view import KEYROLL
+from rackctl.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rackctl.cli.roll_progress import View
+    from rackctl.roll.hold import StopRequest
+    from rackctl.roll.report import Event, Status
+    from rackctl.roll.roll import Roll
+    from rackctl.roll.view import RollOptions, Selection
+
+_REFUSED = 1
+
+
+def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise UsageError(f"{parameter.opts[0]} is empty", hint="is a variable in your script unset?")
+    return value
+
+
+def _none_empty(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        _not_empty(ctx, parameter, value)
+    return values
+
+
+class _Count(click.IntRange):
+    """A number of instances; what is empty is said to be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and not value.strip():
+            self.fail("it is empty: is a variable in your script unset?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., Any]]:
+    """Make the options that may change during a roll: for its start, or for one that has ``begun``."""
+
+    def unless(default: str) -> str:
+        return f"  [default: {'as started' if begun else default}]"
+
+    def switch(name: str, text: str) -> Callable[..., Any]:
+        # What was asked for at the start can be taken back.
+        spelling = f"--{name}/--no-{name}" if begun else f"--{name}"
+        return click.option(spelling, is_flag=True, default=None, help=text + (unless("") if begun else ""))
+
+    shared = {
+        "batch": click.option("--batch", type=_Count(1), metavar="N",
+                              help=f"Instances to drain and terminate at the same time.{unless('1')}"),
+        "surge": click.option("--surge/--no-surge", default=None,
+                              help="Launch new instances before terminating old ones, within the group's maximum "
+                              f"size, or after.{unless('surge')}"),
+        "drain": click.option("--drain-timeout", type=Duration(),
+                              help=f"Stop the {noun} if an instance takes longer to drain.{unless('15m')}"),
+        "boot": click.option("--boot-timeout", type=Duration(),
+                             help=f"Stop the {noun} if a new instance takes longer until it can take tasks."
+                             f"{unless('15m')}"),
+        "force": switch("force", "Continue if a drain times out or an agent is off; tasks that still run there are "
+                        "stopped."),
+        "standalone": switch("stop-standalone",
+                             "Stop tasks that belong to no service instead of waiting for them to end."),
+        "unregistered": switch("include-unregistered",
+                               "Terminate instances that are not registered with the cluster, undrained, with "
+                               "whatever runs on them."),
+    }  # fmt: skip
+    if noun != KEYROLL.noun:
+        return shared
+    return shared | {
+        "ssh": switch("require-ssh", "Stop the keyroll if the new key cannot be tried on the first new instance."),
+        "keep": switch("keep-old-keys", "Keep old keys that no instance uses any more."),
+    }
+
+
+group_option = click.option(
+    "--group", "groups", metavar="NAME", multiple=True, callback=_none_empty,
+    help="Roll this Auto Scaling group only. Repeat for several.",
+)  # fmt: skip
+reason_option = click.option("--reason", metavar="TEXT", callback=_not_empty, help="Record this reason in the journal.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Show what would be done, as `plan` does, and change nothing."
+)
+events_option = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    help="Output format; json prints one event a line on stdout.",
+)  # fmt: skip
+document_option = output_option("text")
+
+
+def show_plan(
+    ctx: click.Context, invocation: Invocation, output: str, options: dict[str, Any], selection: Selection
+) -> None:
+    """Print the plan of a roll; the exit status is 1 if it would be refused."""
+    from rackctl.cli.roll_documents import plan_fields, plan_text
+
+    with waiting_for(AWS):
+        made = _roll(invocation).plan(roll_options(options), selection)
+    click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else printable(plan_text(made)))
+    if made.refusals:
+        ctx.exit(_REFUSED)
+
+
+def add_commands(group: LazyGroup, noun: str, begin: str) -> None:
+    """Add the commands to a group that every roll has; ``noun`` is what its roll is called."""
+
+    @group.command(cls=RackCommand, help=f"Show the progress of the current {noun} and who is running it.")
+    @document_option
+    @watch_option(f" until no process runs a {noun}")
+    @pass_invocation
+    def status(invocation: Invocation, output: str, watch: str | None) -> None:
+        _show_status(invocation, output, watch)
+
+    @group.command(
+        cls=RackCommand,
+        help=f"Resume a {noun} that has stopped or crashed, from this machine.\n\nOptions given here replace those "
+        f"that the {noun} was started with.",
+    )
+    @options(*along_the_way(noun, begun=True).values(), events_option)
+    @pass_invocation
+    def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
+        carry_out(invocation, output, lambda roll: roll.resume(**given(options)), begin=begin)
+
+    @group.command(
+        cls=RackCommand,
+        help=f"Roll back a {noun} that has stopped or crashed.\n\nThe groups launch as before the {noun} and get back "
+        "their capacity and processes. Draining instances become active again. Instances that were replaced stay so; "
+        "a new key that they have stays stored.",
+    )
+    @options(
+        *(along_the_way(noun, begun=True)[name] for name in ("drain", "boot", "force", "standalone", "unregistered")),
+        events_option,
+    )
+    @pass_invocation
+    def abort(invocation: Invocation, /, output: str, **options: Any) -> None:
+        carry_out(invocation, output, lambda roll: roll.abort(**given(options)), begin="")
+
+    @group.command(
+        cls=RackCommand,
+        help=f"Take the {noun}'s lock from the process that holds it.\n\nNot needed after a crash: `resume` and "
+        "`abort` take over after five minutes of silence.",
+    )
+    @click.option("--force", is_flag=True, help="Take the lock even if its holder seems to be running.")
+    @pass_invocation
+    def unlock(invocation: Invocation, force: bool) -> None:
+        found = _roll(invocation).unlock(force=force)
+        journal, owner = found.journal, found.journal.owner
+        who = f"taken from {owner}" if owner else "not locked"
+        note(f"the {journal.selection.noun} started at {journal.started}: {who}; continue with `resume` or `abort`")
+
+
+def refuse_options_before(ctx: click.Context) -> None:
+    """Refuse options of a group's own that stand before one of its subcommands."""
+    before = [p for p in ctx.params if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
+    if before:
+        flag = next(p.opts[-1] for p in ctx.command.params if p.name == before[0])
+        ctx.fail(f"put {flag} after `{ctx.invoked_subcommand}`, if that takes it")
+
+
+def _show_status(invocation: Invocation, output: str, watch: str | None) -> None:
+    from rackctl.cli.roll_documents import status_fields, status_text
+
+    seconds = seconds_of(watch) if watch is not None else None
+    roll = _roll(invocation)
+    latest: list[Status | None] = []
+
+    def text() -> str:
+        latest[:] = [roll.status()]
+        if output == "json":
+            return json.dumps(status_fields(latest[0]), indent=None if seconds else 2)
+        return printable(status_text(latest[0], invocation.rack.name))
+
+    if seconds is None:
+        with waiting_for(AWS):
+            now = text()
+        print_text(now)
+    else:
+        repeat(invocation, text, seconds, is_over=lambda: not (latest[0] and latest[0].found.is_live))
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def roll_options(options: dict[str, Any]) -> RollOptions:
+    """Return the options of a roll from those that were given."""
+    from rackctl.roll.view import RollOptions
+
+    return RollOptions(**given(options))
+
+
+def _roll(invocation: Invocation, stop: StopRequest | None = None) -> Roll:
+    from rackctl.roll.roll import Roll
+
+    return Roll(
+        invocation.rack,
+        invocation.instances,
+        invocation.keys,
+        invocation.clock,
+        login=invocation.start_proof,
+        stop=stop,
+    )
+
+
+def carry_out(
+    invocation: Invocation, output: str, begin_roll: Callable[[Roll], Iterator[Event]], *, begin: str
+) -> None:
+    """Do what yields events, and show them, until the end or a signal."""
+    from rackctl.roll.hold import StopRequest
+
+    stop = StopRequest()
+    live = output != "json" and draws_on(sys.stderr, invocation.environment)
+    try:
+        quiet = quiet_keyboard() if live else nullcontext()
+        with _signals(stop, say=not live), quiet, _view(invocation, output, begin, stop, live=live) as view:
+            _show(view, begin_roll(_roll(invocation, stop)), stop)
+    except KeyboardInterrupt:
+        note(
+            "stopped at once: instances may still be DRAINING. `status` shows where the roll stands; continue with "
+            "`resume` or `abort`"
+        )
+        raise
+
+
+def _show(view: View, events: Iterator[Event], stop: StopRequest) -> None:
+    watched = True
+    try:
+        with waiting_for(AWS):
+            first = list(islice(events, 1))
+        for event in chain(first, events):
+            try:
+                if watched:
+                    view.show(event)
+            except OSError:
+                # Nobody reads on, or the terminal has gone: the roll is to stop where it safely can.
+                watched, stop.signal = False, stop.signal or signal.SIGPIPE
+                _silence_stdout()
+    except RackctlError as error:
+        if watched:
+            view.fail(error)
+        raise
+
+
+def _silence_stdout() -> None:
+    """Keep buffered output from being written to a closed stdout at the end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _view(invocation: Invocation, output: str, begin: str, stop: StopRequest, *, live: bool) -> View:
+    from rackctl.cli.roll_progress import JsonView, LineView, LiveView
+
+    if output == "json":
+        return JsonView(invocation.clock)
+    begun: list[bool] = []
+
+    def say_begin() -> None:
+        if begin and not begun:
+            begun.append(True)
+            click.echo(begin)
+            sys.stdout.flush()
+
+    if not live:
+        return LineView(say_begin)
+    from rich.console import Console
+
+    return LiveView(Console(stderr=True), invocation.clock, invocation.rack.name, say_begin, lambda: bool(stop))
+
+
+@contextmanager
+def _signals(stop: StopRequest, *, say: bool) -> Iterator[None]:
+    """Have the first signal ask for a stop at a safe point, and the second end the process at once."""
+
+    def handle(number: int, _: object) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.signal = number
+        if say:
+            # Nothing buffered may be written to from a signal handler.
+            os.write(2, b"\nrackctl: stopping at the next safe point; press Ctrl-C again to stop at once\n")
+
+    with signal_handlers(handle):
+        yield

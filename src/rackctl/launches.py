@@ -1,0 +1,96 @@
+"""What an Auto Scaling group would launch instances from now, and whether an instance was launched from that.
+
+A group names a launch template by a number, as ``$Default`` or as ``$Latest``, in each override of a
+MixedInstancesPolicy perhaps another one; a version names an image by its id or by an SSM parameter. An instance is
+outdated when it was launched from none of what its group would launch from now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rackctl.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rackctl.aws.session import Aws
+    from rackctl.model import AutoScalingGroup, GroupInstance, Instance, LaunchTemplateVersion
+
+# EC2 tags what it launches from a template, whoever launches it.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/launch-instances-from-launch-template.html
+_TEMPLATE_TAG = "aws:ec2launchtemplate:id"
+_VERSION_TAG = "aws:ec2launchtemplate:version"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSource:
+    """What instances are launched from: a version of a launch template, or a launch configuration.
+
+    ``image_id`` is empty where it is not known: a launch configuration never changes its image.
+    """
+
+    launch_template_id: str = ""
+    version_number: int = 0
+    launch_configuration_name: str = ""
+    image_id: str = ""
+
+    def __str__(self) -> str:
+        if self.launch_configuration_name:
+            return f"launch configuration {self.launch_configuration_name}"
+        image = f", image {self.image_id}" if self.image_id else ""
+        return f"version {self.version_number} of launch template {self.launch_template_id}{image}"
+
+    def is_of(self, other: LaunchSource) -> bool:
+        """Tell whether what was launched from this one is what the other one launches."""
+        same = (self.launch_template_id, self.version_number, self.launch_configuration_name) == (
+            other.launch_template_id,
+            other.version_number,
+            other.launch_configuration_name,
+        )
+        return same and (not self.image_id or not other.image_id or self.image_id == other.image_id)
+
+
+def launch_sources(aws: Aws, group: AutoScalingGroup) -> tuple[LaunchSource, ...]:
+    """Return what a group would launch from now, each source once; several with a MixedInstancesPolicy.
+
+    Versions are resolved to their numbers, and images that an SSM parameter names to their ids
+    (DescribeLaunchTemplateVersions, ResolveAlias). Raises NotFound for a group that names nothing.
+    """
+    if group.launch_configuration_name:
+        return (LaunchSource(launch_configuration_name=group.launch_configuration_name),)
+    if not group.launches:
+        name = group.auto_scaling_group_name
+        raise NotFound(f"group {name} has neither a launch template nor a launch configuration")
+    versions = {
+        ref: aws.ec2.launch_template_version(ref, resolve_image=True)
+        for ref in dict.fromkeys(ref for ref, _ in group.launches)
+    }
+    return tuple(dict.fromkeys(_source(versions[ref], image_id) for ref, image_id in group.launches))
+
+
+def _source(version: LaunchTemplateVersion, image_id: str) -> LaunchSource:
+    image_id = image_id or version.image_id
+    known = image_id if image_id.startswith("ami-") else ""
+    return LaunchSource(version.launch_template_id, version.version_number, image_id=known)
+
+
+def launched_from(instance: Instance, member: GroupInstance | None) -> LaunchSource | None:
+    """Return what an instance was launched from, as its group or else its tags say; None where neither does."""
+    if member and member.launch_configuration_name:
+        return LaunchSource(launch_configuration_name=member.launch_configuration_name, image_id=instance.image_id)
+    ref = member.launch_template if member else None
+    id_, version = (ref.launch_template_id, ref.version) if ref else ("", "")
+    if not id_:
+        id_, version = instance.tags.get(_TEMPLATE_TAG, ""), instance.tags.get(_VERSION_TAG, "")
+    if not id_ or not (version.isascii() and version.isdecimal()):
+        return None
+    return LaunchSource(id_, int(version), image_id=instance.image_id)
+
+
+def is_outdated(source: LaunchSource | None, current: Iterable[LaunchSource]) -> bool | None:
+    """Tell whether what was launched from a source is not what its group launches now; None where it is not known."""
+    if source is None:
+        return None
+    return not any(source.is_of(one) for one in current)

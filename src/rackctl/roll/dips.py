@@ -1,0 +1,61 @@
+"""What a roll means for the tasks: services that run fewer of them for a while, and tasks of no service. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rackctl.model import Service, Task
+    from rackctl.rack_instance import RackInstance
+
+
+@dataclass(frozen=True, slots=True)
+class Dip:
+    """A service that will run with less than its desired count for a while, or whose tasks cannot be moved."""
+
+    service_name: str
+    desired_count: int
+    lowest_count: int
+    stuck: bool
+    reason: str
+
+
+def instance_of(listed: Sequence[RackInstance]) -> dict[str, str]:
+    """Map each registration's ARN to its instance's id."""
+    return {r.container_instance_arn: i.ec2_instance_id for i in listed for r in i.registrations}
+
+
+def dips(services: Sequence[Service], moved: Sequence[Task]) -> Iterator[Dip]:
+    """Yield the services that run fewer tasks for a while, of those that have tasks on what is replaced."""
+    concerned = {task.service_name for task in moved}
+    for service in sorted(services, key=lambda s: s.service_name):
+        desired = service.desired_count
+        if service.scheduling_strategy == "DAEMON" or not desired or service.service_name not in concerned:
+            continue
+        # ECS rounds the minimum up and the maximum down.
+        # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeploymentConfiguration.html
+        minimum = math.ceil(desired * service.minimum_healthy_percent / 100)
+        maximum = math.floor(desired * service.maximum_percent / 100)
+        percents = f"minimum {service.minimum_healthy_percent} %, maximum {service.maximum_percent} %"
+        if minimum >= desired and maximum <= desired:
+            yield Dip(
+                service.service_name, desired, desired, stuck=True,
+                reason=f"{percents}: no task may stop before another runs, and none may run in addition, so its tasks "
+                "cannot be moved and the drain will time out: allow one of the two",
+            )  # fmt: skip
+        elif minimum < desired:
+            yield Dip(
+                service.service_name, desired, minimum, stuck=False,
+                reason=f"{percents}: ECS may stop a task before another runs in its place",
+            )  # fmt: skip
+
+
+def standalone_tasks(moved: Sequence[Task], where: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Return the tasks of no service on the instances to replace, and where each runs."""
+    for task in moved:
+        if not task.service_name:
+            yield task.task_arn.rpartition("/")[2], where[task.container_instance_arn]
