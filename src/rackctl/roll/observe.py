@@ -280,14 +280,15 @@ class Observer:
             is_gone=bool(instance and instance.state == "terminated"),
             is_late=bool(counts and is_old and instance and self._came_late(instance)),
             is_kept=is_kept,
-            # Both times are EC2's.
-            is_ours=bool(
-                instance and not is_kept and (not is_old or instance.first_launch_time > self._criterion.launched_before)
-            ),
+            is_ours=bool(instance and not is_kept and (not is_old or self._is_launched_since(instance))),
             drain=self._drain(seen, registration),
             described=seen.describe(),
             status_reason=registered.status_reason if registered else "",
         )
+
+    def _is_launched_since(self, instance: Instance) -> bool:
+        """Tell whether an instance was launched after the roll began; both times are EC2's."""
+        return instance.first_launch_time > self._criterion.launched_before
 
     def _registration(self, seen: RackInstance) -> Registration:
         id_, registered = seen.ec2_instance_id, seen.container_instance
