@@ -52,10 +52,10 @@ def without_an_end(following: dict[World, set[World]]) -> list[World]:
 
 
 def groups() -> Iterable[tuple[str, str, RollOptions, int]]:
-    for zones in ("a", "ab", "aab", "aabb"):
+    for zones in ("a", "ab", "aab", "aabb", "aB", "aAb", "aaBB"):
         for name, options, room in (("surge", SURGE, 9), ("full", SURGE, 0), ("no surge", NO_SURGE, 9)):
             yield zones, name, options, room
-        if len(zones) > 1:
+        if len(zones) > 1 and zones.islower():
             yield zones, "batch", BATCH, 9
             yield zones, "little room", BATCH, 1
 

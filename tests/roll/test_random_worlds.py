@@ -14,7 +14,7 @@ _WORLDS = 100
 
 
 def any_group(chance: random.Random) -> World:
-    zones = "".join(chance.choice("ab") for _ in range(chance.randrange(1, 13)))
+    zones = "".join(chance.choice("aabbAB") for _ in range(chance.randrange(1, 13)))
     options = RollOptions(
         batch=chance.randrange(1, 5), surge=chance.random() < 0.7, include_unregistered=chance.random() < 0.3
     )

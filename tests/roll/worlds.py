@@ -51,6 +51,7 @@ class Instance:
     is_old: bool
     state: State
     followed: bool = False
+    is_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,13 @@ class World:
 def group(
     zones: str, *, room: int = 9, options: RollOptions | None = None, crashes: int = 0, acts: int = 0, misreads: int = 0
 ) -> World:
-    """Make a group of old instances that take tasks, one for each letter, which names its zone."""
+    """Make a group of instances that take tasks, one for each letter, which names its zone: old, or in capitals kept."""
     count = len(zones)
+    instances = (
+        Instance(zone.lower(), is_old=zone.islower(), state="active", is_kept=zone.isupper()) for zone in zones
+    )
     return World(
-        tuple(Instance(zone, is_old=True, state="active") for zone in sorted(zones)), count, count + room,
+        tuple(sorted(instances)), count, count + room,
         options or RollOptions(), original=count, promised=count, crashes=crashes, acts=acts, misreads=misreads,
     )  # fmt: skip
 
@@ -141,7 +145,8 @@ def _member(n: int, instance: Instance, misread: str) -> Member:
         agent_connected=registered,
         tasks=0 if misread == "no tasks" else int(state in {"active", "draining"}),
         is_terminating=state == "terminating",
-        is_ours=not instance.is_old,
+        is_kept=instance.is_kept,
+        is_ours=not instance.is_old and not instance.is_kept,
         drain=drain,
     )
 
@@ -235,7 +240,7 @@ def act(world: World, action: Action | None) -> World:  # noqa: C901 - a case fo
             return replace(world, desired=world.desired - count, surge=world.surge - count)
         case Prove(id_):
             instance = world.instances[_n(id_)]
-            if instance.is_old or instance.state != "active":
+            if instance.is_old or instance.is_kept or instance.state != "active":
                 raise Unsafe(f"{instance} was proven")
             return replace(world, proven=True)
         case StartDrains(ids):
@@ -262,7 +267,7 @@ def _drained(world: World, ns: list[int]) -> World:
     is_new = not all(world.instances[n].followed for n in ns)
     for n in ns:
         instance = world.instances[n]
-        if instance.state not in {"active", "draining", "drained"}:
+        if instance.state not in {"active", "draining", "drained"} or (instance.is_kept and world.goal == "replace"):
             raise Unsafe(f"{instance} was drained")
         state = "draining" if instance.state == "active" else instance.state
         world = replace(world, instances=world.changed(n, state=state, followed=True))
