@@ -11,7 +11,9 @@ from rackctl.aws.kms import Kms
 from rackctl.errors import RollIncomplete
 from rackctl.roll.view import RollOptions
 from tests.fakes.world import OLD_KEY, Scene
-from tests.roll.acts import JOURNAL, assert_given_back, draining_one, start, statuses, stopped, texts
+from tests.fakes.world_aws import RACK
+from tests.roll.acts import JOURNAL, assert_given_back, draining_one, refused, start, statuses, stopped, texts
+from tests.roll.test_evidence import move_to_cluster
 
 if TYPE_CHECKING:
     from rackctl.model import ContainerInstance
@@ -191,3 +193,16 @@ def test_an_abort_leaves_no_key_behind_although_a_hook_holds_the_instance_that_h
 
     assert scene.key_pairs == {OLD_KEY}
     assert_given_back(scene, 3)
+
+
+def test_an_instance_that_could_not_register_here_and_lives_in_another_cluster_is_refused() -> None:
+    """A REGISTRATION_FAILED of this cluster says nothing of the tasks that another cluster has placed there since."""
+    scene = Scene(3)
+    theirs = scene.old[0]
+    scene.world.befall("registration-failed-twice", theirs)
+    [failed] = [r for r in scene.seeded.registrations.values() if r.status == "REGISTRATION_FAILED"]
+    scene.seeded.registrations.pop(failed.arn)
+    move_to_cluster(scene, theirs, "bank")
+    scene.seeded.registrations[failed.arn] = failed
+
+    assert f"{theirs} is registered with cluster bank, not with {RACK}" in refused(scene)

@@ -94,7 +94,7 @@ class World:
 def group(
     zones: str, *, room: int = 9, options: RollOptions | None = None, crashes: int = 0, acts: int = 0, misreads: int = 0
 ) -> World:
-    """Make a group of instances that take tasks, one for each letter, which names its zone: old, or in capitals kept."""
+    """Make a group of instances that take tasks, one a letter, which names its zone: old, or in capitals kept."""
     count = len(zones)
     instances = (
         Instance(zone.lower(), is_old=zone.islower(), state="active", is_kept=zone.isupper()) for zone in zones
@@ -127,7 +127,8 @@ def _member(n: int, instance: Instance, misread: str) -> Member:
     state = instance.state
     registered = state in {"active", "draining", "drained"} and misread not in {"unregistered", MISREAD[3]}
     registration = "registered" if registered else _REGISTRATION.get(state, "unknown")
-    if misread == MISREAD[3]:
+    # What lives in another cluster is looked for there before it is ended: that is not decided here.
+    if misread == MISREAD[3] and state != "foreign":
         registration = "failed"
     drain = None
     if instance.followed:

@@ -309,7 +309,7 @@ class Loop:
         """Raise RackctlError for an instance that this cluster does not know, and another one does."""
         id_ = action.ec2_instance_id
         member = view.member(id_)
-        if not action.gives_up and not (member and member.registration == "absent"):
+        if not action.gives_up and not (member and member.registration in {"absent", "failed"}):
             return
         if other := self._hold.retrying(partial(self._instances.registered_elsewhere, id_)):
             raise RackctlError(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _REFRESH_DOCS = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/asg-instance-refresh.html"
 # How many instances are looked for in the account's other clusters.
 _LOOKED_FOR = 10
+# An instance that could not register with the rack's cluster may have registered with another one since.
+_NOT_HERE = {"unknown", "failed"}
 
 
 class Preflight:
@@ -130,7 +132,7 @@ class Preflight:
 
     def _elsewhere(self, views: Sequence[View]) -> Iterator[Problem]:
         """Refuse instances that are registered with another cluster, which no option lifts."""
-        unknown = [m.ec2_instance_id for v in views for m in v.old if m.in_service and m.registration == "unknown"]
+        unknown = [m.ec2_instance_id for v in views for m in v.old if m.in_service and m.registration in _NOT_HERE]
         for id_ in unknown[:_LOOKED_FOR]:
             if other := self._instances.registered_elsewhere(id_):
                 yield Problem(
