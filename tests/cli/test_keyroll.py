@@ -41,6 +41,33 @@ def test_the_options_are_passed_to_the_roll(typed: Prompt) -> None:
     assert "set_desired_capacity" not in typed.scene.aws.mutations
 
 
+@pytest.mark.parametrize(
+    ("options", "surge"), [((), 1), (("--batch", "2"), 2), (("--surge", "3"), 3), (("--surge", "0"), 0)]
+)
+def test_the_surge_is_the_batch_unless_it_is_given(typed: Prompt, options: tuple[str, ...], surge: int) -> None:
+    typed.scene.group.max_size = 9
+
+    (group,) = json.loads(typed("plan", *options, "-o", "json").stdout)["groups"]
+
+    assert group["surge"] == surge
+
+
+def test_a_surge_and_none_exclude_each_other(typed: Prompt) -> None:
+    result = typed("plan", "--surge", "2", "--no-surge")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--surge and --no-surge exclude each other" in result.stderr
+    assert typed("plan", "--surge", "0", "--no-surge").exit_code == 0
+
+
+@pytest.mark.parametrize(("surge", "says"), [("", "is empty"), ("-1", "-1"), ("two", "two")])
+def test_a_surge_that_is_no_number_is_refused(typed: Prompt, surge: str, says: str) -> None:
+    result = typed("plan", "--surge", surge)
+
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
 @pytest.mark.parametrize("output", ["text", "json"])
 def test_a_dry_run_shows_the_plan_of_the_same_options_and_changes_nothing(typed: Prompt, output: str) -> None:
     planned = typed("plan", "--batch", "2", "-o", output)

@@ -137,10 +137,10 @@ def test_a_completion_that_fails_says_nothing(bare: Shell) -> None:
 
 @requires("fish")
 def test_fish_shows_help_whole(shell: Shell) -> None:
-    """In click's own script, help ends at its first comma: --no-surge reads as its opposite."""
+    """In click's own script, help ends at its first comma."""
     shown = fish(shell, "rackctl instances keyroll --")
     assert "," in shown["--no-surge"]
-    assert shown["--no-surge"].endswith("[default: surge]")
+    assert shown["--no-surge"].endswith("as with --surge 0.")
     commands = fish(shell, "rackctl instances ")
     assert commands["ssh"] == "Log in to an instance or run a command on it."
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rackctl.model import ContainerInstance
 
 
-@pytest.mark.parametrize("options", [RollOptions(), RollOptions(surge=False)], ids=["surge", "no surge"])
+@pytest.mark.parametrize("options", [RollOptions(), RollOptions(surge=0)], ids=["surge", "no surge"])
 @pytest.mark.parametrize("number", range(30))
 def test_an_answer_with_the_dead_one_of_two_registrations_alone_is_no_evidence(
     number: int, options: RollOptions

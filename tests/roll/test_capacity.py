@@ -43,7 +43,7 @@ def test_without_a_surge_the_key_is_proven_before_a_second_instance_is_drained()
     scene.login = lambda _: Login("refused", "Permission denied")
 
     with pytest.raises(RollIncomplete, match="refused the new key"):
-        start(scene, RollOptions(surge=False, batch=2))
+        start(scene, RollOptions(surge=0, batch=2))
 
     assert scene.group.desired == 3
     assert len(scene.old) == 2
@@ -185,7 +185,7 @@ def test_resume_without_a_surge_takes_back_the_surge_that_never_came() -> None:
     assert "--no-surge" in caught.value.hint
     scene.when(lambda: scene.group.desired == 3, lambda: scene.world.clear_condition("no-capacity"))
 
-    list(scene.roll.resume(surge=False))
+    list(scene.roll.resume(surge=0))
 
     assert OLD_KEY not in scene.key_names
     assert_given_back(scene, 3)

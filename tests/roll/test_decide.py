@@ -61,6 +61,16 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
     ),
     "a surge comes before a drain": (view(old("i-1"), old("i-2", "b")), Raise(1)),
     "the surge is the batch": (view(*map(old, "123"), options=RollOptions(batch=2)), Raise(2)),
+    "a surge may be larger than the batch": (view(*map(old, "123"), options=RollOptions(surge=3)), Raise(3)),
+    "but not larger than what is to be replaced": (view(*map(old, "123"), options=RollOptions(surge=9)), Raise(3)),
+    "the rest of a surge follows when there is room": (
+        view(old("i-1"), old("i-2", "b"), old("i-3"), new("i-9", "b"), share=1, options=RollOptions(surge=2)),
+        Raise(1),
+    ),
+    "a surge that is larger than asked for now is kept": (
+        view(old("i-1"), old("i-2", "b"), old("i-3"), new("i-8"), new("i-9", "b"), share=2),
+        StartDrains(("i-1",)),
+    ),
     "the surge is what the maximum size allows": (
         replace(view(*map(old, "123"), options=RollOptions(batch=3)), max_size=4),
         Raise(1),
@@ -76,6 +86,42 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
         StartDrains(("i-2",)),
     ),
     "no more are drained at once than the batch": (view(draining("i-1"), old("i-2"), new("i-9", "b"), share=1), None),
+    "while it drains, the rest of the surge has booted, and waits": (
+        view(
+            draining("i-1"),
+            old("i-2"),
+            old("i-3", "b"),
+            new("i-8", "b"),
+            new("i-9"),
+            share=2,
+            options=RollOptions(surge=2),
+        ),
+        None,
+    ),
+    "the next one is drained while the replacement of the one before boots": (
+        view(
+            old("i-2"),
+            old("i-3", "b"),
+            old("i-4"),
+            booting("i-7"),
+            new("i-8", "b"),
+            share=2,
+            options=RollOptions(surge=2),
+        ),
+        StartDrains(("i-2",)),
+    ),
+    "but not while the capacity before the surge would lack it": (
+        view(
+            old("i-2"),
+            old("i-3", "b"),
+            old("i-4"),
+            booting("i-7"),
+            booting("i-8", "b"),
+            share=2,
+            options=RollOptions(surge=2),
+        ),
+        None,
+    ),
     "what is seen to be empty is terminated": (
         view(draining("i-1", drain=OVER), old("i-2", "b"), new("i-9"), share=1),
         Terminate("i-1", decrement=False, evidence=EMPTY),
@@ -84,7 +130,22 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
         view(draining("i-1", drain=OVER), new("i-8", "b"), new("i-9"), share=1),
         Terminate("i-1", decrement=True, evidence=EMPTY),
     ),
-    "but not where the zones would be uneven without a replacement": (
+    "but not before it is seen in which zone the replacement of another one comes": (
+        view(draining("i-1", drain=OVER), new("i-8", "b"), new("i-9"), desired=4, share=1),
+        None,
+    ),
+    "which never comes where nothing can be launched": (
+        view(
+            draining("i-1", drain=OVER),
+            new("i-8", "b"),
+            new("i-9"),
+            desired=4,
+            share=1,
+            launch_failures=("no capacity",) * 3,
+        ),
+        Terminate("i-1", decrement=False, evidence=EMPTY),
+    ),
+    "nor where the zones would be uneven without a replacement": (
         view(draining("i-1", "b", drain=OVER), new("i-7"), new("i-8"), new("i-9"), share=1),
         Terminate("i-1", decrement=False, evidence=EMPTY),
     ),
@@ -143,7 +204,7 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
     ),
     "standby members are left alone": (view(old("i-1", lifecycle_state="Standby"), new("i-9"), desired=1), Done()),
     "a surge is taken back by --no-surge": (
-        view(old("i-1"), old("i-2", "b"), new("i-9"), share=1, options=RollOptions(surge=False)),
+        view(old("i-1"), old("i-2", "b"), new("i-9"), share=1, options=RollOptions(surge=0)),
         StartDrains(("i-9",)),
     ),
 }

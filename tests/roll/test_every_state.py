@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from rackctl.roll.view import Action
 
 RecordProperty: TypeAlias = "Callable[[str, object], None]"
-SURGE, BATCH, NO_SURGE = RollOptions(), RollOptions(batch=2), RollOptions(surge=False)
+SURGE, BATCH, NO_SURGE = RollOptions(), RollOptions(batch=2), RollOptions(surge=0)
+AHEAD = RollOptions(surge=2)  # one boots while another drains
 
 
 def explore(start: World) -> dict[World, set[World]]:
@@ -58,6 +59,9 @@ def groups() -> Iterable[tuple[str, str, RollOptions, int]]:
         if len(zones) > 1 and zones.islower():
             yield zones, "batch", BATCH, 9
             yield zones, "little room", BATCH, 1
+            yield zones, "ahead", AHEAD, 9
+            yield zones, "far ahead", RollOptions(surge=3), 9
+            yield zones, "batches ahead", RollOptions(batch=2, surge=3), 9
 
 
 TROUBLE = {

@@ -313,7 +313,7 @@ def test_a_group_of_which_no_instance_in_service_is_registered_with_the_cluster_
     scene.world.ecs.create_cluster("other", {})
     scene.rack._given["cluster"] = Value("other", GIVEN)  # type: ignore[index]
 
-    for options in (DEFAULT, RollOptions(surge=False), RollOptions(force=True, include_unregistered=True)):
+    for options in (DEFAULT, RollOptions(surge=0), RollOptions(force=True, include_unregistered=True)):
         said = refused(scene, options)
         assert f"none of the instances in service of group {scene.group.name} is registered with cluster other" in said
         assert "--cluster" in said
@@ -484,7 +484,7 @@ def test_a_group_that_lacks_instances_says_so_and_why_and_hints_only_what_helps(
     assert [group.missing for group in plan.groups] == [2]
     assert any(f"group {scene.group.name} lacks 2 of 4 instances: We currently do not" in w for w in plan.warnings)
     with pytest.raises(RackctlError, match=r"no more have been launched .* rolled back; nothing is changed") as caught:
-        start(scene, RollOptions(surge=False))
+        start(scene, RollOptions(surge=0))
 
     # Nothing was surged: it cannot help to do without.
     assert "--no-surge" not in caught.value.hint

@@ -88,7 +88,7 @@ class Mixture:
         self.scene.group.suspended.update(dict.fromkeys(self.suspended, "User"))
         self.options = RollOptions(
             batch=chance.choice([1, 1, 2, 3]),
-            surge=chance.random() < 0.8,
+            surge=chance.choice([None, None, 0, 1, 2, 4]),
             drain_timeout=chance.choice([300.0, 900.0]),
             boot_timeout=chance.choice([300.0, 900.0]),
             keep_old_keys=chance.random() < 0.1,

@@ -84,7 +84,10 @@ def test_an_instance_that_is_not_registered_goes_first_in_the_plan_as_in_the_rol
     [
         (3, {}, 0, "the group is at its maximum size of 3, which is never raised"),
         (4, {"batch": 2}, 1, "the group's maximum size of 4 allows no more"),
-        (9, {"surge": False}, 0, "--no-surge"),
+        (9, {"surge": 0}, 0, "--no-surge"),
+        (9, {"surge": 3}, 3, "new instances launch before old ones are terminated"),
+        (9, {"surge": 9}, 3, "new instances launch before old ones are terminated"),
+        (5, {"surge": 3}, 2, "the group's maximum size of 5 allows no more"),
     ],
 )
 def test_the_plan_says_why_there_is_no_more_of_a_surge(
@@ -93,6 +96,31 @@ def test_the_plan_says_why_there_is_no_more_of_a_surge(
     (group,) = plan(Scene(3, max_size=max_size), **options).groups
 
     assert (group.surge, group.surge_reason) == (surge, reason)
+
+
+@pytest.mark.parametrize(
+    ("batch", "surge", "seconds"),
+    [
+        # An instance that is added boots, and waits for its turn while another is drained: of as many as there are
+        # extra instances, each takes a boot and a drain; of as many as the batch, each takes a drain.
+        (1, 0, 12 * (DRAIN + BOOT)),
+        (1, 1, 12 * (BOOT + DRAIN)),
+        (1, 2, 6 * (BOOT + DRAIN) + DRAIN),
+        (1, 3, BOOT + 12 * DRAIN),
+        (1, 9, BOOT + 12 * DRAIN),
+        (2, 2, 6 * (BOOT + DRAIN)),
+        (2, 6, BOOT + 6 * DRAIN),
+    ],
+)
+def test_with_more_surge_than_batch_the_next_ones_boot_while_these_drain(
+    batch: int, surge: int, seconds: float
+) -> None:
+    members = tuple(Member(f"i-{n:02}", "ab"[n % 2]) for n in range(12))
+    options = RollOptions(batch=batch, surge=surge)
+
+    simulated = simulate(View("group", 12, 30, members=members, zones=("a", "b"), is_proven=True, options=options))
+
+    assert simulated.seconds == seconds
 
 
 def test_services_that_dip_and_those_whose_tasks_cannot_be_moved_are_told_apart() -> None:
@@ -143,7 +171,7 @@ def test_what_is_left_alone_is_named_with_the_reason() -> None:
 
 @pytest.mark.parametrize(("instances", "batch", "minded"), [(1, 1, True), (3, 3, True), (3, 2, False)])
 def test_draining_all_at_once_with_nowhere_to_go_is_minded(instances: int, batch: int, minded: bool) -> None:
-    warnings = plan(Scene(instances), surge=False, batch=batch).warnings
+    warnings = plan(Scene(instances), surge=0, batch=batch).warnings
 
     assert any("would be drained at once" in warning for warning in warnings) == minded
 

@@ -105,11 +105,11 @@ def test_each_login_that_fails_is_reported() -> None:
     assert len(told) == 5
 
 
-@pytest.mark.parametrize("options", [RollOptions(require_ssh=True), RollOptions(require_ssh=True, surge=False)])
+@pytest.mark.parametrize("options", [RollOptions(require_ssh=True), RollOptions(require_ssh=True, surge=0)])
 def test_a_group_of_one_is_not_done_before_its_key_is_proven_and_abort_brings_the_old_key_back(
     options: RollOptions,
 ) -> None:
-    scene = Scene(1, max_size=1 if options.surge else 3)
+    scene = Scene(1, max_size=1 if options.extra else 3)
     for service in scene.seeded.services.values():
         service.desired = 0
     scene.clock.sleep(60)

@@ -16,7 +16,9 @@ _WORLDS = 100
 def any_group(chance: random.Random) -> World:
     zones = "".join(chance.choice("aabbAB") for _ in range(chance.randrange(1, 13)))
     options = RollOptions(
-        batch=chance.randrange(1, 5), surge=chance.random() < 0.7, include_unregistered=chance.random() < 0.3
+        batch=chance.randrange(1, 5),
+        surge=chance.choice([None, 0, *range(1, 9)]),
+        include_unregistered=chance.random() < 0.3,
     )
     world = group(
         zones, room=chance.randrange(6), options=options,

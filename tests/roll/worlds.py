@@ -234,6 +234,8 @@ def act(world: World, action: Action | None) -> World:  # noqa: C901 - a case fo
         case Raise(count):
             if world.desired + count > world.max_size:
                 raise Unsafe("the desired capacity was raised over the maximum size")
+            if world.surge + count > world.options.extra:
+                raise Unsafe(f"the surge is {world.surge + count}")
             return replace(world, desired=world.desired + count, surge=world.surge + count)
         case LowerByMissing():
             alive = sum(i.state != "terminating" for i in world.instances)

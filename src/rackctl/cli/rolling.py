@@ -70,9 +70,11 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
     shared = {
         "batch": click.option("--batch", type=_Count(1), metavar="N",
                               help=f"Instances to drain and terminate at the same time.{unless('1')}"),
-        "surge": click.option("--surge/--no-surge", default=None,
-                              help="Launch new instances before terminating old ones, within the group's maximum "
-                              f"size, or after.{unless('surge')}"),
+        "surge": click.option("--surge", type=_Count(0), metavar="N",
+                              help="Instances to launch before old ones are terminated, within the group's maximum "
+                              f"size.{unless('the batch')}"),
+        "no-surge": click.option("--no-surge", is_flag=True, default=None,
+                                 help="Launch no instance before one is terminated, as with --surge 0."),
         "drain": click.option("--drain-timeout", type=Duration(),
                               help=f"Stop the {noun} if an instance takes longer to drain.{unless('15m')}"),
         "boot": click.option("--boot-timeout", type=Duration(),
@@ -200,8 +202,11 @@ def _show_status(invocation: Invocation, output: str, watch: str | None) -> None
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
+    """Return the options that were given, ``--no-surge`` as a surge of none."""
+    found = {name: value for name, value in options.items() if value is not None}
+    if found.pop("no_surge", False) and found.setdefault("surge", 0):
+        raise UsageError("--surge and --no-surge exclude each other", hint="give one of them")
+    return found
 
 
 def roll_options(options: dict[str, Any]) -> RollOptions:

@@ -100,11 +100,11 @@ def evidence(member: Member, options: RollOptions) -> str:
 
 def surge_of(desired: int, max_size: int, to_replace: int, options: RollOptions) -> tuple[int, str]:
     """Return by how many instances a group is to grow while some of it are replaced, and why by so many."""
-    wanted = min(options.batch, to_replace)
+    wanted = min(options.extra, to_replace)
     room = max(max_size - desired, 0)
-    if not wanted:
+    if not to_replace:
         return 0, "nothing is to be replaced"
-    if not options.surge:
+    if not wanted:
         return 0, "--no-surge"
     if not room:
         return 0, f"the group is at its maximum size of {max_size}, which is never raised"
@@ -135,7 +135,7 @@ def replacing_order(old: Sequence[Member], filled: Mapping[str, int]) -> list[Me
 
 def _replace(view: View) -> Action | None:
     options = view.options
-    if view.share and not options.surge:
+    if view.share and not options.extra:
         return _restore(view)
     ready = [m for m in view.capacity if m.is_new and m.can_take_tasks]
     is_whole = not view.missing and all(m.can_take_tasks for m in view.capacity)
@@ -144,7 +144,7 @@ def _replace(view: View) -> Action | None:
     if REBALANCING not in view.suspended:
         return Suspend(REBALANCING)
     count, _ = surge_of(view.desired_capacity, view.max_size, max(len(view.old) - view.share, 0), options)
-    if (count := min(count, options.batch - view.share)) > 0:
+    if (count := min(count, options.extra - view.share)) > 0:
         return Raise(count)
     if ready and not view.is_proven:
         return Prove(ready[0].ec2_instance_id)
@@ -153,6 +153,9 @@ def _replace(view: View) -> Action | None:
 
 def _terminate_old(view: View) -> Action | None:
     """Terminate what is drained, taking the surge back with the last ones."""
+    if len(view.old) <= view.share and view.missing and not cannot_launch(view):
+        # The surge stands in for those that are left, once it is seen in which zones it makes the group uneven.
+        return None
     for member in sorted(view.old, key=lambda m: m.ec2_instance_id):
         if member.drain and (why := evidence(member, view.options)):
             return Terminate(member.ec2_instance_id, _needs_no_replacement(member, view), why)

@@ -6,7 +6,7 @@ be replaced is read from the instances. `rackctl.roll.lock` keeps it in S3.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -175,14 +175,20 @@ def _check(journal: Journal) -> None:
         texts += (record.auto_scaling_group_name, record.phase, record.since)
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a text is expected")
-    usual = RollOptions()
-    for what, value, like in (
-        *(("total", group.total, 0) for group in journal.groups.values()),
-        *((f.name, getattr(journal.options, f.name), getattr(usual, f.name)) for f in fields(usual)),
-    ):
+    _check_options(journal.options)
+
+
+def _check_options(options: RollOptions) -> None:
+    usual = RollOptions(surge=0)
+    if options.surge is None:
+        options = replace(options, surge=0)
+    for name in (option.name for option in fields(usual)):
+        value, like = getattr(options, name), getattr(usual, name)
         # JSON tells no whole float from an integer, and a boolean is an integer to Python.
         if type(value) is not type(like) and not (type(like) is float and type(value) is int):
-            raise TypeError(f"{what} is {value!r}")
+            raise TypeError(f"{name} is {value!r}")
+    if not (0 < options.batch <= _LARGEST and 0 <= options.extra <= _LARGEST):
+        raise ValueError(f"it replaces {options.batch} instances at a time, with {options.extra} extra")
 
 
 def _owner_texts(owner: Owner | None) -> list[Any]:

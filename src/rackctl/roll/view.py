@@ -58,10 +58,14 @@ KEYROLL = Selection()
 
 @dataclass(frozen=True, slots=True)
 class RollOptions:
-    """How to roll. Times are seconds; ``batch`` is how many instances may be drained and terminated at once."""
+    """How to roll. Times are seconds.
+
+    ``batch`` is how many instances may be drained and terminated at once, ``surge`` by how many a group may grow
+    meanwhile: None for as many as the batch.
+    """
 
     batch: int = 1
-    surge: bool = True
+    surge: int | None = None
     drain_timeout: float = 900.0
     boot_timeout: float = 900.0
     key_type: KeyType = "ed25519"
@@ -72,6 +76,11 @@ class RollOptions:
     include_unregistered: bool = False
     keep_old_keys: bool = False
     reason: str = ""
+
+    @property
+    def extra(self) -> int:
+        """How many instances more a group may have."""
+        return self.batch if self.surge is None else self.surge
 
 
 @dataclass(frozen=True, slots=True)
