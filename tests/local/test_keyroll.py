@@ -49,6 +49,31 @@ def test_every_instance_has_the_new_key_and_no_service_falls_short(
     assert_ssh_works_on_each(rolls)
 
 
+def test_with_more_surge_than_batch_no_more_are_drained_at_once_and_no_service_falls_short(
+    start_local_rack: Callable[..., LocalRackProcess],
+) -> None:
+    rolls = Rolls(start_local_rack(instances=12))
+    rolls.process.seed_service("busy", desired=12, memory=128)
+    rolls.process.seed_service("half", desired=6, memory=64, minimum_percent=50, maximum_percent=100)
+    rolls.process.client("autoscaling").update_auto_scaling_group(
+        AutoScalingGroupName=rolls.group.auto_scaling_group_name, MaxSize=18
+    )
+
+    events = start(rolls, RollOptions(batch=2, surge=6))
+
+    # Each that is drained has been replaced before its turn, so that the group never has less than it had.
+    raised = [event.message for event in events if event.kind == "surge"]
+    assert [message.split(": ")[1] for message in raised] == ["desired capacity 12 → 18"]
+    draining: set[str] = set()
+    for event in events:
+        if event.phase == "draining" and not event.is_new:
+            draining.add(event.ec2_instance_id)
+        elif event.phase == "terminating":
+            draining.discard(event.ec2_instance_id)
+        assert len(draining) <= 2
+    rolls.assert_given_back(12)
+
+
 def test_ssh_works_on_old_and_new_instances_in_the_middle(rolls: Rolls) -> None:
     seen: list[set[str]] = []
     for event in rolls.roll.start(SOON):
