@@ -84,6 +84,12 @@ def tasks_on(rack: Rack, instance: RackInstance) -> tuple[Task, ...]:
     return tuple(sorted(found, key=lambda task: (task.service_name, task.task_arn)))
 
 
+def describe_task(task: Task) -> str:
+    """Return a task's service, images and status on one line."""
+    images = ", ".join(container.image or container.name for container in task.containers)
+    return f"{task.service_name or 'no service'}: {images or task.task_arn} ({task.last_status})"
+
+
 def _of_services(rack: Rack, tasks: Sequence[Task]) -> tuple[Event, ...]:
     names = sorted({task.service_name for task in tasks if task.service_name})
     return tuple(

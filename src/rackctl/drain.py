@@ -11,9 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from rackctl.aws.errors import AwsError
-from rackctl.clock import LAG, POLL
+from rackctl.clock import LAG, POLL, wait_until
 from rackctl.errors import RackctlError, Timeout
-from rackctl.text import counted
+from rackctl.text import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rackctl.rack_instance import RackInstance
 
 
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeContainerInstances.html
+_DESCRIBED_AT_ONCE = 100
 _LISTED: tuple[Literal["RUNNING", "STOPPED"], ...] = ("RUNNING", "STOPPED")
 
 
@@ -46,6 +48,11 @@ class Draining:
         """How many tasks the drain waits for."""
         return len(self.tasks) + self.unreported
 
+    def describe(self) -> str:
+        """Return in a few words how far a drain is, that is over if nothing is left."""
+        event = f": {self.service_event}" if self.service_event else ""
+        return f"{counted(self.left, 'task')} left{event}" if self.left else "drained"
+
 
 def is_drained(progress: Draining, registrations: Sequence[ContainerInstance]) -> bool:
     """Tell whether an instance is seen to be DRAINING and empty, its registrations being as they were just read."""
@@ -57,13 +64,54 @@ def is_drained(progress: Draining, registrations: Sequence[ContainerInstance]) -
 def set_status(
     rack: Rack, container_instances: Sequence[ContainerInstance], status: Literal["ACTIVE", "DRAINING"]
 ) -> None:
-    """Set the status of registered instances. Raises RackctlError, naming the first that ECS did not set."""
+    """Set the status of registered instances. Raises RackctlError, naming those that ECS did not set."""
     by_arn = {c.container_instance_arn: c.ec2_instance_id for c in container_instances}
-    for failure in rack.aws.ecs.set_container_instances_state(rack.cluster, list(by_arn), status):
-        raise RackctlError(
-            f"ECS did not set {by_arn.get(failure.arn, failure.arn)} to {status}: "
-            f"{failure.reason}{f' ({failure.detail})' if failure.detail else ''}"
+    refused = [
+        f"ECS did not set {by_arn.get(failure.arn, failure.arn)} to {status}: "
+        f"{failure.reason}{f' ({failure.detail})' if failure.detail else ''}"
+        for failure in rack.aws.ecs.set_container_instances_state(rack.cluster, list(by_arn), status)
+    ]
+    if refused:
+        raise RackctlError("; ".join(refused))
+
+
+def wait_for_status(
+    rack: Rack,
+    clock: Clock,
+    container_instances: Sequence[ContainerInstance],
+    status: Literal["ACTIVE", "DRAINING"],
+    *,
+    notify: Callable[[str], None],
+) -> None:
+    """Wait until ECS reports registered instances with the status that they were set to. Raises Timeout."""
+    by_arn = {c.container_instance_arn: c.ec2_instance_id for c in container_instances}
+    lacking = dict(by_arn)
+
+    def reported() -> bool | None:
+        for found in described(rack, list(lacking)):
+            if found.status == status:
+                del lacking[found.container_instance_arn]
+        return None if lacking else True
+
+    wait_until(
+        reported,
+        clock=clock,
+        timeout=3 * LAG,
+        interval=POLL,
+        what=lambda: f"ECS to report {listed(dict.fromkeys(lacking.values()), most=10)} as {status}",
+        notify=notify,
+    )
+
+
+def described(rack: Rack, container_instance_arns: Sequence[str]) -> list[ContainerInstance]:
+    """Describe any number of registered instances. One that ECS does not know is left out."""
+    return [
+        found
+        for start in range(0, len(container_instance_arns), _DESCRIBED_AT_ONCE)
+        for found in rack.aws.ecs.describe_container_instances(
+            rack.cluster, container_instance_arns[start : start + _DESCRIBED_AT_ONCE]
         )
+    ]
 
 
 @dataclass(slots=True)
@@ -239,42 +287,74 @@ def drain(
     Tasks of no service are waited for, or stopped with ``stop_standalone``. After ``timeout`` seconds, and when the
     caller stops listening before the end, what was ACTIVE becomes so again. Raises Timeout, naming what blocks.
     """
-    drains = Drains(rack, clock, stop_standalone=stop_standalone)
-    id_, living = instance.ec2_instance_id, instance.living_registrations
-    deadline = clock.monotonic() + timeout
+    living = instance.living_registrations
     set_status(rack, living, "DRAINING")
-    drains.start(id_, living)
     finished = False
-    last: Draining | None = None
     try:
-        while not finished:
-            progress = drains.poll()[id_]
-            arns = [registered.container_instance_arn for registered in living]
-            finished = is_drained(progress, rack.aws.ecs.describe_container_instances(rack.cluster, arns))
-            if progress != last and (finished or progress.left):
-                yield progress
-                last = progress
-            if not finished and clock.monotonic() >= deadline:
-                raise drain_timeout(progress, timeout)
-            if not finished:
-                clock.sleep(POLL)
+        yield from follow(rack, clock, [instance], timeout=timeout, stop_standalone=stop_standalone)
+        finished = True
     finally:
         were_active = [registered for registered in living if registered.status == "ACTIVE"]
         if not finished and were_active:
             set_status(rack, were_active, "ACTIVE")
 
 
-def drain_timeout(
-    progress: Draining,
-    timeout: float,
-    hint: str = "use a longer --drain-timeout, make room for the tasks elsewhere, or stop them",
-) -> Timeout:
-    """Return the error of a drain that has taken too long, with what blocks it."""
-    left = f"still has {counted(progress.left, 'task')}" if progress.left else "is not seen to be empty"
+def follow(
+    rack: Rack, clock: Clock, instances: Sequence[RackInstance], *, timeout: float, stop_standalone: bool = False
+) -> Iterator[Draining]:
+    """Follow instances that have been set to DRAINING, yielding each change, until each is drained (`is_drained`).
+
+    One of which nothing is left is drained when it is yielded. The statuses stay as they are, however it ends. Raises
+    Timeout, naming what blocks each; RackctlError, at the end, for those that something else has set to ACTIVE.
+    """
+    drains = Drains(rack, clock, stop_standalone=stop_standalone)
+    deadline = clock.monotonic() + timeout
+    arns = {
+        instance.ec2_instance_id: [r.container_instance_arn for r in instance.living_registrations]
+        for instance in instances
+    }
+    for instance in instances:
+        drains.start(instance.ec2_instance_id, instance.living_registrations)
+    last: dict[str, Draining] = {}
+    active_since: dict[str, float] = {}
+    undone: list[str] = []
+    while True:
+        progress = drains.poll()
+        found = {c.container_instance_arn: c for c in described(rack, [arn for id_ in progress for arn in arns[id_]])}
+        for id_, draining in progress.items():
+            registered = [found[arn] for arn in arns[id_] if arn in found]
+            finished = is_drained(draining, registered) and len(registered) == len(arns[id_])
+            if draining != last.get(id_) and (finished or draining.left):
+                yield draining
+                last[id_] = draining
+            if not any(r.status == "ACTIVE" for r in registered):
+                active_since.pop(id_, None)
+            elif clock.monotonic() - active_since.setdefault(id_, clock.monotonic()) > LAG:
+                undone.append(id_)
+            if finished or id_ in undone:
+                drains.forget(id_)
+        if not drains.ec2_instance_ids:
+            break
+        if clock.monotonic() >= deadline:
+            raise drain_timeout([progress[id_] for id_ in drains.ec2_instance_ids], timeout)
+        clock.sleep(POLL)
+    if undone:
+        raise RackctlError(f"something else has set {listed(undone)} to ACTIVE, so nothing drains there any more")
+
+
+def drain_timeout(stuck: Sequence[Draining], timeout: float) -> Timeout:
+    """Return the error of drains that have taken too long, with what blocks each."""
     return Timeout(
-        f"{progress.ec2_instance_id} {left} after {timeout:g} s of draining: {blocking(progress)}",
-        hint=hint,
+        "; ".join(
+            f"{progress.ec2_instance_id} {_still(progress)} after {timeout:g} s of draining: {blocking(progress)}"
+            for progress in stuck
+        ),
+        hint="use a longer timeout, make room for the tasks elsewhere, or stop them",
     )
+
+
+def _still(progress: Draining) -> str:
+    return f"still has {counted(progress.left, 'task')}" if progress.left else "is not seen to be empty"
 
 
 def blocking(progress: Draining) -> str:

@@ -183,6 +183,16 @@ class Instances:
         id_ = instance.ec2_instance_id
         return rack_instance(id_, instance, self.registrations(id_), self.member(id_))
 
+    def describe_all(self, instances: Sequence[Instance]) -> Sequence[RackInstance]:
+        """Return instances as EC2, ECS and Auto Scaling see them now; of several, ECS is asked for all of the rack."""
+        ids = [instance.ec2_instance_id for instance in instances]
+        listed = {i.ec2_instance_id: i.registrations for i in self.list()} if len(ids) > 1 else {}
+        members = self._aws.autoscaling.members(ids)
+        return [
+            rack_instance(id_, instance, listed.get(id_) or self.registrations(id_), members.get(id_))
+            for id_, instance in zip(ids, instances, strict=True)
+        ]
+
     def member(self, ec2_instance_id: str) -> GroupInstance | None:
         """Return what Auto Scaling knows of an instance; None when it is in no group."""
         return self._aws.autoscaling.members([ec2_instance_id]).get(ec2_instance_id)

@@ -32,7 +32,7 @@ COMMANDS = dict(_commands(cli, "rackctl"))
 VERBS = frozenset(
     """
     Act Change Clear Continue Drain Forget Inject Keep Launch List Load Log Print Redirect Refresh Remove Replace
-    Request Resume Roll Run Show Skip Start Stop Store Take Terminate Wait
+    Request Resume Roll Run Set Show Skip Start Stop Store Take Terminate Wait
     """.split()  # noqa: SIM905 - a list of words reads as words
 )
 # Words that stand for a process, a default or an instance that has a name of its own.

@@ -55,6 +55,8 @@ def test_each_command_calls_only_what_its_section_names(own_local_rack: LocalRac
     assert called(own_local_rack) <= allowed[""]
     assert called(own_local_rack, "show", id_) <= allowed["show"]
     assert called(own_local_rack, "ssh", id_, "true") <= allowed["ssh"]
+    assert called(own_local_rack, "drain", "--wait", id_) <= allowed["drain"]
+    assert called(own_local_rack, "undrain", id_) <= allowed["drain"]
     assert called(own_local_rack, "terminate", "--drain", "--wait", other) <= allowed["terminate"]
     assert called(own_local_rack, "keyroll", "plan") <= allowed["keyroll"]
     assert called(own_local_rack, "keyroll") <= allowed["keyroll"]

@@ -42,6 +42,7 @@ _list_options = options(
     cls=LazyGroup,
     invoke_without_command=True,
     lazy={
+        "drain": ("rackctl.cli.drain:drain", "Drain instances: move their tasks away."),
         "forget-host-key": ("rackctl.cli.ssh:forget_host_key", "Forget the host keys pinned for an instance."),
         "keyroll": ("rackctl.cli.keyroll:keyroll", "Replace all instances, with a new SSH key."),
         "replace": ("rackctl.cli.replace:replace", "Replace outdated or chosen instances, without downtime."),
@@ -54,6 +55,7 @@ _list_options = options(
         "ssh-config": ("rackctl.cli.ssh_config:ssh_config", "Print an OpenSSH configuration for the instances."),
         "ssh-proxy": ("rackctl.cli.ssh_config:ssh_proxy", "Act as OpenSSH's ProxyCommand."),
         "terminate": ("rackctl.cli.terminate:terminate", "Terminate an instance; its group replaces it."),
+        "undrain": ("rackctl.cli.drain:undrain", "Set drained instances to ACTIVE again."),
         "ssh": ("rackctl.cli.ssh:ssh", "Log in to an instance or run a command on it."),
     },
 )

@@ -15,7 +15,7 @@ from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options
 from rackctl.errors import NotFound, RackctlError, UsageError
-from rackctl.text import counted, listed, printable
+from rackctl.text import listed, printable
 
 if TYPE_CHECKING:
     from rackctl.model import AutoScalingGroup, Instance
@@ -171,7 +171,7 @@ def _still_to_replace(group: AutoScalingGroup, terminating: str) -> AutoScalingG
 
 
 def _what_would_be_done(invocation: Invocation, found: _Checked, chosen: _Options) -> str:
-    from rackctl.details import tasks_on
+    from rackctl.details import describe_task, tasks_on
 
     seen = found.seen
     named = f"{seen.ec2_instance_id} ({seen.status})"
@@ -182,9 +182,7 @@ def _what_would_be_done(invocation: Invocation, found: _Checked, chosen: _Option
     lines = [f"Would {'drain and terminate' if chosen.drain else 'terminate'} {named}; {replacement}"]
     if not seen.registrations:
         lines.append(f"  not registered with cluster {invocation.rack.cluster}: what runs on it is not known")
-    for task in tasks_on(invocation.rack, seen):
-        images = ", ".join(container.image or container.name for container in task.containers)
-        lines.append(f"  {task.service_name or 'no service'}: {images or task.task_arn} ({task.last_status})")
+    lines += [f"  {describe_task(task)}" for task in tasks_on(invocation.rack, seen)]
     return "\n".join(lines)
 
 
@@ -237,8 +235,5 @@ def _require_drainable(invocation: Invocation, seen: RackInstance) -> None:
 def _drain(invocation: Invocation, seen: RackInstance, timeout: float) -> None:
     from rackctl.drain import drain
 
-    id_ = seen.ec2_instance_id
     for progress in drain(invocation.rack, invocation.clock, seen, timeout=timeout):
-        left = counted(progress.left, "task")
-        event = f": {progress.service_event}" if progress.service_event else ""
-        note(f"{id_}: {left} left{event}" if progress.left else f"{id_}: drained")
+        note(f"{progress.ec2_instance_id}: {progress.describe()}")

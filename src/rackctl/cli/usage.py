@@ -27,6 +27,7 @@ OPTION_HINTS = {
     ("", "-v"): "--debug shows the traceback if an error occurs",
     ("rackctl", "-v"): "--version prints the version",
     ("abort", "--dry-run"): "`rackctl instances keyroll status` shows where the roll stands",
+    ("drain", "--force"): "a drain never stops a service's task by force; --stop-standalone stops tasks of no service",
     ("instances", "--all"): "the list has all instances of the rack; leave it out",
     ("instances", "--wide"): "use -o wide",
     ("keyroll", "--no-drain"): "a keyroll drains every instance; --force continues if a drain times out",
@@ -46,10 +47,11 @@ OPTION_HINTS = {
 }
 # By group (empty: any) and word: the command that does what the word means elsewhere.
 COMMAND_HINTS = {
+    ("", "activate"): "rackctl instances undrain",
     ("", "connect"): "rackctl instances ssh",
+    ("", "cordon"): "rackctl instances drain",
     ("", "delete"): "rackctl instances terminate",
     ("", "describe"): "rackctl instances show",
-    ("", "drain"): "rackctl instances terminate --drain",
     ("", "exec"): "rackctl instances run",
     ("", "get"): "rackctl instances show",
     ("", "help"): "rackctl --help",
@@ -58,6 +60,7 @@ COMMAND_HINTS = {
     ("", "ls"): "rackctl instances list",
     ("", "rm"): "rackctl instances terminate",
     ("", "rotate"): "rackctl instances keyroll",
+    ("", "uncordon"): "rackctl instances undrain",
     ("", "version"): "rackctl --version",
     ("local", "create"): "rackctl local up",
     ("local", "delete"): "rackctl local down",
