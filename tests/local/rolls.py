@@ -15,7 +15,7 @@ from rackctl.instances import Instances
 from rackctl.keys import KeyStore
 from rackctl.roll.hold import StopRequest
 from rackctl.roll.roll import Roll
-from rackctl.roll.view import RollOptions
+from rackctl.roll.view import KEYROLL, RollOptions, Selection
 from tests.local.fast import FastClock
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Rolls:
         self.aws = process.aws
         self.clock = FastClock(process.options.speed)
         self.stop = StopRequest()
+        self.selection = KEYROLL
 
     @property
     def roll(self) -> Roll:
@@ -85,14 +86,41 @@ class Rolls:
         return KeyStore(self.rack)
 
     def command(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """Start `rackctl instances keyroll …` as a process."""
+        """Start `rackctl instances keyroll …`, or `replace` if that is what is rolled, as a process."""
+        command = self.selection.command
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.local.fast", f"{self.clock.speed}", "instances", "keyroll", *words],
+            [sys.executable, "-m", "tests.local.fast", f"{self.clock.speed}", "instances", command, *words],
             text=True,
             **{"env": self.process.environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
+    def outdate(self) -> None:
+        """Have the group launch from another version, with another image, and roll what is outdated from now on."""
+        self.selection = Selection("outdated")
+        ec2, (ref,) = self.process.client("ec2"), self.group.launch_templates
+        source = self.aws.ec2.launch_template_version(ref)
+        made = ec2.create_launch_template_version(
+            LaunchTemplateId=source.launch_template_id,
+            SourceVersion=str(source.version_number),
+            LaunchTemplateData={"ImageId": f"ami-{source.version_number + 1:017x}"},
+        )["LaunchTemplateVersion"]["VersionNumber"]
+        self.process.client("autoscaling").update_auto_scaling_group(
+            AutoScalingGroupName=self.group.auto_scaling_group_name,
+            LaunchTemplate={"LaunchTemplateId": source.launch_template_id, "Version": str(made)},
+        )
+
     # What there is
+
+    def images(self) -> set[str]:
+        """Return the images of the instances that stay."""
+        found = self.process.client("ec2").describe_instances()["Reservations"]
+        instances = [i for reservation in found for i in reservation["Instances"]]
+        return {i["ImageId"] for i in instances if i["State"]["Name"] in {"pending", "running"}}
+
+    def image_in_use(self) -> str:
+        """Return the image that the group launches."""
+        (template,) = self.group.launch_templates
+        return self.aws.ec2.launch_template_version(template).image_id
 
     @property
     def groups(self) -> list[AutoScalingGroup]:
@@ -160,7 +188,7 @@ def texts(events: list[Event]) -> str:
 
 def start(rolls: Rolls, options: RollOptions = SOON) -> list[Event]:
     with Observer(rolls.process) as observer:
-        events = list(rolls.roll.start(options))
+        events = list(rolls.roll.start(options, rolls.selection))
     assert observer.broken_promises == []
     assert observer.samples
     return events

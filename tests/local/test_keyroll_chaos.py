@@ -40,7 +40,7 @@ class Point:
 def points_of(rolls: Rolls, moment: str) -> list[Point]:
     """Roll once, and give what a roll can be killed at."""
     before = rolls.process.calls()[-1]["number"]
-    list(rolls.roll.start(RollOptions()))
+    list(rolls.roll.start(RollOptions(), rolls.selection))
     calls = rolls.process.actions(since=before, mutating=True)
     return [Point(number, call, moment) for number, call in enumerate(calls)]
 
@@ -71,8 +71,10 @@ def kill_at(rolls: Rolls, point: Point) -> bool:
 @pytest.mark.parametrize("share", range(_SHARES))
 @pytest.mark.parametrize("way", ["resume", "abort"])
 @pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("reason", ["key", "outdated"])
 def test_a_roll_killed_at_any_call_is_finished_by_resume_and_rolled_back_by_abort(
     start_local_rack: Callable[..., LocalRackProcess],
+    reason: str,
     way: str,
     moment: str,
     share: int,
@@ -80,14 +82,20 @@ def test_a_roll_killed_at_any_call_is_finished_by_resume_and_rolled_back_by_abor
 ) -> None:
     # Over two seconds: these are dozens of rolls, each of a process and a server.
     rolls = Rolls(start_local_rack(speed=_SPEED))
+    if reason == "outdated":
+        rolls.outdate()
     points = points_of(rolls, moment)[share::_SHARES]
     if _CHOSEN != "all":
         seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32
         print(f"a sample: repeat it with RACKCTL_CHAOS={seed}, or all with RACKCTL_CHAOS=all")
-        points = random.Random(f"{seed} {way} {moment} {share}").sample(points, _SAMPLE)
+        points = random.Random(f"{seed} {reason} {way} {moment} {share}").sample(
+            points, _SAMPLE if reason == "key" else 1
+        )
     killed = 0
     for point in points:
         print(f"{way} after being killed {moment} {point.call} ({point.number})")
+        if reason == "outdated":
+            rolls.outdate()
         with Observer(rolls.process) as observer:
             killed += _kill_and_end(rolls, point, way)
         assert observer.broken_promises == []
@@ -97,11 +105,18 @@ def test_a_roll_killed_at_any_call_is_finished_by_resume_and_rolled_back_by_abor
 
 
 def _kill_and_end(rolls: Rolls, point: Point, way: str) -> bool:
-    old = rolls.key_in_use()
+    old, image = rolls.key_in_use(), rolls.image_in_use()
     killed = kill_at(rolls, point)
     status = rolls.roll.status()
     if status is None:
         assert rolls.journal_is_gone()
+    elif status.journal.selection.kind != "key":
+        assert not status.found.is_live
+        for event in getattr(rolls.roll, way)():
+            print(f"  {event.message}")
+        assert (rolls.image_in_use(), rolls.key_in_use()) == (image, old)
+        if way == "resume":
+            assert rolls.images() == {image}
     else:
         assert not status.found.is_live
         # One that terminates is not rolled back to: an abort that finds nothing else of the old key finishes the roll.
