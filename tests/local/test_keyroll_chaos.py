@@ -74,6 +74,7 @@ def kill_at(rolls: Rolls, point: Point) -> bool:
 @pytest.mark.parametrize("reason", ["key", "outdated"])
 def test_a_roll_killed_at_any_call_is_finished_by_resume_and_rolled_back_by_abort(
     start_local_rack: Callable[..., LocalRackProcess],
+    *,
     reason: str,
     way: str,
     moment: str,
