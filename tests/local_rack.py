@@ -130,12 +130,12 @@ class LocalRackProcess:
 
     def services(self) -> dict[str, dict[str, Any]]:
         """Give each service's ``running``, ``desired``, ``minimum_percent`` and ``strategy``, as they really are."""
-        services: dict[str, dict[str, Any]] = self.control("services", cluster=self.options.name)
+        services: dict[str, dict[str, Any]] = self.control("services", cluster=self.description.name)
         return services
 
     def seed_service(self, name: str, **details: Any) -> None:
         """Found a service that has run for an hour: ``desired``, ``strategy``, ``memory``, ``minimum_percent``, …"""
-        self.control("seed_service", cluster=self.options.name, name=name, **details)
+        self.control("seed_service", cluster=self.description.name, name=name, **details)
 
     def set_condition(self, name: str, argument: str = "") -> None:
         self.control("set_condition", name=name, argument=argument)

@@ -25,10 +25,16 @@ class LocalRack:
     region: str
     credentials: Credentials
     proxy_command: str = ""
+    ssh_port: str = ""
 
     @property
     def settings(self) -> dict[str, str]:
-        given = {"region": self.region, "endpoint_url": self.endpoint_url, "proxy_command": self.proxy_command}
+        given = {
+            "region": self.region,
+            "endpoint_url": self.endpoint_url,
+            "proxy_command": self.proxy_command,
+            "ssh_port": self.ssh_port,
+        }
         return {name: value for name, value in given.items() if value}
 
 
@@ -51,7 +57,7 @@ def find_local_rack(state_directory: Path) -> LocalRack | None:
 def _read(path: Path) -> LocalRack:
     try:
         described = json.loads(read_own(path, limit=_LARGEST))
-        texts = {name: described[name] for name in _TEXTS} | {"proxy_command": described.get("proxy_command") or ""}
+        texts = {name: described[name] for name in _TEXTS} | {name: described.get(name) or "" for name in _OPTIONAL}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path) from error
     if not all(isinstance(text, str) for text in texts.values()):
@@ -60,6 +66,7 @@ def _read(path: Path) -> LocalRack:
     return LocalRack(credentials=credentials, **texts)
 
 
+_OPTIONAL = ("proxy_command", "ssh_port")
 _TEXTS = ("name", "endpoint_url", "region", "access_key_id", "secret_access_key")
 
 

@@ -6,7 +6,8 @@ import json
 import re
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -63,9 +64,12 @@ def _name(_: click.Context, __: click.Parameter, value: str) -> str:
     help="Run X times as fast as AWS.",
 )
 @click.option("--no-key", is_flag=True, help="Store no SSH key; `keyroll` makes the first.")
+@click.option(
+    "--foreign", is_flag=True, help="Start a cluster of a CloudFormation stack that is no rack yet, its key in a file."
+)
 @click.option("--name", default="local", show_default=True, metavar="NAME", callback=_name, help="Name of the rack.")
 @pass_invocation
-def up(invocation: Invocation, instances: int, speed: float, no_key: bool, name: str) -> None:  # fmt: skip
+def up(invocation: Invocation, /, no_key: bool, **options: Any) -> None:
     """Start the local rack and print some commands to try.
 
     A local rack that is already up is left as it is; if its options differ from these, that is an error. If the last
@@ -75,20 +79,24 @@ def up(invocation: Invocation, instances: int, speed: float, no_key: bool, name:
     from rackctl.local.state import Options
 
     _require_packages()
-    asked = Options(name=name, instances=instances, speed=float(speed), key=not no_key)
+    if no_key and options["foreign"]:
+        raise UsageError("--no-key and --foreign contradict each other", hint="leave one of them out")
+    asked = Options(key=not no_key, **options)
     with _Progress(invocation) as progress:
         found = control.start(invocation.state_directory, asked, progress=progress.say)
     for text in found.notes:
         note(text)
     differing = [
         option
-        for option, wanted in (("name", name), ("instances", instances), ("speed", float(speed)), ("key", not no_key))
-        if found.rack.options[option] != wanted and _was_given("no_key" if option == "key" else option)
+        for option, wanted in asdict(asked).items()
+        if option != "gateway"
+        and found.rack.options[option] != wanted
+        and _was_given("no_key" if option == "key" else option)
     ]
     if differing:
-        options = ", ".join("--no-key" if option == "key" else f"--{option}" for option in differing)
+        others = ", ".join("--no-key" if option == "key" else f"--{option}" for option in differing)
         raise UsageError(
-            f'the local rack "{found.rack.name}" is up already, with another {options} than asked for; '
+            f'the local rack "{found.rack.name}" is up already, with another {others} than asked for; '
             "it was left as it is",
             hint="use it as it is, or end it first with `rackctl local down`",
         )
@@ -137,17 +145,34 @@ def _introduce(invocation: Invocation, rack: RackDescription, *, started: bool) 
     many = f"{len(ids)} instance{'' if len(ids) == 1 else 's'}"
     speed = "as fast as" if rack.options["speed"] == 1 else f"{rack.options['speed']:g} times as fast as"
     click.echo(f'The local rack "{rack.name}" {state}: {many}; time runs {speed} AWS\'s. What to type next:\n')
-    commands = {
-        f"{rackctl} instances": "see them",
-        f"{rackctl} instances ssh {some}": "get onto one",
-        f"{rackctl} instances terminate {some}": "replace one",
-        f"{rackctl} instances keyroll": "replace all, with a new SSH key",
-        'eval "$(rackctl local env)"': "let any AWS client use it",
-        "rackctl local down": "remove it",
-    }
+    commands = (
+        _of_a_stranger(rack)
+        if rack.key_file
+        else {
+            f"{rackctl} instances": "see them",
+            f"{rackctl} instances ssh {some}": "get onto one",
+            f"{rackctl} instances terminate {some}": "replace one",
+            f"{rackctl} instances keyroll": "replace all, with a new SSH key",
+            'eval "$(rackctl local env)"': "let any AWS client use it",
+            "rackctl local down": "remove it",
+        }
+    )
     width = max(map(len, commands)) + 3
     for command, what in commands.items():
         click.echo(f"  {command:<{width}}# {what}")
+
+
+def _of_a_stranger(rack: RackDescription) -> dict[str, str]:
+    """Return what a person with an existing cluster types; the key is in ``rack.key_file``."""
+    return {
+        "rackctl racks find": "see the clusters, and what each lacks to be a rack",
+        f"rackctl racks adopt {rack.name} --create": "make what is missing: bucket, KMS key, tags",
+        f"rackctl instances keys import {rack.key_file}": "seal the key that the instances have",
+        "rackctl instances": "see them",
+        "rackctl doctor": "check everything",
+        'eval "$(rackctl local env)"': "let any AWS client use it",
+        "rackctl local down": "remove it",
+    }
 
 
 def _ids(rack: RackDescription) -> list[str]:
@@ -200,6 +225,7 @@ def status(ctx: click.Context, output: str) -> None:
         "region": rack.region,
         "pid": rack.pid,
         "state_directory": str(directory / "local"),
+        "key_file": rack.key_file or None,
         **found,
         "up_since": since.isoformat(timespec="seconds"),
     }
@@ -214,6 +240,7 @@ def status(ctx: click.Context, output: str) -> None:
         "Up since": f"{since.astimezone():%Y-%m-%d %H:%M:%S %Z} (pid {rack.pid}, {memory})",
         "Endpoint": f"{rack.endpoint_url} ({rack.region})",
         "Instances": f"{states}; {found['network']}, SSH on port {found['ssh_port']}",
+        **({"Key": rack.key_file} if rack.key_file else {}),
         "Speed": f"{found['speed']:g} times AWS's",
         "Faults": ", ".join([*conditions, *([f"{found['faults']} of the API"] if found["faults"] else [])]) or "none",
         "State": described["state_directory"],

@@ -73,6 +73,7 @@ def _spawn(state: StateDir, options: Options) -> subprocess.Popen[str]:
         sys.executable, "-m", "rackctl.local.daemon", str(state.root.parent),
         "--name", options.name, "--instances", str(options.instances), "--speed", repr(options.speed),
         *([] if options.key else ["--no-key"]),
+        *(["--foreign"] if options.foreign else []),
         *(["--gateway"] if options.gateway else []),
     ]  # fmt: skip
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}

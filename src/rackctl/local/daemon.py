@@ -16,27 +16,27 @@ import time
 import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rackctl.keys import KeyStore, forbid_core_files, generate, key_name
+from rackctl.keys import forbid_core_files
 from rackctl.local import network
 from rackctl.local.api import Api
 from rackctl.local.endpoint import Endpoint
 from rackctl.local.hosts import HostKeys, Hosts
 from rackctl.local.http_server import HttpServer
-from rackctl.local.moto_services import ACCOUNT_ID, OTHER_ACCOUNT_ID, MotoServices
+from rackctl.local.moto_services import ACCOUNT_ID, MotoServices
+from rackctl.local.seeding import REGION, seed_foreign, seed_rack
 from rackctl.local.signature import Verifier
 from rackctl.local.state import TAKEN, Kept, Options, RackDescription, StateDir
 from rackctl.local.world import World
+from rackctl.local.world.stacks import foreign_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rackctl.local.world import Host
 
-REGION: Final = "us-east-1"
 _TICK: Final = 0.05
 _SNAPSHOT_EVERY: Final = 1.0
 # A longer pause than this, in seconds, is the machine's sleep and not the world's time.
@@ -126,14 +126,22 @@ class Daemon:
         self._hosts.close()
         self._save()
 
+    def _seed(self) -> None:
+        if self._kept.options.foreign:
+            seed_foreign(self._kept, self._state.key_file, turn=self._turn, say=_say)
+        else:
+            seed_rack(self._kept, self._moto, turn=self._turn, say=_say)
+
     def _description(self) -> RackDescription:
         return RackDescription(
-            name=self._kept.options.name,
+            name=self._kept.cluster,
             endpoint_url=f"http://127.0.0.1:{self._kept.port}",
             region=REGION,
             access_key_id=self._kept.access_key_id,
             secret_access_key=self._kept.secret_access_key,
             proxy_command=self._hosts.proxy_command,
+            ssh_port=str(self._network.ssh_port) if self._kept.options.foreign else "",
+            key_file=str(self._state.key_file) if self._kept.options.foreign else "",
             pid=os.getpid(),
             options=asdict(self._kept.options),
         )
@@ -193,51 +201,6 @@ class Daemon:
     def _containers(self, instance_id: str) -> Sequence[Any]:
         with self._turn():
             return self._world.containers(instance_id)
-
-    # The first state
-
-    def _seed(self) -> None:
-        options = self._kept.options
-        bucket, alias = f"rackctl-{options.name}-{ACCOUNT_ID}", f"alias/rackctl-{options.name}"
-        with self._turn():
-            self._moto.create_bucket_and_key(bucket, alias)
-            self._moto.create_another_account_s(
-                f"rackctl-{options.name}-{OTHER_ACCOUNT_ID}", f"alias/rackctl-{options.name}-{OTHER_ACCOUNT_ID}"
-            )
-        key = self._store_key(bucket, alias) if options.key else ""
-        _say(f"progress seeding {options.instances} instances")
-        tags = {"rackctl:bucket": bucket, "rackctl:kms-key": alias, "rackctl:ssh-port": str(self._network.ssh_port)}
-        with self._turn():
-            self._world.seed(options.name, options.instances, key_name=key, tags=tags)
-
-    def _store_key(self, bucket: str, alias: str) -> str:
-        """Generate an SSH key and store it by the API, as a keyroll does."""
-        from rackctl.aws.session import Credentials
-        from rackctl.rack import Rack
-        from rackctl.settings import SETTINGS, Origin, Source, Value
-
-        _say("progress making an SSH key")
-        name = self._kept.options.name
-        given = {
-            "region": REGION,
-            "endpoint_url": f"http://127.0.0.1:{self._kept.port}",
-            "bucket": bucket,
-            "bucket_owner": ACCOUNT_ID,
-            "kms_key": alias,
-            "prefix": SETTINGS["prefix"].default(name),
-        }
-        seeded = Origin(Source.LOCAL_RACK)
-        rack = Rack(
-            Value(name, seeded),
-            {setting: Value(value, seeded) for setting, value in given.items()},
-            Credentials(self._kept.access_key_id, self._kept.secret_access_key),
-        )
-        now = datetime.now(UTC)
-        key = generate(key_name(name, now), created=now)
-        KeyStore(rack).store(key)
-        with self._turn():
-            self._world.ec2.import_key_pair(key.key_name, key.public_key.encode(), {"Rack": name})
-        return key.key_name
 
     # Calls to the rack itself
 
@@ -315,6 +278,7 @@ def _new(options: Options) -> Kept:
         network=network.FIRST,
         ssh_port=network.SSH_PORT,
         port=0,
+        cluster=foreign_cluster(options.name, world.ids) if options.foreign else options.name,
     )
 
 
@@ -356,6 +320,7 @@ def _options(arguments: Sequence[str]) -> tuple[Path, Options]:
     parser.add_argument("--instances", type=int, default=3)
     parser.add_argument("--speed", type=float, default=10.0)
     parser.add_argument("--no-key", dest="key", action="store_false")
+    parser.add_argument("--foreign", action="store_true")
     parser.add_argument("--gateway", action="store_true", default=None)
     given = vars(parser.parse_args(arguments))
     return given.pop("state_directory"), Options(**given)

@@ -28,7 +28,10 @@ TAKEN = 75
 
 @dataclass(frozen=True, slots=True)
 class RackDescription:
-    """What a client needs to use a running rack. The secret is in no repr."""
+    """What a client needs to use a running rack. The secret is in no repr.
+
+    ``ssh_port`` is empty where a tag of the cluster says it, ``key_file`` where no private key is in a file.
+    """
 
     name: str
     endpoint_url: str
@@ -36,6 +39,8 @@ class RackDescription:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     proxy_command: str
+    ssh_port: str
+    key_file: str
     pid: int
     options: dict[str, Any]
     version: int = _FORMAT
@@ -43,18 +48,19 @@ class RackDescription:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `rackctl local up`. ``gateway``: None detects whether one is needed."""
+    """The options of `rackctl local up`. ``foreign``: a cluster that is no rack yet. ``gateway``: None detects it."""
 
     name: str = "local"
     instances: int = 3
     speed: float = 10.0
     key: bool = True
+    foreign: bool = False
     gateway: bool | None = None
 
 
 @dataclass
 class Kept:
-    """The contents of a snapshot. ``moto`` is the pickled state of moto's services."""
+    """The contents of a snapshot. ``moto`` is the pickled state of moto's services, ``cluster`` the rack's own."""
 
     options: Options
     access_key_id: str
@@ -65,6 +71,7 @@ class Kept:
     network: str
     ssh_port: int
     port: int
+    cluster: str
 
 
 class Lock:
@@ -86,6 +93,7 @@ class StateDir:
         self.snapshot = self.root / "snapshot"
         self.hosts = self.root / "hosts"
         self.docker_socket = self.root / "docker.sock"
+        self.key_file = self.root / "ops.pem"
         self._description = self.root / "rack.json"
         self._lock = self.root / "lock"
 

@@ -122,10 +122,19 @@ class Ecs:
             cpus * 1024,
             memory - RESERVED_MEMORY,
         )
+        registration.capacity_provider = self._provider_of(cluster, instance.group if instance else "")
         cluster.registrations[registration.arn] = registration
         self._world.changed()
         self._world.tell("instance_registered", cluster.name, registration.arn)
         return registration
+
+    def _provider_of(self, cluster: Cluster, group: str) -> str:
+        """Return the cluster's capacity provider that an Auto Scaling group is behind, empty for none.
+
+        https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerInstance.html (capacityProviderName)
+        """
+        arns = {name: self.capacity_providers[name].auto_scaling_group_arn for name in cluster.capacity_providers}
+        return next((name for name, arn in arns.items() if group and arn.endswith(f"/{group}")), "")
 
     def register_dead(self, instance_id: str, status: str = "ACTIVE", *, first: bool | None = None) -> Registration:
         """Return an instance one registration more, which never lived: an agent's attempt that was retried.

@@ -45,11 +45,17 @@ class Seeds:
             f"{name}-instances", {**data, **({"KeyName": key_name} if key_name else {})}, {}
         )
         group = self._group(name, instances, template)
+        self.run(cluster, group, template, instances)
+        return cluster
+
+    def run(
+        self, cluster: Cluster, group: Group, template: LaunchTemplate, instances: int, *, capacity_provider: str = ""
+    ) -> None:
+        """Have a group have run for an hour, its instances registered with the one cluster, and services on them."""
         for number in range(instances):
             self._instance(group, template, number)
         self._autoscaling.add(group)
-        self._services(cluster, instances)
-        return cluster
+        self._services(cluster, instances, capacity_provider)
 
     def _group(self, name: str, instances: int, template: LaunchTemplate) -> Group:
         group_name = f"{name}-instances"
@@ -94,9 +100,15 @@ class Seeds:
         )
         self._ecs.register_instance(instance.instance_id, registered_at=launched + timing.ECS_REGISTERED)
 
-    def _services(self, cluster: Cluster, instances: int) -> None:
-        self.service(cluster, "web", "example/web:42", "bin/web", desired=min(instances, 2), memory=256, port=3000)
-        self.service(cluster, "worker", "example/worker:42", "bin/worker", desired=min(instances, 1), memory=384)
+    def _services(self, cluster: Cluster, instances: int, provider: str) -> None:
+        self.service(
+            cluster, "web", "example/web:42", "bin/web",
+            desired=min(instances, 2), memory=256, port=3000, capacity_provider=provider,
+        )  # fmt: skip
+        self.service(
+            cluster, "worker", "example/worker:42", "bin/worker",
+            desired=min(instances, 1), memory=384, capacity_provider=provider,
+        )  # fmt: skip
         self.service(cluster, "log-agent", "example/log-agent:7", "agent", strategy="DAEMON", memory=64)
 
     def service(

@@ -16,6 +16,7 @@ from rackctl.local.world.parameters import RECOMMENDED, Parameters
 from rackctl.local.world.refreshes import Refreshes
 from rackctl.local.world.scheduler import Scheduler
 from rackctl.local.world.seeds import Seeds
+from rackctl.local.world.stacks import Stacks
 from rackctl.local.world.warm_pools import WarmPools
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class World(Commons):
         self.clear_condition = self._conditions.clear
         self.befall = self._conditions.befall
         self.seed = self._seeds.found
+        self.seed_stack = Stacks(self, self.ec2, self.ecs, self.draining, self._seeds).found
         self.seed_service = self._seeds.service
 
     def advance(self, now: float) -> None:
