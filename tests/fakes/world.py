@@ -192,7 +192,7 @@ class Scene:
 
     @property
     def template_in_use(self) -> Any:
-        specification = self.world.autoscaling.specification_in_use(self.group)
+        specification = self.group.own_source.specification
         assert specification
         return self.template.resolve(specification["Version"])
 

@@ -455,39 +455,3 @@ def test_a_launch_configuration_in_use_is_not_deleted(rack: Rack) -> None:
 def test_what_a_group_does_not_have_reads_as_empty(seeded: Rack) -> None:
     assert seeded.autoscaling.describe_warm_pool(AutoScalingGroupName=GROUP)["Instances"] == []
     assert seeded.autoscaling.describe_account_limits()["NumberOfAutoScalingGroups"] == 1
-
-
-# Instance refreshes
-
-
-def test_an_instance_refresh_is_described_and_blocks_another(seeded: Rack) -> None:
-    asked = {"AutoScalingGroupName": GROUP}
-    assert seeded.autoscaling.describe_instance_refreshes(**asked)["InstanceRefreshes"] == []
-
-    id_ = seeded.autoscaling.start_instance_refresh(**asked)["InstanceRefreshId"]
-
-    assert refusal(seeded.autoscaling.start_instance_refresh, **asked)[0] == "InstanceRefreshInProgress"
-    (described,) = seeded.autoscaling.describe_instance_refreshes(**asked)["InstanceRefreshes"]
-    assert (described["InstanceRefreshId"], described["Status"], described["InstancesToUpdate"]) == (id_, "Pending", 3)
-    assert described["Preferences"] == {"MinHealthyPercentage": 90}
-
-
-def test_an_instance_refresh_is_cancelled_once(seeded: Rack) -> None:
-    asked = {"AutoScalingGroupName": GROUP}
-    seeded.autoscaling.start_instance_refresh(**asked)
-
-    seeded.autoscaling.cancel_instance_refresh(**asked)
-    seeded.world.advance(seeded.world.now + 15)
-
-    (described,) = seeded.autoscaling.describe_instance_refreshes(**asked)["InstanceRefreshes"]
-    assert described["Status"] == "Cancelled"
-    assert refusal(seeded.autoscaling.cancel_instance_refresh, **asked)[0] == "ActiveInstanceRefreshNotFound"
-
-
-def test_what_an_instance_refresh_would_not_get_is_refused_rather_than_ignored(seeded: Rack) -> None:
-    for what, named in (
-        ({"Preferences": {"SkipMatching": True}}, "SkipMatching"),
-        ({"Strategy": "ReplaceRootVolume"}, "Strategy"),
-    ):
-        code, message = refusal(seeded.autoscaling.start_instance_refresh, AutoScalingGroupName=GROUP, **what)
-        assert (code, message) == ("ValidationError", f"The local rack has no {named} of instance refreshes.")

@@ -311,33 +311,6 @@ def test_the_registration_of_an_ended_instance_loses_its_agent_and_goes_later(wo
     assert id_ not in {r.instance_id for r in cluster_of(world).registrations.values()}
 
 
-@pytest.mark.parametrize(("minimum", "at_once"), [(90, 1), (50, 1), (0, 3)])
-def test_an_instance_refresh_replaces_every_instance_and_keeps_to_its_minimum(
-    world: World, minimum: int, at_once: int
-) -> None:
-    group = group_of(world)
-    before = set(group.members)
-    refresh = world.refreshes.start(group, {"MinHealthyPercentage": minimum})
-    fewest = 3
-    for _ in later(world, 400):
-        fewest = min(fewest, sum(m.lifecycle_state == "InService" for m in group.members.values()))
-
-    assert refresh.status == "Successful"
-    assert not before & set(group.members)
-    assert group.capacity == 3
-    assert fewest == 3 - at_once
-
-
-def test_an_instance_refresh_waits_for_what_is_protected(world: World) -> None:
-    group = group_of(world)
-    group.members[first(world)].protected = True
-    refresh = world.refreshes.start(group, {"MinHealthyPercentage": 0})
-    wait(world, 400)
-
-    assert refresh.status == "InProgress"
-    assert refresh.outdated == [first(world)]
-
-
 def test_groups_and_templates_may_belong_to_a_stack(world: World) -> None:
     world.set_condition("stack-owned", "prod")
 

@@ -11,7 +11,7 @@ from rackctl.local.world.groups import Activity, Group, Member, weight_of
 from rackctl.local.world.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 
 PROCESSES = (
@@ -63,11 +63,25 @@ class AutoScaling(Lifecycle):
             self._decrement(group, member.weight)
         return self.end_member(group, member, "At a user's request an instance was taken out of service.")
 
-    def refresh(self, group: Group, instance_id: str) -> None:
-        """Terminate a member for an instance refresh; the group launches another in its place."""
-        self.end_member(
-            group, group.members[instance_id], "An instance was taken out of service by an instance refresh."
-        )
+    def launch_for_refresh(self, group: Group, leaving: Collection[str]) -> bool:
+        """Launch an instance in the place of one of those that are ``leaving``, beyond the desired capacity.
+
+        Return whether EC2 had one. No AWS document says that the maximum size bounds this.
+        """
+        before = group.capacity
+        cause = "An instance was launched by an instance refresh."
+        launched = group.no_launch_before <= self._world.now and self._launch(group, cause, leaving=leaving)
+        if launched:
+            group.refresh_surplus += group.capacity - before
+        else:
+            self._put_off_launches(group)
+        return launched
+
+    def terminate_for_refresh(self, group: Group, member: Member) -> None:
+        """Terminate a member for an instance refresh; what is not launched in its place yet, the group launches."""
+        if member.in_capacity:
+            group.refresh_surplus = max(group.refresh_surplus - member.weight, 0)
+        self.end_member(group, member, "An instance was taken out of service by an instance refresh.")
 
     @staticmethod
     def _decrement(group: Group, weight: int) -> None:
@@ -160,9 +174,9 @@ class AutoScaling(Lifecycle):
         self._replace_unhealthy(group)
         if group.capacity < group.desired:
             self._launch_missing(group)
-        elif group.capacity > group.desired:
+        elif group.capacity > group.desired + group.refresh_surplus:
             self._scale_in(group)
-        else:
+        elif group.capacity == group.desired:
             self._rebalance(group)
         if group.deleting and not group.members and not group.warmed:
             del self.groups[name]
@@ -175,7 +189,7 @@ class AutoScaling(Lifecycle):
 
     def _act(self, name: str) -> None:
         group = self.groups.get(name)
-        if group and group.capacity > group.desired:
+        if group and group.capacity > group.desired + group.refresh_surplus:
             self._scale_in(group)
         elif group and group.capacity < group.desired:
             self._launch_missing(group)
@@ -197,11 +211,15 @@ class AutoScaling(Lifecycle):
         while group.capacity < group.desired:
             cause = "An instance was started in response to a difference between desired and actual."
             if not self._launch_warmed(group, cause) and not self._launch(group, cause):
-                group.no_launch_before = self._world.now + timing.LAUNCH_RETRIED / self._world.speed
+                self._put_off_launches(group)
                 return
 
-    def _launch(self, group: Group, cause: str) -> bool:
-        member = self.launch(group, cause, "Pending")
+    def _put_off_launches(self, group: Group) -> None:
+        if group.no_launch_before <= self._world.now:
+            group.no_launch_before = self._world.now + timing.LAUNCH_RETRIED / self._world.speed
+
+    def _launch(self, group: Group, cause: str, *, leaving: Collection[str] = ()) -> bool:
+        member = self.launch(group, cause, "Pending", leaving=leaving)
         if member is not None:
             group.members[member.instance_id] = member
         return member is not None
@@ -229,8 +247,8 @@ class AutoScaling(Lifecycle):
     def _scale_in(self, group: Group) -> None:
         if "Terminate" in group.suspended:
             return
-        while group.capacity > group.desired:
-            spare = group.capacity - group.desired
+        while group.capacity > group.desired + group.refresh_surplus:
+            spare = group.capacity - group.desired - group.refresh_surplus
             free = [m for m in group.members.values() if m.in_capacity and not m.protected and m.weight <= spare]
             if not free:
                 return
@@ -281,6 +299,16 @@ class AutoScaling(Lifecycle):
 
     def update(self, group: Group, changes: Mapping[str, Any]) -> None:
         """Change what is given; a MixedInstancesPolicy and a launch template each take the other's place."""
+        if group.refreshed_from and changes.keys() & {
+            "LaunchTemplate",
+            "MixedInstancesPolicy",
+            "LaunchConfigurationName",
+        }:
+            # https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html, Limitations
+            raise validation_error(
+                "An active instance refresh with a desired configuration exists. All configuration options derived "
+                "from the desired configuration are not available for update while the instance refresh is active."
+            )
         minimum = changes.get("MinSize", group.min_size)
         maximum = changes.get("MaxSize", group.max_size)
         # Bounds that move past the desired capacity take it along, unless one is given as well.

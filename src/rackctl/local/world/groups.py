@@ -25,6 +25,8 @@ class Member:
     weight: int = 1
     launch_configuration: str = ""
     holds: dict[str, Hold] = field(default_factory=dict)
+    # When it came into service; 0 for what has always been.
+    in_service_since: float = 0.0
 
     @property
     def is_terminating(self) -> bool:
@@ -74,6 +76,34 @@ class Activity:
 
 
 @dataclass
+class LaunchSource:
+    """What a group launches from: one of a launch template, a MixedInstancesPolicy and a launch configuration."""
+
+    launch_template: dict[str, str] | None = None
+    mixed_instances_policy: dict[str, Any] | None = None
+    launch_configuration: str = ""
+
+    @property
+    def specification(self) -> dict[str, str] | None:
+        """The LaunchTemplateSpecification that is launched from, the first override's own if it has one."""
+        return self.specifications[0] if self.specifications else None
+
+    @property
+    def specifications(self) -> list[dict[str, str]]:
+        """All LaunchTemplateSpecifications that an instance may be launched from, the one in use first."""
+        if not self.mixed_instances_policy:
+            return [self.launch_template] if self.launch_template else []
+        template = self.mixed_instances_policy["LaunchTemplate"]
+        common = template["LaunchTemplateSpecification"]
+        return [o.get("LaunchTemplateSpecification", common) for o in template.get("Overrides") or [{}]]
+
+    @property
+    def overrides(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (self.mixed_instances_policy or {}).get("LaunchTemplate", {}).get("Overrides", [])
+        return found
+
+
+@dataclass
 class Group:
     name: str
     arn: str
@@ -97,12 +127,25 @@ class Group:
     warmed: dict[str, Member] = field(default_factory=dict)
     deleting: bool = False
     no_launch_before: float = 0.0
+    # What an instance refresh launches from until it succeeds, in place of the group's own, and by how much it may
+    # exceed the desired capacity.
+    refreshed_from: LaunchSource | None = None
+    refresh_surplus: int = 0
     # What is only kept to be told again: cooldown, kind of health check, and the like.
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def capacity(self) -> int:
         return sum(member.weight for member in self.members.values() if member.in_capacity)
+
+    @property
+    def own_source(self) -> LaunchSource:
+        return LaunchSource(self.launch_template, self.mixed_instances_policy, self.launch_configuration)
+
+    @property
+    def source(self) -> LaunchSource:
+        """Return what its next instance is launched from."""
+        return self.refreshed_from or self.own_source
 
     def tag_values(self) -> dict[str, str]:
         return {tag["Key"]: tag.get("Value", "") for tag in self.tags}
@@ -113,8 +156,8 @@ def weight_of(group: Group, instance_type: str) -> int:
     cpus, memory = INSTANCE_TYPES.get(instance_type, (2, 2048))
     if group.desired_capacity_type != "units":
         return cpus if group.desired_capacity_type == "vcpu" else memory
-    overrides = (group.mixed_instances_policy or {}).get("LaunchTemplate", {}).get("Overrides", ())
-    weights = [o["WeightedCapacity"] for o in overrides if "WeightedCapacity" in o and type_of(o) == instance_type]
+    weighted = [o for o in group.source.overrides if "WeightedCapacity" in o]
+    weights = [override["WeightedCapacity"] for override in weighted if type_of(override) == instance_type]
     return int(weights[0]) if weights else 1
 
 

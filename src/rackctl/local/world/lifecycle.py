@@ -10,8 +10,11 @@ from rackctl.local.world.base import Refused, validation_error
 from rackctl.local.world.groups import Activity, Group, Hold, Member, type_of, weight_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from rackctl.local.world.base import Commons
     from rackctl.local.world.ec2 import Ec2, Subnet
+    from rackctl.local.world.templates import LaunchTemplate, LaunchTemplateVersion
 
 LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
 TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
@@ -29,22 +32,15 @@ class Lifecycle:
         """Return the group that an instance is a member of, or in the warm pool of."""
         return next((g for g in self.groups.values() if instance_id in g.members or instance_id in g.warmed), None)
 
-    def specification_in_use(self, group: Group) -> dict[str, str] | None:
-        """Return the LaunchTemplateSpecification the group launches from, its first override's own if it has one."""
-        if group.mixed_instances_policy:
-            template = group.mixed_instances_policy["LaunchTemplate"]
-            overrides = template.get("Overrides") or [{}]
-            own = overrides[0].get("LaunchTemplateSpecification")
-            chosen: dict[str, str] = own or template["LaunchTemplateSpecification"]
-            return chosen
-        return group.launch_template
-
     # From its launch to its end
 
-    def launch(self, group: Group, cause: str, state: str) -> Member | None:
-        """Launch an instance for a group. If that fails, record a failed activity and return None."""
+    def launch(self, group: Group, cause: str, state: str, *, leaving: Collection[str] = ()) -> Member | None:
+        """Launch an instance for a group, in the zone that has fewest beside those that are ``leaving``.
+
+        If that fails, record a failed activity and return None.
+        """
         world = self._world
-        subnet = self._least_filled(group)
+        subnet = self._least_filled(group, leaving)
         try:
             data, template, instance_type = self._launch_data(group)
             if "launch-with-key" in world.conditions:
@@ -75,28 +71,31 @@ class Lifecycle:
             state,
             protected=group.protect_new,
             weight=weight_of(group, instance.instance_type),
-            launch_configuration=group.launch_configuration,
+            launch_configuration=group.source.launch_configuration,
         )
 
     def _launch_data(self, group: Group) -> tuple[dict[str, Any], tuple[str, str, int] | None, str]:
-        if group.launch_configuration:
-            return self.launch_configurations[group.launch_configuration], None, ""
-        specification = self.specification_in_use(group)
-        assert specification is not None
+        source = group.source
+        if source.launch_configuration:
+            return self.launch_configurations[source.launch_configuration], None, ""
+        assert source.specification is not None
+        template, version = self.launched_from(source.specification)
+        return (
+            version.data,
+            (template.launch_template_id, template.launch_template_name, version.number),
+            type_of((source.overrides or [{}])[0]),
+        )
+
+    def launched_from(self, specification: Mapping[str, str]) -> tuple[LaunchTemplate, LaunchTemplateVersion]:
+        """Return the template and the version that a LaunchTemplateSpecification stands for now. Raises Refused."""
         template = self._ec2.find_template(
             specification.get("LaunchTemplateId"), specification.get("LaunchTemplateName")
         )
-        version = template.resolve(specification.get("Version") or "$Default")
-        overrides = ((group.mixed_instances_policy or {}).get("LaunchTemplate", {}).get("Overrides")) or [{}]
-        image = {"ImageId": overrides[0]["ImageId"]} if "ImageId" in overrides[0] else {}
-        return (
-            {**version.data, **image},
-            (template.launch_template_id, template.launch_template_name, version.number),
-            type_of(overrides[0]),
-        )
+        return template, template.resolve(specification.get("Version") or "$Default")
 
-    def _least_filled(self, group: Group) -> Subnet:
-        filled = Counter(member.availability_zone for member in group.members.values() if member.in_capacity)
+    def _least_filled(self, group: Group, leaving: Collection[str]) -> Subnet:
+        staying = [m for id_, m in group.members.items() if m.in_capacity and id_ not in leaving]
+        filled = Counter(member.availability_zone for member in staying)
         subnets = [self._ec2.subnets[id_] for id_ in group.subnets]
         return min(subnets, key=lambda subnet: filled[subnet.availability_zone])
 
@@ -115,7 +114,7 @@ class Lifecycle:
             self._in_service(group, member)
 
     def _in_service(self, group: Group, member: Member) -> None:
-        member.lifecycle_state = "InService"
+        member.lifecycle_state, member.in_service_since = "InService", self._world.now
         for activity in group.activities:
             if activity.status == "InProgress" and activity.description.endswith(member.instance_id):
                 self.finish(activity)

@@ -52,10 +52,10 @@ class WarmPools:
         else:
             group.warm_pool["Status"] = "PendingDelete"
             for instance_id in group.warmed:
-                self._end(group, instance_id)
+                self.end(group, instance_id)
         self._world.changed()
 
-    def _end(self, group: Group, instance_id: str) -> None:
+    def end(self, group: Group, instance_id: str) -> None:
         group.warmed[instance_id].lifecycle_state = "Warmed:Terminating"
         self._ec2.terminate(self._ec2.instances[instance_id])
 
@@ -99,4 +99,4 @@ class WarmPools:
             self._ec2.instances[member.instance_id].is_warm = True
             group.warmed[member.instance_id] = member
         for instance_id in lasting[size:]:
-            self._end(group, instance_id)
+            self.end(group, instance_id)

@@ -72,7 +72,7 @@ class World(Commons):
         self.ecs = Ecs(self, self.ec2)
         self.autoscaling = AutoScaling(self, self.ec2)
         self.warm_pools = WarmPools(self, self.ec2, self.autoscaling)
-        self.refreshes = Refreshes(self, self.autoscaling)
+        self.refreshes = Refreshes(self, self.autoscaling, self.warm_pools)
         self.scheduler = Scheduler(self, self.ecs)
         self.draining = Draining(self, self.ecs, self.autoscaling)
         self._conditions = Conditions(self, self.ec2, self.autoscaling, self.ecs, self.draining)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rackctl.local.api.operations import Asked, Result
     from rackctl.local.world import World
+    from rackctl.local.world.ec2 import Ec2
 
 INVALID_TOKEN = Refused("InvalidNextToken", "The NextToken value is not valid.")
 GROUP = "auto-scaling-group"
@@ -113,3 +114,52 @@ def put_tags(group: Group, tags: Iterable[Mapping[str, Any]]) -> None:
                 "PropagateAtLaunch": tag.get("PropagateAtLaunch", False),
             },
         ]
+
+
+def specification(ec2: Ec2, given: Mapping[str, str]) -> dict[str, str]:
+    """Name a launch template by id, name and version. Raises Refused if it could not be launched from."""
+    if bool(given.get("LaunchTemplateId")) == bool(given.get("LaunchTemplateName")):
+        raise validation_error(
+            "Valid requests must contain either launchTemplateId or LaunchTemplateName, and not both."
+        )
+    version = given.get("Version", "$Default")
+    try:
+        template = ec2.find_template(given.get("LaunchTemplateId"), given.get("LaunchTemplateName"))
+        key_name = template.resolve(version).data.get("KeyName")
+        if key_name and key_name not in ec2.key_pairs:
+            raise Refused("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")
+    except Refused as refused:
+        raise validation_error(f"You must use a valid fully-formed launch template. {refused.message}") from refused
+    return {
+        "LaunchTemplateId": template.launch_template_id,
+        "LaunchTemplateName": template.launch_template_name,
+        "Version": version,
+    }
+
+
+def policy_of(ec2: Ec2, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a MixedInstancesPolicy as given, its templates found and named in full. Raises Refused."""
+    policy = dict(given)
+    if "LaunchTemplate" not in policy:
+        return policy
+    template = policy["LaunchTemplate"] = dict(policy["LaunchTemplate"])
+    name = "LaunchTemplateSpecification"
+    if name in template:
+        template[name] = specification(ec2, template[name])
+    if "Overrides" in template:
+        template["Overrides"] = [
+            {**override, name: specification(ec2, override[name])} if name in override else override
+            for override in template["Overrides"]
+        ]
+    return policy
+
+
+def policy_document(policy: Mapping[str, Any]) -> Result:
+    """Describe a MixedInstancesPolicy, with AWS's defaults."""
+    distribution = {
+        "OnDemandAllocationStrategy": "prioritized",
+        "OnDemandBaseCapacity": 0,
+        "OnDemandPercentageAboveBaseCapacity": 100,
+        "SpotAllocationStrategy": "lowest-price",
+    }
+    return {**policy, "InstancesDistribution": {**distribution, **policy.get("InstancesDistribution", {})}}

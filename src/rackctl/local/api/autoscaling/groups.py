@@ -9,7 +9,10 @@ from rackctl.local.api.autoscaling.common import (
     make_hook,
     member_document,
     page_size,
+    policy_document,
+    policy_of,
     put_tags,
+    specification,
     tag_document,
 )
 from rackctl.local.api.filters import Filters
@@ -76,7 +79,7 @@ class Groups(Room["AutoScalingProtocol"]):
             "AutoScalingGroupARN": group.arn,
             "LaunchConfigurationName": group.launch_configuration or None,
             "LaunchTemplate": group.launch_template,
-            "MixedInstancesPolicy": group.mixed_instances_policy and _policy(group.mixed_instances_policy),
+            "MixedInstancesPolicy": group.mixed_instances_policy and policy_document(group.mixed_instances_policy),
             "MinSize": group.min_size,
             "MaxSize": group.max_size,
             "DesiredCapacity": group.desired,
@@ -165,9 +168,9 @@ class Groups(Room["AutoScalingProtocol"]):
             raise validation_error(f"The local rack has no {unknown[0]} of groups.")
         changes = {name: asked[name] for name in (*SOURCES, *CAPACITY) if name in asked}
         if "LaunchTemplate" in changes:
-            changes["LaunchTemplate"] = self._specification(changes["LaunchTemplate"])
+            changes["LaunchTemplate"] = specification(self.world.ec2, changes["LaunchTemplate"])
         if "MixedInstancesPolicy" in changes:
-            policy = changes["MixedInstancesPolicy"] = self._policy(changes["MixedInstancesPolicy"])
+            policy = changes["MixedInstancesPolicy"] = policy_of(self.world.ec2, changes["MixedInstancesPolicy"])
             whole = "LaunchTemplateSpecification" in policy.get("LaunchTemplate", {})
             if not whole and not (group and group.mixed_instances_policy):
                 raise validation_error("A new MixedInstancesPolicy needs a LaunchTemplateSpecification.")
@@ -204,51 +207,6 @@ class Groups(Room["AutoScalingProtocol"]):
                 return subnet.subnet_id
         raise validation_error(f"Invalid availability zones: [{zone}]")
 
-    def _specification(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Name a launch template by id, name and version. Raises Refused if it could not be launched from."""
-        if bool(given.get("LaunchTemplateId")) == bool(given.get("LaunchTemplateName")):
-            raise validation_error(
-                "Valid requests must contain either launchTemplateId or LaunchTemplateName, and not both."
-            )
-        ec2 = self.world.ec2
-        version = given.get("Version", "$Default")
-        try:
-            template = ec2.find_template(given.get("LaunchTemplateId"), given.get("LaunchTemplateName"))
-            key_name = template.resolve(version).data.get("KeyName")
-            if key_name and key_name not in ec2.key_pairs:
-                raise Refused("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")
-        except Refused as refused:
-            raise validation_error(f"You must use a valid fully-formed launch template. {refused.message}") from refused
-        return {
-            "LaunchTemplateId": template.launch_template_id,
-            "LaunchTemplateName": template.launch_template_name,
-            "Version": version,
-        }
-
-    def _policy(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        policy = dict(given)
-        if "LaunchTemplate" in policy:
-            template = policy["LaunchTemplate"] = dict(policy["LaunchTemplate"])
-            if "LaunchTemplateSpecification" in template:
-                template["LaunchTemplateSpecification"] = self._specification(template["LaunchTemplateSpecification"])
-            if "Overrides" in template:
-                template["Overrides"] = [
-                    {
-                        **override,
-                        **(
-                            {
-                                "LaunchTemplateSpecification": self._specification(
-                                    override["LaunchTemplateSpecification"]
-                                )
-                            }
-                            if "LaunchTemplateSpecification" in override
-                            else {}
-                        ),
-                    }
-                    for override in template["Overrides"]
-                ]
-        return policy
-
     def delete_auto_scaling_group(self, asked: Asked) -> Result:
         group = self._scaling.get(asked["AutoScalingGroupName"])
         self._scaling.delete(group, force=asked.get("ForceDelete", False))
@@ -269,13 +227,3 @@ class Groups(Room["AutoScalingProtocol"]):
 
 def settings_of(asked: Asked) -> dict[str, Any]:
     return {name: asked[name] for name in SETTINGS if name in asked}
-
-
-def _policy(policy: Mapping[str, Any]) -> Result:
-    distribution = {
-        "OnDemandAllocationStrategy": "prioritized",
-        "OnDemandBaseCapacity": 0,
-        "OnDemandPercentageAboveBaseCapacity": 100,
-        "SpotAllocationStrategy": "lowest-price",
-    }
-    return {**policy, "InstancesDistribution": {**distribution, **policy.get("InstancesDistribution", {})}}
