@@ -1,4 +1,4 @@
-"""Change the desired capacity and the processes of a roll's groups, and terminate their members.
+"""Change the desired capacity of a roll's groups, and terminate their members.
 
 AWS's answers may lag, a call may have been carried out although its answer was an error, and something else may change
 the same number. So each change is written to the journal before it is made, an answer counts once it shows the last
@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Literal
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG
 from rackctl.errors import AccessDenied, RackctlError
+from rackctl.roll.hold import BUSY_FOR
 from rackctl.roll.journal import PendingChange
 from rackctl.roll.lock import JournalLost
 from rackctl.roll.observe import GroupDeleted
+from rackctl.roll.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator
 
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord
     from rackctl.roll.observe import Look, Observer
     from rackctl.roll.report import Event
     from rackctl.roll.view import View
-
-_BUSY_FOR = 120.0  # how long another scaling activity may be in progress, in seconds
 
 
 class Capacity:
@@ -38,6 +38,7 @@ class Capacity:
         self._autoscaling = hold.aws.autoscaling
         self._clock = hold.clock
         self._observer = observer
+        self._processes = Processes(hold)
         # The capacity that was set last, and when; when a change was last tried; when a termination was requested whose
         # outcome is not known yet.
         self._set_to: dict[str, tuple[int, float]] = {}
@@ -127,7 +128,7 @@ class Capacity:
         self._hold.write()
         self._tried[name] = self._clock.monotonic()
         try:
-            self._when_not_busy(lambda: self._autoscaling.set_desired_capacity(name, after))
+            self._hold.when_not_busy(lambda: self._autoscaling.set_desired_capacity(name, after))
         except AccessDenied:
             record.pending = None  # it has not been made
             raise
@@ -135,19 +136,6 @@ class Capacity:
         record.surge = max(record.surge + after - before, 0)
         self._set_to[name] = (after, self._clock.monotonic())
         return self._hold.event("surge", f"group {name}: desired capacity {before} → {after}", group=name)
-
-    def _when_not_busy(self, change: Callable[[], None]) -> None:
-        """Make a change, again while another scaling activity is in progress."""
-        began = self._clock.monotonic()
-        while True:
-            try:
-                self._hold.change(change)
-            except AwsError as error:
-                if not error.busy or self._clock.monotonic() - began > _BUSY_FOR:
-                    raise
-            else:
-                return
-            self._hold.pause()
 
     def terminate(self, record: GroupRecord, view: View, id_: str, *, decrement: bool) -> Generator[Event, None, bool]:
         """Terminate a member of a group, by name; return whether that was done, or is to be decided again.
@@ -166,7 +154,7 @@ class Capacity:
         except RackctlError as error:
             if isinstance(error, AwsError) and error.busy:
                 busy = self._clock.monotonic() - self._busy_since.setdefault(id_, self._clock.monotonic())
-                if busy <= _BUSY_FOR:
+                if busy <= BUSY_FOR:
                     self._asked_to_terminate.pop(id_)
                     record.pending = None
                     return False
@@ -223,7 +211,7 @@ class Capacity:
         And one that has just come may not be described at once.
         """
         try:
-            self.suspend(record, look, "Launch")
+            self._processes.suspend(record, look.group, "Launch")
             self._hold.wait(LAG)
             look = self.look(record, at_ecs=False)
             alive = sum(member.is_member for member in look.members)
@@ -235,35 +223,6 @@ class Capacity:
         except Exception:
             # The group must not stay unable to launch. If this fails too, the journal says so.
             with suppress(RackctlError):
-                self.resume(record, ["Launch"])
+                self._processes.resume(record, ["Launch"])
             raise
-        self.resume(record, ["Launch"])
-
-    # Processes: only those that the roll itself suspends
-
-    def suspend(self, record: GroupRecord, look: Look, process: str) -> bool:
-        """Suspend a process, and write that to the journal first; return whether it was running."""
-        if process in look.group.suspended_processes:
-            return False
-        new = process not in record.suspended
-        if new:
-            record.suspended.append(process)
-            self._hold.write()
-        try:
-            self._when_not_busy(lambda: self._autoscaling.suspend_processes(look.name, [process]))
-        except AccessDenied:
-            if new:  # it was not done, so there is nothing to resume
-                record.suspended.remove(process)
-                self._hold.write()
-            raise
-        return new
-
-    def resume(self, record: GroupRecord, processes: Sequence[str]) -> list[str]:
-        """Resume those of these processes that the roll has suspended; return them."""
-        ours = [process for process in processes if process in record.suspended]
-        if ours:
-            name = record.auto_scaling_group_name
-            self._hold.retrying(lambda: self._when_not_busy(lambda: self._autoscaling.resume_processes(name, ours)))
-            record.suspended = [process for process in record.suspended if process not in ours]
-            self._hold.write()
-        return ours
+        self._processes.resume(record, ["Launch"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rackctl.roll.hold import Hold
-    from rackctl.roll.journal import GroupRecord
+    from rackctl.roll.journal import GroupRecord, Journal
     from rackctl.roll.loop import Loop
     from rackctl.roll.reasons import Reason
     from rackctl.roll.report import Event
@@ -111,7 +111,7 @@ class Execution:
         _try(lambda: self._hold.lock.check_owner(self._hold.journal))
         _try(self._loop.reactivate)
         for record in self._hold.journal.groups.values():
-            if "Launch" in record.suspended and not record.deleted:
+            if "Launch" in record.suspended and not (record.deleted or self._hold.journal.lacks_key_pair(record)):
                 _try(partial(self._hold.unless_lost, partial(self._resume_launch, record)))
         draining = [id_ for id_, record in self._hold.journal.instances.items() if record.drained_by_roll]
         with suppress(RackctlError):
@@ -137,9 +137,7 @@ class Execution:
         """Return what stays changed until the roll continues, and the commands that continue it."""
         aborting = self._hold.journal.phase == "aborting"
         until = "until you abort" if aborting else "until you resume or abort"
-        meanwhile = "".join(
-            f"{until}, {what}\n  " for what in map(_changed, self._hold.journal.groups.values()) if what
-        )
+        meanwhile = "".join(f"{until}, {what}\n  " for what in _all_changed(self._hold.journal) if what)
         ways = f"continue with {self._command('resume')}, or roll back with {self._command('abort')}"
         return meanwhile + (f"continue with {self._command('abort')}" if aborting else ways)
 
@@ -161,13 +159,23 @@ def _sentence(error: Exception) -> str:
     return f"{str(error).rstrip('.')}."
 
 
-def _changed(record: GroupRecord) -> str:
+def _all_changed(journal: Journal) -> Iterator[str]:
+    """Yield what the roll has changed and not restored."""
+    for record in journal.groups.values():
+        yield _changed(record, journal)
+    for pair in journal.key_pairs.values():
+        if pair.state == "changing":
+            yield f"EC2 may have no key pair {pair.key_name}: what launches with it fails"
+
+
+def _changed(record: GroupRecord, journal: Journal) -> str:
     """Return what the roll has changed of a group and not restored."""
     what = []
     if record.surge:
         what.append(f"keeps desired capacity {record.desired_capacity + record.surge} (was {record.desired_capacity})")
     if record.suspended:
         what.append(f"keeps {', '.join(record.suspended)} suspended")
-    if any(template.made for template in record.templates):
+    renewed = any(journal.key_pairs[name].state == "new" for name in record.key_names)
+    if renewed or any(template.made for template in record.templates):
         what.append("launches with the new key")
     return f"group {record.auto_scaling_group_name} {', '.join(what)}" if what and not record.deleted else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from rackctl.aws.errors import AwsError
@@ -13,7 +14,7 @@ from rackctl.roll.report import Event, Progress
 from rackctl.text import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rackctl.clock import Clock
     from rackctl.model import AutoScalingGroup, Instance
@@ -30,6 +31,7 @@ _SLICE = 0.5  # how long a stop request may wait while the roll does, in seconds
 # How long AWS may fail to answer, as after a laptop's sleep, before the roll stops, in seconds.
 _PATIENCE = 120.0
 _SAY_SOMETHING_EVERY = 60.0
+BUSY_FOR = 120.0  # how long another scaling activity may be in progress, in seconds
 
 
 class StopRequest:
@@ -65,6 +67,7 @@ class Hold:
         self.journal = journal
         self.progress = Progress(clock, journal)
         self._stop = stop
+        self._may_stop = True
         self._silent_since = clock.monotonic()
         self._heartbeat_failing_since: float | None = None
 
@@ -123,7 +126,7 @@ class Hold:
             try:
                 return call()
             except AwsError as error:
-                if error.refused or self._stop or self.clock.monotonic() - since > _PATIENCE:
+                if error.refused or self._must_stop or self.clock.monotonic() - since > _PATIENCE:
                     raise
             self.pause()
 
@@ -189,7 +192,33 @@ class Hold:
         """Make a change that may be made twice, and repeat it for a while if it gets no answer."""
         return self.retrying(lambda: self.change(call))
 
+    def when_not_busy(self, change: Callable[[], None]) -> None:
+        """Make a change, again while another scaling activity is in progress."""
+        began = self.clock.monotonic()
+        while True:
+            try:
+                self.change(change)
+            except AwsError as error:
+                if not error.busy or self.clock.monotonic() - began > BUSY_FOR:
+                    raise
+            else:
+                return
+            self.pause()
+
     # Safe points
+
+    @contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Be no safe point inside: what was begun there is finished before a request to stop is heeded."""
+        self._may_stop = False
+        try:
+            yield
+        finally:
+            self._may_stop = True
+
+    @property
+    def _must_stop(self) -> bool:
+        return bool(self._stop) and self._may_stop
 
     @property
     def stop_signal(self) -> int:
@@ -197,7 +226,7 @@ class Hold:
 
     def checkpoint(self) -> None:
         """Safe point: raise StopNow if a stop was requested; write the journal if it is time."""
-        if self._stop:
+        if self._must_stop:
             raise StopNow
         self._heartbeat()
 
@@ -205,7 +234,7 @@ class Hold:
         """Wait until it is time to look again, or until a stop is requested."""
         self._heartbeat()
         until = self.clock.monotonic() + max(POLL, instances / _INSTANCES_PER_SECOND)
-        while not self._stop and (left := until - self.clock.monotonic()) > 0:
+        while not self._must_stop and (left := until - self.clock.monotonic()) > 0:
             self.clock.sleep(min(_SLICE, left))
         self.checkpoint()
 

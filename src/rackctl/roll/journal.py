@@ -6,6 +6,7 @@ be replaced is read from the instances. `rackctl.roll.lock` keeps it in S3.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 Phase = Literal["preparing", "replacing", "finishing", "aborting"]
+PairState = Literal["old", "changing", "new"]
 # The processes that a roll suspends: one all the time, the other while it lowers a desired capacity.
 SUSPENDED_BY_ROLLS = frozenset({REBALANCING, "Launch"})
+_PUBLIC_KEY = re.compile(r"ssh-(ed25519|rsa) [A-Za-z0-9+/]+={0,2}", re.ASCII)
 # No Auto Scaling group is larger than this.
 _LARGEST = 100_000
 # No instance is older than EC2, by far, in seconds.
@@ -46,6 +49,29 @@ class TemplateRecord:
 
 
 @dataclass(slots=True)
+class KeyPairRecord:
+    """A key pair that is renewed under its name: as it was before, and what the roll has made of it.
+
+    Both public keys are here before the first of them is taken out of force. ``state`` is which of them EC2 has, or
+    *changing* while it may have neither. ``created`` and ``restored`` are EC2's times of the new one's import and of
+    the old one's, where it had to be imported again; ``generation`` names the new key in the store. ``doubtful`` are
+    instances that something else launched at that time: they may have either key.
+    """
+
+    key_name: str
+    old_key_pair_id: str
+    old_public_key: str
+    tags: dict[str, str]
+    generation: str = ""
+    new_public_key: str = ""
+    state: PairState = "old"
+    new_key_pair_id: str = ""
+    created: str = ""
+    restored: str = ""
+    doubtful: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class PendingChange:
     """A change of a desired capacity, written before it is made, so that it can be seen later whether it was.
 
@@ -63,7 +89,9 @@ class GroupRecord:
     """A group as it was before the roll, and what the roll has changed of it.
 
     ``total`` is how many of its instances were to be replaced, ``launches`` what it launches from where that decides
-    which are outdated, ``surge`` the roll's share of the desired capacity, ``suspended`` the processes that it
+    which are outdated, ``key_names`` the key pairs that are renewed under the names that it launches with, none for one
+    that gets a key of a new name, ``key_lines`` what to write where the group is made once it has that,
+    ``surge`` the roll's share of the desired capacity, ``suspended`` the processes that it
     suspended. ``deleted`` says that it was deleted during the roll.
     """
 
@@ -77,6 +105,8 @@ class GroupRecord:
     pending: PendingChange | None = None
     deleted: bool = False
     launches: list[LaunchSource] = field(default_factory=list)
+    key_names: list[str] = field(default_factory=list)
+    key_lines: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -116,6 +146,7 @@ class Journal:
     problem: str = ""
     retiring: list[str] = field(default_factory=list)
     groups: dict[str, GroupRecord] = field(default_factory=dict)
+    key_pairs: dict[str, KeyPairRecord] = field(default_factory=dict)
     instances: dict[str, InstanceRecord] = field(default_factory=dict)
 
     @property
@@ -127,6 +158,10 @@ class Journal:
     def launched_before(self) -> datetime:
         """The time up to which an instance was launched before the roll; if it is unset, none was launched later."""
         return datetime.fromisoformat(self.launched_until) if self.launched_until else datetime.max.replace(tzinfo=UTC)
+
+    def lacks_key_pair(self, group: GroupRecord) -> bool:
+        """Tell whether a group would launch with a key pair that EC2 may not have now."""
+        return any(self.key_pairs[name].state == "changing" for name in group.key_names)
 
     def command(self, word: str) -> str:
         """Return the command line of a subcommand for this roll."""
@@ -152,6 +187,7 @@ class Journal:
                 "selection": _selection(document["selection"]),
                 "owner": Owner(**owner) if owner else None,
                 "groups": {name: _group(record) for name, record in document["groups"].items()},
+                "key_pairs": {name: KeyPairRecord(**pair) for name, pair in document["key_pairs"].items()},
                 "instances": {id_: InstanceRecord(**record) for id_, record in document["instances"].items()},
             }
         )
@@ -170,6 +206,10 @@ def _check(journal: Journal) -> None:
     _check_selection(journal)
     for name, group in journal.groups.items():
         _check_group(name, group)
+        if missing := set(group.key_names) - journal.key_pairs.keys():
+            raise ValueError(f"it does not say how key pair {min(missing)} was")
+    for name, pair in journal.key_pairs.items():
+        _check_key_pair(name, pair)
     texts = [journal.rack, journal.problem, *journal.retiring, *_owner_texts(journal.owner)]
     for record in journal.instances.values():
         texts += (record.auto_scaling_group_name, record.phase, record.since)
@@ -235,6 +275,24 @@ def _check_group(name: str, group: GroupRecord) -> None:
     for source in group.launches:
         if type(source.version_number) is not int:
             raise TypeError(f"group {name} launches from a version that is not a number")
+
+
+def _check_key_pair(name: str, pair: KeyPairRecord) -> None:
+    texts = {k: v for k, v in asdict(pair).items() if k not in {"tags", "doubtful"}}
+    if not all(isinstance(text, str) for text in (*texts.values(), *pair.tags, *pair.tags.values(), *pair.doubtful)):
+        raise TypeError("a text is expected")
+    if pair.key_name != name:
+        raise ValueError(f'key pair "{name}" is called "{pair.key_name}" as well')
+    if pair.state not in get_args(PairState):
+        raise ValueError(f'"{pair.state}" is no state of a key pair')
+    if pair.state != "old" and not pair.new_public_key:
+        raise ValueError(f"key pair {name} has no new public key")
+    for public_key in filter(None, (pair.old_public_key, pair.new_public_key)):
+        if not _PUBLIC_KEY.fullmatch(public_key):
+            raise ValueError(f"key pair {name} has a public key that is none")
+    for time in filter(None, (pair.generation, pair.created, pair.restored)):
+        if datetime.fromisoformat(time).tzinfo is None:
+            raise ValueError(f"{time} says no time zone")
 
 
 def out_of_bounds(journal: Journal, foreign_groups: Collection[str], foreign_templates: Collection[str]) -> str:

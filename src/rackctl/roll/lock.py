@@ -260,6 +260,11 @@ def _left_behind(journal: Journal) -> str:
             left.append(f"the desired capacity of group {name} was {record.desired_capacity}")
         if record.suspended:
             left.append(f"{', '.join(record.suspended)} of group {name} is suspended")
+    left += [
+        f"key pair {pair.key_name} had the public key {pair.old_public_key}"
+        for pair in journal.key_pairs.values()
+        if pair.state != "old"
+    ]
     draining = [id_ for id_, record in journal.instances.items() if record.drained_by_roll]
     if draining:
         left.append(f"{', '.join(draining)} may be DRAINING")

@@ -18,6 +18,7 @@ from rackctl.roll.decide import REBALANCING, after, decide, waits_for
 from rackctl.roll.drained import Drained
 from rackctl.roll.observe import GroupDeleted, Observer, Since
 from rackctl.roll.problems import in_roll
+from rackctl.roll.processes import Processes
 from rackctl.roll.prove import Prover
 from rackctl.roll.view import (
     Done,
@@ -60,6 +61,7 @@ class Loop:
         self._clock = hold.clock
         self._observer = Observer(hold.rack, instances, hold.clock, reason)
         self._capacity = Capacity(hold, self._observer)
+        self._processes = Processes(hold)
         self._changes = Changes(hold, reason.is_old)
         self._drained = Drained(hold, instances, self._observer, self._capacity, self._changes)
         self._prover = Prover(hold, reason)
@@ -107,7 +109,7 @@ class Loop:
     def hold_still(self, record: GroupRecord) -> Iterator[Event]:
         """Keep Auto Scaling from terminating instances, undrained, to balance the zones."""
         look = self._capacity.look_once(record, at_ecs=False)
-        if look and self._capacity.suspend(record, look, REBALANCING):
+        if look and self._processes.suspend(record, look.group, REBALANCING):
             yield self._event_of_processes(look.name, f"suspended {REBALANCING}")
 
     def groups_launch_new(self) -> None:
@@ -336,8 +338,9 @@ class Loop:
         yield from self._drained.let_go_of(record.auto_scaling_group_name)
 
     def resume_launch(self, record: GroupRecord) -> None:
-        """Resume Launch if an interrupted roll has left it suspended."""
-        self._capacity.resume(record, ["Launch"])
+        """Resume Launch if an interrupted roll has left it suspended, and there is a key pair to launch with."""
+        if not self._hold.journal.lacks_key_pair(record):
+            self._processes.resume(record, ["Launch"])
 
     def resume_processes(self, record: GroupRecord) -> Iterator[Event]:
         """Resume what the roll has suspended, except zone rebalancing if that would terminate instances."""
@@ -352,7 +355,7 @@ class Loop:
                 "instances undrained to even them. When that is wanted: `aws autoscaling resume-processes "
                 f"--auto-scaling-group-name {name} --scaling-processes {REBALANCING}`",
             )
-        if resumed := self._capacity.resume(record, processes):
+        if resumed := self._processes.resume(record, processes):
             yield self._event_of_processes(name, f"resumed {', '.join(resumed)}")
 
     def _is_balanced(self, record: GroupRecord) -> bool:

@@ -1,0 +1,55 @@
+"""A key pair that is renewed under its name: which public key EC2 has, and which one an instance has. Pure.
+
+EC2 gives an instance the public key that the pair of that name has at its launch, for as long as it exists. Only EC2's
+own times are compared: the instance's first launch and the CreateTime of the pair.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rackctl.model import Instance, KeyPair
+    from rackctl.roll.journal import KeyPairRecord
+
+# What brings a public key into force: delete the other one, import it, nothing more; or the pair is somebody else's.
+Step = Literal["delete", "import", "done", "foreign"]
+# One of the two public keys, or it cannot be told: something launched the instance while EC2 may have had either.
+Has = Literal["old", "new", "unknown"]
+
+
+def next_step(there: KeyPair | None, wanted: str, other: str) -> Step:
+    """Return what is to be done so that a name has the ``wanted`` public key and not the ``other`` one."""
+    if there is None:
+        return "import"
+    if there.public_key == wanted:
+        return "done"
+    return "delete" if there.public_key == other else "foreign"
+
+
+def which_key(record: KeyPairRecord, instance: Instance) -> Has:
+    """Return which public key an instance has that was launched with a renewed pair's name.
+
+    Between the deletion of one pair and the import of the other there is none to launch with. So what was launched in
+    the second of an import had either of them, and what was launched soon after it may have.
+    """
+    if instance.ec2_instance_id in record.doubtful:
+        return "unknown"
+    launched = instance.first_launch_time
+    imports: tuple[tuple[str, Has], ...] = ((record.restored, "old"), (record.created, "new"))
+    for at, key in imports:
+        if at and launched >= (imported := datetime.fromisoformat(at)):
+            return key if launched > imported else "unknown"
+    return "old"
+
+
+def doubtful(record: KeyPairRecord, instances: Iterable[Instance]) -> list[str]:
+    """Return which of the pair's instances were launched since it was imported last.
+
+    While the groups cannot launch that is none of theirs.
+    """
+    since = datetime.fromisoformat(record.restored or record.created)
+    return sorted(i.ec2_instance_id for i in instances if i.first_launch_time >= since)

@@ -1,0 +1,174 @@
+"""In which of two ways each group gets a new key, and why. Pure.
+
+*keep* imports the new public key under the name that the key pair has: nothing that launches instances is changed.
+*new* makes a key pair of a new name, and launch template versions that name it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rackctl.roll.problems import Problem
+from rackctl.text import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Way = Literal["keep", "new"]
+_MIGRATE_DOCS = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/migrate-to-launch-templates.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Launching:
+    """With which keys a group launches.
+
+    ``key_names`` are those of its launch templates or of its launch configuration, empty for one that names none, and
+    ``own`` those of them that rackctl has given. ``stack`` is the CloudFormation stack that ``owned``, the group or one
+    of its templates, belongs to.
+    """
+
+    auto_scaling_group_name: str
+    key_names: tuple[str, ...]
+    own: frozenset[str] = frozenset()
+    launch_template_ids: tuple[str, ...] = ()
+    launch_configuration_name: str = ""
+    stack: str = ""
+    owned: str = ""
+
+    @property
+    def lacks_key(self) -> bool:
+        """Whether something that it launches from names no key."""
+        return not all(self.key_names)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The keys that somebody else than rackctl has given."""
+        return tuple(name for name in self.key_names if name and name not in self.own)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyWay:
+    """The way in which a group gets its new key. ``key_names`` are the key pairs that are renewed under their names.
+
+    ``lines`` are what to write where the group is made, each with the tool that it is for.
+    """
+
+    way: Way
+    reason: str
+    key_names: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.way == "new":
+            return f"a key pair of a new name, in new launch template versions ({self.reason})"
+        pairs = "key pairs" if len(self.key_names) > 1 else "key pair"
+        return f"a new public key for {pairs} {listed(self.key_names)}, by the same name ({self.reason})"
+
+
+def ways_of(groups: Sequence[Launching], wanted: str, new_name: str) -> dict[str, KeyWay]:
+    """Return the way of each group: the ``wanted`` one, or for *auto* one that undoes nobody's work.
+
+    ``new_name`` is how the lines call the key pair of a new name.
+    """
+    chosen = {group.auto_scaling_group_name: _way_of(group, wanted) for group in groups}
+    if wanted == "auto":
+        _agree(groups, chosen)
+    ways = {}
+    for group in groups:
+        way, reason = chosen[group.auto_scaling_group_name]
+        if way == "keep":
+            names = tuple(dict.fromkeys(name for name in group.key_names if name))
+            ways[group.auto_scaling_group_name] = KeyWay(way, reason, names)
+        else:
+            made_elsewhere = group.stack or group.others or group.lacks_key
+            lines = lines_for(group.stack, new_name) if made_elsewhere else ()
+            ways[group.auto_scaling_group_name] = KeyWay(way, reason, lines=lines)
+    return ways
+
+
+def _way_of(group: Launching, wanted: str) -> tuple[Way, str]:
+    match wanted:
+        case "keep" | "new":
+            return wanted, f"--key-name {wanted}"
+        case _ if group.launch_configuration_name:
+            return "keep", f"launch configuration {group.launch_configuration_name} cannot be changed"
+        case _ if group.lacks_key:
+            return "new", "it launches without a key"
+        case _ if group.stack:
+            return "keep", f"{group.owned} belongs to CloudFormation stack {group.stack}"
+        case _ if group.others:
+            return "keep", f"rackctl has not given key pair {group.others[0]} its name"
+        case _:
+            return "new", f"key pair {group.key_names[0]} is one of rackctl's own"
+
+
+def _agree(groups: Sequence[Launching], chosen: dict[str, tuple[Way, str]]) -> None:
+    """Have what shares a template or a key pair with a group that keeps its name keep it as well."""
+    undecided = [g for g in groups if chosen[g.auto_scaling_group_name][0] == "new" and not g.lacks_key]
+    keeping = [g for g in groups if chosen[g.auto_scaling_group_name][0] == "keep"]
+    while keeping:
+        one = keeping.pop()
+        for group in list(undecided):
+            if shared := _shared(group, one):
+                undecided.remove(group)
+                keeping.append(group)
+                chosen[group.auto_scaling_group_name] = "keep", f"it shares {shared} with {one.auto_scaling_group_name}"
+
+
+def _shared(group: Launching, other: Launching) -> str:
+    if set(group.launch_template_ids) & set(other.launch_template_ids):
+        return "a launch template"
+    return "a key pair" if set(group.key_names) & set(other.key_names) else ""
+
+
+def lines_for(stack: str, key_name: str) -> tuple[str, ...]:
+    """Return what to write where a group is made, so that it launches with a key pair from then on."""
+    if stack:
+        return (
+            f"CloudFormation stack {stack}: KeyName: {key_name}",
+            f'CDK: keyPair: ec2.KeyPair.fromKeyPairName(this, "KeyPair", "{key_name}"),',
+        )
+    return (f'Terraform: key_name = "{key_name}"',)
+
+
+def problems_of(groups: Sequence[Launching], ways: Mapping[str, KeyWay], *, out_of_band: bool) -> Iterator[Problem]:
+    """Yield what forbids to give the groups new keys in these ways, and what is to be known before."""
+    for group in groups:
+        name, way = group.auto_scaling_group_name, ways[group.auto_scaling_group_name].way
+        if group.lacks_key:
+            yield from _without_key(group, way, out_of_band=out_of_band)
+        elif way == "new" and group.launch_configuration_name:
+            yield Problem(
+                f"group {name} launches from launch configuration {group.launch_configuration_name}, whose key cannot "
+                "be changed",
+                f"use --key-name keep, or move it to a launch template: {_MIGRATE_DOCS}",
+            )
+        elif way == "new" and group.stack:
+            yield Problem(
+                f"{group.owned} belongs to CloudFormation stack {group.stack}, whose next update may bring the old "
+                "key back",
+                warns=True,
+            )
+
+
+def _without_key(group: Launching, way: Way, *, out_of_band: bool) -> Iterator[Problem]:
+    name = group.auto_scaling_group_name
+    remedy = f"name a key pair there: {'; '.join(lines_for(group.stack, 'NAME'))}"
+    if group.launch_configuration_name:
+        yield Problem(
+            f"group {name} launches without a key from launch configuration {group.launch_configuration_name}, which "
+            "cannot be changed",
+            f"{remedy}; or move the group to a launch template: {_MIGRATE_DOCS}",
+        )
+    elif way == "keep":
+        yield Problem(f"group {name} launches without a key: there is no name to keep", remedy)
+    elif group.stack or group.others:
+        where = f"{group.owned} belongs to CloudFormation stack {group.stack}" if group.stack else (
+            f"another template of it names key pair {group.others[0]}"
+        )  # fmt: skip
+        reason = f"group {name} launches without a key, and {where}"
+        if out_of_band:
+            yield Problem(f"{reason}: its next update may take the new key away", warns=True)
+        else:
+            yield Problem(reason, f"{remedy}; or use --out-of-band")
