@@ -2,11 +2,13 @@
 
 docs/commands.md   the help of every command
 docs/settings.md   the table of settings, between its two markers
+docs/permissions.md   the tables of permissions, each between its two markers
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rackctl.cli.main import cli
+from rackctl.policies import ROLES
 from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -30,6 +33,10 @@ BEHAVIOURS = {
     "The instances": "hosts",
     "The process": "test_daemon*.py",
 }
+PERMISSIONS = re.compile(
+    r"(?P<begin><!-- permissions (?P<role>\S+)(?: (?P<part>\S+))? -->\n).*?(?P<end><!-- end of permissions -->)",
+    re.DOTALL,
+)
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
 
 
@@ -67,6 +74,21 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def permissions_table(role: str, part: str | None) -> str:
+    grants = ROLES[role].parts[part] if part else ROLES[role].grants
+    rows = ["| action | resource | condition |", "| --- | --- | --- |"]
+    for grant in grants:
+        condition = f" `{grant.condition_key}`" if grant.condition else ""
+        rows += [f"| `{action}` | `{grant.resource}` |{condition} |" for action in grant.actions]
+    return "\n".join(rows) + "\n"
+
+
+def permissions() -> str:
+    """Return the page with its tables written anew, each at its place. Raises KeyError for a role that is none."""
+    page = (DOCS / "permissions.md").read_text(encoding="utf-8")
+    return PERMISSIONS.sub(lambda m: f"{m['begin']}{permissions_table(m['role'], m['part'])}{m['end']}", page)
+
+
 def behaviours() -> str:
     intro = "Each line is the name of a test under tests/local. `make docs` writes this file."
     sections = [f"# AWS behaviour of the local rack\n\n{intro}\n"]
@@ -89,6 +111,7 @@ def generated() -> dict[Path, str]:
     return {
         DOCS / "commands.md": command_reference(),
         DOCS / "local-rack-behaviour.md": behaviours(),
+        DOCS / "permissions.md": permissions(),
         settings: f"{before}{BEGIN}{settings_table()}{END}{after}",
     }
 

@@ -220,15 +220,24 @@ class LifecycleHook:
 
 @dataclass(frozen=True, slots=True)
 class EcsCluster:
-    """An ECS cluster. A tag without a value is an empty text."""
+    """An ECS cluster. A tag without a value is an empty text. ``registered`` counts its container instances."""
 
     cluster_arn: str
     capacity_providers: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    registered: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.cluster_arn.rpartition("/")[2]
 
     @property
     def account(self) -> str:
         return self.cluster_arn.split(":")[4]
+
+    @property
+    def region(self) -> str:
+        return self.cluster_arn.split(":")[3]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 from xml.sax.saxutils import escape
 
 from botocore.model import ServiceModel
@@ -46,8 +47,15 @@ def _s3(operation: str, shape: Any, token: str) -> Answer:
     headers = {"x-amz-request-id": "1", "Date": "Fri, 02 Jan 2026 03:04:05 GMT", "ETag": '"1"'}
     if operation == "GetObject":
         return 200, {**headers, "Last-Modified": "Fri, 02 Jan 2026 03:04:00 GMT", "Content-Length": "4"}, b"body"
-    if operation == "ListObjectsV2":
-        return 200, headers, f"<ListBucketResult>{_xml(shape, token, item='')}</ListBucketResult>".encode()
+    if operation == "GetBucketPolicy":
+        return 200, headers, b'{"Version": "2012-10-17", "Statement": []}'
+    if operation in {"ListObjectsV2", "GetBucketVersioning"}:
+        return 200, headers, f"<Result>{_xml(shape, token, item='')}</Result>".encode()
+    if operation in {"GetBucketEncryption", "GetPublicAccessBlock"}:
+        # The root is the one member of the output: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketEncryption.html
+        return 200, headers, _xml(shape, token, item="").encode()
+    if operation == "HeadBucket":
+        return 200, {**headers, "x-amz-bucket-region": "us-east-1"}, b""
     return (204 if operation == "DeleteObject" else 200), headers, b""
 
 
@@ -96,10 +104,12 @@ def _scalar(shape: Any, name: str, token: str) -> Any:
             return 1
         case "blob":
             return "eHl6"
+        case _ if name == "Arn":
+            return "arn:aws:kms:us-east-1:123456789012:key/x"
         case _ if name == "clusterArn":
             return "arn:aws:ecs:us-east-1:123456789012:cluster/x"
         case _:
-            return token if name in {"NextToken", "nextToken", "NextContinuationToken"} else "x"
+            return token if name in {"NextToken", "nextToken", "NextContinuationToken", "NextMarker"} else "x"
 
 
 def operation_of(service: str, request: Any) -> str:
@@ -107,8 +117,24 @@ def operation_of(service: str, request: Any) -> str:
     if target := request.headers.get("X-Amz-Target"):
         return str(target.decode() if isinstance(target, bytes) else target).rpartition(".")[2]
     if service == "s3":
-        listing = "list-type=2" in request.url
-        return {"GET": "ListObjectsV2" if listing else "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject"}[
-            request.method
-        ]
+        return _s3_operation_of(request.method, urlsplit(request.url))
     return str(request.body).partition("Action=")[2].partition("&")[0]
+
+
+_OF_BUCKET = {
+    "encryption": "BucketEncryption",
+    "policy": "BucketPolicy",
+    "publicAccessBlock": "PublicAccessBlock",
+    "versioning": "BucketVersioning",
+}
+
+
+def _s3_operation_of(method: str, url: SplitResult) -> str:
+    verb = method.capitalize()
+    if "list-type=2" in url.query:
+        return "ListObjectsV2"
+    if named := _OF_BUCKET.get(url.query.partition("=")[0]):
+        return f"{verb}{named}"
+    if url.path.count("/") == 1:
+        return {"HEAD": "HeadBucket", "PUT": "CreateBucket"}[method]
+    return f"{verb}Object"

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from rackctl.aws.client import Client
     from rackctl.aws.session import Aws
 
-# What makes of a service's client the object whose public methods are its calls.
+# By a module of aws/, what makes of its service's client the object whose public methods are its calls.
 SERVICES: dict[str, Callable[[Client], Any]] = {
     "autoscaling": AutoScaling,
+    "bucket_settings": lambda call: S3(call).bucket_settings("bucket", owner="123456789012"),
     "ec2": Ec2,
     "ecs": Ecs,
     "kms": Kms,
@@ -49,22 +50,37 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
+# The services of modules that are not named for theirs.
+_SERVICE_OF = {"bucket_settings": "s3"}
+
+
+def service_of(module: str) -> str:
+    """Name the service that a module calls."""
+    return _SERVICE_OF.get(module, module)
+
+
 def methods() -> list[tuple[str, str]]:
-    """Each service and method that asks AWS something."""
+    """Each module and method that asks AWS something."""
 
     def nothing(*_: object) -> None: ...
 
     return [
-        (service, name)
-        for service, make in SERVICES.items()
+        (module, name)
+        for module, make in SERVICES.items()
         for name, _ in inspect.getmembers(make(nothing), inspect.ismethod)  # type: ignore[arg-type]
-        if not name.startswith("_") and (service, name) != ("s3", "url")
+        if not name.startswith("_") and (module, name) != ("s3", "url")
     ]
 
 
-def service_of(aws: Aws, name: str) -> Any:
-    """Return the object of a real `Aws` whose public methods are a service's calls."""
-    return aws.s3.bucket("bucket", owner="123456789012") if name == "s3" else getattr(aws, name)
+def calls_of(aws: Aws, module: str) -> Any:
+    """Return the object of a real `Aws` whose public methods are a module's calls."""
+    match module:
+        case "s3":
+            return aws.s3.bucket("bucket", owner="123456789012")
+        case "bucket_settings":
+            return aws.s3.bucket_settings("bucket", owner="123456789012")
+        case _:
+            return getattr(aws, module)
 
 
 def ask(service: Any, method: str) -> Any:

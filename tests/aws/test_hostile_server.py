@@ -14,7 +14,7 @@ from rackctl.aws.errors import Silent, Unanswered
 from rackctl.aws.session import Aws, Credentials
 from rackctl.errors import RackctlError, Timeout
 from tests.aws.documents import answer
-from tests.aws.operations import ask, service_of
+from tests.aws.operations import ask, calls_of
 from tests.fakes.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def serving(serve: Callable[[socket.socket], None]) -> Iterator[str]:
 
 def asking(url: str, service: str, method: str, *, deadline: float = 20) -> object:
     aws = Aws(region="us-east-1", endpoint_url=url, credentials=Credentials("x", "x"), deadline=deadline)
-    return ask(service_of(aws, service), method)
+    return ask(calls_of(aws, service), method)
 
 
 def head(operation: str, service: str, *lines: str) -> tuple[bytes, bytes]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rackctl.aws.errors import AwsError, Unanswered
+from rackctl.aws.errors import AwsError, Unanswered, Where
 from rackctl.errors import RackctlError
 from tests.aws.answers import aws_answering
 from tests.aws.documents import Answer, answer, operation_of
-from tests.aws.operations import ask, methods, service_of
+from tests.aws.operations import ask, calls_of, methods, service_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,23 +54,23 @@ def _ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
-def asked(service: str, method: str, respond: Callable[[str], Answer]) -> Any:
+def asked(module: str, method: str, respond: Callable[[str], Answer]) -> Any:
     """Call a method, whose every operation gets the answer that ``respond`` gives to its name."""
-    aws = aws_answering(lambda request: respond(operation_of(service, request)))
-    return ask(service_of(aws, service), method)
+    aws = aws_answering(lambda request: respond(operation_of(service_of(module), request)))
+    return ask(calls_of(aws, module), method)
 
 
-@pytest.mark.parametrize(("service", "method"), methods())
-def test_a_whole_answer_is_read_to_the_types_that_are_declared(service: str, method: str) -> None:
-    result = asked(service, method, lambda operation: answer(service, operation))
+@pytest.mark.parametrize(("module", "method"), methods())
+def test_a_whole_answer_is_read_to_the_types_that_are_declared(module: str, method: str) -> None:
+    result = asked(module, method, lambda operation: answer(service_of(module), operation))
 
     assert ill_typed(result) == []
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-@pytest.mark.parametrize(("service", "method"), methods())
+@pytest.mark.parametrize(("module", "method"), methods())
 def test_what_cannot_be_awss_is_an_unanswered_call_that_names_endpoint_and_operation(
-    service: str, method: str, foreign: str
+    module: str, method: str, foreign: str
 ) -> None:
     operations: list[str] = []
 
@@ -79,19 +79,19 @@ def test_what_cannot_be_awss_is_an_unanswered_call_that_names_endpoint_and_opera
         return FOREIGN[foreign]
 
     with pytest.raises(Unanswered) as caught:
-        asked(service, method, respond)
+        asked(module, method, respond)
 
-    named = {"ListObjectsV2": "ListBucket"}.get(operations[-1], operations[-1])
-    assert f"http://127.0.0.1:1 returned an unexpected (non-AWS) response to {service}:{named}" in str(caught.value)
+    named = Where(service_of(module), action=operations[-1])
+    assert f"http://127.0.0.1:1 returned an unexpected (non-AWS) response to {named}" in str(caught.value)
     assert not caught.value.refused
 
 
 @pytest.mark.parametrize("lacking", LACKING)
-@pytest.mark.parametrize(("service", "method"), methods())
-def test_an_answer_that_lacks_what_is_required_is_unanswered_or_read(service: str, method: str, lacking: str) -> None:
+@pytest.mark.parametrize(("module", "method"), methods())
+def test_an_answer_that_lacks_what_is_required_is_unanswered_or_read(module: str, method: str, lacking: str) -> None:
     outcome: Any
     try:
-        outcome = asked(service, method, lambda _: LACKING[lacking])
+        outcome = asked(module, method, lambda _: LACKING[lacking])
     except AwsError as error:
         outcome = error
     assert isinstance(outcome, Unanswered) or is_500(outcome) or not outcome or outcome is True, "made of nothing"
@@ -103,35 +103,35 @@ def is_500(outcome: Any) -> bool:
 
 
 # Over two seconds: some thousand answers.
-@pytest.mark.parametrize(("service", "method"), methods())
-def test_no_damage_to_an_answer_is_an_error_in_rackctl_itself(service: str, method: str) -> None:
+@pytest.mark.parametrize(("module", "method"), methods())
+def test_no_damage_to_an_answer_is_an_error_in_rackctl_itself(module: str, method: str) -> None:
     seed = random.randrange(2**32)  # pytest-randomly seeds it
     dice = random.Random(seed)
 
     def damage(operation: str) -> Answer:
-        status, headers, body = answer(service, operation)
+        status, headers, body = answer(service_of(module), operation)
         return status, headers, damaged(body, dice)
 
-    aws = aws_answering(lambda request: damage(operation_of(service, request)))
+    aws = aws_answering(lambda request: damage(operation_of(service_of(module), request)))
     for _ in range(60):
         try:
-            result = ask(service_of(aws, service), method)
+            result = ask(calls_of(aws, module), method)
         except RackctlError:
             continue
         assert ill_typed(result) == [], seed
 
 
-@pytest.mark.parametrize(("service", "method"), methods())
-def test_pages_whose_token_repeats_come_to_an_end(service: str, method: str) -> None:
+@pytest.mark.parametrize(("module", "method"), methods())
+def test_pages_whose_token_repeats_come_to_an_end(module: str, method: str) -> None:
     operations: list[str] = []
 
     def respond(operation: str) -> Answer:
         operations.append(operation)
         assert len(operations) < 20, "it goes on and on"
-        return answer(service, operation, token="same")
+        return answer(service_of(module), operation, token="same")
 
     try:
-        asked(service, method, respond)
+        asked(module, method, respond)
     except Unanswered as error:
         ended = str(error)
         assert operations.count(operations[-1]) == 2

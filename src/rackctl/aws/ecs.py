@@ -20,11 +20,12 @@ from rackctl.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rackctl.aws.client import Client, Document
 
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/: the most items each operation takes.
+_CLUSTERS_PER_DESCRIBE = 100
 _CONTAINER_INSTANCES_PER_UPDATE = 10
 _TASKS_PER_DESCRIBE = 100
 _SERVICES_PER_DESCRIBE = 10
@@ -37,17 +38,29 @@ class Ecs:
 
     def cluster(self, cluster: str) -> EcsCluster:
         """Describe a cluster and its tags. Raises NotFound."""
-        found = self._call(
-            "describe_clusters",
-            lambda answer: [_cluster(document) for document in answer["clusters"]],
-            resource=f"cluster {cluster}",
-            clusters=[cluster],
-            include=["TAGS"],
-        )
-        for described in found:
-            if described:
-                return described
+        for described in self.clusters([cluster]):
+            return described
         raise _no_cluster(cluster)
+
+    def clusters(self, clusters: Sequence[str]) -> list[EcsCluster]:
+        """Describe clusters and their tags, given by name or ARN. One that does not exist is left out."""
+        return [
+            described
+            for some in _chunks(clusters, _CLUSTERS_PER_DESCRIBE)
+            for described in self._call(
+                "describe_clusters",
+                lambda answer: [_cluster(document) for document in answer["clusters"]],
+                resource=f"cluster {some[0]}" if len(some) == 1 else "",
+                clusters=some,
+                include=["TAGS"],
+            )
+            if described
+        ]
+
+    def tag(self, arn: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a resource; its other tags stay."""
+        given = [{"key": key, "value": value} for key, value in tags.items()]
+        self._call("tag_resource", resource=arn, resourceArn=arn, tags=given)
 
     def cluster_arns(self) -> list[str]:
         """List the clusters of the account and region."""
@@ -214,7 +227,12 @@ def _cluster(document: Document) -> EcsCluster | None:
     arn = str(document["clusterArn"])
     if arn.count(":") != 5:
         raise ValueError(f"{arn!r} is not the ARN of a cluster")
-    return EcsCluster(arn, tuple(map(str, document.get("capacityProviders", ()))), tags)
+    return EcsCluster(
+        arn,
+        tuple(map(str, document.get("capacityProviders", ()))),
+        tags,
+        int(document.get("registeredContainerInstancesCount", 0)),
+    )
 
 
 def _capacity_providers(answer: Document) -> list[CapacityProvider]:

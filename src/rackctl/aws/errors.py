@@ -78,12 +78,16 @@ class Where:
         return _IAM_ACTION.get((self.service, self.action), self.action)
 
 
-# S3's permissions are named for objects where its operations are not.
+# S3's permissions are named for objects and buckets where its operations are not.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
 _IAM_ACTION = {
     ("s3", "HeadObject"): "GetObject",
     ("s3", "ListObjectsV2"): "ListBucket",
     ("s3", "HeadBucket"): "ListBucket",
+    ("s3", "GetBucketEncryption"): "GetEncryptionConfiguration",
+    ("s3", "PutBucketEncryption"): "PutEncryptionConfiguration",
+    ("s3", "GetPublicAccessBlock"): "GetBucketPublicAccessBlock",
+    ("s3", "PutPublicAccessBlock"): "PutBucketPublicAccessBlock",
 }
 # What AWS checks behind an action, where its answer may not say which was missing: a template that a group is to
 # launch from, the tags of a key pair, an object that is not there, the key of an encrypted bucket.

@@ -1,7 +1,8 @@
-"""KMS: seal and open a few kilobytes."""
+"""KMS: seal and open a few kilobytes; the keys that do it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import AwsError
@@ -10,7 +11,27 @@ from rackctl.errors import AccessDenied, NotFound, RackctlError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rackctl.aws.client import Client
+    from rackctl.aws.client import Client, Document
+
+
+@dataclass(frozen=True, slots=True)
+class KmsKey:
+    """A KMS key. ``state``, ``usage``, ``spec`` and ``manager`` are AWS's own words, such as ``Enabled``."""
+
+    arn: str
+    state: str
+    usage: str
+    spec: str
+    manager: str
+    description: str = ""
+
+    @property
+    def account(self) -> str:
+        return self.arn.split(":")[4]
+
+    @property
+    def region(self) -> str:
+        return self.arn.split(":")[3]
 
 
 class Kms:
@@ -48,6 +69,70 @@ class Kms:
             )
         except AwsError as error:
             raise _explained(error, kms_key, what) from error
+
+    def key(self, kms_key: str) -> KmsKey | None:
+        """Describe a key, given by its id, ARN or alias; None if there is none."""
+        try:
+            return self._call("describe_key", _key, resource=f"KMS key {kms_key}", KeyId=kms_key)
+        except AwsError as error:
+            if error.code == "NotFoundException":
+                return None
+            raise
+
+    def key_arns(self) -> list[str]:
+        """List the keys of the account and region, in whatever state."""
+        pages = self._call.pages("list_keys", lambda page: [str(entry["KeyArn"]) for entry in page["Keys"]], Limit=1000)
+        return [arn for page in pages for arn in page]
+
+    def aliases(self) -> dict[str, str]:
+        """Map each alias of the account and region to the id of its key; empty for one of AWS's without a key."""
+        pages = self._call.pages(
+            "list_aliases",
+            lambda page: {str(entry["AliasName"]): str(entry.get("TargetKeyId", "")) for entry in page["Aliases"]},
+            Limit=100,
+        )
+        return {alias: key_id for page in pages for alias, key_id in page.items()}
+
+    def create_key(self, description: str) -> KmsKey:
+        """Create a symmetric key that the account's IAM policies give access to."""
+        return self._call("create_key", _key, resource="a new KMS key", Description=description)
+
+    def create_alias(self, alias: str, kms_key: str) -> None:
+        """Give a key an alias (``alias/NAME``). One that leads to this key already is no error."""
+        try:
+            self._call("create_alias", resource=alias, AliasName=alias, TargetKeyId=kms_key)
+        except AwsError as error:
+            there = self.key(alias) if error.code == "AlreadyExistsException" else None
+            if there is None or there.arn != kms_key:
+                raise
+
+    def rotates(self, kms_key: str) -> bool:
+        """Return whether KMS renews the key's material every year, or as often as was asked for."""
+        return self._call(
+            "get_key_rotation_status",
+            lambda answer: answer.get("KeyRotationEnabled") is True,
+            resource=f"KMS key {kms_key}",
+            KeyId=kms_key,
+        )
+
+    def enable_rotation(self, kms_key: str) -> None:
+        """Have KMS renew the key's material every year; what was encrypted before can still be decrypted."""
+        self._call("enable_key_rotation", resource=f"KMS key {kms_key}", KeyId=kms_key)
+
+
+def _key(answer: Document) -> KmsKey:
+    found = answer["KeyMetadata"]
+    arn = str(found["Arn"])
+    if arn.count(":") != 5:
+        raise ValueError(f"{arn!r} is not the ARN of a key")
+    return KmsKey(
+        arn,
+        str(found.get("KeyState", "")),
+        str(found.get("KeyUsage", "")),
+        str(found.get("KeySpec", "")),
+        str(found.get("KeyManager", "")),
+        str(found.get("Description", "")),
+    )
 
 
 def _explained(error: AwsError, kms_key: str, what: str) -> RackctlError:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from rackctl.aws.bucket_settings import BucketSettings
     from rackctl.aws.client import Client, Document
 
 T = TypeVar("T")
@@ -40,6 +41,12 @@ class S3:
     def bucket(self, name: str, *, owner: str) -> Bucket:
         """Return a bucket that S3 only lets be used while it belongs to this account."""
         return Bucket(self._call, name, owner)
+
+    def bucket_settings(self, name: str, *, owner: str) -> BucketSettings:
+        """Return the settings of a bucket that this account owns, or is to own."""
+        from rackctl.aws.bucket_settings import BucketSettings
+
+        return BucketSettings(self._call, name, owner)
 
 
 class Bucket:

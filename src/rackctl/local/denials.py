@@ -10,6 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 from rackctl.local.moto_services import ACCOUNT_ID
+from rackctl.local.s3_operations import S3_ACTIONS
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
@@ -20,21 +21,11 @@ if TYPE_CHECKING:
     from rackctl.local.world import World
 
 CALLER: Final = f"arn:aws:sts::{ACCOUNT_ID}:user/moto"
-_OF_S3: Final = {
-    "HeadObject": "GetObject",
-    "HeadBucket": "ListBucket",
-    "ListObjects": "ListBucket",
-    "ListObjectsV2": "ListBucket",
-    "ListBuckets": "ListAllMyBuckets",
-    "CopyObject": "PutObject",
-    "DeleteObjects": "DeleteObject",
-    "CreateMultipartUpload": "PutObject",
-    "UploadPart": "PutObject",
-    "CompleteMultipartUpload": "PutObject",
-}
 _CREATES_WITH_TAGS: Final = frozenset({"RunInstances", "ImportKeyPair", "CreateLaunchTemplate"})
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT_ID}:role/ecsInstanceRole"
-_OF_ANY_RESOURCE: Final = frozenset({"ListServices", "ListClusters", "ListTaskDefinitions", "CreateCluster"})
+_OF_ANY_RESOURCE: Final = frozenset(
+    {"ListServices", "ListClusters", "ListTaskDefinitions", "CreateCluster"} | {"CreateKey", "ListKeys", "ListAliases"}
+)
 
 
 class Denials:
@@ -50,10 +41,7 @@ class Denials:
             yield f"autoscaling:{action}", self._group(action, asked)
             yield from self._behind_a_group(action, asked)
         elif service == "kms":
-            resource = self._moto.key_arn(asked)
-            actions = ("ReEncryptFrom", "ReEncryptTo") if action == "ReEncrypt" else (action,)
-            for name in actions:
-                yield f"kms:{name}", resource
+            yield from self._of_kms(action, asked)
         elif service == "ec2":
             yield f"ec2:{action}", self._of_ec2(action, asked)
             if action in _CREATES_WITH_TAGS and asked.get("TagSpecifications"):
@@ -72,12 +60,22 @@ class Denials:
     def _of_s3(self, action: str, request: Request) -> Iterator[tuple[str, str]]:
         bucket, _, key = request.path.lstrip("/").partition("/")
         resource = f"arn:aws:s3:::{bucket}{'/' if key else ''}{key}" if bucket else "*"
-        yield f"s3:{_OF_S3.get(action, action)}", resource
+        yield f"s3:{S3_ACTIONS.get(action, action)}", resource
         if request.header("if-match") and action in {"PutObject", "DeleteObject"}:
             yield "s3:GetObject", resource
         encrypted = self._moto.encryption_key(action, bucket, key, request.header_map())
         if encrypted:
             yield "kms:Decrypt" if action == "GetObject" else "kms:GenerateDataKey", encrypted
+
+    def _of_kms(self, action: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if action in _OF_ANY_RESOURCE:
+            yield f"kms:{action}", "*"
+            return
+        if action in {"CreateAlias", "UpdateAlias", "DeleteAlias"}:
+            yield f"kms:{action}", self._arn("kms", str(asked.get("AliasName", "alias/")))
+            asked = {"KeyId": asked.get("TargetKeyId") or asked.get("AliasName")}
+        for name in ("ReEncryptFrom", "ReEncryptTo") if action == "ReEncrypt" else (action,):
+            yield f"kms:{name}", self._moto.key_arn(asked)
 
     def _group(self, action: str, asked: Mapping[str, Any]) -> str:
         name = asked.get("AutoScalingGroupName", "")

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from rackctl.local.s3_operations import S3_ACTIONS
 from rackctl.local.world.base import validation_error
 from rackctl.local.world.conditions import CONDITIONS, INCIDENTS
 
@@ -47,7 +48,10 @@ ANSWERS: Final = {
 }
 DENIALS: Final = {"deny": "answer every call that needs this IAM action as AWS does where it is not allowed"}
 # IAM actions that no call is named after.
-EXTRA_ACTIONS: Final = ("iam:PassRole", "s3:ListAllMyBuckets", "s3:ListBucket", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+EXTRA_ACTIONS: Final = (
+    *("iam:PassRole", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
+    *sorted({f"s3:{action}" for action in S3_ACTIONS.values()}),
+)
 KINDS: Final = {**CALLS, **ANSWERS, **DENIALS}
 
 

@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 from uuid import uuid4
@@ -27,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from rackctl.local.api import Answer
+from rackctl.local.s3_operations import s3_operation
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class MotoServices:
         if service == "sts":
             form = dict(parse_qsl(request.body.decode("latin-1")) + parse_qsl(request.query))
             return form.get("Action", "")
-        return _s3_action(request)
+        return s3_operation(request)
 
     @staticmethod
     def is_read(action: str) -> bool:
@@ -92,11 +94,12 @@ class MotoServices:
                 if elsewhere := self._region_elsewhere(action, request):
                     return _redirect(elsewhere)
                 self._check_owner(request)
+                self._check_name(action, request)
             if service == "s3" and action == "DeleteObject":
                 self._check_delete_condition(request)
         except Refused as refused:
             return self.refuse(service, refused)
-        answer = self._ask_moto(request)
+        answer = self._ask_moto(_with_defaults(request) if action == "CreateKey" else request)
         if answer.status < 300 and not self.is_read(action):
             self.version += 1
         return answer
@@ -241,6 +244,18 @@ class MotoServices:
             if expected is not None and expected != owner and bucket in self._s3.buckets:
                 raise Refused("AccessDenied", "Access Denied", 403)
 
+    def _check_name(self, action: str, request: Request) -> None:
+        """Refuse a new bucket of another account's name.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
+        """
+        if action == "CreateBucket" and request.path.strip("/") in self._owners:
+            message = (
+                "The requested bucket name is not available. The bucket namespace is shared by all users of the "
+                "system. Please select a different name and try again."
+            )
+            raise Refused("BucketAlreadyExists", message, 409)
+
     # S3: conditional deletes, which moto does unconditionally
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
 
@@ -253,6 +268,18 @@ class MotoServices:
         stored = found.keys.get(key) if found is not None else None
         if stored is None or (wanted != "*" and wanted.strip('"') != stored.etag.strip('"')):
             raise Refused("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+
+
+def _with_defaults(request: Request) -> Request:
+    """Return a request for a new key with the usage that KMS takes where none is given; moto leaves it out.
+
+    https://docs.aws.amazon.com/kms/latest/APIReference/API_CreateKey.html
+    """
+    try:
+        asked = {"KeyUsage": "ENCRYPT_DECRYPT", **json.loads(request.body or b"{}")}
+    except (TypeError, ValueError):
+        return request
+    return replace(request, body=json.dumps(asked).encode())
 
 
 def _redirect(region: str) -> Answer:
@@ -282,53 +309,6 @@ def _load_key(der: bytes) -> Any:
     return load_der_private_key(der, None)
 
 
-_S3_OBJECT: Final = {
-    "GET": "GetObject", "HEAD": "HeadObject", "PUT": "PutObject", "DELETE": "DeleteObject", "POST": "PostObject",
-}  # fmt: skip
-_S3_BUCKET: Final = {"GET": "ListObjects", "HEAD": "HeadBucket", "PUT": "CreateBucket", "DELETE": "DeleteBucket"}
-
-
-def _s3_action(request: Request) -> str:
-    """Return the S3 operation of a request, by its method, path and query."""
-    bucket, _, key = request.path.lstrip("/").partition("/")
-    words = {part.partition("=")[0] for part in request.query.split("&")}
-    if not bucket:
-        return "ListBuckets"
-    verb = {"GET": "Get", "PUT": "Put", "DELETE": "Delete", "POST": "Post", "HEAD": "Head"}.get(request.method, "")
-    if key:
-        special = {
-            ("POST", "uploads"): "CreateMultipartUpload",
-            ("POST", "uploadId"): "CompleteMultipartUpload",
-            ("PUT", "uploadId"): "UploadPart",
-            ("DELETE", "uploadId"): "AbortMultipartUpload",
-            ("GET", "uploadId"): "ListParts",
-        }
-        of_object = ("acl", "tagging", "attributes", "retention", "legal-hold")
-        named = next(
-            (name for (method, word), name in special.items() if method == request.method and word in words), ""
-        )
-        named = named or next((f"{verb}Object{_camel(word)}" for word in of_object if word in words), "")
-        if not named and request.method == "PUT" and request.header("x-amz-copy-source"):
-            return "CopyObject"
-        return named or _S3_OBJECT.get(request.method, "")
-    if request.method == "POST":
-        return "DeleteObjects" if "delete" in words else ""
-    if "list-type" in words:
-        return "ListObjectsV2"
-    of_bucket = (
-        "versioning", "location", "tagging", "policy", "acl", "encryption", "lifecycle", "cors", "publicAccessBlock",
-    )  # fmt: skip
-    if special_word := next((word for word in of_bucket if word in words), ""):
-        return f"{verb}Bucket{_camel(special_word)}"
-    if "versions" in words:
-        return "ListObjectVersions"
-    return "ListMultipartUploads" if "uploads" in words else _S3_BUCKET.get(request.method, "")
-
-
-def _camel(word: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in word.split("-"))
-
-
 def refusal(service: str, refused: Refused) -> Answer:
     """Write an error in the protocol of S3, of STS, or, for every other name, of JSON services."""
     request_id = str(uuid4())
@@ -338,7 +318,8 @@ def refusal(service: str, refused: Refused) -> Answer:
             f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message>'
             f"<RequestId>{request_id}</RequestId></Error>"
         )
-        return Answer(refused.status, {"Content-Type": "application/xml"}, body.encode())
+        headers = {"Content-Type": "application/xml", "x-amz-request-id": request_id}
+        return Answer(refused.status, headers, body.encode())
     if service in {"sts", "query"}:
         body = (
             f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"

@@ -22,6 +22,8 @@ from pathlib import Path
 import botocore
 from botocore.loaders import Loader
 
+_KEY = tuple(f"KeyMetadata.{name}" for name in ("Arn", "Description", "KeyManager", "KeySpec", "KeyState", "KeyUsage"))
+
 # For each service and operation, the members of the answer that are kept, as paths: a list or a map is stepped
 # through to what it holds, and a path's end keeps everything below it.
 KEPT: dict[str, dict[str, tuple[str, ...]]] = {
@@ -138,6 +140,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "failures",
             "clusters.clusterArn",
             "clusters.status",
+            "clusters.registeredContainerInstancesCount",
             "clusters.capacityProviders",
             "clusters.tags",
         ),
@@ -190,22 +193,39 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "ListServices": ("nextToken", "serviceArns"),
         "ListTasks": ("nextToken", "taskArns"),
         "StopTask": (),
+        "TagResource": (),
         "UpdateContainerInstancesState": ("failures",),
     },
     "kms": {
+        "CreateAlias": (),
+        "CreateKey": _KEY,
         "Decrypt": ("KeyId", "Plaintext"),
+        "DescribeKey": _KEY,
+        "EnableKeyRotation": (),
         "Encrypt": ("KeyId", "CiphertextBlob"),
+        "GetKeyRotationStatus": ("KeyRotationEnabled",),
+        "ListAliases": ("NextMarker", "Aliases.AliasName", "Aliases.TargetKeyId"),
+        "ListKeys": ("NextMarker", "Keys.KeyArn"),
     },
     "s3": {
-        # botocore itself calls this one to find a bucket of another region,
-        "HeadBucket": ("BucketRegion",),
-        # and this one for a directory bucket.
+        "CreateBucket": (),
+        # botocore itself calls this one for a directory bucket.
         "CreateSession": ("Credentials",),
         "DeleteObject": (),
+        "GetBucketEncryption": ("ServerSideEncryptionConfiguration",),
+        "GetBucketPolicy": ("Policy",),
+        "GetBucketVersioning": ("Status",),
         "GetObject": ("Body", "ETag", "LastModified"),
+        "GetPublicAccessBlock": ("PublicAccessBlockConfiguration",),
+        # botocore itself calls this one, too, to find a bucket of another region.
+        "HeadBucket": ("BucketRegion",),
         # botocore decodes keys only in an answer that names its EncodingType.
         "ListObjectsV2": ("EncodingType", "NextContinuationToken", "Contents.Key"),
+        "PutBucketEncryption": (),
+        "PutBucketPolicy": (),
+        "PutBucketVersioning": (),
         "PutObject": ("ETag",),
+        "PutPublicAccessBlock": (),
     },
 }
 

@@ -1,0 +1,135 @@
+"""S3: a bucket itself, as the objects of `s3.Bucket` need it: created, versioned, private, encrypted.
+
+Each method is one setting, so that one that may not be read does not hide the others.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rackctl.aws.errors import AwsError
+from rackctl.errors import RackctlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rackctl.aws.client import Client, Document
+
+T = TypeVar("T")
+
+# Its name cannot be given to CreateBucket: it is what is meant where none is.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucketConfiguration.html
+_DEFAULT_REGION = "us-east-1"
+_NO_SUCH_BUCKET = {"404", "NoSuchBucket", "NotFound"}
+_BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+
+class BucketSettings:
+    """The settings of one bucket. Every call but the creation names the account that must own it."""
+
+    def __init__(self, call: Client, name: str, owner: str) -> None:
+        self._call = call
+        self.name = name
+        self.owner = owner
+
+    def region(self) -> str | None:
+        """Return the bucket's region; None if there is no such bucket.
+
+        Raises AccessDenied for another account's, and if the caller may not list it: S3 does not tell which.
+        """
+        try:
+            # Empty where an S3-compatible store does not say.
+            return self._ask("head_bucket", lambda answer: str(answer.get("BucketRegion", "")))
+        except AwsError as error:
+            if error.code in _NO_SUCH_BUCKET:
+                return None
+            raise
+
+    def versioning(self) -> str:
+        """Return ``Enabled``, ``Suspended``, or an empty string if it was never enabled."""
+        return self._ask("get_bucket_versioning", lambda answer: str(answer.get("Status", "")))
+
+    def encryption(self) -> tuple[str, str]:
+        """Return how new objects are encrypted, and with which KMS key: ``aws:kms`` and a key, or ``AES256`` and ""."""
+        try:
+            return self._ask("get_bucket_encryption", _encryption)
+        except AwsError as error:
+            if error.code == "ServerSideEncryptionConfigurationNotFoundError":
+                return "", ""
+            raise
+
+    def public_access_is_blocked(self) -> bool:
+        """Return whether the bucket blocks public access in each of the four ways; the account may do so too."""
+        try:
+            return self._ask(
+                "get_public_access_block",
+                lambda answer: all(answer["PublicAccessBlockConfiguration"].get(block) is True for block in _BLOCKS),
+            )
+        except AwsError as error:
+            if error.code == "NoSuchPublicAccessBlockConfiguration":
+                return False
+            raise
+
+    def policy(self) -> dict[str, Any]:
+        """Return the bucket's policy; an empty one if it has none."""
+        try:
+            return self._ask("get_bucket_policy", _policy)
+        except AwsError as error:
+            if error.code == "NoSuchBucketPolicy":
+                return {}
+            raise
+
+    def create(self, region: str) -> None:
+        """Create the bucket in a region. One that the account owns already is no error."""
+        where = {} if region == _DEFAULT_REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        try:
+            self._call("create_bucket", resource=self._resource, Bucket=self.name, **where)
+        except AwsError as error:
+            if error.code == "BucketAlreadyExists":
+                raise RackctlError(
+                    f"a bucket {self.name} exists already, and it is another account's: names are shared by all "
+                    "accounts",
+                    hint="choose another name",
+                ) from error
+            if error.code != "BucketAlreadyOwnedByYou":
+                raise
+
+    def enable_versioning(self) -> None:
+        self._change("put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})
+
+    def encrypt_with(self, kms_key: str) -> None:
+        """Encrypt new objects with a KMS key, with a key of S3's below it to call KMS less (a bucket key)."""
+        by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key}
+        rule = {"ApplyServerSideEncryptionByDefault": by_default, "BucketKeyEnabled": True}
+        self._change("put_bucket_encryption", ServerSideEncryptionConfiguration={"Rules": [rule]})
+
+    def block_public_access(self) -> None:
+        self._change("put_public_access_block", PublicAccessBlockConfiguration=dict.fromkeys(_BLOCKS, True))
+
+    def set_policy(self, policy: Mapping[str, Any]) -> None:
+        self._change("put_bucket_policy", Policy=json.dumps(policy))
+
+    @property
+    def _resource(self) -> str:
+        return f"bucket {self.name}"
+
+    def _ask(self, operation: str, read: Callable[[Document], T]) -> T:
+        return self._call(operation, read, resource=self._resource, Bucket=self.name, ExpectedBucketOwner=self.owner)
+
+    def _change(self, operation: str, **parameters: Any) -> None:
+        self._call(operation, resource=self._resource, Bucket=self.name, ExpectedBucketOwner=self.owner, **parameters)
+
+
+def _encryption(answer: Document) -> tuple[str, str]:
+    for rule in answer["ServerSideEncryptionConfiguration"]["Rules"]:
+        if by_default := rule.get("ApplyServerSideEncryptionByDefault"):
+            return str(by_default["SSEAlgorithm"]), str(by_default.get("KMSMasterKeyID", ""))
+    return "", ""
+
+
+def _policy(answer: Document) -> dict[str, Any]:
+    policy = json.loads(answer["Policy"])
+    if not isinstance(policy, dict):
+        raise TypeError("the policy is no JSON object")
+    return policy

@@ -1,0 +1,157 @@
+"""The calls by which a rack's bucket and KMS key are made and read, on the local rack; boto3 is the witness.
+
+S3 and KMS behind it are moto's. https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
+and https://docs.aws.amazon.com/kms/latest/APIReference/API_Operations.html
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from rackctl.aws.errors import AwsError
+from rackctl.aws.session import Aws, Credentials
+from rackctl.errors import AccessDenied, RackctlError
+from tests.local.door import CLUSTER, KEY_ID, SECRET
+
+if TYPE_CHECKING:
+    from rackctl.aws.bucket_settings import BucketSettings
+    from tests.local.door import Door
+
+ACCOUNT = "123456789012"
+
+
+@pytest.fixture
+def aws(door: Door) -> Aws:
+    url = door.client("s3").meta.endpoint_url
+    return Aws(region="us-east-1", endpoint_url=url, credentials=Credentials(KEY_ID, SECRET))
+
+
+@pytest.fixture
+def made(aws: Aws) -> BucketSettings:
+    """A new bucket, as S3 makes one."""
+    bucket = aws.s3.bucket_settings(f"made-{uuid4().hex[:12]}", owner=ACCOUNT)
+    bucket.create("us-east-1")
+    return bucket
+
+
+def test_a_bucket_that_does_not_exist_has_no_region(aws: Aws) -> None:
+    assert aws.s3.bucket_settings(f"none-{uuid4().hex[:12]}", owner=ACCOUNT).region() is None
+
+
+def test_a_bucket_is_created_once_and_again_without_harm(made: BucketSettings, door: Door) -> None:
+    made.create("us-east-1")
+
+    assert made.region() == "us-east-1"
+    assert door.client("s3").head_bucket(Bucket=made.name)["BucketRegion"] == "us-east-1"
+
+
+def test_a_bucket_of_another_account_is_refused(aws: Aws, door: Door) -> None:
+    with pytest.raises(AccessDenied, match="s3:ListBucket"):
+        aws.s3.bucket_settings(door.others, owner=ACCOUNT).region()
+
+
+def test_a_bucket_name_that_another_account_has_is_an_error_that_says_so(aws: Aws, door: Door) -> None:
+    """CreateBucket: BucketAlreadyExists, "The requested bucket name is not available"."""
+    with pytest.raises(RackctlError, match="another account's"):
+        aws.s3.bucket_settings(door.others, owner=ACCOUNT).create("us-east-1")
+
+
+def test_each_setting_is_read_as_boto3_reads_it_before_and_after(made: BucketSettings, door: Door) -> None:
+    s3, key = door.client("s3"), door.client("kms").create_key()["KeyMetadata"]["Arn"]
+    policy = {"Version": "2012-10-17", "Statement": []}
+
+    assert (made.versioning(), made.public_access_is_blocked(), made.policy()) == ("", False, {})
+    assert made.encryption()[0] != "aws:kms"
+    made.enable_versioning()
+    made.block_public_access()
+    made.encrypt_with(key)
+    made.set_policy(policy)
+
+    assert (made.versioning(), made.public_access_is_blocked(), made.policy()) == ("Enabled", True, policy)
+    assert made.encryption() == ("aws:kms", key)
+    assert s3.get_bucket_versioning(Bucket=made.name)["Status"] == "Enabled"
+    blocked = s3.get_public_access_block(Bucket=made.name)["PublicAccessBlockConfiguration"]
+    assert set(blocked.values()) == {True}
+    assert len(blocked) == 4
+    (rule,) = s3.get_bucket_encryption(Bucket=made.name)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    assert rule["BucketKeyEnabled"] is True
+
+
+@pytest.mark.parametrize(
+    ("method", "action"),
+    [
+        ("region", "s3:ListBucket"),
+        ("versioning", "s3:GetBucketVersioning"),
+        ("encryption", "s3:GetEncryptionConfiguration"),
+        ("public_access_is_blocked", "s3:GetBucketPublicAccessBlock"),
+        ("policy", "s3:GetBucketPolicy"),
+    ],
+)
+def test_a_setting_that_may_not_be_read_names_its_action(
+    made: BucketSettings, door: Door, method: str, action: str
+) -> None:
+    door.fault("deny", action)
+
+    with pytest.raises(AccessDenied) as caught:
+        getattr(made, method)()
+
+    assert action in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_key_is_created_named_and_rotated(aws: Aws, door: Door) -> None:
+    alias = f"alias/made-{uuid4().hex[:12]}"
+    assert aws.kms.key(alias) is None
+    key = aws.kms.create_key("A test's key")
+    aws.kms.create_alias(alias, key.arn)
+    aws.kms.create_alias(alias, key.arn)
+    assert not aws.kms.rotates(key.arn)
+    aws.kms.enable_rotation(key.arn)
+
+    found = aws.kms.key(alias)
+    assert found == key
+    assert (key.account, key.region, key.state, key.manager) == (ACCOUNT, "us-east-1", "Enabled", "CUSTOMER")
+    assert (key.usage, key.spec, key.description) == ("ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "A test's key")
+    assert aws.kms.rotates(key.arn)
+    assert door.client("kms").describe_key(KeyId=alias)["KeyMetadata"]["Arn"] == key.arn
+    assert key.arn in aws.kms.key_arns()
+    assert aws.kms.aliases()[alias] == key.arn.rpartition("/")[2]
+
+
+def test_an_alias_of_another_key_is_left_where_it_leads(aws: Aws, door: Door) -> None:
+    there = aws.kms.key(door.alias)
+    other = aws.kms.create_key("Another")
+
+    with pytest.raises(AwsError, match="AlreadyExistsException"):
+        aws.kms.create_alias(door.alias, other.arn)
+    assert aws.kms.key(door.alias) == there
+
+
+def test_clusters_are_described_a_hundred_at_a_time_with_their_tags(aws: Aws, door: Door) -> None:
+    """DescribeClusters: "A list of up to 100 cluster names or full cluster ARN entries"."""
+    ecs = door.client("ecs")
+    for number in range(120):
+        ecs.create_cluster(clusterName=f"c{number}", tags=[{"key": "n", "value": str(number)}])
+    before = door.endpoint.calls.since(0)[-1]["number"]
+
+    arns = aws.ecs.cluster_arns()
+    found = {cluster.name: cluster for cluster in aws.ecs.clusters([*arns, "none"])}
+
+    assert set(found) == {CLUSTER, *(f"c{number}" for number in range(120))}
+    assert found["c7"].tags == {"n": "7"}
+    assert found[CLUSTER].registered == 3
+    calls = [call["action"] for call in door.endpoint.calls.since(before)]
+    assert calls == ["ListClusters", "ListClusters", "DescribeClusters", "DescribeClusters"]
+
+
+def test_tags_are_added_to_a_cluster_and_others_stay(aws: Aws, door: Door) -> None:
+    arn = aws.ecs.cluster(CLUSTER).cluster_arn
+    aws.ecs.tag(arn, {"a": "1", "b": "2"})
+    aws.ecs.tag(arn, {"b": "3"})
+
+    assert aws.ecs.cluster(CLUSTER).tags == {"a": "1", "b": "3"}
+    told = door.client("ecs").list_tags_for_resource(resourceArn=arn)["tags"]
+    assert {tag["key"]: tag["value"] for tag in told} == {"a": "1", "b": "3"}
