@@ -14,11 +14,16 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from rackctl.aws.s3 import StoredObject
 from rackctl.errors import AccessDenied, NotFound, RackctlError, UsageError
-from rackctl.keys import KeyStore, SshKey, Unreadable, generate, is_key_name, key_name
-from rackctl.rack import Rack
-from rackctl.settings import Value
+from rackctl.keys import (
+    KeyStore,
+    SshKey,
+    Unreadable,
+    generate,
+    is_key_name,
+    key_name,
+)
 from tests.fakes.aws import FakeAws
-from tests.fakes.origin import GIVEN
+from tests.fakes.keys import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,14 +31,16 @@ if TYPE_CHECKING:
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NAME = "prod-keypair-20260102T030405Z"
-OBJECT = ("b", f"rackctl/prod/keys/{NAME}.json")
-WELL_FORMED = {"version": 2, "type": "rsa", "fingerprint": "x", "created": "2026-01-02", "private_key": "AAAA"}
-
-
-def store(aws: FakeAws, rack: str = "prod", **settings: str) -> KeyStore:
-    given = {"bucket": "b", "kms_key": "alias/k", "prefix": "rackctl/prod", "cluster": "prod", **settings}
-    values = {name: Value(value, GIVEN) for name, value in given.items() if value}
-    return KeyStore(Rack(Value(rack, GIVEN), values, aws=aws))  # type: ignore[arg-type]
+OBJECT = ("b", f"rackctl/prod/keys/{NAME}/20260102T030405Z.json")
+WELL_FORMED = {
+    "version": 3,
+    "type": "rsa",
+    "fingerprint": "x",
+    "created": "2026-01-02",
+    "imported": None,
+    "reason": "",
+    "private_key": "AAAA",
+}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +103,7 @@ def test_a_key_that_was_stored_comes_back_whole(key: SshKey) -> None:
     aws = FakeAws()
     store(aws).store(replace(key, reason="yearly"))
 
-    fetched = store(aws).fetch(NAME)
+    fetched = store(aws).fetch(NAME, WHEN)
 
     assert fetched == replace(key, reason="yearly")
     load_ssh_private_key(fetched.private_key, None)
@@ -110,11 +117,12 @@ def test_what_is_stored_has_the_documented_shape_and_neither_half_of_the_key(key
     document = json.loads(body)
 
     assert {k: v for k, v in document.items() if k != "private_key"} == {
-        "version": 2,
+        "version": 3,
         "key_name": NAME,
         "type": "ed25519",
         "fingerprint": key.fingerprint,
         "created": "2026-01-02T03:04:05+00:00",
+        "imported": None,
         "reason": "",
     }
     assert b"OPENSSH" not in body
@@ -136,7 +144,7 @@ def test_another_key_by_the_same_name_is_refused_and_the_first_stays(key: SshKey
     with pytest.raises(RackctlError, match="nothing was overwritten"):
         store(aws).store(generate(NAME, created=WHEN))
 
-    assert store(aws).fetch(NAME) == key
+    assert store(aws).fetch(NAME, WHEN) == key
 
 
 def test_a_key_sealed_for_one_rack_does_not_open_for_another(key: SshKey) -> None:
@@ -144,16 +152,16 @@ def test_a_key_sealed_for_one_rack_does_not_open_for_another(key: SshKey) -> Non
     store(aws).store(key)
 
     with pytest.raises(AccessDenied, match=NAME):
-        store(aws, rack="staging", prefix="rackctl/prod").fetch(NAME)
+        store(aws, rack="staging", prefix="rackctl/prod").fetch(NAME, WHEN)
 
 
 def test_a_key_moved_to_another_name_does_not_open(key: SshKey) -> None:
     aws = FakeAws()
     store(aws).store(key)
-    aws.objects["b", "rackctl/prod/keys/other.json"] = aws.objects[OBJECT]
+    aws.objects["b", "rackctl/prod/keys/other/20260102T030405Z.json"] = aws.objects[OBJECT]
 
     with pytest.raises(AccessDenied, match="other"):
-        store(aws).fetch("other")
+        store(aws).fetch("other", WHEN)
 
 
 # What somebody can do who may write to the bucket, or has another bucket
@@ -171,8 +179,8 @@ def test_a_public_key_that_was_planted_beside_a_stored_key_is_not_read(key: SshK
     store(aws).store(key)
     planted(aws, public_key=generate(NAME, created=WHEN).public_key)
 
-    assert store(aws).public_key(NAME) == key.public_key
-    assert store(aws).fetch(NAME).public_key == key.public_key
+    assert store(aws).public_keys(NAME) == {WHEN: key.public_key}
+    assert store(aws).fetch(NAME, WHEN).public_key == key.public_key
 
 
 def test_a_stored_key_whose_fingerprint_was_changed_does_not_open(key: SshKey) -> None:
@@ -180,9 +188,9 @@ def test_a_stored_key_whose_fingerprint_was_changed_does_not_open(key: SshKey) -
     store(aws).store(key)
     planted(aws, fingerprint=generate(NAME, created=WHEN).fingerprint)
 
-    for ask in (store(aws).public_key, store(aws).fetch):
+    for ask in OPENS:
         with pytest.raises(AccessDenied, match=NAME):
-            ask(NAME)
+            ASKS[ask](store(aws), key)
 
 
 def test_a_planted_key_that_kms_has_not_sealed_does_not_open(key: SshKey) -> None:
@@ -195,9 +203,9 @@ def test_a_planted_key_that_kms_has_not_sealed_does_not_open(key: SshKey) -> Non
         private_key=base64.b64encode(other.private_key).decode(),
     )
 
-    for ask in (store(aws).public_key, store(aws).fetch):
+    for ask in OPENS:
         with pytest.raises(AccessDenied, match=NAME):
-            ask(NAME)
+            ASKS[ask](store(aws), key)
 
 
 def sealed(aws: FakeAws, private_key: bytes, fingerprint: str) -> None:
@@ -214,7 +222,7 @@ def test_the_encryption_context_names_the_rack_the_key_and_its_fingerprint(key: 
 
     sealed(aws, key.private_key, key.fingerprint)
 
-    assert store(aws).fetch(NAME).private_key == key.private_key
+    assert store(aws).fetch(NAME, WHEN).private_key == key.private_key
 
 
 def test_a_key_that_has_another_fingerprint_than_it_was_sealed_with_is_unreadable(key: SshKey) -> None:
@@ -222,7 +230,7 @@ def test_a_key_that_has_another_fingerprint_than_it_was_sealed_with_is_unreadabl
     sealed(aws, key.private_key, generate(NAME, created=WHEN).fingerprint)
 
     with pytest.raises(Unreadable, match="names another fingerprint than its key has"):
-        store(aws).fetch(NAME)
+        store(aws).fetch(NAME, WHEN)
 
 
 @pytest.mark.parametrize("private_key", [b"", b"not a key", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
@@ -231,16 +239,21 @@ def test_what_kms_opens_and_is_no_ssh_key_is_unreadable(private_key: bytes) -> N
     sealed(aws, private_key, "SHA256:x")
 
     with pytest.raises(Unreadable, match="is not an SSH key"):
-        store(aws).public_key(NAME)
+        store(aws).public_keys(NAME)
 
 
 ASKS: dict[str, Callable[[KeyStore, SshKey], object]] = {
     "store": lambda keys, key: keys.store(key),
-    "fetch": lambda keys, _: keys.fetch(NAME),
-    "public_key": lambda keys, _: keys.public_key(NAME),
+    "fetch": lambda keys, _: keys.fetch(NAME, WHEN),
+    "open": lambda keys, _: keys.open(NAME, WHEN),
+    "public_keys": lambda keys, _: keys.public_keys(NAME),
+    "generations": lambda keys, _: keys.generations(NAME),
     "names": lambda keys, _: keys.names(),
-    "delete": lambda keys, _: keys.delete(NAME),
+    "delete": lambda keys, _: keys.delete(NAME, WHEN),
 }
+
+
+OPENS = ("fetch", "open", "public_keys")
 
 
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
@@ -265,16 +278,18 @@ def test_a_bucket_of_another_account_is_used_if_the_user_has_named_that_account(
 
     keys.store(key)
 
-    assert keys.fetch(NAME) == key
+    assert keys.fetch(NAME, WHEN) == key
 
 
 # What is not there, or is no key
 
 
-@pytest.mark.parametrize(("name", "why"), [("", "launched without an SSH key"), ("mine", "there is no s3://b/rackctl")])
+@pytest.mark.parametrize(
+    ("name", "why"), [("", "launched without an SSH key"), ("mine", "there is no key in s3://b/rackctl")]
+)
 def test_without_a_key_the_message_is_the_one_convox_had_and_says_why(name: str, why: str) -> None:
     with pytest.raises(NotFound) as caught:
-        store(FakeAws()).fetch(name)
+        store(FakeAws()).fetch(name, WHEN)
 
     assert str(caught.value) == "no instance key found. Did you forget to run `rackctl instances keyroll`?"
     assert why in caught.value.hint
@@ -286,8 +301,8 @@ def test_without_a_key_the_message_is_the_one_convox_had_and_says_why(name: str,
         (b"not json", "is not an SSH key that rackctl has stored"),
         (b"[]", "is not an SSH key that rackctl has stored"),
         (b"{}", "is not an SSH key that rackctl has stored"),
-        (b'{"version": 3}', "format version 3; this rackctl reads version 2"),
-        (b'{"version": 2}', "is not an SSH key that rackctl has stored"),
+        (b'{"version": 4}', "format version 4; this rackctl reads version 3"),
+        (b'{"version": 3}', "is not an SSH key that rackctl has stored"),
         *(
             (json.dumps({**WELL_FORMED, **wrong}).encode(), "is not an SSH key that rackctl has stored")
             for wrong in (
@@ -296,6 +311,7 @@ def test_without_a_key_the_message_is_the_one_convox_had_and_says_why(name: str,
                 {"fingerprint": 5},
                 {"reason": 5},
                 {"created": "now"},
+                {"imported": 5},
             )
         ),
     ],
@@ -304,7 +320,7 @@ def test_an_object_that_is_no_key_of_ours_is_named(body: bytes, says: str) -> No
     aws = FakeAws(objects={OBJECT: StoredObject(body, '"1"', WHEN)})
 
     with pytest.raises(RackctlError, match="s3://b/rackctl/prod/keys/") as caught:
-        store(aws).fetch(NAME)
+        store(aws).fetch(NAME, WHEN)
 
     assert says in str(caught.value)
 
@@ -312,7 +328,7 @@ def test_an_object_that_is_no_key_of_ours_is_named(body: bytes, says: str) -> No
 @pytest.mark.parametrize("name", ["../other/keys/k", "a/b", ".hidden", "new\nline", "x" * 256])
 def test_a_key_pair_whose_name_would_leave_the_prefix_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name"):
-        store(FakeAws()).fetch(name)
+        store(FakeAws()).fetch(name, WHEN)
 
 
 def test_names_are_listed_oldest_first_and_only_keys_are(key: SshKey) -> None:
@@ -328,8 +344,8 @@ def test_names_are_listed_oldest_first_and_only_keys_are(key: SshKey) -> None:
 def test_a_deleted_key_is_gone_and_deleting_it_again_is_no_error(key: SshKey) -> None:
     aws = FakeAws()
     store(aws).store(key)
-    store(aws).delete(NAME)
-    store(aws).delete(NAME)
+    store(aws).delete(NAME, WHEN)
+    store(aws).delete(NAME, WHEN)
 
     assert store(aws).names() == []
 

@@ -1,4 +1,4 @@
-"""SSH keys: made here, sealed by KMS, kept in S3, one for each EC2 key pair."""
+"""SSH keys: made here or imported, sealed by KMS, kept in S3: every generation of each EC2 key pair."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import hashlib
 import json
 import re
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rackctl.errors import NotFound, RackctlError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from rackctl.model import KeyType
     from rackctl.rack import Rack
 
-_FORMAT_VERSION = 2
+T = TypeVar("T")
+
+_FORMAT_VERSION = 3
 _RSA_BITS = 4096
+_TIME = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,7 @@ class SshKey:
     """An SSH key pair. ``private_key`` is in OpenSSH's format, unencrypted, and exists in memory only.
 
     ``public_key`` is ``TYPE BASE64``, as in an authorized_keys file; ``fingerprint`` is OpenSSH's SHA-256 form.
+    ``imported`` is when EC2 got the public half, None where that was not known when the key was stored.
     """
 
     key_name: str
@@ -34,6 +42,12 @@ class SshKey:
     created: datetime
     private_key: bytes = field(repr=False)
     reason: str = ""
+    imported: datetime | None = None
+
+    @property
+    def generation(self) -> datetime:
+        """The time, in whole seconds, from which on instances are launched with this key of its name."""
+        return (self.imported or self.created).astimezone(UTC).replace(microsecond=0)
 
     @property
     def fingerprint(self) -> str:
@@ -47,7 +61,7 @@ class Unreadable(RackctlError):
 
 def key_name(rack: str, created: datetime) -> str:
     """Name a new key of a rack; such names sort by age."""
-    return f"{rack}-keypair-{created.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    return f"{rack}-keypair-{created.astimezone(UTC):{_TIME}}"
 
 
 def is_key_name(rack: str, name: str) -> bool:
@@ -79,6 +93,23 @@ def generate(name: str, *, created: datetime, key_type: KeyType = "ed25519", rea
     )
 
 
+def expected(generations: Sequence[datetime], launched: datetime) -> datetime:
+    """Return the generation that an instance got at its launch: the newest until then, or else the oldest of all."""
+    return max((g for g in generations if g <= launched), default=min(generations))
+
+
+def in_order(generations: Sequence[datetime], launched: datetime) -> list[datetime]:
+    """Return the generations to try on an instance: the expected one, the one before it, the one after it.
+
+    No more than these: sshd closes the connection at the sixth refusal (MaxAuthTries), a hardened one at the fourth.
+    A key is stored before it is imported: what was launched in between has the one before. Where clocks differ, or the
+    time of a launch is that of a later start, it is the other one.
+    """
+    ordered = sorted(generations)
+    at = ordered.index(expected(ordered, launched))
+    return [ordered[at], *reversed(ordered[max(at - 1, 0) : at]), *ordered[at + 1 : at + 2]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Sealed:
     """A stored key as it is in the bucket. Any writer of the bucket may have put it there."""
@@ -87,23 +118,25 @@ class _Sealed:
     created: datetime
     reason: str
     fingerprint: str
+    imported: datetime | None
     private_key: bytes = field(repr=False)
 
 
 class KeyStore:
-    """The keys of one rack, in its bucket.
+    """The keys of one rack, in its bucket: of each key every generation.
 
-    Each is one object, ``<prefix>/keys/<key name>.json``, written once and never changed. Its private half is
-    what KMS `Encrypt` returned, bound to the rack's and the key's name and to the fingerprint by the encryption
-    context. The public half is not stored: it is derived from the private half that KMS has opened, so that
-    write access to the bucket alone puts no other key in its place.
+    EC2 keeps one public key by a name at a time, and may have had others by it before. Each is one object,
+    ``<prefix>/keys/<key name>/<UTC time>.json``, written once and never changed. Its private half is what KMS `Encrypt`
+    returned, bound to the rack's and the key's name and to the fingerprint by the encryption context. The public half
+    is not stored: it is derived from the private half that KMS has opened, so that write access to the bucket alone
+    puts no other key in its place.
     """
 
     def __init__(self, rack: Rack) -> None:
         self._rack = rack
 
     def store(self, key: SshKey) -> None:
-        """Seal a key and store it. Storing the same key again does no harm; another by its name is refused."""
+        """Seal a key and store it. Storing the same key again does no harm; another of its generation is refused."""
         rack = self._rack
         sealed = rack.aws.kms.encrypt(
             rack.kms_key,
@@ -116,43 +149,47 @@ class KeyStore:
             "key_name": key.key_name,
             "type": key.key_type,
             "fingerprint": key.fingerprint,
-            "created": key.created.astimezone(UTC).isoformat(timespec="seconds"),
+            "created": _written(key.created),
+            "imported": _written(key.imported) if key.imported else None,
             "reason": key.reason,
             "private_key": base64.b64encode(sealed).decode("ascii"),
         }
-        where = self._object(key.key_name)
+        where = self._object(key.key_name, key.generation)
         if rack.store.create(where, json.dumps(document, indent=2).encode()) is not None:
             return
-        stored = self._read(key.key_name)
+        stored = self._read(key.key_name, key.generation)
         if stored is None or stored.fingerprint != key.fingerprint:
             raise RackctlError(f"another SSH key is stored as {rack.store.url(where)}; nothing was overwritten")
 
-    def fetch(self, name: str) -> SshKey:
-        """Return a key, opened by KMS. Raises NotFound, AccessDenied or RackctlError, each with the remedy."""
+    def fetch(self, name: str, launched: datetime) -> SshKey:
+        """Return the key that an instance launched at a time is expected to have. Raises as `candidates` does."""
+        return next(self.candidates(name, launched))
+
+    def candidates(self, name: str, launched: datetime, /) -> Iterator[SshKey]:
+        """Yield the keys to try on an instance, the expected one first, each opened by KMS when it is asked for.
+
+        Raises NotFound if there is none, AccessDenied or RackctlError, each with the remedy.
+        """
         if not name:
             raise _no_key("the instance was launched without an SSH key")
-        sealed = self._read(name)
+        generations = self.generations(name)
+        tried: set[str] = set()
+        for generation in in_order(generations, launched) if generations else ():
+            # One may have been deleted since it was listed.
+            with suppress(NotFound):
+                key = self.open(name, generation)
+                if key.fingerprint not in tried:
+                    tried.add(key.fingerprint)
+                    yield key
+        if not tried:
+            where = self._rack.store.url(self._folder(name))
+            raise _no_key(f"the instance's key pair is {name}, and there is no key in {where}")
+
+    def open(self, name: str, generation: datetime) -> SshKey:
+        """Return one generation of a key, opened by KMS. Raises NotFound, AccessDenied or RackctlError."""
+        sealed = self._read(name, generation)
         if sealed is None:
-            raise _no_key(f"the instance's key pair is {name}, and there is no {self._url(name)}")
-        return self._open(name, sealed)
-
-    def public_key(self, name: str) -> str | None:
-        """Return the public half of a stored key; None when there is no such key. Raises as `fetch` does."""
-        sealed = self._read(name)
-        return self._open(name, sealed).public_key if sealed else None
-
-    def names(self) -> list[str]:
-        """Return the names of the stored keys, oldest first."""
-        prefix = f"{self._rack['prefix']}/keys/"
-        stored = self._rack.store.keys(prefix)
-        names = (key.removeprefix(prefix).removesuffix(".json") for key in stored if key.endswith(".json"))
-        return sorted(name for name in names if _is_name(name))
-
-    def delete(self, name: str) -> None:
-        """Delete a key; one that is not there is no error."""
-        self._rack.store.delete(self._object(name))
-
-    def _open(self, name: str, sealed: _Sealed) -> SshKey:
+            raise NotFound(f"there is no {self._url(name, generation)}")
         forbid_core_files()
         private_key = self._rack.aws.kms.decrypt(
             sealed.private_key,
@@ -160,42 +197,83 @@ class KeyStore:
             what=f"SSH key {name}",
             kms_key=self._rack.kms_key,
         )
-        key = SshKey(name, sealed.key_type, _public_half(private_key), sealed.created, private_key, sealed.reason)
+        key = SshKey(
+            name,
+            sealed.key_type,
+            _public_half(private_key),
+            sealed.created,
+            private_key,
+            sealed.reason,
+            sealed.imported,
+        )
         if key.fingerprint != sealed.fingerprint:
-            raise Unreadable(f"{self._url(name)} names another fingerprint than its key has")
+            raise Unreadable(f"{self._url(name, generation)} names another fingerprint than its key has")
         return key
 
-    def _read(self, name: str) -> _Sealed | None:
-        stored = self._rack.store.get(self._object(name))
+    def public_keys(self, name: str) -> dict[datetime, str]:
+        """Map the generations of a key, oldest first, to their public halves. Raises as `open` does."""
+        return {generation: self.open(name, generation).public_key for generation in self.generations(name)}
+
+    def generations(self, name: str) -> list[datetime]:
+        """Return the stored generations of a key, oldest first."""
+        folder = self._folder(name)
+        times = (_time(key.removeprefix(folder)) for key in self._rack.store.keys(folder))
+        return sorted(time for time in times if time)
+
+    def everything(self) -> dict[str, list[datetime]]:
+        """Map the names of the stored keys, in order, to their generations, oldest first."""
+        prefix = f"{self._rack['prefix']}/keys/"
+        found: dict[str, list[datetime]] = {}
+        for key in self._rack.store.keys(prefix):
+            name, _, rest = key.removeprefix(prefix).partition("/")
+            if _is_name(name) and (time := _time(rest)):
+                found.setdefault(name, []).append(time)
+        return {name: sorted(found[name]) for name in sorted(found)}
+
+    def names(self) -> list[str]:
+        """Return the names of the stored keys, in order: those that `key_name` makes, oldest first."""
+        return list(self.everything())
+
+    def delete(self, name: str, generation: datetime) -> None:
+        """Delete a generation of a key; one that is not there is no error."""
+        self._rack.store.delete(self._object(name, generation))
+
+    def _read(self, name: str, generation: datetime) -> _Sealed | None:
+        stored = self._rack.store.get(self._object(name, generation))
         if stored is None:
             return None
+        url = self._url(name, generation)
         try:
             document = json.loads(stored.body)
             version = document["version"]
             if version == _FORMAT_VERSION:
-                if not isinstance(document["fingerprint"], str) or not isinstance(document.get("reason", ""), str):
+                imported = document["imported"]
+                if not isinstance(document["fingerprint"], str) or not isinstance(document["reason"], str):
                     raise TypeError("a text is expected")
                 return _Sealed(
                     key_type=document["type"],
                     created=datetime.fromisoformat(document["created"]),
-                    reason=document.get("reason", ""),
+                    reason=document["reason"],
                     fingerprint=document["fingerprint"],
+                    imported=None if imported is None else datetime.fromisoformat(imported),
                     private_key=base64.b64decode(document["private_key"], validate=True),
                 )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Unreadable(f"{self._url(name)} is not an SSH key that rackctl has stored ({error})") from error
+            raise Unreadable(f"{url} is not an SSH key that rackctl has stored ({error})") from error
         raise Unreadable(
-            f"{self._url(name)} has format version {version}; this rackctl reads version {_FORMAT_VERSION}",
-            hint="update rackctl",
+            f"{url} has format version {version}; this rackctl reads version {_FORMAT_VERSION}", hint="update rackctl"
         )
 
-    def _object(self, name: str) -> str:
+    def _folder(self, name: str) -> str:
         if not _is_name(name):
             raise UsageError(f'"{name}" cannot be the name of a stored SSH key')
-        return f"{self._rack['prefix']}/keys/{name}.json"
+        return f"{self._rack['prefix']}/keys/{name}/"
 
-    def _url(self, name: str) -> str:
-        return self._rack.store.url(self._object(name))
+    def _object(self, name: str, generation: datetime) -> str:
+        return f"{self._folder(name)}{generation.astimezone(UTC):{_TIME}}.json"
+
+    def _url(self, name: str, generation: datetime) -> str:
+        return self._rack.store.url(self._object(name, generation))
 
     def _context(self, name: str, fingerprint: str) -> dict[str, str]:
         return {
@@ -203,6 +281,61 @@ class KeyStore:
             "rackctl:key-name": name,
             "rackctl:fingerprint": fingerprint,
         }
+
+
+class _Once:
+    """An answer that the first thread asks for, and the others wait for."""
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._answer: object = None
+        self._error: RackctlError | None = None
+        self._asked = False
+
+    def get(self) -> object:
+        with self._lock:
+            if not self._asked:
+                try:
+                    self._answer = self._ask()
+                except RackctlError as error:
+                    self._error = error
+                self._asked = True
+        if self._error:
+            raise self._error
+        return self._answer
+
+
+class OneGeneration:
+    """A source of keys that has one generation of each, whenever an instance was launched: a proof tries no other."""
+
+    def __init__(self, keys: KeyStore, generation: datetime) -> None:
+        self._keys = keys
+        self._generation = generation
+
+    def candidates(self, name: str, _launched: datetime, /) -> Iterator[SshKey]:
+        """Yield that generation of a key. Raises as `KeyStore.open` does."""
+        yield self._keys.open(name, self._generation)
+
+
+class SharedKeyStore(KeyStore):
+    """A key store for several threads, of which each key is listed, read and opened once."""
+
+    def __init__(self, rack: Rack) -> None:
+        super().__init__(rack)
+        self._lock = threading.Lock()
+        self._kept: dict[object, _Once] = {}
+
+    def generations(self, name: str) -> list[datetime]:
+        return self._once(name, lambda: super(SharedKeyStore, self).generations(name))
+
+    def open(self, name: str, generation: datetime) -> SshKey:
+        return self._once((name, generation), lambda: super(SharedKeyStore, self).open(name, generation))
+
+    def _once(self, what: object, ask: Callable[[], T]) -> T:
+        with self._lock:
+            kept = self._kept.setdefault(what, _Once(ask))
+        return kept.get()  # type: ignore[return-value]  # what was asked by this name before
 
 
 def _public_half(private_key: bytes) -> str:
@@ -215,6 +348,19 @@ def _public_half(private_key: bytes) -> str:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise Unreadable(f"what KMS has opened is not an SSH key ({error})") from error
     return public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode("ascii")
+
+
+def _written(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _time(file_name: str) -> datetime | None:
+    """Return the time that an object of the store is named by, or None if it is no generation of a key."""
+    if not re.fullmatch(r"\d{8}T\d{6}Z\.json", file_name, re.ASCII):
+        return None
+    with suppress(ValueError):
+        return datetime.strptime(file_name.removesuffix(".json"), _TIME).replace(tzinfo=UTC)
+    return None
 
 
 def _is_name(name: str) -> bool:

@@ -117,6 +117,7 @@ ROLES: dict[str, Role] = {
     "ssh": Role(
         ("instances ssh", "run", "ssh-agent", "ssh-config"),
         (
+            _grant("s3:ListBucket", _BUCKET, "s3:ResourceAccount"),
             _grant("s3:GetObject", f"{_BUCKET}/<prefix>/keys/*", "s3:ResourceAccount"),
             _grant("kms:Decrypt", _KEY, "kms:EncryptionContext:rackctl:rack"),
             _grant("ec2:GetConsoleOutput", _INSTANCES, "aws:ResourceTag/aws:autoscaling:groupName"),
@@ -148,7 +149,6 @@ ROLES: dict[str, Role] = {
         ("instances keyroll",),
         (
             _grant("s3:GetObject PutObject DeleteObject", f"{_BUCKET}/<prefix>/*", "s3:ResourceAccount"),
-            _grant("s3:ListBucket", _BUCKET, "s3:ResourceAccount"),
             _grant("kms:Encrypt", _KEY, "kms:EncryptionContext:rackctl:rack"),
             _grant("ec2:DescribeKeyPairs DescribeLaunchTemplates DescribeLaunchTemplateVersions", "*", "ec2:Region"),
             _grant("ec2:ImportKeyPair", _OWN_KEY_PAIRS, "aws:RequestTag/Rack"),

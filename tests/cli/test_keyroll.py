@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rackctl.roll.view import RollOptions
-from tests.fakes.world import OLD_KEY, Login, Scene
+from tests.fakes.world import OLD_KEY, START, Login, Scene
 from tests.roll.acts import JOURNAL, NEW_KEY, run_until_killed
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def test_the_options_are_passed_to_the_roll(typed: Prompt) -> None:
 
     assert typed.scene.key_pairs == {OLD_KEY, NEW_KEY}
     assert typed.scene.world.ec2.key_pairs[NEW_KEY].key_type == "rsa"
-    assert typed.scene.keys.fetch(NEW_KEY).reason == "why not"
+    assert typed.scene.keys.fetch(NEW_KEY, START).reason == "why not"
     assert "set_desired_capacity" not in typed.scene.aws.mutations
 
 

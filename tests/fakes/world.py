@@ -103,7 +103,8 @@ class Scene:
     def roll(self) -> Roll:
         """Return a roll as another process would begin it."""
 
-        def login(instance: Instance) -> Callable[[], Proof | None]:
+        def login(instance: Instance, generation: datetime) -> Callable[[], Proof | None]:
+            assert generation == self.keys.generations(instance.key_name)[-1]
             self.logins.append(instance.ec2_instance_id)
             return lambda: self.login(instance)
 

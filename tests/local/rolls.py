@@ -206,6 +206,7 @@ def assert_ssh_works_on_each(rolls: Rolls) -> None:
     invocation = Invocation(environment=rolls.process.environment)
     for instance in rolls.aws.ec2.instances_tagged({"Rack": rolls.rack.name}):
         if not instance.is_terminating:
-            proof = invocation.start_proof(instance)
+            generation = invocation.keys.generations(instance.key_name)[-1]
+            proof = invocation.start_proof(instance, generation)
             login = rolls.process.wait_for(proof, f"the outcome of the login to {instance.ec2_instance_id}")
             assert (login.outcome, login.detail) == ("accepted", "")

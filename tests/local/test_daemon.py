@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     Start = Callable[..., LocalRackProcess]
 
 BUCKET = "rackctl-local-123456789012"
+NOW = datetime.now(UTC)
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -57,7 +59,7 @@ def test_a_seeded_rack_is_as_a_product_sees_it(local_rack: LocalRackProcess) -> 
     assert (rack["bucket"], rack["kms_key"], rack["ssh_port"]) == (BUCKET, "alias/rackctl-local", "2222")
     names = KeyStore(rack).names()
     assert {instance.key_name for instance in instances} == set(names)
-    assert KeyStore(rack).fetch(names[0]).private_key.startswith(b"-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert KeyStore(rack).fetch(names[0], NOW).private_key.startswith(b"-----BEGIN OPENSSH PRIVATE KEY-----")
     services = local_rack.services()
     assert {name: service["running"] for name, service in services.items()} == {"web": 2, "worker": 1, "log-agent": 3}
 
@@ -219,7 +221,7 @@ def test_down_leaves_nothing(own_local_rack: LocalRackProcess) -> None:
     import paramiko
 
     instance = next(iter(own_local_rack.aws.ec2.instances_tagged({"Rack": "local"})))
-    key = KeyStore(own_local_rack.rack).fetch(instance.key_name)
+    key = KeyStore(own_local_rack.rack).fetch(instance.key_name, instance.first_launch_time)
     transport = paramiko.Transport((instance.private_ip, 2222))
     from io import StringIO
 
@@ -295,7 +297,7 @@ def test_a_rack_that_was_killed_is_restored(own_local_rack: LocalRackProcess) ->
     assert hosts_of(rack) == addresses
     assert s3.get_object(Bucket=BUCKET, Key="kept")["Body"].read() == b"here"
     assert kms.decrypt(CiphertextBlob=sealed)["Plaintext"] == b"secret"
-    assert KeyStore(rack.rack).fetch(KeyStore(rack.rack).names()[0]).private_key
+    assert KeyStore(rack.rack).fetch(KeyStore(rack.rack).names()[0], NOW).private_key
     rack.wait_for(lambda: rack.services()["log-agent"]["running"] == 4, "its services")
 
 

@@ -350,10 +350,11 @@ def test_a_key_that_somebody_stored_under_the_new_keys_name_is_not_imported(roll
     theirs = generate(name, created=rolls.clock.now())
     put(
         rolls,
-        f"keys/{name}.json",
+        f"keys/{name}/20260101T000000Z.json",
         {
-            "version": 2, "key_name": name, "type": "ed25519", "public_key": theirs.public_key,
-            "fingerprint": theirs.fingerprint, "created": "2026-01-01T00:00:00+00:00", "reason": "",
+            "version": 3, "key_name": name, "type": "ed25519", "public_key": theirs.public_key,
+            "fingerprint": theirs.fingerprint, "created": "2026-01-01T00:00:00+00:00", "imported": None,
+            "reason": "",
             "private_key": base64.b64encode(theirs.private_key).decode(),
         },
     )  # fmt: skip

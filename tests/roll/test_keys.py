@@ -30,7 +30,7 @@ def test_the_new_key_is_stored_and_imported_before_a_template_names_it() -> None
     stored, imported = calls.index("create", 1), calls.index("import_key_pair")
     assert stored < imported < calls.index("create_launch_template_version")
     assert scene.world.ec2.key_pairs[NEW_KEY].tags["rackctl:reason"] == "a laptop was lost"
-    assert scene.keys.fetch(NEW_KEY).reason == "a laptop was lost"
+    assert scene.keys.fetch(NEW_KEY, START).reason == "a laptop was lost"
     assert scene.key_pairs == {OLD_KEY, NEW_KEY}
 
 
@@ -118,7 +118,7 @@ def test_a_new_key_that_was_deleted_from_the_store_is_not_made_again_under_its_n
     with pytest.raises(RollStopped):
         list(events)
     scene.stop.signal = 0
-    scene.keys.delete(NEW_KEY)
+    scene.keys.delete(NEW_KEY, *scene.keys.generations(NEW_KEY))
 
     with pytest.raises(RollIncomplete, match="has been deleted from the store") as caught:
         list(scene.roll.resume())
@@ -134,7 +134,7 @@ def test_a_new_key_that_was_deleted_from_the_store_is_not_made_again_under_its_n
 def test_a_key_that_was_deleted_everywhere_is_not_made_again_under_its_name() -> None:
     scene = Scene(3)
     stopped(scene, until(scene, "instance", "terminating"))
-    scene.keys.delete(NEW_KEY)
+    scene.keys.delete(NEW_KEY, *scene.keys.generations(NEW_KEY))
     del scene.world.ec2.key_pairs[NEW_KEY]
 
     with pytest.raises(RollIncomplete, match="has been deleted from the store"):
@@ -144,19 +144,19 @@ def test_a_key_that_was_deleted_everywhere_is_not_made_again_under_its_name() ->
     assert scene.keys.names() == [OLD_KEY]
 
 
-@pytest.mark.parametrize("name", ["archive/prod-keypair-2024", "index"])
+@pytest.mark.parametrize("name", ["archive/prod-keypair-2024", "index/20260101T000000Z"])
 def test_an_object_that_is_no_key_is_left_in_the_keys_place(name: str) -> None:
     scene = Scene(2)
     other = ("b", f"rackctl/prod/keys/{name}.json")
     scene.aws.objects[other] = StoredObject(b"{}", '"z"', START)
-    if name == "index":
+    if name.startswith("index/"):
         scene.world.ec2.import_key_pair("index", generate("index", created=START).public_key.encode(), {})
 
     said = texts(start(scene))
 
     assert other in scene.aws.objects
     assert set(scene.key_names) == {NEW_KEY}
-    assert ("kept key index" in said) == (name == "index")
+    assert ("kept key index" in said) == name.startswith("index/")
 
 
 def test_a_key_that_a_launch_configuration_names_is_kept() -> None:

@@ -192,8 +192,8 @@ def planted_key(name: str) -> tuple[str, StoredObject]:
     """Make what somebody without a right to use the KMS key can store by a key's name, and its public half."""
     theirs = generate(name, created=START)
     document = {
-        "version": 2, "key_name": name, "type": "ed25519", "public_key": theirs.public_key,
-        "fingerprint": theirs.fingerprint, "created": START.isoformat(), "reason": "",
+        "version": 3, "key_name": name, "type": "ed25519", "public_key": theirs.public_key,
+        "fingerprint": theirs.fingerprint, "created": START.isoformat(), "imported": None, "reason": "",
         "private_key": base64.b64encode(theirs.private_key).decode(),
     }  # fmt: skip
     return theirs.public_key, StoredObject(json.dumps(document).encode(), '"planted"', START)
@@ -207,7 +207,7 @@ def test_a_key_that_was_planted_under_the_new_keys_name_is_not_imported() -> Non
     events = scene.roll.start(DEFAULT)
     next(events)
     public_key, planted = planted_key(NEW_KEY)
-    scene.aws.objects["b", f"rackctl/prod/keys/{NEW_KEY}.json"] = planted
+    scene.aws.objects["b", f"rackctl/prod/keys/{NEW_KEY}/20260102T030405Z.json"] = planted
 
     with pytest.raises(RackctlError):
         list(events)

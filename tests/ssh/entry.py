@@ -2,7 +2,9 @@
 
 ``RACKCTL_TEST_INSTANCE`` is a JSON object: ``key`` (path of the private key), ``port``, ``user``, and any field of
 `rackctl.model.Instance` to be other than usual; ``settings`` are further ones of the rack; ``others`` are the ids and
-fields of further instances, at the same sshd unless told otherwise.
+fields of further instances, at the same sshd unless told otherwise. ``generations`` maps times
+(``20260102T030405Z``) to the private keys that are stored in the place of ``key``; without it there is one of
+`GENERATION`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from rackctl.rack import Rack, Sources
 from tests.fakes.aws import FakeAws
 
 ID = "i-0a0000000000000aa"
-KEY_NAME = "prod-keypair-20260102T030405Z"
+GENERATION = "20260102T030405Z"
+KEY_NAME = f"prod-keypair-{GENERATION}"
 
 
 @dataclass
@@ -39,11 +42,12 @@ class OneInstance(FakeAws):
 def invocation(description: dict[str, Any]) -> Invocation:
     """Put together what the command line works with."""
     given = dict(description)
-    path, port, user = Path(given.pop("key")), str(given.pop("port")), given.pop("user")
+    path, port, user = given.pop("key"), str(given.pop("port")), given.pop("user")
+    generations = given.pop("generations", {GENERATION: path})
     console, others = given.pop("console", ""), given.pop("others", {})
     further_settings = given.pop("settings", {})
     usual = Instance(
-        ID, "running", datetime(2026, 1, 2, tzinfo=UTC), public_ip="127.0.0.1", key_name=KEY_NAME, tags={"Rack": "prod"}
+        ID, "running", datetime(2026, 1, 3, tzinfo=UTC), public_ip="127.0.0.1", key_name=KEY_NAME, tags={"Rack": "prod"}
     )
     first = replace(usual, **given)
     further = {id_: replace(usual, ec2_instance_id=id_, **fields) for id_, fields in others.items()}
@@ -62,9 +66,10 @@ def invocation(description: dict[str, Any]) -> Invocation:
             return Rack(sources.current(), sources._settings("prod"), aws=aws)  # type: ignore[arg-type]
 
     run = Options()
-    public = path.with_suffix(".pub").read_text()
-    key = SshKey(KEY_NAME, "ed25519", " ".join(public.split()[:2]), datetime.now(UTC), path.read_bytes())
-    KeyStore(run.rack).store(key)
+    for time, private in generations.items():
+        public = " ".join(Path(private).with_suffix(".pub").read_text().split()[:2])
+        created = datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        KeyStore(run.rack).store(SshKey(KEY_NAME, "ed25519", public, created, Path(private).read_bytes()))
     return run
 
 

@@ -97,7 +97,7 @@ class Fuzz:
         link: Future[Link] = Future()
         link.set_result(Link(sock))
         target = Target("i-0f", "127.0.0.1", 22, "user")
-        with connect(target, lambda: self.key, self.check, link=link, deadline=Deadline(DEADLINE, DEADLINE)) as made:
+        with connect(target, [self.key], self.check, link=link, deadline=Deadline(DEADLINE, DEADLINE)) as made:
             session = Session(made, b"true", stdin=None, stdout=_ignore, stderr=_ignore)
             # After the login a server may be silent for as long as it likes.
             closing = threading.Timer(DEADLINE, made.close)

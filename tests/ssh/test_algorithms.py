@@ -48,7 +48,7 @@ def name(options: dict[str, str]) -> str:
 def test_connects_to_a_server_with_this_algorithm_alone(sshd: Sshd, tmp_path: Path, options: dict[str, str]) -> None:
     with running(sshd.directory, **options) as server:
         openssh = subprocess.run(server.ssh("echo in; exit 3"), capture_output=True, check=False)
-        with connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path)) as made:
+        with connect(target_of(server), [Key(server.key.read_bytes())], check_of(server, tmp_path)) as made:
             ran = run(made, "echo in; exit 3")
 
     assert (ran.status, ran.out) == (openssh.returncode, openssh.stdout) == (3, b"in\n")

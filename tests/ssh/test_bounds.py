@@ -60,7 +60,7 @@ FLOODS = {
 def test_input_beyond_the_limits_before_the_host_key_is_refused(sshd: Sshd, tmp_path: Path, kind: str) -> None:
     send, says = FLOODS[kind]
     with serving(send) as port, pytest.raises(SshError, match=says):
-        connect(target_of(sshd, port=port), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path))
+        connect(target_of(sshd, port=port), [Key(sshd.key.read_bytes())], check_of(sshd, tmp_path))
 
 
 def test_endless_ignore_packets_end_at_the_deadline(sshd: Sshd, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_endless_ignore_packets_end_at_the_deadline(sshd: Sshd, tmp_path: Path) 
     with serving(flood(packet, VERSION, most=1 << 40)) as port, pytest.raises(SshError, match="key exchange within"):
         connect(
             target_of(sshd, port=port),
-            lambda: Key(sshd.key.read_bytes()),
+            [Key(sshd.key.read_bytes())],
             check_of(sshd, tmp_path),
             deadline=Deadline(30, 0.5),
         )
@@ -86,7 +86,7 @@ class Extending(Host):
 
 def test_a_huge_count_of_extensions_is_refused(sshd: Sshd, tmp_path: Path) -> None:
     with hosting(sshd, Extending) as server, pytest.raises(SshError, match="4,294,967,295 extensions"):
-        connect(target_of(server), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path))
+        connect(target_of(server), [Key(sshd.key.read_bytes())], check_of(sshd, tmp_path))
 
 
 def test_a_changed_host_key_at_rekeying_ends_the_connection(sshd: Sshd, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_changed_host_key_at_rekeying_ends_the_connection(sshd: Sshd, tmp_path
 
     with (
         hosting(sshd, Changing) as server,
-        connect(target_of(server), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path)) as made,
+        connect(target_of(server), [Key(sshd.key.read_bytes())], check_of(sshd, tmp_path)) as made,
         pytest.raises(SshError, match="a different host key than at first"),
     ):
         run(made, "true")

@@ -56,7 +56,7 @@ def check_of(server: Sshd, directory: Path, *pinned: str) -> HostKeyCheck:
 
 @pytest.fixture
 def connection(sshd: Sshd, tmp_path: Path) -> Iterator[Connection]:
-    with connect(target_of(sshd), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path)) as made:
+    with connect(target_of(sshd), [Key(sshd.key.read_bytes())], check_of(sshd, tmp_path)) as made:
         yield made
 
 
@@ -180,7 +180,7 @@ def test_closed_before_the_login(sshd: Sshd, tmp_path: Path) -> None:
         threading.Thread(target=answer, daemon=True).start()
         target = target_of(sshd, port=server.getsockname()[1])
         with pytest.raises(SshError, match="closed the connection during the key exchange"):
-            connect(target, lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path))
+            connect(target, [Key(sshd.key.read_bytes())], check_of(sshd, tmp_path))
 
 
 def test_cbc_is_not_offered(sshd: Sshd, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_cbc_is_not_offered(sshd: Sshd, tmp_path: Path) -> None:
         running(sshd.directory, Ciphers="aes128-cbc") as server,
         pytest.raises(SshError, match="no cipher in common; the server offers aes128-cbc"),
     ):
-        connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path))
+        connect(target_of(server), [Key(server.key.read_bytes())], check_of(server, tmp_path))
 
 
 def test_the_host_key_is_checked_before_the_user_name_is_sent(sshd: Sshd, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_the_host_key_is_checked_before_the_user_name_is_sent(sshd: Sshd, tmp_pa
         with pytest.raises(SshError):
             connect(
                 target_of(server, user="somebody"),
-                lambda: Key(server.key.read_bytes()),
+                [Key(server.key.read_bytes())],
                 check_of(server, tmp_path, "ssh-ed25519 AAAA"),
             )
     assert b"somebody" not in log.read_bytes()[begins:]
@@ -230,7 +230,7 @@ def test_no_other_key_is_offered(cli: CommandLine, tmp_path: Path) -> None:
 def test_a_login_that_requires_a_second_method(sshd: Sshd, tmp_path: Path) -> None:
     more = {"AuthenticationMethods": "publickey,password", "PasswordAuthentication": "yes"}
     with running(sshd.directory, **more) as server, pytest.raises(SshError, match="requires another method too: "):
-        connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path))
+        connect(target_of(server), [Key(server.key.read_bytes())], check_of(server, tmp_path))
 
 
 def test_an_rsa_key_logs_in(sshd: Sshd, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_an_rsa_key_logs_in(sshd: Sshd, tmp_path: Path) -> None:
     )
     with (
         running(sshd.directory, AuthorizedKeysFile=str(tmp_path / "authorized")) as server,
-        connect(target_of(server), lambda: Key(pem), check_of(server, tmp_path)) as made,
+        connect(target_of(server), [Key(pem)], check_of(server, tmp_path)) as made,
     ):
         assert run(made, "echo in").out == b"in\n"
 
@@ -250,18 +250,19 @@ def test_an_rsa_key_logs_in(sshd: Sshd, tmp_path: Path) -> None:
 def test_the_type_of_the_pinned_key_is_preferred(sshd: Sshd, tmp_path: Path) -> None:
     ecdsa = " ".join((sshd.directory / "host_ecdsa.pub").read_text().split()[:2])
 
-    with connect(target_of(sshd), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path, ecdsa)) as made:
+    with connect(target_of(sshd), [Key(sshd.key.read_bytes())], check_of(sshd, tmp_path, ecdsa)) as made:
         assert run(made, "exit 5").status == 5
 
 
 def test_an_error_with_the_ssh_key_is_raised(sshd: Sshd, tmp_path: Path) -> None:
-    def missing() -> Key:
+    def missing() -> Iterator[Key]:
+        yield from ()
         raise RackctlError("no key")
 
     with pytest.raises(RackctlError, match="no key"):
-        connect(target_of(sshd), missing, check_of(sshd, tmp_path))
+        connect(target_of(sshd), missing(), check_of(sshd, tmp_path))
     with pytest.raises(SshError, match="the SSH key some-key cannot be used"):
-        connect(target_of(sshd), lambda: Key(b"not a key"), check_of(sshd, tmp_path))
+        connect(target_of(sshd), [Key(b"not a key")], check_of(sshd, tmp_path))
 
 
 def test_the_servers_banner_is_shown_on_stderr(sshd: Sshd, cli: CommandLine, tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_peer_frozen(sshd: Sshd, tmp_path: Path) -> None:
     # Three questions, 0.2 s apart, have to go without an answer.
     with running(sshd.directory) as server:
         key = Key(server.key.read_bytes())
-        made = connect(target_of(server), lambda: key, check_of(server, tmp_path), keepalive=Keepalive(0.2, 3))
+        made = connect(target_of(server), [key], check_of(server, tmp_path), keepalive=Keepalive(0.2, 3))
         session = Session(made, b"sleep 60", stdin=None, stdout=ignore, stderr=ignore)
         server.signal_children(signal.SIGSTOP)
         with pytest.raises(SshError, match="was lost: the server does not answer keepalives"):
@@ -290,7 +291,7 @@ def test_peer_frozen(sshd: Sshd, tmp_path: Path) -> None:
 def test_connection_lost_before_the_command_begins(sshd: Sshd, tmp_path: Path) -> None:
     with (
         running(sshd.directory) as server,
-        connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path)) as made,
+        connect(target_of(server), [Key(server.key.read_bytes())], check_of(server, tmp_path)) as made,
     ):
         server.signal_children(signal.SIGKILL)
         with pytest.raises(SshError, match="was lost"):
@@ -300,7 +301,7 @@ def test_connection_lost_before_the_command_begins(sshd: Sshd, tmp_path: Path) -
 def test_peer_frozen_under_an_upload(sshd: Sshd, tmp_path: Path) -> None:
     with running(sshd.directory) as server, open("/dev/zero", "rb") as zeros:  # noqa: PTH123 - only its descriptor
         key = Key(server.key.read_bytes())
-        made = connect(target_of(server), lambda: key, check_of(server, tmp_path), keepalive=Keepalive(0.2, 3))
+        made = connect(target_of(server), [key], check_of(server, tmp_path), keepalive=Keepalive(0.2, 3))
         begun = threading.Event()
         session = Session(
             made,
@@ -318,7 +319,7 @@ def test_peer_frozen_under_an_upload(sshd: Sshd, tmp_path: Path) -> None:
 
 def test_a_silent_command_is_not_a_frozen_peer(sshd: Sshd, tmp_path: Path) -> None:
     key = Key(sshd.key.read_bytes())
-    with connect(target_of(sshd), lambda: key, check_of(sshd, tmp_path), keepalive=Keepalive(0.05, 3)) as made:
+    with connect(target_of(sshd), [key], check_of(sshd, tmp_path), keepalive=Keepalive(0.05, 3)) as made:
         assert run(made, "sleep 1; exit 6").status == 6
 
 
@@ -328,7 +329,7 @@ def test_a_silent_command_is_not_a_frozen_peer(sshd: Sshd, tmp_path: Path) -> No
 @pytest.fixture
 def rekeying(sshd: Sshd, tmp_path: Path) -> Iterator[AbstractContextManager[Connection]]:
     with running(sshd.directory, RekeyLimit="8M") as server:
-        yield connect(target_of(server), lambda: Key(server.key.read_bytes()), check_of(server, tmp_path))
+        yield connect(target_of(server), [Key(server.key.read_bytes())], check_of(server, tmp_path))
 
 
 def test_rekey_limit_of_8_mb_downloading(rekeying: Connection) -> None:
@@ -409,7 +410,7 @@ def through(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Target:
 
 
 def test_a_proxy_command_connects_and_is_waited_for(through: Target, sshd: Sshd, tmp_path: Path) -> None:
-    with connect(through, lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path)) as made:
+    with connect(through, [Key(sshd.key.read_bytes())], check_of(sshd, tmp_path)) as made:
         proxy = made.link.proxy
         assert proxy
         assert run(made, "echo through; exit 3") == Ran(3, b"through\n", b"")
@@ -434,7 +435,7 @@ def test_a_proxy_command_that_fails_is_reported_with_its_status_and_stderr(cli: 
 
 
 def test_a_proxy_command_that_ends_early_loses_the_connection(through: Target, sshd: Sshd, tmp_path: Path) -> None:
-    with connect(through, lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path)) as made:
+    with connect(through, [Key(sshd.key.read_bytes())], check_of(sshd, tmp_path)) as made:
         session = Session(made, b"sleep 60", stdin=None, stdout=ignore, stderr=ignore)
         assert made.link.proxy
         made.link.proxy.kill()

@@ -93,7 +93,7 @@ def test_a_server_that_falls_silent_times_out_with_the_stage(
 
 
 def connect_to(target: Target, check: object, *, deadline: Deadline) -> None:
-    connect(target, lambda: Key(KEY), check, deadline=deadline).close()  # type: ignore[arg-type]
+    connect(target, [Key(KEY)], check, deadline=deadline).close()  # type: ignore[arg-type]
 
 
 KEY = b""
@@ -153,7 +153,7 @@ def test_version_and_key_exchange_may_be_slow(sshd: Sshd, tmp_path: Path) -> Non
     with in_front_of(sshd, greet=lambda _: time.sleep(0.2), shape=late) as server:
         subprocess.run(server.ssh("exit 0"), check=True)
         key_ = Key(sshd.key.read_bytes())
-        with connect(target_of(server), lambda: key_, check_of(sshd, tmp_path), deadline=Deadline(20, 20)) as made:
+        with connect(target_of(server), [key_], check_of(sshd, tmp_path), deadline=Deadline(20, 20)) as made:
             assert run(made, "exit 4").status == 4
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rackctl.errors import NotFound
-from rackctl.ssh.fleet import SharedKeys
 from tests.ssh.conftest import CommandLine
 from tests.ssh.entry import ID
 from tests.ssh.person import Person
@@ -21,7 +17,6 @@ from tests.ssh.person import Person
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rackctl.ssh.connect import Identity
 
 B, C, DEAD, PENDING = ("i-0b0000000000000bb", "i-0c0000000000000cc", "i-0d0000000000000dd", "i-0e0000000000000ee")
 
@@ -269,42 +264,6 @@ def test_local_reader_gone_ends_it_quietly(fleet: Fleet) -> None:
         told = run.stderr.read()
 
     assert (run.returncode, told) == (141, b"")
-
-
-@dataclass(frozen=True)
-class Key:
-    key_name: str
-    private_key: bytes = b""
-
-
-def test_a_key_is_fetched_once_by_its_name() -> None:
-    asked: list[str] = []
-    first = threading.Event()
-
-    class Slow:
-        def fetch(self, name: str, /) -> Identity:
-            asked.append(name)
-            first.wait(10)
-            return Key(name)
-
-    get = SharedKeys(Slow()).fetch
-    with ThreadPoolExecutor(4) as pool:
-        got = [pool.submit(get, name) for name in ("a", "a", "b", "a")]
-        first.set()
-        assert [future.result().key_name for future in got] == ["a", "a", "b", "a"]
-
-    assert sorted(asked) == ["a", "b"]
-
-
-def test_a_failed_fetch_of_a_key_fails_for_all_threads() -> None:
-    class Empty:
-        def fetch(self, name: str, /) -> Identity:
-            raise NotFound(name)
-
-    get = SharedKeys(Empty()).fetch
-    for _ in range(2):
-        with pytest.raises(NotFound):
-            get("a")
 
 
 def test_new_host_keys_are_reported_and_pinned(fleet: Fleet, tmp_path: Path) -> None:

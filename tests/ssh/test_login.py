@@ -14,7 +14,8 @@ from tests.ssh.servers import Host, hosting, sending
 from tests.ssh.sshd import running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from rackctl.model import Instance
@@ -133,10 +134,10 @@ def test_a_started_proof_is_polled_without_blocking(sshd: Sshd, tmp_path: Path) 
     stored = scene.keys
 
     class Slow:
-        def fetch(self, name: str, /) -> Identity:
+        def candidates(self, name: str, launched: datetime, /) -> Iterator[Identity]:
             fetching.set()
             assert go_on.wait(30)
-            return stored.fetch(name)
+            yield from stored.candidates(name, launched)
 
     scene.keys = Slow()
     poll = scene.start_proof()
@@ -155,7 +156,8 @@ def test_a_started_proof_ends_at_its_timeout(sshd: Sshd, tmp_path: Path) -> None
 
 def test_a_proof_raises_if_the_key_cannot_be_fetched(sshd: Sshd, tmp_path: Path) -> None:
     class Empty:
-        def fetch(self, name: str, /) -> Identity:
+        def candidates(self, name: str, launched: datetime, /) -> Iterator[Identity]:
+            yield from ()
             raise NotFound(name)
 
     scene = Scene(sshd, tmp_path)

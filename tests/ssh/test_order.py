@@ -39,7 +39,7 @@ def load() -> Iterator[None]:
 
 @pytest.fixture
 def connection(sshd: Sshd, tmp_path: Path) -> Iterator[Connection]:
-    with connect(target_of(sshd), lambda: Key(sshd.key.read_bytes()), check_of(sshd, tmp_path)) as made:
+    with connect(target_of(sshd), [Key(sshd.key.read_bytes())], check_of(sshd, tmp_path)) as made:
         yield made
 
 

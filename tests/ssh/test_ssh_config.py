@@ -14,7 +14,7 @@ from rackctl.errors import UsageError
 from rackctl.ssh.openssh import Host, host_entry
 from tests.ssh.agent import need_openssh, running_agent
 from tests.ssh.conftest import CommandLine
-from tests.ssh.entry import ID, KEY_NAME
+from tests.ssh.entry import GENERATION, ID, KEY_NAME
 from tests.ssh.sshd import running
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def test_there_is_a_host_for_each_running_instance(cli: CommandLine) -> None:
     assert [line for line in text.splitlines() if line.startswith("Host ")] == [f"Host {ID}", f"Host {B}"]
     assert f"{B}: which key to offer is left to your own configuration" in ran.stderr.decode()
     assert text.count("IdentityFile") == 1
-    identity = cli.state / "public_keys" / f"{KEY_NAME}.pub"
+    identity = cli.state / "public_keys" / f"{KEY_NAME}.{GENERATION}.pub"
     assert f'IdentityFile "{identity}"' in text
     assert identity.read_text().split()[:2] == (cli.server.directory / "key.pub").read_text().split()[:2]
     assert identity.stat().st_mode & 0o777 == 0o600
@@ -210,7 +210,7 @@ def test_the_proxy_command_has_the_settings_and_no_secret(cli: CommandLine, tmp_
 
 
 def entry(**changes: Any) -> str:
-    host = {"ec2_instance_id": ID, "user": "u", "port": "22", "proxy": ["p", "%h"], "identity_file": None}
+    host = {"ec2_instance_id": ID, "user": "u", "port": "22", "proxy": ["p", "%h"], "identity_files": []}
     return host_entry(Host(**host | changes), Path("/x/host_keys"), "strict")
 
 
@@ -303,4 +303,4 @@ def test_values_that_ssh_config_cannot_express_are_refused() -> None:
     with pytest.raises(UsageError, match="cannot express"):
         entry(proxy=["a\nProxyCommand evil"])
     with pytest.raises(UsageError, match="is a variable there"):
-        entry(identity_file=Path("/${HOME}/key"))
+        entry(identity_files=[Path("/${HOME}/key")])

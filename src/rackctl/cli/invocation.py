@@ -14,6 +14,7 @@ from rackctl.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from rackctl.instances import Instances
@@ -74,11 +75,18 @@ class Invocation:
         return KeyStore(self.rack)
 
     @cached_property
-    def start_proof(self) -> Callable[[Instance], Callable[[], Proof | None]]:
-        """Start a login with an instance's key; the returned function gives the Proof, or None until it is known."""
+    def start_proof(self) -> Callable[[Instance, datetime], Callable[[], Proof | None]]:
+        """Start a login with one generation of an instance's key; the returned function gives the Proof, or None until
+        it is known.
+        """
+        from rackctl.keys import OneGeneration
         from rackctl.ssh.login import start_proof
 
-        return lambda instance: start_proof(self.rack, self.keys, instance, state_directory=self.state_directory)
+        def start(instance: Instance, generation: datetime) -> Callable[[], Proof | None]:
+            keys = OneGeneration(self.keys, generation)
+            return start_proof(self.rack, keys, instance, state_directory=self.state_directory)
+
+        return start
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -157,7 +157,7 @@ def _connector(
     invocation: Invocation, instances: Sequence[Instance], say: Callable[[str], None]
 ) -> Callable[[str], Connection]:
     """Check the settings before anything is run; return a function that connects to an instance by its id."""
-    from rackctl.ssh.fleet import SharedKeys
+    from rackctl.keys import SharedKeyStore
     from rackctl.ssh.login import connect
     from rackctl.ssh.reach import reach
 
@@ -166,7 +166,7 @@ def _connector(
         with suppress(SshError):
             reach(invocation.rack, instance)
     by_id = {instance.ec2_instance_id: instance for instance in instances}
-    keys = SharedKeys(invocation.keys)
+    keys = SharedKeyStore(invocation.rack)
 
     def connect_to(id_: str) -> Connection:
         with waiting_for(f"the login to {id_}", say):

@@ -15,7 +15,8 @@ from rackctl.errors import NotFound, RackctlError, UsageError
 from rackctl.text import as_typed, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from rackctl.ssh.openssh import Agent
 
@@ -45,17 +46,21 @@ def add(invocation: Invocation, lifetime: float) -> None:  # fmt: skip
 
     The keys are never written to a file. Loading a key again restarts its time.
     """
+    from rackctl.keys import SharedKeyStore
     from rackctl.ssh.openssh import Agent
 
     seconds = int(lifetime)
     if not _SHORTEST <= seconds <= _LONGEST:
         raise UsageError("--lifetime: a key is kept for a second at least, and 68 years at most")
-    agent = Agent(invocation.environment)
+    agent, keys = Agent(invocation.environment), SharedKeyStore(invocation.rack)
 
-    def load(name: str) -> str:
-        key = invocation.keys.fetch(name)
-        agent.add(key.private_key, lifetime=seconds)
-        return f"added {name} {key.fingerprint} for {as_typed(seconds)}"
+    def load(name: str, launched: Sequence[datetime]) -> Iterator[str]:
+        added = set()
+        for key in (key for time in launched for key in keys.candidates(name, time)):
+            if key.fingerprint not in added:
+                added.add(key.fingerprint)
+                agent.add(key.private_key, lifetime=seconds)
+                yield f"added {name} {key.fingerprint} for {as_typed(seconds)}"
 
     _for_each_key(invocation, agent, load)
 
@@ -68,30 +73,38 @@ def remove(invocation: Invocation) -> None:
 
     agent = Agent(invocation.environment)
 
-    def take_out(name: str) -> str:
-        public_key = invocation.keys.public_key(name)
-        if public_key is None:
+    def take_out(name: str, _: Sequence[datetime]) -> Iterator[str]:
+        public_keys = invocation.keys.public_keys(name)
+        if not public_keys:
             raise NotFound("it is not in the rack's store, so rackctl has not loaded it")
-        if not agent.holds(public_key):
-            return f"{name} is not in the agent"
-        agent.remove(public_key)
-        return f"removed {name}"
+        held = [public_key for public_key in public_keys.values() if agent.holds(public_key)]
+        for public_key in held:
+            agent.remove(public_key)
+        yield f"removed {name}" if held else f"{name} is not in the agent"
 
     _for_each_key(invocation, agent, take_out)
 
 
-def _for_each_key(invocation: Invocation, agent: Agent, deed: Callable[[str], str]) -> None:
-    """Do something with each key that the rack's instances have; one that fails does not keep the others from it."""
+def _for_each_key(
+    invocation: Invocation, agent: Agent, deed: Callable[[str, Sequence[datetime]], Iterator[str]]
+) -> None:
+    """Do something with each key that the rack's instances have; one that fails does not keep the others from it.
+
+    ``deed`` takes a key's name and when the instances that have it were launched, and yields what it has done.
+    """
     agent.require()
-    names = sorted({instance.key_name for instance in invocation.instances.instances()})
+    launched: dict[str, set[datetime]] = {}
+    for instance in invocation.instances.instances():
+        launched.setdefault(instance.key_name, set()).add(instance.first_launch_time)
     failures = []
-    for name in names:
+    for name in sorted(launched):
         try:
-            click.echo(printable(deed(name)))
+            for done in deed(name, sorted(launched[name])):
+                click.echo(printable(done))
         except RackctlError as error:
             failures.append(error)
             note(f"{name or 'instances without a key pair'}: {error}{f' ({error.hint})' if error.hint else ''}")
-    if not names:
+    if not launched:
         note(f'rack "{invocation.rack.name}" has no instances, and so no keys')
     if failures:
         sys.exit(failures[0].exit_code)

@@ -14,7 +14,7 @@ from rackctl.cli.completers import complete_instance
 from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.ssh_options import reach_options
-from rackctl.errors import NotFound, RackctlError
+from rackctl.errors import RackctlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +52,7 @@ def ssh_config(invocation: Invocation) -> None:
     proxy = list(_proxy(invocation))
     entries = [
         host_entry(
-            Host(i.ec2_instance_id, rack["ssh_user"], rack["ssh_port"], proxy, identities.get(i.key_name)),
+            Host(i.ec2_instance_id, rack["ssh_user"], rack["ssh_port"], proxy, identities[i.ec2_instance_id]),
             pins.path,
             rack["host_key_check"],  # type: ignore[arg-type]  # checked where it was read
         )
@@ -64,20 +64,25 @@ def ssh_config(invocation: Invocation) -> None:
     )
 
 
-def _identities(invocation: Invocation, instances: Iterable[Instance], state: Path) -> dict[str, Path]:
-    """Write the public keys of the instances, each to a file of its own, and give the files by the keys' names."""
+def _identities(invocation: Invocation, instances: Iterable[Instance], state: Path) -> dict[str, list[Path]]:
+    """Write the public keys of the instances, each to a file of its own; map the instances to the files to try."""
+    from rackctl.keys import SharedKeyStore
     from rackctl.ssh.openssh import write_public_key
 
-    files = {}
-    for name in sorted({instance.key_name for instance in instances}):
+    keys = SharedKeyStore(invocation.rack)
+    files: dict[str, list[Path]] = {}
+    lacking: dict[str, list[str]] = {}
+    for instance in instances:
+        id_ = instance.ec2_instance_id
         try:
-            if (public_key := invocation.keys.public_key(name) if name else None) is None:
-                raise NotFound(f"key pair {name} is not in the rack's store" if name else "it has no key pair")
+            tried = list(keys.candidates(instance.key_name, instance.first_launch_time))
         except RackctlError as error:
-            ids = ", ".join(i.ec2_instance_id for i in instances if i.key_name == name)
-            note(f"{ids}: which key to offer is left to your own configuration: {error}")
+            lacking.setdefault(str(error), []).append(id_)
+            files[id_] = []
         else:
-            files[name] = write_public_key(state, name, public_key)
+            files[id_] = [write_public_key(state, key.key_name, key.public_key, key.generation) for key in tried]
+    for why, ids in lacking.items():
+        note(f"{', '.join(ids)}: which key to offer is left to your own configuration: {why}")
     return files
 
 

@@ -61,7 +61,7 @@ class Roll:
         keys: KeyStore,
         clock: Clock,
         *,
-        login: Callable[[Instance], Callable[[], Proof | None]],
+        login: Callable[[Instance, datetime], Callable[[], Proof | None]],
         stop: StopRequest | None = None,
     ) -> None:
         self._rack = rack

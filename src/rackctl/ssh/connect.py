@@ -15,7 +15,7 @@ from rackctl.ssh.host_keys import HostKey
 from rackctl.ssh.paramiko_patches import Disconnected, HostKeyTransport, Transport, load_private_key, paramiko
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
     from rackctl.ssh.host_keys import HostKeyCheck
@@ -110,7 +110,7 @@ class Connection:
 
 def connect(
     target: Target,
-    identity: Callable[[], Identity],
+    identities: Iterable[Identity],
     check: HostKeyCheck,
     *,
     link: Future[Link] | None = None,
@@ -118,11 +118,12 @@ def connect(
     keepalive: Keepalive = Keepalive(),
     show_banner: Callable[[str], None] = lambda _: None,
 ) -> Connection:
-    """Connect and log in with one key and no other. Raises SshError, and what ``identity`` raises.
+    """Connect and log in with the first of these keys that the server accepts, and no other.
 
-    ``link`` is the result of `dial`, if it was called before. ``identity`` returns the key; it is called while the
-    connection is made. The host key is checked before the user name or a signature is sent. ``show_banner`` is called
-    by another thread with each text that the server sends before the login.
+    Raises SshError, and what ``identities`` raises. It yields a key at least; the first is asked for while the
+    connection is made, each further one when the one before was refused. ``link`` is the result of `dial`, if it was
+    called before. The host key is checked before the user name or a signature is sent. ``show_banner`` is called by
+    another thread with each text that the server sends before the login.
     """
     limit = deadline or Deadline()
 
@@ -130,19 +131,21 @@ def connect(
         dialed = link.result() if link else dial(target, limit)
         return _open(target, check, dialed, limit, Transport(dialed.sock, deadline=limit, show_banner=show_banner))
 
-    opening = in_background(open_)
+    opening, candidates = in_background(open_), iter(identities)
     try:
-        key = identity()
-        try:
-            private = load_private_key(key.private_key)
-        except ValueError as error:
-            raise SshError(f"the SSH key {key.key_name} cannot be used: {error}") from error
+        key = next(candidates)
+        private = _loaded(key)
     except BaseException:
         opening.add_done_callback(lambda opened: None if opened.exception() else opened.result().close())
         raise
     connection = opening.result()
     try:
-        _log_in(connection, key.key_name, private, limit)
+        refused = 1
+        while not _accepts(connection, private, limit):
+            another = next(candidates, None)
+            if another is None:
+                raise _refused(target, key.key_name, refused)
+            private, refused = _loaded(another), refused + 1
     except BaseException:
         connection.close()
         raise
@@ -170,20 +173,31 @@ def _open(target: Target, check: HostKeyCheck, link: Link, deadline: Deadline, t
     return Connection(target, transport, link)
 
 
-def _log_in(connection: Connection, key_name: str, private: paramiko.PKey, deadline: Deadline) -> None:
+def _loaded(key: Identity) -> paramiko.PKey:
+    try:
+        return load_private_key(key.private_key)
+    except ValueError as error:
+        raise SshError(f"the SSH key {key.key_name} cannot be used: {error}") from error
+
+
+def _accepts(connection: Connection, private: paramiko.PKey, deadline: Deadline) -> bool:
+    """Log in with a key, and return whether the server accepted it. Raises SshError."""
     target = connection.target
     with during_login(target, connection.link, connection.transport, deadline):
         refusal = connection.transport.log_in(target.user, private)
-    if refusal is None:
-        return
-    if refusal.partial_success:
+    if refusal and refusal.partial_success:
         raise MoreThanKeyRequired(
             f"{target} accepted the key of {target.user}, and requires another method too: "
             f"{shorten(', '.join(refusal.methods))}",
             hint="its sshd_config must allow a login by public key alone",
         )
-    raise LoginRefused(
-        f"{target} refused the key {key_name} for user {target.user}",
+    return refusal is None
+
+
+def _refused(target: Target, key_name: str, keys: int) -> LoginRefused:
+    tried = f"the key {key_name}" if keys == 1 else f"{keys} generations of the key {key_name}"
+    return LoginRefused(
+        f"{target} refused {tried} for user {target.user}",
         hint="if the image has another user, name it with --user; "
         "`rackctl instances -o wide` shows which key each instance was launched with",
     )

@@ -17,10 +17,8 @@ from rackctl.ssh.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-    from concurrent.futures import Future
 
-    from rackctl.ssh.connect import Connection, Identity
-    from rackctl.ssh.login import Keys
+    from rackctl.ssh.connect import Connection
     from rackctl.ssh.session import Sink
 
 # Seconds between the signal to the commands and the closing of their connections.
@@ -63,21 +61,6 @@ def run_on_all(
         yield from running.outcomes(parallel)
     finally:
         running.stop()
-
-
-class SharedKeys:
-    """Keys that are fetched once each by name, for several threads."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-        self._fetched: dict[str, Future[Identity]] = {}
-        self._lock = threading.Lock()
-
-    def fetch(self, name: str, /) -> Identity:
-        with self._lock:
-            if name not in self._fetched:
-                self._fetched[name] = in_background(lambda: self._keys.fetch(name))
-        return self._fetched[name].result()
 
 
 class _Running:

@@ -12,8 +12,9 @@ from rackctl.errors import SshError
 from rackctl.ssh.background import in_background
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Future
+    from datetime import datetime
     from pathlib import Path
 
     from rackctl.model import Instance
@@ -28,9 +29,12 @@ PROOF_TIMEOUT = 60.0
 
 
 class Keys(Protocol):
-    """Source of private keys; `rackctl.keys.KeyStore` is one."""
+    """Source of private keys; `rackctl.keys.KeyStore` is one.
 
-    def fetch(self, name: str, /) -> Identity: ...
+    ``candidates`` yields the keys to try on an instance of a key name and a time of its launch.
+    """
+
+    def candidates(self, name: str, launched: datetime, /) -> Iterable[Identity]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def connect(
     show_banner: Callable[[str], None] = lambda _: None,
     timeout: float = math.inf,
 ) -> Connection:
-    """Log in to an instance with its own key. Raises SshError, and what fetching the key raises.
+    """Log in to an instance with the keys to try on it. Raises SshError, and what fetching a key raises.
 
     The import of paramiko, the key from S3 and KMS, and the connection take their time in parallel. ``timeout`` limits
     the whole, in seconds, beside the rack's own limits.
@@ -107,9 +111,8 @@ def connect(
     check = host_key_check(rack, instance, state_directory=state_directory, notify=notify)
     from rackctl.ssh.connect import connect as connect_to
 
-    return connect_to(
-        target, lambda: keys.fetch(instance.key_name), check, link=link, deadline=deadline, show_banner=show_banner
-    )
+    candidates = keys.candidates(instance.key_name, instance.first_launch_time)
+    return connect_to(target, candidates, check, link=link, deadline=deadline, show_banner=show_banner)
 
 
 def prove(

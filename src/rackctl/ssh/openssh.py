@@ -14,6 +14,7 @@ from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from rackctl.ssh.host_keys import Mode
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 class Host:
     """An instance as an entry of ssh_config(5).
 
-    ``proxy`` is the proxy command; its ``%h`` and ``%p`` are OpenSSH's. ``identity_file`` is of the public
-    key whose private half the agent has, or None to leave the choice of keys to the user's configuration.
+    ``proxy`` is the proxy command; its ``%h`` and ``%p`` are OpenSSH's. ``identity_files`` are of the
+    public keys whose private halves the agent has, or none to leave the choice of keys to the user's configuration.
     """
 
     ec2_instance_id: str
     user: str
     port: str
     proxy: Sequence[str]
-    identity_file: Path | None
+    identity_files: Sequence[Path]
 
 
 def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
@@ -58,12 +59,12 @@ def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
         "  ServerAliveInterval 15",
         "  ServerAliveCountMax 4",
     ]
-    if host.identity_file:
+    if host.identity_files:
         # The agent that `ssh-agent add` loads, whatever IdentityAgent the user's `Host *` names.
         lines += [
             "  IdentityAgent SSH_AUTH_SOCK",
             "  IdentitiesOnly yes",
-            f"  IdentityFile {_path(host.identity_file)}",
+            *(f"  IdentityFile {_path(path)}" for path in host.identity_files),
         ]
     return "".join(f"{line}\n" for line in lines)
 
@@ -94,9 +95,9 @@ def _printable(text: str) -> str:
     return text
 
 
-def write_public_key(directory: Path, key_name: str, public_key: str) -> Path:
+def write_public_key(directory: Path, key_name: str, public_key: str, generation: datetime) -> Path:
     """Write a public key to a file, by which OpenSSH selects the agent's key; return its path."""
-    path = directory / "public_keys" / f"{key_name}.pub"
+    path = directory / "public_keys" / f"{key_name}.{generation:%Y%m%dT%H%M%SZ}.pub"
     line = f"{public_key} {key_name}\n"
     try:
         make_own_directory(path.parent)

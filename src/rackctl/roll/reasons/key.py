@@ -11,7 +11,7 @@ from rackctl.errors import AccessDenied, NotFound, RackctlError
 from rackctl.roll.reasons.templates import NO_TEMPLATE, Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from rackctl.instances import Instances
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NewKey:
-    """Gives every instance of a rack a new key. ``login`` begins a login to an instance with its own key."""
+    """Gives every instance of a rack a new key. ``login`` begins a login with one generation of an instance's key."""
 
     proves = "accepts the new key"
 
@@ -32,7 +32,7 @@ class NewKey:
         hold: Hold,
         instances: Instances,
         keys: KeyStore,
-        login: Callable[[Instance], Callable[[], Proof | None]],
+        login: Callable[[Instance, datetime], Callable[[], Proof | None]],
     ) -> None:
         self._hold = hold
         self._aws = hold.aws
@@ -59,8 +59,11 @@ class NewKey:
         return False
 
     def start_proof(self, instance: Instance) -> Callable[[], Proof | None]:
-        """Begin a login with the new key."""
-        return self._login(instance)
+        """Begin a login with the new key and no other generation of it."""
+        generations = self._hold.retrying(lambda: self._keys.generations(self._name))
+        if not generations:
+            raise self._lost()
+        return self._login(instance, generations[-1])
 
     # Before
 
@@ -73,13 +76,11 @@ class NewKey:
 
     def _make_key(self) -> Iterator[Event]:
         name, options = self._name, self._journal.options
-        there, public_key = self._hold.retrying(lambda: (self._aws.ec2.key_pair(name), self._keys.public_key(name)))
+        there, stored = self._hold.retrying(lambda: (self._aws.ec2.key_pair(name), self._keys.public_keys(name)))
+        public_key = stored[max(stored)] if stored else None
         if public_key is None and self._journal.phase != "preparing":
             # Another key by its name would look like the one that instances were launched with, and open none of them.
-            raise RackctlError(
-                f"key {name} has been deleted from the store: rackctl cannot log in to the instances that have it",
-                hint="abort this roll and start another, which replaces those instances too",
-            )
+            raise self._lost()
         if public_key is None and not there:
             key = ssh_keys.generate(
                 name, created=self._hold.clock.now(), key_type=options.key_type, reason=options.reason
@@ -99,6 +100,12 @@ class NewKey:
                 f"EC2 has another key pair named {name}; nothing was overwritten",
                 hint="start another keyroll, whose key has another name",
             )
+
+    def _lost(self) -> RackctlError:
+        return RackctlError(
+            f"key {self._name} has been deleted from the store: rackctl cannot log in to the instances that have it",
+            hint="abort this roll and start another, which replaces those instances too",
+        )
 
     def launches_old(self, group: AutoScalingGroup) -> str:
         """Return with which other key a group launches, or that it cannot be given one."""
@@ -162,7 +169,7 @@ class NewKey:
 
     def _delete(self, name: str) -> Iterator[Event]:
         try:
-            pair, stored = self._hold.retrying(lambda: (self._aws.ec2.key_pair(name), self._keys.public_key(name)))
+            pair, stored = self._hold.retrying(lambda: (self._aws.ec2.key_pair(name), self._keys.public_keys(name)))
         except (ssh_keys.Unreadable, AccessDenied, NotFound) as error:
             yield self._hold.event("retired", f"kept key {name}: {error}")
             return
@@ -180,13 +187,16 @@ class NewKey:
             yield self._hold.event("retired", f"deleted key pair {name}: no longer used")
         elif pair:
             yield self._hold.event("retired", f"kept key pair {name}: rackctl did not create it")
-        if stored is not None:
-            self._hold.changing(partial(self._keys.delete, name))
+        for generation in stored:
+            self._hold.changing(partial(self._keys.delete, name, generation))
+        if stored:
             yield self._hold.event("retired", f"deleted stored key {name}: no longer used")
 
-    def _is_ours(self, pair: KeyPair, stored: str | None) -> bool:
+    def _is_ours(self, pair: KeyPair, stored: Mapping[datetime, str]) -> bool:
         """Tell whether EC2's key pair is the stored key or, where none is stored, was tagged as one of this rack's."""
-        return pair.public_key == stored if stored else pair.tags.get("rackctl:rack") == self._hold.rack.name
+        if stored:
+            return pair.public_key in stored.values()
+        return pair.tags.get("rackctl:rack") == self._hold.rack.name
 
     def _used(self, names: Sequence[str]) -> dict[str, str]:
         """Map those of these keys that something still names to what does.

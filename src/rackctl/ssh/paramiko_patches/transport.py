@@ -63,10 +63,20 @@ class _Login(paramiko.auth_handler.AuthHandler):
     refusal: Refusal | None = None
     _is_requested = False
 
+    def _request_auth(self) -> None:
+        # The service is requested once (RFC 4253, 10): some servers end the connection at a second request.
+        if inside(self).transport.has_auth_service:
+            accepted = paramiko.Message()
+            accepted.add_string("ssh-userauth")
+            accepted.rewind()
+            self._parse_service_accept(accepted)
+        else:
+            inside(super())._request_auth()
+
     def _parse_service_accept(self, message: paramiko.Message) -> None:
         if self._is_requested:
             raise ProtocolError("a service that was not asked for")
-        self._is_requested = True
+        self._is_requested = inside(self).transport.has_auth_service = True
         inside(super())._parse_service_accept(message)
 
     def _parse_userauth_success(self, message: paramiko.Message) -> None:
@@ -117,6 +127,7 @@ class Transport(paramiko.Transport):
         self.preamble: deque[str] = deque(maxlen=3)
         self.last_banner = ""
         self.offered: dict[str, Any] = {}
+        self.has_auth_service = False
         # The server's reason for not opening a channel.
         self.channel_refusal = ""
         self._end: Exception | None = None
@@ -156,14 +167,14 @@ class Transport(paramiko.Transport):
         return self.host_key.asbytes()
 
     def log_in(self, user: str, key: paramiko.PKey) -> Refusal | None:
-        """Log in with a key; return the refusal, if any. Raises what paramiko raises for all else."""
+        """Log in with a key; return the refusal, after which another may be tried. Raises what paramiko raises."""
         done = threading.Event()
         self.auth_handler = login = _Login(self)
         login.auth_publickey(user, key, done)
         self._await(done)
         if not login.is_authenticated() and login.refusal is None:
             raise self.get_exception() or EOFError
-        if self._deadline:
+        if self._deadline and login.refusal is None:
             self.packetizer.deadline = None
             self._deadline.finish()
         return login.refusal
