@@ -12,7 +12,7 @@ The first of these that sets a setting wins:
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -99,9 +99,39 @@ class Sources:
     def rack(self, *, notify: Callable[[str], None] = lambda _: None) -> Rack:
         """Build the selected rack; AWS is not called. Raises UsageError."""
         chosen = self.current()
-        return Rack(chosen, self._settings(chosen.value), self._credentials(chosen.value), notify=notify)
+        return Rack(chosen, self.settings(chosen.value), self._credentials(chosen.value), notify=notify)
 
-    def _settings(self, rack: str) -> dict[str, Value]:
+    def account(self, *, notify: Callable[[str], None] = lambda _: None) -> Aws:
+        """Return the AWS services of the selected rack's account and region; AWS is not called.
+
+        If no rack is selected, they are those of the options, the variables and AWS's own configuration.
+        """
+        named = next(self._named(), None)
+        try:
+            name = (named or self.current()).value
+        except UsageError:
+            name = ""
+        return Rack(Value(name, Origin(Source.UNSET)), self.settings(name), self._credentials(name), notify=notify).aws
+
+    def rack_of(self, cluster: EcsCluster, aws: Aws) -> Rack:
+        """Return the rack that a cluster is, or would be: that of the config file, or one of the cluster's own name.
+
+        Options and variables are left out, since they are of the rack that they select.
+        """
+        names = [
+            name
+            for name, given in self.config.racks.items()
+            if given.get("cluster", name) in {cluster.name, cluster.cluster_arn}
+            and given.get("region", cluster.region) == cluster.region
+        ]
+        name = names[0] if names else cluster.name
+        origin = self._in_config("racks in") if names else Origin(Source.DEFAULT)
+        return Rack(
+            Value(name, origin), replace(self, options={}, environment={}).settings(name), aws=aws, described=cluster
+        )
+
+    def settings(self, rack: str) -> dict[str, Value]:
+        """Return what options, variables, the config file and the local rack set of a rack. Raises UsageError."""
         found: dict[str, Value] = {}
         for name, setting in SETTINGS.items():
             variable = setting.environment_variable
@@ -142,7 +172,8 @@ class Sources:
 class Rack:
     """A rack: its name, its settings and its AWS services.
 
-    The tags of the cluster are read once, and only if a setting that no nearer source sets is used.
+    The tags of the cluster are read once, and only if a setting that no nearer source sets is used; ``described`` is
+    the cluster where it has been read already.
     """
 
     def __init__(
@@ -153,10 +184,12 @@ class Rack:
         *,
         notify: Callable[[str], None] = lambda _: None,
         aws: Aws | None = None,
+        described: EcsCluster | None = None,
     ) -> None:
         self.name = chosen.value
         self.chosen_by = chosen.origin
         self._given = given
+        self._described = described
         self.aws = aws or Aws(
             region=self._given_value("region"),
             profile=self._given_value("profile"),
@@ -176,7 +209,7 @@ class Rack:
     @cached_property
     def ecs_cluster(self) -> EcsCluster:
         """The rack's cluster as ECS describes it, read once."""
-        return self.aws.ecs.cluster(self.cluster)
+        return self._described or self.aws.ecs.cluster(self.cluster)
 
     @property
     def tags(self) -> Mapping[str, str]:

@@ -22,13 +22,15 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if count == 1 else plural or f'{noun}s'}"
 
 
-def listed(words: Iterable[str], *, most: int = 0) -> str:
+def listed(words: Iterable[str], *, most: int = 0, last: str = "and") -> str:
     """Write a list in words: ``a, b and c``; beyond ``most`` of them, if given, ``a, b and 7 more``."""
-    import humanize
-
     items = list(words)
     if most and len(items) > most:
         items[most:] = [f"{len(items) - most} more"]
+    if last != "and":
+        return f" {last} ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
+    import humanize
+
     return humanize.natural_list(items)
 
 

@@ -91,6 +91,31 @@ def test_racks_show_verify_prints_the_settings_even_if_the_credentials_are_inval
     assert ran.stderr.count("no AWS credentials") == 2
 
 
+def test_racks_find_lists_the_cluster_of_the_local_rack(shell: Shell) -> None:
+    (found,) = shell.json("rackctl racks find -o json")
+    table = shell("rackctl racks find").stdout.splitlines()
+
+    assert (found["cluster"], found["instances"], found["owner"], found["lacks"]) == ("local", 3, None, [])
+    assert found["ready"]
+    assert found["cluster_arn"] == boto3_client(shell, "ecs").list_clusters()["clusterArns"][0]
+    assert table[0].split() == ["CLUSTER", "INSTANCES", "GROUPS", "OWNER", "LACKS"]
+    assert table[1].split() == ["local", "3", "local-instances", "unknown", "nothing"]
+
+
+def test_racks_find_needs_no_rack_but_a_region(bare: Shell) -> None:
+    ran = bare("rackctl racks find")
+
+    assert (ran.status, ran.stdout) == (4, "")
+    assert "no AWS region is set" in ran.stderr
+
+
+def test_a_rack_that_does_not_exist_names_the_near_one(shell: Shell) -> None:
+    ran = shell('eval "$(rackctl local env)"; rackctl -r locla instances')
+
+    assert ran.status == 3
+    assert "did you mean local?" in ran.stderr
+
+
 def test_racks_show_of_an_unknown_rack_exits_with_three(shell: Shell) -> None:
     for words in ("racks show nowhere", "-r nowhere racks show"):
         ran = shell(f'eval "$(rackctl local env)"; rackctl {words}')

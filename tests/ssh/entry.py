@@ -63,7 +63,7 @@ def invocation(description: dict[str, Any]) -> Invocation:
         def rack(self) -> Rack:
             config = Config(Path("/config.toml"), "", {"prod": {name: str(value) for name, value in settings.items()}})
             sources = Sources({**self.options, "rack": "prod"}, {}, config, None)
-            return Rack(sources.current(), sources._settings("prod"), aws=aws)  # type: ignore[arg-type]
+            return Rack(sources.current(), sources.settings("prod"), aws=aws)  # type: ignore[arg-type]
 
     run = Options()
     for time, private in generations.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from rackctl.aws.errors import AwsError
-from rackctl.errors import NotFound
+from rackctl.errors import NotFound, RackctlError
 from rackctl.model import (
     CapacityProvider,
     Container,
@@ -18,6 +18,7 @@ from rackctl.model import (
     ServiceEvent,
     Task,
 )
+from rackctl.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +41,7 @@ class Ecs:
         """Describe a cluster and its tags. Raises NotFound."""
         for described in self.clusters([cluster]):
             return described
-        raise _no_cluster(cluster)
+        raise self._no_cluster(cluster)
 
     def clusters(self, clusters: Sequence[str]) -> list[EcsCluster]:
         """Describe clusters and their tags, given by name or ARN. One that does not exist is left out."""
@@ -67,6 +68,18 @@ class Ecs:
         pages = self._call.pages("list_clusters", lambda answer: list(map(str, answer["clusterArns"])))
         return [arn for page in pages for arn in page]
 
+    def _no_cluster(self, cluster: str) -> NotFound:
+        """Make the error of a cluster that does not exist; it names those with a name like it."""
+        try:
+            near = _near(cluster, [arn.rpartition("/")[2] for arn in self.cluster_arns()])
+        except RackctlError:
+            near = []
+        see = "see the clusters that there are with `rackctl racks find`; --cluster and --region select another"
+        return NotFound(
+            f'there is no ECS cluster "{cluster}" in this account and region',
+            hint=f"did you mean {listed(near, last='or')}? {see}" if near else see,
+        )
+
     def capacity_providers(self, names: Sequence[str]) -> list[CapacityProvider]:
         """Describe those of these capacity providers that belong to an Auto Scaling group."""
         return [
@@ -91,7 +104,7 @@ class Ecs:
             )
         except AwsError as error:
             if error.code == "ClusterNotFoundException":
-                raise _no_cluster(cluster) from error
+                raise self._no_cluster(cluster) from error
             raise
 
     def describe_container_instances(self, cluster: str, arns: Sequence[str]) -> list[ContainerInstance]:
@@ -200,12 +213,15 @@ class Ecs:
         ]
 
 
-def _no_cluster(cluster: str) -> NotFound:
-    return NotFound(
-        f'there is no ECS cluster "{cluster}" in this account and region',
-        hint="see the racks you have with `rackctl racks`; set another cluster name or region for this one "
-        "with --cluster and --region",
-    )
+def _near(name: str, names: Sequence[str]) -> list[str]:
+    """Return up to three names that are like another one, the nearest first, or that contain it."""
+    from difflib import get_close_matches
+
+    by_lower = {other.lower(): other for other in names}
+    close = get_close_matches(name.lower(), by_lower, n=3)
+    # A generated name begins with its stack's: Prod-ClusterEB0386A7-1ABC2DEF3GHI.
+    containing = sorted((other for other in by_lower if name.lower() in other), key=len)
+    return [by_lower[other] for other in dict.fromkeys((*close, *containing))][:3]
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:

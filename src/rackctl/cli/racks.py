@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 _output = output_option("table")
 
 
-@click.group(cls=LazyGroup, invoke_without_command=True)
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    lazy={
+        "find": (
+            "rackctl.cli.racks_find:find",
+            "List the ECS clusters of this account and region, and what each lacks to be a rack.",
+        ),
+    },
+)
 @_output
 @click.pass_context
 def racks(ctx: click.Context, output: str) -> None:

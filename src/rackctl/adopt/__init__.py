@@ -1,0 +1,1 @@
+"""Clusters that somebody else made: find them, and make racks of them."""
