@@ -51,6 +51,7 @@ class Instance:
     private_dns_name: str = ""
     public_dns_name: str = ""
     image_id: str = ""
+    subnet_id: str = ""
     attach_time: datetime | None = None
 
     @property
@@ -242,11 +243,15 @@ class EcsCluster:
 
 @dataclass(frozen=True, slots=True)
 class CapacityProvider:
-    """A capacity provider of an Auto Scaling group; ``managed_draining`` is ECS's own terminating hook."""
+    """A capacity provider of an Auto Scaling group; ``managed_draining`` is ECS's own terminating hook.
+
+    ``managed_scaling`` says that ECS sets the group's desired capacity.
+    """
 
     name: str
     auto_scaling_group_arn: str
     managed_draining: bool = False
+    managed_scaling: bool = False
 
 
 @dataclass(frozen=True, slots=True)

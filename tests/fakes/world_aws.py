@@ -116,7 +116,7 @@ class WorldAws(FakeAws):
             i.instance_id, i.state, datetime.fromtimestamp(i.launched, UTC), i.instance_type,
             i.subnet.availability_zone, i.private_ip, "", i.key_name, dict(i.tags), platform=i.platform,
             attach_time=None if i.state == "terminated" else datetime.fromtimestamp(i.first_launched, UTC),
-            image_id=i.image_id,
+            image_id=i.image_id, subnet_id=i.subnet.subnet_id,
         )  # fmt: skip
 
     @reading

@@ -254,6 +254,7 @@ def _instance(document: Document) -> Instance:
         public_dns_name=document.get("PublicDnsName", ""),
         attach_time=_attach_time(document),
         image_id=document.get("ImageId", ""),
+        subnet_id=document.get("SubnetId", ""),
     )
 
 

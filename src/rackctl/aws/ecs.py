@@ -254,7 +254,10 @@ def _cluster(document: Document) -> EcsCluster | None:
 def _capacity_providers(answer: Document) -> list[CapacityProvider]:
     return [
         CapacityProvider(
-            str(document["name"]), str(provider["autoScalingGroupArn"]), provider.get("managedDraining") == "ENABLED"
+            str(document["name"]),
+            str(provider["autoScalingGroupArn"]),
+            provider.get("managedDraining") == "ENABLED",
+            provider.get("managedScaling", {}).get("status") == "ENABLED",
         )
         for document in answer["capacityProviders"]
         if (provider := document.get("autoScalingGroupProvider"))

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rackctl.aws.client import Client
+    from datetime import datetime
+
+    from rackctl.aws.client import Client, Document
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
+    """Who calls; ``answered`` is AWS's time of the answer, None where it does not say."""
+
     account: str
     arn: str
+    answered: datetime | None = None
 
 
 class Sts:
@@ -21,4 +27,16 @@ class Sts:
 
     def caller(self) -> Caller:
         """Give the identity that the credentials belong to. IAM cannot deny this call."""
-        return self._call("get_caller_identity", lambda answer: Caller(answer["Account"], answer["Arn"]))
+        return self._call(
+            "get_caller_identity", lambda answer: Caller(answer["Account"], answer["Arn"], _date(answer))
+        )
+
+
+def clock_skew(caller: Caller, now: datetime) -> float | None:
+    """Return by how many seconds a clock is behind AWS's, negative if it is ahead; None where that is not known."""
+    return (caller.answered - now).total_seconds() if caller.answered else None
+
+
+def _date(answer: Document) -> datetime | None:
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(date) if date else None

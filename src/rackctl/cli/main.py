@@ -100,6 +100,7 @@ def _internal(error: Exception) -> RackctlError:
     context_settings={"help_option_names": ["-h", "--help"]},
     lazy={
         "completion": ("rackctl.cli.completion:completion", "Print a shell's completion script."),
+        "doctor": ("rackctl.cli.doctor:doctor", "Check everything that a rack needs, and change nothing."),
         "instances": ("rackctl.cli.instances:instances", "List instances, log in to them, replace and re-key them."),
         "local": ("rackctl.local.command:local", "Run a rack on this machine, for trials and tests."),
         "racks": ("rackctl.cli.racks:racks", "List the known racks and their settings."),

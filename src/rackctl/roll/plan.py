@@ -13,7 +13,7 @@ from rackctl.roll.dips import dips, instance_of, standalone_tasks
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.observe import Observer
 from rackctl.roll.preflight import Preflight
-from rackctl.roll.problems import Problem
+from rackctl.roll.problems import Problem, about
 from rackctl.roll.reasons.key_preflight import KeyPreflight
 from rackctl.roll.reasons.planned import Planned
 from rackctl.roll.simulate import simulate
@@ -167,11 +167,13 @@ class _Planner:
         views = {name: self._view(look) for name, look in looks.items()}
         groups = tuple(self._group(look, views[name]) for name, look in looks.items())
         problems = [
-            *unclear,
-            *self._not_here(looks),
+            *about("groups", unclear),
+            *about("groups", self._not_here(looks)),
             *Preflight(self._rack, self._instances, self._observer.instance).problems(listed, looks, views),
-            *(self._key_problems(listed, everywhere, looks, views) if self._selection.kind == "key" else ()),
-            *self._of_full_groups(groups),
+            *about(
+                "key", self._key_problems(listed, everywhere, looks, views) if self._selection.kind == "key" else ()
+            ),
+            *about("capacity", self._of_full_groups(groups)),
         ]
         where = instance_of(listed)
         replaced = {id_ for group in groups for id_ in group.replace}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rackctl.errors import NotFound, RackctlError
-from rackctl.roll.problems import Problem, in_plan
+from rackctl.roll.problems import Problem, about, in_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,20 +45,13 @@ class Preflight:
         views: Mapping[str, View],
     ) -> Iterator[Problem]:
         """Yield what forbids a roll, and what is to be known before."""
-        yield from self._settings() or self._store()
+        yield from about("store", self._settings() or self._store())
         for name, look in looks.items():
-            yield from self._group(look, views[name])
+            yield from about("groups", self._group(look, views[name]))
+            yield from about("hooks", self._hooks(name))
             yield from in_plan(views[name])
-        yield from self._tagged_otherwise(list(views.values()))
-        yield from self._elsewhere(list(views.values()))
-        for instance in listed:
-            if len(instance.registrations) > 1:
-                counts = instance.registrations[0].container_instance_arn.rpartition("/")[2]
-                yield Problem(
-                    f"{instance.ec2_instance_id} has {len(instance.registrations)} registrations with ECS; its "
-                    f"status is that of {counts}, and a drain follows the tasks of each whose agent is on",
-                    warns=True,
-                )
+        of_members = (*self._tagged_otherwise(list(views.values())), *self._elsewhere(list(views.values())))
+        yield from about("registrations", (*of_members, *_registered_twice(listed)))
 
     def _settings(self) -> list[Problem]:
         missing = []
@@ -110,6 +103,8 @@ class Preflight:
                 "stops when an old one enters service",
                 warns=True,
             )
+
+    def _hooks(self, name: str) -> Iterator[Problem]:
         for hook in self._aws.autoscaling.lifecycle_hooks(name):
             if hook.is_terminating:
                 yield Problem(
@@ -139,6 +134,17 @@ class Preflight:
                     f"{id_} is registered with cluster {other}, not with {self._rack.cluster}",
                     f"roll the rack of that cluster, or detach {id_} from the group",
                 )
+
+
+def _registered_twice(listed: Sequence[RackInstance]) -> Iterator[Problem]:
+    for instance in listed:
+        if len(instance.registrations) > 1:
+            counts = instance.registrations[0].container_instance_arn.rpartition("/")[2]
+            yield Problem(
+                f"{instance.ec2_instance_id} has {len(instance.registrations)} registrations with ECS; its "
+                f"status is that of {counts}, and a drain follows the tasks of each whose agent is on",
+                warns=True,
+            )
 
 
 def _counted_in(group: AutoScalingGroup) -> str:

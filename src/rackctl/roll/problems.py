@@ -6,7 +6,7 @@ has lasted as long as the rule says, since what AWS reports may lag; a plan refu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rackctl.clock import LAG
@@ -14,9 +14,12 @@ from rackctl.roll.decide import AGENT_OFF_FOR, LAUNCHES_FAILED, cannot_launch, d
 from rackctl.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rackctl.roll.view import Goal, Member, View
+
+# What a plan's problems are about, in the order in which a check of a rack tells of them.
+Topic = Literal["roll", "store", "groups", "processes", "capacity", "hooks", "agents", "registrations", "key"]
 
 # For how long AWS's answers may leave an instance out, in seconds.
 UNREPORTED_FOR = 120.0
@@ -26,23 +29,30 @@ SURGES_LOST = 3
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a roll is refused or stops, and the remedy. ``warns`` says that a plan only warns of it."""
+    """Why a roll is refused or stops, and the remedy. ``warns`` says that a plan only warns of it.
+
+    ``topic`` is what a plan's problem is about.
+    """
 
     reason: str
     remedy: str = ""
     warns: bool = False
     timed_out: bool = False
+    topic: Topic = "roll"
+
+
+def about(topic: Topic, problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Yield problems as being about a topic."""
+    return (replace(problem, topic=topic) for problem in problems)
 
 
 def in_plan(view: View) -> list[Problem]:
     """Return what forbids a roll of a group, or is to be known before."""
     return [
-        *_suspended(view, "Launch", "Terminate", lasting=0),
-        *_refresh(view),
-        *_agents(view, lasting=0),
-        *_unregistered(view, lasting=0),
-        *_kept(view),
-        *_missing(view),
+        *about("processes", (*_suspended(view, "Launch", "Terminate", lasting=0), *_refresh(view))),
+        *about("agents", _agents(view, lasting=0)),
+        *about("registrations", (*_unregistered(view, lasting=0), *_kept(view))),
+        *about("capacity", _missing(view)),
     ]
 
 

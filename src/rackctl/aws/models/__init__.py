@@ -98,6 +98,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "Reservations.Instances.PublicDnsName",
             "Reservations.Instances.PublicIpAddress",
             "Reservations.Instances.State.Name",
+            "Reservations.Instances.SubnetId",
             "Reservations.Instances.Tags",
         ),
         "DescribeKeyPairs": (
