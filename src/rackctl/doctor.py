@@ -62,15 +62,15 @@ class Doctor:
         self._prove = prove
 
     def examine(self, listed: Callable[[], Sequence[RackInstance]]) -> Iterator[Finding]:
-        """Yield what each check finds, in a fixed order. Nothing is raised but for a mistake of rackctl's own."""
-        account = list(_told("credentials", self._credentials))
+        """Yield what each check finds, in a fixed order. Nothing is raised."""
+        account = _told("credentials", self._credentials)
         yield from account
-        if any(finding.status == "problem" for finding in account):
+        if account[0].status == "problem":
             yield from _skipped("there are no credentials that AWS accepts", *_AFTER_CREDENTIALS)
             return
-        cluster = list(_told("cluster", self._cluster))
+        cluster = _told("cluster", self._cluster)
         yield from cluster
-        if any(finding.status == "problem" for finding in cluster):
+        if cluster[0].status == "problem":
             yield from _skipped("the cluster could not be read", *_AFTER_CLUSTER)
             return
         with ThreadPoolExecutor() as pool:
@@ -83,7 +83,7 @@ class Doctor:
                 "keys": lambda: self._stored_keys(instances.result()),
                 "ssh": lambda: self._ssh(instances.result()),
             }
-            results = [pool.submit(lambda name=name, check=check: list(_told(name, check))) for name, check in checks.items()]
+            results = [pool.submit(_told, name, check) for name, check in checks.items()]
             for result in results:
                 yield from result.result()
 
@@ -157,11 +157,14 @@ class Doctor:
                 "bucket", "warning", f"bucket {settings.name} is in {region}, and the rack in {self._aws.region}: each "
                 "depends on both regions", "use a bucket of the rack's region",
             )  # fmt: skip
-        for what, check in {
-            "is versioned": lambda: settings.versioning() == "Enabled",
-            "blocks public access": settings.public_access_is_blocked,
-            "encrypts new objects with a KMS key": lambda: settings.encryption()[0].startswith("aws:kms"),
-        }.items():
+        checks: dict[tuple[str, str], Callable[[], bool]] = {
+            ("is versioned", "is not versioned"): lambda: settings.versioning() == "Enabled",
+            ("blocks public access", "does not block public access itself"): settings.public_access_is_blocked,
+            ("encrypts new objects with a KMS key", "does not encrypt new objects with a KMS key"): (
+                lambda: settings.encryption()[0].startswith("aws:kms")
+            ),
+        }
+        for (what, otherwise), check in checks.items():
             try:
                 holds = check()
             except AccessDenied as error:
@@ -171,7 +174,7 @@ class Doctor:
                 yield Finding("bucket", "ok", f"bucket {settings.name} {what}")
             else:
                 adopt = f"`rackctl racks adopt {self._rack.name} --bucket {settings.name} --create` sets it"
-                yield Finding("bucket", "warning", f"it is not so that bucket {settings.name} {what}", adopt)
+                yield Finding("bucket", "warning", f"bucket {settings.name} {otherwise}", adopt)
 
     def _kms(self) -> Iterator[Finding]:
         if not self._rack["kms_key"]:
@@ -233,26 +236,25 @@ class Doctor:
             return
         chosen = sorted(one.items())[:_SUBNETS]
         with ThreadPoolExecutor(len(chosen)) as pool:
-            proofs = [(subnet, instance, pool.submit(self._login, instance)) for subnet, instance in chosen]
-            for subnet, instance, proof in proofs:
-                yield proof.result()(f"{instance.ec2_instance_id} in {subnet or 'its subnet'}")
+            yield from pool.map(self._login, [instance for _, instance in chosen])
         if len(one) > len(chosen):
             yield Finding("ssh", "skipped", f"{len(one) - len(chosen)} more subnets: {_SUBNETS} are tried")
 
-    def _login(self, instance: Instance) -> Callable[[str], Finding]:
+    def _login(self, instance: Instance) -> Finding:
+        which = f"{instance.ec2_instance_id} in {instance.subnet_id or 'its subnet'}"
         try:
             proof = self._prove(instance, _LOGIN_TIMEOUT)
         except NotFound as error:
-            reason = str(error)
-            return lambda which: Finding("ssh", "skipped", f"{which}: its key is not stored ({reason})")
+            return Finding("ssh", "skipped", f"{which}: its key is not stored ({error.hint or error})")
         except RackctlError as error:
-            reason, hint = str(error), error.hint
-            return lambda which: Finding("ssh", "problem", f"{which}: {reason}", hint)
-        if proof.outcome == "accepted":
-            return lambda which: Finding("ssh", "ok", f"{which} accepts its key")
-        if proof.outcome == "refused":
-            return lambda which: Finding("ssh", "problem", f"{which} refuses its key: {proof.detail}", _REFUSED)
-        return lambda which: Finding("ssh", "warning", f"{which} is not reachable from here: {proof.detail}", _UNREACHABLE)
+            return Finding("ssh", "problem", f"{which}: {error}", error.hint)
+        match proof.outcome:
+            case "accepted":
+                return Finding("ssh", "ok", f"{which} accepts its key")
+            case "refused":
+                return Finding("ssh", "problem", f"{which} refuses its key: {proof.detail}", _REFUSED)
+            case "unreachable":
+                return Finding("ssh", "warning", f"{which} is not reachable from here: {proof.detail}", _UNREACHABLE)
 
 
 _AFTER_CREDENTIALS = ("cluster", *get_args(Topic), "providers", "bucket", "kms", "keys", "ssh")
@@ -291,9 +293,15 @@ def _skipped(reason: str, *checks: str) -> Iterator[Finding]:
     return (Finding(check, "skipped", reason) for check in checks)
 
 
-def _told(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Yield what a check finds, and what keeps it from finding more."""
+def _told(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """Return what a check finds, and what keeps it from finding more."""
+    found: list[Finding] = []
     try:
-        yield from check()
+        for finding in check():
+            found.append(finding)  # noqa: PERF402 - what came before an error counts
     except RackctlError as error:
-        yield Finding(name, "problem", f"could not be checked: {error}", error.hint)
+        found.append(Finding(name, "problem", f"could not be checked: {error}", error.hint))
+    except Exception as error:  # noqa: BLE001 - a mistake in one check hides no other
+        reason = f"an error in rackctl itself: {type(error).__name__}: {error}"
+        found.append(Finding(name, "problem", f"could not be checked: {reason}", "report it"))
+    return found

@@ -282,6 +282,7 @@ class Rack:
             tag = f", or tag the cluster: {setting.tag}" if setting.tagged else ""
             raise NotFound(
                 f'rack "{self.name}" has no {name} ({setting.help})',
-                hint=f"set {setting.environment_variable}, or {name} under [racks.{self.name}] in the config file{tag}",
+                hint=f"`rackctl racks adopt {self.cluster} --create` makes what is missing; or set "
+                f"{setting.environment_variable}, or {name} under [racks.{self.name}] in the config file{tag}",
             )
         return value

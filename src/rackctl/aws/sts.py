@@ -27,9 +27,7 @@ class Sts:
 
     def caller(self) -> Caller:
         """Give the identity that the credentials belong to. IAM cannot deny this call."""
-        return self._call(
-            "get_caller_identity", lambda answer: Caller(answer["Account"], answer["Arn"], _date(answer))
-        )
+        return self._call("get_caller_identity", lambda answer: Caller(answer["Account"], answer["Arn"], _date(answer)))
 
 
 def clock_skew(caller: Caller, now: datetime) -> float | None:

@@ -45,6 +45,7 @@ OTHER_ACCOUNT_ID: Final = "210987654321"
 
 # What a key has to be enabled for. https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html
 _CRYPTOGRAPHIC: Final = re.compile(r"Encrypt|Decrypt|ReEncrypt|GenerateDataKey\w*|GenerateMac|VerifyMac|Sign|Verify")
+_PUBLIC_ACCESS_BLOCKS: Final = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 _READS: Final = re.compile(r"(Describe|List|Get|Head)\w*|Encrypt|Decrypt|ReEncrypt|Generate\w+|Sign|Verify\w*")
 
 
@@ -109,10 +110,15 @@ class MotoServices:
         return refusal(service, refused)
 
     def create_bucket_and_key(self, bucket: str, alias: str) -> None:
-        """Make a bucket, and a KMS key with an alias: what a rack keeps its SSH keys with."""
+        """Make a bucket, and a KMS key with an alias, as they should be: what a rack keeps its SSH keys with."""
         self._s3.create_bucket(bucket, self._region)
         key = self._kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "SSH keys of a local rack", [])
         self._kms.create_alias(key.id, alias)
+        self._kms.enable_key_rotation(key.id)
+        self._s3.put_bucket_versioning(bucket, "Enabled")
+        self._s3.put_public_access_block(bucket, dict.fromkeys(_PUBLIC_ACCESS_BLOCKS, "true"))
+        by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key.arn}
+        self._s3.put_bucket_encryption(bucket, {"Rule": {"ApplyServerSideEncryptionByDefault": by_default}})
         self.version += 1
 
     def create_another_account_s(self, bucket: str, alias: str) -> None:
