@@ -176,6 +176,14 @@ ROLES: dict[str, Role] = {
         ("instances keyroll --stop-standalone", "instances drain --stop-standalone"),
         (_grant("ecs:StopTask", _TASKS, "ecs:cluster"),),
     ),
+    "doctor": Role(
+        ("doctor",),
+        (
+            _grant(f"s3:{_BUCKET_SETTINGS}", _BUCKET, "s3:ResourceAccount"),
+            _grant("kms:DescribeKey GetKeyRotationStatus", _KEY),
+        ),
+        includes=("keyroll",),
+    ),
     "find": Role(
         ("racks find",),
         (
