@@ -196,7 +196,7 @@ class Answers:
             for arn, number in zip(self._arns, numbers, strict=True)
         }
         self._reservations = {ec2_instance_id(number): ec2_instance(number).encode() for number in numbers}
-        self._private_key = self._key_document = b""
+        self._private_key = self._key_document = self._key_object = b""
 
     def to(self, method: bytes, path: bytes, target: bytes, body: bytes) -> tuple[str, bytes]:
         """Give the content type and the body of the answer to a call."""
@@ -211,11 +211,25 @@ class Answers:
             return "text/xml;charset=UTF-8", getattr(self, f"_{form['Action']}")(form)
         if path == b"/calls":
             return "application/json", json.dumps(self.calls).encode()
-        self.calls["GetObject" if method == b"GET" else "PutObject"] += 1
         if method == b"PUT":
-            self._key_document = body
+            self.calls["PutObject"] += 1
+            self._key_document, self._key_object = body, path.partition(b"?")[0]
             return "application/xml", b""
+        if b"list-type=2" in path:
+            self.calls["ListObjectsV2"] += 1
+            return "application/xml", self._listed()
+        self.calls["GetObject"] += 1
         return "application/json", self._key_document
+
+    def _listed(self) -> bytes:
+        key = self._key_object.decode().removeprefix("/bench/")
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            "<Name>bench</Name><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>"
+            f"<IsTruncated>false</IsTruncated><Contents><Key>{key}</Key>"
+            f"<LastModified>2025-01-01T00:00:00.000Z</LastModified><ETag>&quot;0&quot;</ETag><Size>1</Size>"
+            "<StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>"
+        ).encode()
 
     def _ListContainerInstances(self, asked: Mapping[str, str]) -> bytes:  # noqa: N802 - AWS's names
         start = int(asked.get("nextToken", 0))

@@ -319,15 +319,19 @@ class OneGeneration:
 
 
 class SharedKeyStore(KeyStore):
-    """A key store for several threads, of which each key is listed, read and opened once."""
+    """A key store for several threads, which is listed once, and of which each key is read and opened once."""
 
     def __init__(self, rack: Rack) -> None:
         super().__init__(rack)
         self._lock = threading.Lock()
         self._kept: dict[object, _Once] = {}
 
+    def everything(self) -> dict[str, list[datetime]]:
+        return self._once("everything", super().everything)
+
     def generations(self, name: str) -> list[datetime]:
-        return self._once(name, lambda: super(SharedKeyStore, self).generations(name))
+        self._folder(name)
+        return self.everything().get(name, [])
 
     def open(self, name: str, generation: datetime) -> SshKey:
         return self._once((name, generation), lambda: super(SharedKeyStore, self).open(name, generation))

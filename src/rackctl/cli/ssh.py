@@ -181,13 +181,19 @@ def _on_pty(
 
 
 def _open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
-    """Find an instance, and log in to it with its own key; paramiko is imported while AWS answers."""
+    """Find an instance, and log in to it with its own key.
+
+    While AWS looks for it, paramiko is imported and the stored keys are listed.
+    """
+    from rackctl.keys import SharedKeyStore
     from rackctl.ssh.background import in_background
     from rackctl.ssh.login import connect, import_paramiko
 
     importing = in_background(import_paramiko)
     rack = invocation.rack
+    keys = SharedKeyStore(rack)
     tags = None if all(map(rack.is_given, _FROM_TAGS)) else in_background(lambda: rack.tags)
+    in_background(lambda: (tags and tags.result(), keys.everything()))
     with waiting_for(AWS):
         instance = invocation.instances.match(ec2_instance_id)
         if tags:
@@ -196,7 +202,7 @@ def _open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection
     with waiting_for(f"the login to {instance.ec2_instance_id}"):
         connection = connect(
             rack,
-            invocation.keys,
+            keys,
             instance,
             state_directory=invocation.state_directory,
             notify=note,
