@@ -54,7 +54,7 @@ def invocation(description: dict[str, Any]) -> Invocation:
     aws = OneInstance(instances={ID: first, **further}, console=console)
     store = {"bucket": "rackctl-test", "kms_key": "alias/k", "prefix": "p"}
     settings = {"cluster": "prod", **store, "ssh_port": port, "ssh_user": user}
-    settings |= further_settings
+    settings = {name: value for name, value in (settings | further_settings).items() if value != ""}
 
     class Options(Invocation):
         """Settings of the test's rack come last, as a config file's would."""

@@ -18,7 +18,7 @@ from rackctl.cli.completers import complete_filter, complete_instance
 from rackctl.cli.console import AWS, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.signals import ENDING, signal_handlers
-from rackctl.cli.ssh_options import reach_options
+from rackctl.cli.ssh_options import identity_option, keys_of, reach_options
 from rackctl.errors import SIGNALLED, NotFound, SshError, UsageError
 from rackctl.text import printable
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rackctl.model import Instance
     from rackctl.ssh.connect import Connection
     from rackctl.ssh.fleet import Outcome
+    from rackctl.ssh.login import Keys
     from rackctl.ssh.session import Sink
 
 # Longer lines are split, to limit memory; in bytes.
@@ -81,6 +82,7 @@ _COMMAND = "rackctl.run.command"
     show_default=True,
     help="Output format; json prints one object a line, when an instance is done.",
 )
+@identity_option
 @reach_options
 @click.pass_context
 @pass_invocation
@@ -92,6 +94,7 @@ def run(
     filters: tuple[str, ...],
     parallel: int,
     output: str,
+    identity: str | None,
 ) -> None:  # fmt: skip
     """Run COMMAND on many instances at once.
 
@@ -115,6 +118,7 @@ def run(
     from rackctl.ssh.login import import_paramiko, locale
 
     importing = in_background(import_paramiko)
+    keys = keys_of(invocation, identity)
     with waiting_for(AWS):
         instances = _chosen(invocation, ids, on_all, filters)
     importing.result()
@@ -123,7 +127,7 @@ def run(
     def say(message: str) -> None:
         stderr(f"rackctl: {printable(message)}\n".encode())
 
-    connect = _connector(invocation, instances, say)
+    connect = _connector(invocation, keys, instances, say)
     show = _Json(stdout) if output == "json" else _Lines(stdout, stderr)
     environment = locale(invocation.rack, invocation.environment)
     if failed := _run(instances, command, connect, show, say, parallel, environment):
@@ -154,10 +158,9 @@ def _chosen(invocation: Invocation, ids: Sequence[str], on_all: bool, filters: S
 
 
 def _connector(
-    invocation: Invocation, instances: Sequence[Instance], say: Callable[[str], None]
+    invocation: Invocation, keys: Keys, instances: Sequence[Instance], say: Callable[[str], None]
 ) -> Callable[[str], Connection]:
     """Check the settings before anything is run; return a function that connects to an instance by its id."""
-    from rackctl.keys import SharedKeyStore
     from rackctl.ssh.login import connect
     from rackctl.ssh.reach import reach
 
@@ -166,7 +169,6 @@ def _connector(
         with suppress(SshError):
             reach(invocation.rack, instance)
     by_id = {instance.ec2_instance_id: instance for instance in instances}
-    keys = SharedKeyStore(invocation.rack)
 
     def connect_to(id_: str) -> Connection:
         with waiting_for(f"the login to {id_}", say):

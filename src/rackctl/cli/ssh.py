@@ -13,7 +13,7 @@ from rackctl.cli.command import RackCommand
 from rackctl.cli.completers import complete_instance
 from rackctl.cli.console import AWS, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
-from rackctl.cli.ssh_options import reach_options
+from rackctl.cli.ssh_options import identity_option, keys_of, reach_options
 from rackctl.errors import SIGNALLED, SshError, UsageError
 from rackctl.text import printable
 
@@ -71,6 +71,7 @@ def _openssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-t", "force_pty", count=True, help="Request a terminal for a command too; -tt even without a local one.")
 @click.option("-T", "no_pty", is_flag=True, help="Request no terminal.")
 @click.option("-n", "no_input", is_flag=True, help="Redirect standard input from /dev/null.")
+@identity_option
 @reach_options
 @_openssh_options
 @pass_invocation
@@ -81,6 +82,7 @@ def ssh(
     force_pty: int,
     no_pty: bool,
     no_input: bool,
+    identity: str | None,
 ) -> None:
     """Log in to the instance ID or run COMMAND on it, as ssh does.
 
@@ -94,6 +96,7 @@ def ssh(
       rackctl instances ssh i-0a321c8b docker ps | grep web
       rackctl instances ssh --via ssm i-0a32 uptime
       rackctl instances ssh 10.0.1.17
+      rackctl instances ssh -i ~/.ssh/ops.pem i-0a32
       tar c . | rackctl instances ssh i-0a321c8b 'tar x -C /srv'
       rsync -e 'rackctl instances ssh' -a site/ ec2-user@i-0a321c8b:site/
     """
@@ -103,7 +106,7 @@ def ssh(
     # A script's `ssh ID -- command` means the command.
     words = command[1:] if command[:1] == ("--",) else command
     line = b" ".join(map(os.fsencode, words))
-    with _open_connection(invocation, ec2_instance_id) as connection:
+    with _open_connection(invocation, ec2_instance_id, identity) as connection:
         stdin = None if no_input else 0
         if not no_pty and _wants_pty(line, force_pty, no_input):
             required = force_pty >= _EVEN_WITHOUT_A_TERMINAL
@@ -180,7 +183,7 @@ def _on_pty(
     return status
 
 
-def _open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection:
+def _open_connection(invocation: Invocation, ec2_instance_id: str, identity: str | None) -> Connection:
     """Find an instance, and log in to it with its own key.
 
     While AWS looks for it, paramiko is imported and the stored keys are listed.
@@ -191,9 +194,11 @@ def _open_connection(invocation: Invocation, ec2_instance_id: str) -> Connection
 
     importing = in_background(import_paramiko)
     rack = invocation.rack
-    keys = SharedKeyStore(rack)
     tags = None if all(map(rack.is_given, _FROM_TAGS)) else in_background(lambda: rack.tags)
-    in_background(lambda: (tags and tags.result(), keys.everything()))
+    keys = keys_of(invocation, identity)
+    if isinstance(keys, SharedKeyStore):
+        stored = keys
+        in_background(lambda: (tags and tags.result(), stored.everything()))
     with waiting_for(AWS):
         instance = invocation.instances.match(ec2_instance_id)
         if tags:

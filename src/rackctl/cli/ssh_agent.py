@@ -11,11 +11,12 @@ from rackctl.cli.command import LazyGroup, RackCommand
 from rackctl.cli.console import note
 from rackctl.cli.duration import Duration
 from rackctl.cli.invocation import Invocation, pass_invocation
+from rackctl.cli.ssh_options import ask_passphrase, identity_option
 from rackctl.errors import NotFound, RackctlError, UsageError
 from rackctl.text import as_typed, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from rackctl.ssh.openssh import Agent
@@ -40,19 +41,27 @@ def ssh_agent() -> None:
     show_default=True,
     help="Time for which the agent keeps the keys, such as 30m or 8h.",
 )
+@identity_option
 @pass_invocation
-def add(invocation: Invocation, lifetime: float) -> None:  # fmt: skip
+def add(invocation: Invocation, lifetime: float, identity: str | None) -> None:  # fmt: skip
     """Load the keys of the rack's instances into your ssh-agent, for a limited time.
 
     The keys are never written to a file. Loading a key again restarts its time.
     """
     from rackctl.keys import SharedKeyStore
+    from rackctl.keys.files import read_key_file
     from rackctl.ssh.openssh import Agent
 
     seconds = int(lifetime)
     if not _SHORTEST <= seconds <= _LONGEST:
         raise UsageError("--lifetime: a key is kept for a second at least, and 68 years at most")
-    agent, keys = Agent(invocation.environment), SharedKeyStore(invocation.rack)
+    agent = Agent(invocation.environment)
+    if identity is not None:
+        agent.require()
+        agent.add(read_key_file(identity, ask_passphrase).private_key, lifetime=seconds)
+        click.echo(printable(f"added {identity} for {as_typed(seconds)}"))
+        return
+    keys = SharedKeyStore(invocation.rack)
 
     def load(name: str, launched: Sequence[datetime]) -> Iterator[str]:
         added = set()
@@ -66,23 +75,33 @@ def add(invocation: Invocation, lifetime: float) -> None:  # fmt: skip
 
 
 @ssh_agent.command(cls=RackCommand)
+@identity_option
 @pass_invocation
-def remove(invocation: Invocation) -> None:
+def remove(invocation: Invocation, identity: str | None) -> None:
     """Remove the keys of the rack's instances from your ssh-agent."""
+    from rackctl.keys.files import read_key_file
     from rackctl.ssh.openssh import Agent
 
     agent = Agent(invocation.environment)
+    if identity is not None:
+        agent.require()
+        click.echo(printable(_taken_out(agent, identity, [read_key_file(identity, ask_passphrase).public_key])))
+        return
 
     def take_out(name: str, _: Sequence[datetime]) -> Iterator[str]:
         public_keys = invocation.keys.public_keys(name)
         if not public_keys:
             raise NotFound("it is not in the rack's store, so rackctl has not loaded it")
-        held = [public_key for public_key in public_keys.values() if agent.holds(public_key)]
-        for public_key in held:
-            agent.remove(public_key)
-        yield f"removed {name}" if held else f"{name} is not in the agent"
+        yield _taken_out(agent, name, public_keys.values())
 
     _for_each_key(invocation, agent, take_out)
+
+
+def _taken_out(agent: Agent, name: str, public_keys: Iterable[str]) -> str:
+    held = [public_key for public_key in public_keys if agent.holds(public_key)]
+    for public_key in held:
+        agent.remove(public_key)
+    return f"removed {name}" if held else f"{name} is not in the agent"
 
 
 def _for_each_key(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rackctl.cli.completers import complete_one_of
 from rackctl.cli.options import described_setting, into_setting, options
+from rackctl.errors import UsageError
 from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rackctl.cli.invocation import Invocation
+    from rackctl.ssh.login import Keys
 
 
 def _reach_option(
@@ -53,3 +58,33 @@ reach_options = options(
         "Host key check: strict, first-use (trust a key that no console output contradicts) or off.",
     ),
 )
+
+
+identity_option = click.option(
+    "-i", "--identity", metavar="FILE", type=click.Path(), help="Use the private key in FILE, and no stored key."
+)
+
+
+def keys_of(invocation: Invocation, identity: str | None) -> Keys:
+    """Return the source of keys: the file that ``-i`` names, else the rack's store."""
+    if identity is None:
+        from rackctl.keys import SharedKeyStore
+
+        return SharedKeyStore(invocation.rack)
+    from rackctl.keys.files import read_key_file
+
+    return read_key_file(identity, ask_passphrase)
+
+
+def ask_passphrase(prompt: str) -> bytes:
+    """Ask for a passphrase on the terminal, without echo; never on standard input, which may be the command's."""
+    import getpass
+
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError as error:
+        raise UsageError(
+            f"{prompt.rstrip(': ')}: there is no terminal to ask on",
+            hint="run it in a terminal, or remove the passphrase from a copy of the file: ssh-keygen -p -f COPY",
+        ) from error
+    return os.fsencode(getpass.getpass(prompt))
