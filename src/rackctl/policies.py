@@ -136,6 +136,15 @@ ROLES: dict[str, Role] = {
         includes=("list",),
         parts={"encrypted": (_grant("kms:Decrypt", _BUCKETS_KEY, "kms:ViaService"),)},
     ),
+    "history": Role(
+        ("instances history",),
+        (
+            _grant("s3:GetObject", f"{_BUCKET}/<prefix>/*", "s3:ResourceAccount"),
+            _grant("s3:ListBucket", _BUCKET, "s3:ResourceAccount"),
+        ),
+        includes=("list",),
+        parts={"encrypted": (_grant("kms:Decrypt", _BUCKETS_KEY, "kms:ViaService"),)},
+    ),
     "terminate": Role(
         ("instances terminate",),
         (

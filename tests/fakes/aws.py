@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import AwsError
 from rackctl.aws.s3 import StoredObject
+from rackctl.aws.sts import Caller
 from rackctl.errors import AccessDenied, NotFound
 from rackctl.model import EcsCluster
 
@@ -48,6 +49,10 @@ class FakeBucket:
         self._check_owner()
         return self.aws.get(self.name, key)
 
+    def put(self, key: str, body: bytes) -> None:
+        self._check_owner()
+        self.aws.put(self.name, key, body)
+
     def create(self, key: str, body: bytes) -> str | None:
         self._check_owner()
         return self.aws.create(self.name, key, body)
@@ -63,6 +68,10 @@ class FakeBucket:
     def keys(self, prefix: str) -> Iterator[str]:
         self._check_owner()
         return self.aws.keys(self.name, prefix)
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for key in self.keys(prefix):
+            yield key, len(self.aws.objects[self.name, key].body)
 
     def try_conditional_write(self, key: str) -> bool:
         self._check_owner()
@@ -94,7 +103,12 @@ class FakeAws:
     def ec2(self) -> FakeAws:
         return self
 
-    ecs = autoscaling = s3 = kms = ec2
+    ecs = autoscaling = s3 = kms = sts = ec2
+
+    # STS
+
+    def caller(self) -> Caller:
+        return Caller(self.account, f"arn:aws:iam::{self.account}:user/joe")
 
     # EC2
 
@@ -196,6 +210,9 @@ class FakeAws:
             return None
         self.objects[bucket, key] = StoredObject(body, '"1"', datetime(2026, 1, 2, tzinfo=UTC))
         return '"1"'
+
+    def put(self, bucket: str, key: str, body: bytes) -> None:
+        self.objects[bucket, key] = StoredObject(body, '"1"', datetime(2026, 1, 2, tzinfo=UTC))
 
     def replace(self, bucket: str, key: str, body: bytes, *, etag: str) -> str | None:
         raise NotImplementedError("only a roll replaces objects: tests/fakes/world.py")

@@ -37,6 +37,7 @@ from tests.fakes.aws import FakeAws
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from rackctl.aws.sts import Caller
     from rackctl.local.world.world import World
 
 
@@ -108,6 +109,12 @@ class WorldAws(FakeAws):
             for task in registration.live()
             if getattr(cluster.services.get(task.service), "strategy", "") != "DAEMON"
         )
+
+    # STS
+
+    @reading
+    def caller(self) -> Caller:
+        return super().caller()
 
     # EC2
 
@@ -426,6 +433,10 @@ class WorldAws(FakeAws):
     @mutating
     def create(self, bucket: str, key: str, body: bytes) -> str | None:
         return None if (bucket, key) in self.objects else self._put(bucket, key, body)
+
+    @mutating
+    def put(self, bucket: str, key: str, body: bytes) -> None:
+        self._put(bucket, key, body)
 
     @mutating
     def replace(self, bucket: str, key: str, body: bytes, *, etag: str) -> str | None:

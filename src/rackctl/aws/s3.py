@@ -76,6 +76,10 @@ class Bucket:
         """Write an object that must not exist yet, and return its ETag; None when it does exist."""
         return self._put(key, body, IfNoneMatch="*")
 
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object, whether it exists or not."""
+        self._put(key, body)
+
     def replace(self, key: str, body: bytes, *, etag: str) -> str | None:
         """Write an object over the version with this ETag, and return the new one; None when it has changed."""
         return self._put(key, body, IfMatch=etag)
@@ -98,9 +102,13 @@ class Bucket:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys of the objects under a prefix, in S3's order."""
+        return (key for key, _ in self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the key of each object under a prefix and its size in bytes, in S3's order."""
         for page in self._call.pages(
             "list_objects_v2",
-            lambda page: [str(document["Key"]) for document in page.get("Contents", ())],
+            lambda page: [(str(found["Key"]), int(found.get("Size", 0))) for found in page.get("Contents", ())],
             resource=self.url(prefix),
             Bucket=self.name,
             ExpectedBucketOwner=self.owner,

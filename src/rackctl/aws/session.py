@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
 
 ATTEMPTS = 5
+# In seconds. A network may have endpoints for all services of a rack and none for STS.
+_STS_DEADLINE = 10.0
 # https://docs.aws.amazon.com/general/latest/gr/rande.html#regional-endpoints; S3's name the bucket.
 _AT_REGION = {"autoscaling", "ec2", "ecs", "kms"}
 _COMMERCIAL_REGION = re.compile(r"(?!cn-)[a-z]{2}-[a-z]+-[0-9]+")
@@ -176,9 +178,10 @@ class Aws:
     def sts(self) -> Sts:
         from rackctl.aws.sts import Sts
 
-        return Sts(self.client("sts"))
+        # Only the name of the caller is asked of it, which nothing must wait for.
+        return Sts(self.client("sts", deadline=min(self._deadline, _STS_DEADLINE)))
 
-    def client(self, service: str) -> Client:
+    def client(self, service: str, *, deadline: float | None = None) -> Client:
         """Make the client of a service; `Client` is what the service modules call AWS through."""
         with translated(Where(service)):
             self._connect_ahead(service)
@@ -210,5 +213,5 @@ class Aws:
             client,
             Where(service, client.meta.endpoint_url),
             prepare=credentials.get_frozen_credentials if credentials else lambda: None,
-            deadline=self._deadline,
+            deadline=self._deadline if deadline is None else deadline,
         )

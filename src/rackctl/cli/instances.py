@@ -44,6 +44,7 @@ _list_options = options(
     lazy={
         "drain": ("rackctl.cli.drain:drain", "Drain instances: move their tasks away."),
         "forget-host-key": ("rackctl.cli.ssh:forget_host_key", "Forget the host keys pinned for an instance."),
+        "history": ("rackctl.cli.history:history", "List the rolls of the last year, newest first."),
         "keyroll": ("rackctl.cli.keyroll:keyroll", "Replace all instances, with a new SSH key."),
         "replace": ("rackctl.cli.replace:replace", "Replace outdated or chosen instances, without downtime."),
         "run": ("rackctl.cli.run:run", "Run a command on many instances at once."),

@@ -78,7 +78,7 @@ class Execution:
         """Roll back because of an error before any instance was drained, and raise that error."""
         yield self._hold.event("problem", f"{error}; rolling back")
         try:
-            yield from self._steps.backwards(may_finish=False)
+            yield from self._steps.backwards(because=str(error))
         except StopNow:
             self._leave(str(error))
             raise RollStopped(

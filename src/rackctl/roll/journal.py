@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rackctl.keys import is_key_name
 from rackctl.launches import LaunchSource
 from rackctl.roll.decide import REBALANCING
-from rackctl.roll.owner import Owner
+from rackctl.roll.owner import Operator, Owner
 from rackctl.roll.view import KEYROLL, Kind, RollOptions, Selection
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ PairState = Literal["old", "changing", "new"]
 # The processes that a roll suspends: one all the time, the other while it lowers a desired capacity.
 SUSPENDED_BY_ROLLS = frozenset({REBALANCING, "Launch"})
 _PUBLIC_KEY = re.compile(r"ssh-(ed25519|rsa) [A-Za-z0-9+/]+={0,2}", re.ASCII)
+_MOST_OPERATORS = 10
 # No Auto Scaling group is larger than this.
 _LARGEST = 100_000
 # No instance is older than EC2, by far, in seconds.
@@ -130,6 +131,7 @@ class Journal:
 
     ``rack`` and ``cluster_arn`` bind it to one rack, region and account. ``key_name`` is the new key's, empty where the
     roll makes none. ``launched_until`` is the newest LaunchTime that an instance had before it, by EC2's clock.
+    ``operators`` are those who have run it, in the order in which they came.
     """
 
     rack: str
@@ -141,6 +143,7 @@ class Journal:
     launched_until: str = ""
     phase: Phase = "preparing"
     owner: Owner | None = None
+    operators: list[Operator] = field(default_factory=list)
     revision: int = 0
     anything_drained: bool = False
     problem: str = ""
@@ -162,6 +165,11 @@ class Journal:
     def lacks_key_pair(self, group: GroupRecord) -> bool:
         """Tell whether a group would launch with a key pair that EC2 may not have now."""
         return any(self.key_pairs[name].state == "changing" for name in group.key_names)
+
+    def runs_by(self, operator: Operator) -> None:
+        """Note who runs it from now on; of many, the first and the last ones."""
+        if operator != (self.operators[-1] if self.operators else None):
+            self.operators = [*self.operators[: _MOST_OPERATORS - 1], operator]
 
     def command(self, word: str) -> str:
         """Return the command line of a subcommand for this roll."""
@@ -186,6 +194,7 @@ class Journal:
                 "options": RollOptions(**document["options"]),
                 "selection": _selection(document["selection"]),
                 "owner": Owner(**owner) if owner else None,
+                "operators": [Operator(**operator) for operator in document["operators"]],
                 "groups": {name: _group(record) for name, record in document["groups"].items()},
                 "key_pairs": {name: KeyPairRecord(**pair) for name, pair in document["key_pairs"].items()},
                 "instances": {id_: InstanceRecord(**record) for id_, record in document["instances"].items()},
@@ -211,6 +220,7 @@ def _check(journal: Journal) -> None:
     for name, pair in journal.key_pairs.items():
         _check_key_pair(name, pair)
     texts = [journal.rack, journal.problem, *journal.retiring, *_owner_texts(journal.owner)]
+    texts += [text for operator in journal.operators for text in (operator.who, operator.caller_arn)]
     for record in journal.instances.values():
         texts += (record.auto_scaling_group_name, record.phase, record.since)
     if not all(isinstance(text, str) for text in texts):

@@ -50,6 +50,14 @@ class Owner:
         return f"{self.who} (process {self.pid})"
 
 
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who has run a roll: a user and a machine, and the ARN of the AWS caller, empty where STS did not say."""
+
+    who: str
+    caller_arn: str = ""
+
+
 def _machine() -> str:
     """Return what two processes share exactly if they share process numbers: the boot and the pid namespace."""
     try:

@@ -20,7 +20,7 @@ from rackctl.roll.hold import Hold, RollStopped, StopRequest
 from rackctl.roll.journal import GroupRecord, Journal, out_of_bounds
 from rackctl.roll.lock import STALE_AFTER, Found, Lock
 from rackctl.roll.loop import Loop
-from rackctl.roll.owner import Owner
+from rackctl.roll.owner import Operator, Owner
 from rackctl.roll.plan import PlanRefused, make_plan
 from rackctl.roll.problems import Problem
 from rackctl.roll.reasons.chosen import Chosen
@@ -122,6 +122,7 @@ class Roll:
             yield hold.event("finished", _nothing_of(selection))
             return
         self._record_groups(hold, plan)
+        journal.runs_by(self._operator())
         if self._stop:
             raise RollStopped("stopped before anything was changed", signal=self._stop.signal)
         if not hold.retrying(lambda: lock.create(journal, Owner.this_process())):
@@ -276,9 +277,18 @@ class Roll:
         journal = found.journal
         if not lock.take(found, Owner.this_process()):
             raise RackctlError("another process has just taken this roll", hint=f"see {journal.command('status')}")
+        journal.runs_by(self._operator())
         journal.options = replace(journal.options, **changed)
         journal.problem = ""
         return Hold(self._rack, self._clock, lock, journal, self._stop)
+
+    def _operator(self) -> Operator:
+        """Return who runs a roll from this process. A roll does not depend on STS."""
+        try:
+            caller_arn = self._rack.aws.sts.caller().arn
+        except RackctlError:
+            caller_arn = ""
+        return Operator(Owner.this_process().who, caller_arn)
 
     def _held_by(self, found: Found) -> str:
         return (

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from rackctl.errors import RackctlError
+from rackctl.roll.history import History, entry_of
+from rackctl.roll.lock import JournalLost
 from rackctl.roll.observe import GroupDeleted
 from rackctl.roll.prove import NotProven
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from rackctl.roll.history import Outcome
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord
     from rackctl.roll.loop import Loop
@@ -88,13 +93,16 @@ class Steps:
         yield from self._on_each_group(self._wait_for_old_ones)
         yield from self._reason.finish()
         summary = self._reason.summary()
-        self._hold.retrying(lambda: self._hold.lock.delete(self._journal))
+        yield from self._end("finished")
         yield self._hold.event("finished", summary)
 
-    def backwards(self, *, may_finish: bool = True) -> Iterator[Event]:
-        """Roll back; if every instance is new already, and proven, finish instead. Raises RackctlError, StopNow."""
+    def backwards(self, *, because: str = "") -> Iterator[Event]:
+        """Roll back; if every instance is new already, and proven, finish instead. Raises RackctlError, StopNow.
+
+        ``because`` is the error for which a roll rolls back by itself: then it does not finish.
+        """
         yield from self._all_active()
-        if may_finish and (yield from self._is_done()):
+        if not because and (yield from self._is_done()):
             yield self._hold.event("problem", "every instance has been replaced already: finishing the roll instead")
             self._journal.phase = "finishing"
             yield from self._finish()
@@ -107,8 +115,20 @@ class Steps:
         # A hook may hold the new instances that made up the surge: they have the key that is to be deleted.
         yield from self._on_each_group(self._wait_for_new_ones)
         yield from self._reason.clean_up()
-        self._hold.retrying(lambda: self._hold.lock.delete(self._journal))
+        yield from self._end("rolled back" if because else "aborted", because)
         yield self._hold.event("restored", rolled_back(self._hold))
+
+    def _end(self, outcome: Outcome, problem: str = "") -> Iterator[Event]:
+        """Keep an entry in the history, if that can be, and remove the journal."""
+        hold, now = self._hold, self._hold.clock.now()
+        entry = entry_of(self._journal, outcome, ended=now, replaced=hold.progress.done, problem=problem)
+        try:
+            hold.change(partial(History(hold.rack).add, entry, now))
+        except JournalLost:
+            raise
+        except RackctlError as error:
+            yield hold.event("problem", f"the history of rolls may lack this one: {error}")
+        hold.retrying(lambda: hold.lock.delete(self._journal))
 
     def _is_done(self) -> Generator[Event, None, bool]:
         """Tell whether all that is left of the roll is its end: no old instance, and no group that is not proven."""

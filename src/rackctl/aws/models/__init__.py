@@ -221,7 +221,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         # botocore itself calls this one, too, to find a bucket of another region.
         "HeadBucket": ("BucketRegion",),
         # botocore decodes keys only in an answer that names its EncodingType.
-        "ListObjectsV2": ("EncodingType", "NextContinuationToken", "Contents.Key"),
+        "ListObjectsV2": ("EncodingType", "NextContinuationToken", "Contents.Key", "Contents.Size"),
         "PutBucketEncryption": (),
         "PutBucketPolicy": (),
         "PutBucketVersioning": (),
