@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rackctl.errors import AccessDenied
+from rackctl.launches import is_outdated, launched_from, sources_if_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from rackctl.launches import LaunchSource
     from rackctl.model import AutoScalingGroup, GroupInstance, Task
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
@@ -61,6 +64,10 @@ def details(rack: Rack, instance: RackInstance) -> Details:
     no_tasks: tuple[Task, ...] = ()
     no_events: tuple[Event, ...] = ()
     tasks = readable(lambda: tasks_on(rack, instance), no_tasks)
+    no_sources: tuple[LaunchSource, ...] = ()
+    sources = readable(partial(sources_if_any, aws, group), no_sources) if group else no_sources
+    if sources and instance.instance:
+        instance = replace(instance, outdated=is_outdated(launched_from(instance.instance, member), sources))
     events = [
         *readable(lambda: _of_services(rack, tasks), no_events),
         *(readable(lambda: _of_group(rack, name, id_), no_events) if name else no_events),

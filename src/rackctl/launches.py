@@ -7,21 +7,25 @@ outdated when it was launched from none of what its group would launch from now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rackctl.aws.errors import AwsError
 from rackctl.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rackctl.aws.session import Aws
     from rackctl.model import AutoScalingGroup, GroupInstance, Instance, LaunchTemplateVersion
+    from rackctl.rack_instance import RackInstance
 
 # EC2 tags what it launches from a template, whoever launches it.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/launch-instances-from-launch-template.html
 _TEMPLATE_TAG = "aws:ec2launchtemplate:id"
 _VERSION_TAG = "aws:ec2launchtemplate:version"
+_GROUPS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +98,36 @@ def is_outdated(source: LaunchSource | None, current: Iterable[LaunchSource]) ->
     if source is None:
         return None
     return not any(source.is_of(one) for one in current)
+
+
+def with_outdated(aws: Aws, instances: Sequence[RackInstance]) -> list[RackInstance]:
+    """Return instances with what their groups say of them, and whether each is outdated.
+
+    That is not known of one in no group, and of one whose group, or what it launches from, does not exist.
+    """
+    names = {i.instance.auto_scaling_group_name for i in instances if i.instance} - {""}
+    groups = aws.autoscaling.groups(sorted(names))
+    members = {member.ec2_instance_id: member for group in groups for member in group.instances}
+    with ThreadPoolExecutor(_GROUPS_AT_ONCE) as pool:
+        sources = pool.map(lambda group: sources_if_any(aws, group), groups)
+        current = {group.auto_scaling_group_name: found for group, found in zip(groups, sources, strict=True)}
+
+    def compared(seen: RackInstance) -> RackInstance:
+        member = members.get(seen.ec2_instance_id)
+        now = current.get(seen.instance.auto_scaling_group_name) if seen.instance else None
+        outdated = is_outdated(launched_from(seen.instance, member), now) if seen.instance and now else None
+        return replace(seen, member=member, outdated=outdated)
+
+    return list(map(compared, instances))
+
+
+def sources_if_any(aws: Aws, group: AutoScalingGroup) -> tuple[LaunchSource, ...]:
+    """Return what a group would launch from now, nothing where that does not exist."""
+    try:
+        return launch_sources(aws, group)
+    except NotFound:
+        return ()
+    except AwsError as error:
+        if error.refused:
+            return ()
+        raise

@@ -90,6 +90,7 @@ _DRAIN = (
     _grant("ecs:DescribeTasks", _TASKS, "ecs:cluster"),
     _grant("ecs:DescribeServices", _SERVICES, "ecs:cluster"),
 )
+_IMAGE_PARAMETER = _grant("ssm:GetParameters", "arn:aws:ssm:<region>:*:parameter/<image parameter>")
 _STORE_WITH_KMS = (_grant("kms:GenerateDataKey Decrypt", _BUCKETS_KEY, "kms:ViaService"),)
 _BUCKET_SETTINGS = (
     "GetBucketVersioning GetEncryptionConfiguration GetBucketPublicAccessBlock GetBucketPolicy ListBucket"
@@ -103,6 +104,13 @@ ROLES: dict[str, Role] = {
             _grant("ecs:DescribeContainerInstances", _REGISTRATIONS, "ecs:cluster"),
             _grant("ec2:DescribeInstances", "*", "ec2:Region"),
         ),
+        parts={
+            "outdated": (
+                _grant("autoscaling:DescribeAutoScalingGroups"),
+                _grant("ec2:DescribeLaunchTemplateVersions", "*", "ec2:Region"),
+                _IMAGE_PARAMETER,
+            )
+        },
     ),
     "show": Role(
         ("instances show",),
@@ -176,7 +184,7 @@ ROLES: dict[str, Role] = {
                 _grant("ec2:RunInstances", "*", "ec2:LaunchTemplate"),
                 _grant("ec2:CreateTags", _INSTANCES, "ec2:CreateAction=RunInstances", needs="<tagging template>"),
                 _grant("iam:PassRole", "arn:aws:iam::<account>:role/<instance role>", "iam:PassedToService"),
-                _grant("ssm:GetParameters", "arn:aws:ssm:<region>:*:parameter/<image parameter>"),
+                _IMAGE_PARAMETER,
             ),
             "encrypted": _STORE_WITH_KMS,
         },

@@ -28,13 +28,16 @@ class RackInstance:
     """One instance as EC2, ECS and Auto Scaling see it; each of the three may not know it.
 
     ``registrations`` are those with the rack's cluster, the one that counts first; ``member`` is what its Auto Scaling
-    group says, where that was asked for. Build it with `rack_instance`, which orders the registrations.
+    group says, where that was asked for; ``outdated`` whether it was launched from something else than its group
+    launches from now, None where that was not asked for or is not known. Build it with `rack_instance`, which orders
+    the registrations.
     """
 
     ec2_instance_id: str
     instance: Instance | None = None
     registrations: tuple[ContainerInstance, ...] = ()
     member: GroupInstance | None = None
+    outdated: bool | None = None
 
     @property
     def container_instance(self) -> ContainerInstance | None:
@@ -112,6 +115,11 @@ class RackInstance:
         if self.instance:
             return self.instance.launch_time
         return self.container_instance.registered_at if self.container_instance else None
+
+    @property
+    def first_started(self) -> datetime | None:
+        """When it was launched, even if it was stopped and started since."""
+        return self.instance.first_launch_time if self.instance else self.started
 
     @property
     def cpu_percent(self) -> float | None:

@@ -46,8 +46,8 @@ DOCUMENT = [
 FORMATS: Mapping[str, Callable[[Sequence[RackInstance]], str]] = {
     "table": lambda instances: as_table(instances, NOW),
     "wide": lambda instances: as_table(instances, NOW, WIDE),
-    "json": as_json,
-    "csv": as_csv,
+    "json": lambda instances: as_json(instances, NOW),
+    "csv": lambda instances: as_csv(instances, NOW),
     "id": as_ids,
 }
 
@@ -83,7 +83,8 @@ def test_wide_adds_its_columns_at_the_end() -> None:
 
     header, line = render("wide", instance("i-6eeedfde", 60, 3, 2912, **more)).splitlines()
 
-    assert header.endswith("MEM     NAME  TYPE      ZONE        PRIVATE     PUBLIC  KEY  AGENT VERSION")
+    added = "NAME  TYPE      ZONE        PRIVATE     PUBLIC  KEY  AGENT VERSION  OUTDATED  TEMPLATE  IMAGE"
+    assert header.endswith(f"MEM     {added}")
     assert line.endswith("29.12%        t3.small  us-east-1a  10.0.3.202          k")
 
 
@@ -103,7 +104,14 @@ def test_the_json_has_the_documented_fields_and_values() -> None:
             "10.0.3.202",
             "54.1.2.3",
             "k",
-            {"aws:autoscaling:groupName": "g", "Name": "web-1"},
+            {
+                "aws:autoscaling:groupName": "g",
+                "Name": "web-1",
+                "aws:ec2launchtemplate:id": "lt-1",
+                "aws:ec2launchtemplate:version": "7",
+            },
+            image_id="ami-1",
+            attach_time=NOW - timedelta(hours=1),
         ),
         (
             ContainerInstance(
@@ -150,6 +158,10 @@ def test_the_json_has_the_documented_fields_and_values() -> None:
             "registrations": 1,
             "name": "web-1",
             "ipv6": None,
+            "age": 3600,
+            "image_id": "ami-1",
+            "launch_template_version": 7,
+            "outdated": None,
         }
     ]
 
@@ -187,8 +199,10 @@ def test_columns_are_shown_in_the_order_asked_for_by_all_formats() -> None:
         "ZONE        ID          CPU REGISTERED",
         "us-east-1a  i-6eeedfde  1024",
     ]
-    assert as_csv([one], columns) == "zone,id,cpu_registered\nus-east-1a,i-6eeedfde,1024"
-    assert json.loads(as_json([one], columns)) == [{"zone": "us-east-1a", "id": "i-6eeedfde", "cpu_registered": 1024}]
+    assert as_csv([one], NOW, columns) == "zone,id,cpu_registered\nus-east-1a,i-6eeedfde,1024"
+    assert json.loads(as_json([one], NOW, columns)) == [
+        {"zone": "us-east-1a", "id": "i-6eeedfde", "cpu_registered": 1024}
+    ]
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\uff1d"])
@@ -240,9 +254,10 @@ def test_wide_drops_blank_columns_then_columns_from_the_right_until_it_fits() ->
         return list(out)
 
     assert left_out(widest) == []
-    assert left_out(widest - 1) == ["AGENT VERSION"]
-    assert left_out(86) == ["NAME", "PRIVATE", "PUBLIC", "AGENT VERSION"]
-    assert left_out(10) == ["NAME", "TYPE", "ZONE", "PRIVATE", "PUBLIC", "KEY", "AGENT VERSION"]
+    assert left_out(widest - 1) == ["IMAGE"]
+    launch = ["AGENT VERSION", "OUTDATED", "TEMPLATE", "IMAGE"]
+    assert left_out(86) == ["NAME", "PRIVATE", "PUBLIC", *launch]
+    assert left_out(10) == ["NAME", "TYPE", "ZONE", "PRIVATE", "PUBLIC", "KEY", *launch]
 
 
 def test_every_format_works_at_five_thousand() -> None:
@@ -250,7 +265,7 @@ def test_every_format_works_at_five_thousand() -> None:
 
     for output in FORMATS:
         assert len(render(output, *many).splitlines()) >= 5000
-    assert len(fields(many[0])) == len(FIELDS)
+    assert len(fields(many[0], NOW)) == len(FIELDS)
 
 
 def test_wide_shows_how_many_registrations_an_instance_has_where_it_has_several() -> None:

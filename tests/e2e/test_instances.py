@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from tests.e2e.conftest import eventually, settings
+from tests.e2e.conftest import boto3_client, eventually, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,7 +135,9 @@ def test_wide_fits_the_terminal_and_names_the_columns_it_leaves_out(shell: Shell
     assert "too wide for this terminal: " in note
     assert all(len(line) <= 100 for line in drawn.splitlines() if line != note)
     piped = shell("rackctl instances -r local -o wide").stdout.splitlines()[0]
-    assert piped.split()[7:] == ["NAME", "TYPE", "ZONE", "PRIVATE", "PUBLIC", "KEY", "AGENT", "VERSION"]
+    assert piped.split()[7:] == [
+        "NAME", "TYPE", "ZONE", "PRIVATE", "PUBLIC", "KEY", "AGENT", "VERSION", "OUTDATED", "TEMPLATE", "IMAGE",
+    ]  # fmt: skip
 
 
 def _aws(shell: Shell) -> tuple[Any, Any]:
@@ -243,3 +245,31 @@ def test_ssh_runs_a_command_and_passes_its_status_and_streams(shell: Shell) -> N
     assert "amazon-ecs-agent" in ran.stdout
     assert ran.stdout.split()[-1] == "5"
     assert ran.stderr.splitlines()[-1] == "apart"
+
+
+def test_outdated_instances_are_those_that_replace_would_replace(changing: Shell) -> None:
+    ec2, autoscaling = boto3_client(changing, "ec2"), boto3_client(changing, "autoscaling")
+    (group,) = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+    template = group["LaunchTemplate"]["LaunchTemplateId"]
+    assert changing("rackctl instances -o id --filter outdated=true").stdout == ""
+
+    made = ec2.create_launch_template_version(
+        LaunchTemplateId=template, SourceVersion="1", LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"}
+    )
+    autoscaling.update_auto_scaling_group(
+        AutoScalingGroupName=group["AutoScalingGroupName"],
+        LaunchTemplate={
+            "LaunchTemplateId": template,
+            "Version": str(made["LaunchTemplateVersion"]["VersionNumber"]),
+        },
+    )
+
+    outdated = changing("rackctl instances -o id --filter outdated=true").stdout.split()
+    plan = changing.json("rackctl instances replace plan -o json")
+    assert outdated == changing.ids() == sorted(plan["groups"][0]["replace"])
+    instances = ec2.describe_instances(InstanceIds=outdated)["Reservations"]
+    images = {i["InstanceId"]: i["ImageId"] for reservation in instances for i in reservation["Instances"]}
+    listed = changing.json("rackctl instances -o json")
+    assert {i["id"]: i["image_id"] for i in listed} == images
+    assert {i["launch_template_version"] for i in listed} == {1}
+    assert all(0 < i["age"] < 7200 for i in listed)

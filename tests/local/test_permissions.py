@@ -50,6 +50,7 @@ def test_each_command_calls_only_what_its_role_allows(own_local_rack: LocalRackP
     id_, other, *_ = own_local_rack.ids()
 
     assert called(own_local_rack) <= allowed("list")
+    assert called(own_local_rack, "-o", "json") <= allowed("list")
     assert called(own_local_rack, "show", id_) <= allowed("show")
     assert called(own_local_rack, "ssh", id_, "true") <= allowed("ssh")
     assert called(own_local_rack, "drain", "--wait", id_) <= allowed("drain")

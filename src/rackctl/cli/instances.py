@@ -13,7 +13,7 @@ from rackctl.cli.console import AWS, canvas_of, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options
 from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
-from rackctl.errors import UsageError
+from rackctl.errors import AccessDenied, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rackctl.rack_instance import RackInstance
 
 FORMAT_NAMES = ("table", "wide", "json", "csv", "id")
+# Without --columns these have every field, or most.
+_WITH_ALL_FIELDS = {"wide", "json", "csv"}
 
 filter_option = click.option(
     "--filter", "filters", metavar="FIELD=VALUE", multiple=True, shell_complete=complete_filter,
@@ -99,7 +101,7 @@ def list_instances(
     from rackctl.cli.selection import columns_of, filtered, ordered
 
     # Invalid options are reported before AWS is called.
-    ordered(filtered([], filters), sort_by)
+    ordered(filtered([], filters, invocation.clock.now()), sort_by, invocation.clock.now())
     chosen = columns_of(columns) if columns is not None else ()
     if chosen and output == "id":
         raise UsageError("--columns and -o id contradict each other", hint="leave one of them out")
@@ -113,7 +115,9 @@ def list_instances(
             from rackctl.cli.last_listed import remember
 
             remember(invocation, found)
-        listed = ordered(filtered(found, filters), sort_by)
+        compared = _compared(invocation, found, output, filters, sort_by, chosen, tell=seconds is None)
+        now = invocation.clock.now()
+        listed = ordered(filtered(compared, filters, now), sort_by, now)
         return _rendered(invocation, output, listed, chosen, tell=seconds is None)
 
     if seconds is None:
@@ -124,6 +128,36 @@ def list_instances(
         repeat(invocation, text, seconds)
 
 
+def _compared(
+    invocation: Invocation,
+    found: Sequence[RackInstance],
+    output: str,
+    filters: Sequence[str],
+    sort_by: str,
+    chosen: Sequence[str],
+    *,
+    tell: bool,
+) -> Sequence[RackInstance]:
+    """Find out which instances are outdated, if that is shown or asked for.
+
+    A caller who may not know it is refused only if he has asked for that field.
+    """
+    from rackctl.cli.selection import OUTDATED, names_outdated
+    from rackctl.launches import with_outdated
+
+    is_named = names_outdated(filters) or sort_by.removeprefix("-") == OUTDATED or OUTDATED in chosen
+    if not is_named and (chosen or output not in _WITH_ALL_FIELDS):
+        return found
+    try:
+        return with_outdated(invocation.rack.aws, found)
+    except AccessDenied as error:
+        if is_named:
+            raise
+        if tell:
+            note(f"could not see which instances are outdated: {error}")
+        return found
+
+
 def _rendered(
     invocation: Invocation, output: str, listed: Sequence[RackInstance], chosen: Sequence[str], *, tell: bool
 ) -> str:
@@ -132,9 +166,9 @@ def _rendered(
 
     now = invocation.clock.now()
     if output == "json":
-        return render.as_json(listed, chosen or FIELDS)
+        return render.as_json(listed, now, chosen or FIELDS)
     if output == "csv":
-        return render.as_csv(listed, chosen or FIELDS)
+        return render.as_csv(listed, now, chosen or FIELDS)
     if output == "id":
         return render.as_ids(listed)
     canvas = canvas_of(sys.stdout, invocation.environment)

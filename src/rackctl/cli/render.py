@@ -72,16 +72,23 @@ _COLUMNS: Mapping[str, _Column] = {
     "registrations": _Column("REGS", lambda i, _: str(n) if (n := len(i.registrations)) > 1 else "", lambda _: "red"),
     "cpu_percent": _Column("CPU", lambda i, _: _percent(i.cpu_percent)),
     "memory_percent": _Column("MEM", lambda i, _: _percent(i.memory_percent)),
+    "outdated": _Column("OUTDATED", lambda i, _: {True: "yes", False: "no", None: ""}[i.outdated]),
 }
-TABLE = tuple(name for name in _COLUMNS if name != "registrations")
-_SHORT = {"private_ip": "PRIVATE", "public_ip": "PUBLIC", "key_name": "KEY"}
-WIDE = (*TABLE, "name", "type", "zone", "private_ip", "public_ip", "key_name", "agent_version")
+TABLE = tuple(name for name in _COLUMNS if name not in {"registrations", "outdated"})
+_SHORT = {
+    "private_ip": "PRIVATE", "public_ip": "PUBLIC", "key_name": "KEY", "launch_template_version": "TEMPLATE",
+    "image_id": "IMAGE",
+}  # fmt: skip
+WIDE = (
+    *TABLE, "name", "type", "zone", "private_ip", "public_ip", "key_name", "agent_version", "outdated",
+    "launch_template_version", "image_id",
+)  # fmt: skip
 
 
 def _column(name: str) -> _Column:
     if name in _COLUMNS:
         return _COLUMNS[name]
-    return _Column(_SHORT.get(name, name.replace("_", " ").upper()), lambda i, _: as_text(fields(i)[name]))
+    return _Column(_SHORT.get(name, name.replace("_", " ").upper()), lambda i, now: as_text(fields(i, now)[name]))
 
 
 def wide(instances: Sequence[RackInstance]) -> Sequence[str]:
@@ -125,16 +132,16 @@ def as_table(
     return _laid_out([[c.header for c in chosen], *([shown(c, i) for c in chosen] for i in instances)])
 
 
-def as_json(instances: Sequence[RackInstance], columns: Sequence[str] = FIELDS) -> str:
-    return json.dumps([_only(columns, i) for i in instances], indent=2)
+def as_json(instances: Sequence[RackInstance], now: datetime, columns: Sequence[str] = FIELDS) -> str:
+    return json.dumps([_only(columns, i, now) for i in instances], indent=2)
 
 
-def as_csv(instances: Sequence[RackInstance], columns: Sequence[str] = FIELDS) -> str:
+def as_csv(instances: Sequence[RackInstance], now: datetime, columns: Sequence[str] = FIELDS) -> str:
     """Write a header and one line per instance, safe for terminals and spreadsheets."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_csv_cell(value) for value in _only(columns, i).values()] for i in instances)
+    writer.writerows([_csv_cell(value) for value in _only(columns, i, now).values()] for i in instances)
     return text.getvalue().rstrip("\n")
 
 
@@ -147,8 +154,8 @@ def _csv_cell(value: Field) -> str:
     return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
 
 
-def _only(columns: Sequence[str], instance: RackInstance) -> dict[str, Field]:
-    found = fields(instance)
+def _only(columns: Sequence[str], instance: RackInstance, now: datetime) -> dict[str, Field]:
+    found = fields(instance, now)
     return {name: found[name] for name in columns}
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rackctl.model import Instance
+    from rackctl.rack_instance import RackInstance
     from rackctl.ssh.connect import Connection
     from rackctl.ssh.fleet import Outcome
     from rackctl.ssh.login import Keys
@@ -136,7 +137,8 @@ def run(
 
 
 def _chosen(invocation: Invocation, ids: Sequence[str], on_all: bool, filters: Sequence[str]) -> Sequence[Instance]:
-    from rackctl.cli.selection import filtered
+    from rackctl.cli.selection import filtered, names_outdated
+    from rackctl.launches import with_outdated
 
     if on_all and ids:
         raise UsageError("--all and ids contradict each other", hint="remove one of them")
@@ -146,8 +148,11 @@ def _chosen(invocation: Invocation, ids: Sequence[str], on_all: bool, filters: S
         return invocation.instances.match_all(ids)
     if not on_all:
         raise UsageError("no instances given", hint="pass ids or --all")
-    filtered([], filters)
-    listed = filtered(invocation.instances.list(), filters)
+    is_compared = names_outdated(filters)
+    everything: Sequence[RackInstance] = invocation.instances.list()
+    if is_compared:
+        everything = with_outdated(invocation.rack.aws, everything)
+    listed = filtered(everything, filters, invocation.clock.now())
     running = [i.instance for i in listed if i.instance and i.instance.state == "running"]
     if left_out := [f"{i.ec2_instance_id} ({i.status})" for i in listed if i.instance not in running]:
         note(f"not running, left out: {', '.join(left_out)}")

@@ -6,6 +6,7 @@ import json
 import operator
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
     from rackctl.rack_instance import RackInstance
 
 Field: TypeAlias = str | float | bool | None
+# The field that the list alone does not tell: Auto Scaling and EC2 are asked for it where it is wanted.
+OUTDATED = "outdated"
 
 
-def fields(instance: RackInstance) -> dict[str, Field]:
+def fields(instance: RackInstance, now: datetime) -> dict[str, Field]:
     """Return an instance as the flat object of ``-o json``. Names and meanings are documented and stable."""
+    from rackctl.launches import launched_from
+
     ec2, ecs = instance.instance, instance.container_instance
+    source = launched_from(ec2, instance.member) if ec2 else None
+    since = instance.first_started
     return {
         "id": instance.ec2_instance_id,
         "status": instance.status,
@@ -50,6 +57,10 @@ def fields(instance: RackInstance) -> dict[str, Field]:
         "registrations": len(instance.registrations),
         "name": (ec2.tags.get("Name") or None) if ec2 else None,
         "ipv6": (ec2.ipv6_address or None) if ec2 else None,
+        "age": max(int((now - since).total_seconds()), 0) if since else None,
+        "image_id": (ec2.image_id or None) if ec2 else None,
+        "launch_template_version": (source.version_number or None) if source else None,
+        OUTDATED: instance.outdated,
     }
 
 
@@ -60,13 +71,15 @@ def _rounded(percent: float | None) -> float | None:
 def _field_names() -> tuple[str, ...]:
     from rackctl.rack_instance import RackInstance
 
-    return tuple(fields(RackInstance("")))
+    return tuple(fields(RackInstance(""), datetime.max.replace(tzinfo=UTC)))
 
 
 FIELDS = _field_names()
-_BOOLEANS = frozenset({"agent_connected"})
+_BOOLEANS = frozenset({"agent_connected", OUTDATED})
 _NUMBERS = frozenset(
     {
+        "age",
+        "launch_template_version",
         "running_tasks",
         "registrations",
         "pending_tasks",
@@ -86,6 +99,7 @@ _ECS_STATUSES = ("ACTIVE", "DRAINING", "REGISTERING", "REGISTRATION_FAILED", "DE
 _EC2_STATES = ("pending", "running", "stopping", "stopped", "shutting-down", "terminated")
 VALUES: Mapping[str, Sequence[str]] = {
     "agent_connected": ("true", "false"),
+    OUTDATED: ("true", "false"),
     "ec2_state": _EC2_STATES,
     "ecs_status": _ECS_STATUSES,
     "status": (
@@ -174,19 +188,24 @@ def require_field(name: str, option: str) -> None:
         raise UsageError(f"{option}: there is no field {quoted(name)}", hint=f"the fields are {', '.join(FIELDS)}")
 
 
-def filtered(instances: Sequence[RackInstance], expressions: Sequence[str]) -> list[RackInstance]:
+def names_outdated(expressions: Sequence[str]) -> bool:
+    """Tell whether one of some filters is on the field *outdated*. Raises UsageError for an invalid one."""
+    return any(_parsed(expression).field == OUTDATED for expression in expressions)
+
+
+def filtered(instances: Sequence[RackInstance], expressions: Sequence[str], now: datetime) -> list[RackInstance]:
     """Return the instances that match every expression. Raises UsageError for an invalid expression."""
     filters = [_parsed(expression) for expression in expressions]
     if not filters:
         return list(instances)
-    return [i for i in instances for found in [fields(i)] if all(f.matches(found[f.field]) for f in filters)]
+    return [i for i in instances for found in [fields(i, now)] if all(f.matches(found[f.field]) for f in filters)]
 
 
-def ordered(instances: Sequence[RackInstance], by: str) -> list[RackInstance]:
+def ordered(instances: Sequence[RackInstance], by: str, now: datetime) -> list[RackInstance]:
     """Sort by a field, in descending order after a ``-``; missing values come last. Raises UsageError."""
     name = by.removeprefix("-")
     require_field(name, "--sort")
-    keyed = [(fields(i)[name], i) for i in instances]
+    keyed = [(fields(i, now)[name], i) for i in instances]
     present = sorted(
         ((value, i) for value, i in keyed if value is not None),
         key=lambda pair: pair[0],

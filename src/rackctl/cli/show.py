@@ -47,18 +47,18 @@ def show(invocation: Invocation, ec2_instance_id: str, output: str) -> None:
     for error in found.unknown:
         note(f"{error}{f' ({error.hint})' if error.hint else ''}")
     if output == "json":
-        click.echo(json.dumps(_fields(found), indent=2))
+        click.echo(json.dumps(_fields(found, invocation.clock.now()), indent=2))
     else:
         click.echo(_text(found, invocation.clock.now()))
 
 
-def _fields(found: Details) -> dict[str, Any]:
+def _fields(found: Details, now: datetime) -> dict[str, Any]:
     from rackctl.cli.selection import fields
     from rackctl.text import rfc3339
 
     template = found.member.launch_template if found.member else None
     return {
-        **fields(found.instance),
+        **fields(found.instance, now),
         "lifecycle_state": found.member.lifecycle_state if found.member else None,
         "launch_template": template and {"id": template.launch_template_id, "version": template.version},
         "group_capacity": found.group
@@ -144,7 +144,8 @@ def _group_facts(found: Details) -> Iterator[tuple[str, str]]:
         yield "Capacity", f"desired {group.desired_capacity}, minimum {group.min_size}, maximum {group.max_size}"
         yield "Group zones", listed(group.availability_zones)
     if found.member and (template := found.member.launch_template):
-        yield "Template", f"{template.launch_template_name or template.launch_template_id} version {template.version}"
+        named = f"{template.launch_template_name or template.launch_template_id} version {template.version}"
+        yield "Template", f"{named}{' (outdated)' if found.instance.outdated else ''}"
 
 
 def _rows(task: Task) -> Iterator[list[str]]:
