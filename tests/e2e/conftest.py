@@ -71,8 +71,10 @@ class Shell:
     def ids(self) -> list[str]:
         return self("rackctl instances -o id").stdout.split()
 
-    def on_terminal(self, script: str, *, columns: int = 80, rows: int = 24, term: str = "xterm") -> tuple[int, str]:
-        """Run a script on a pseudo-terminal; give its status and what it drew there."""
+    def on_terminal(
+        self, script: str, *, columns: int = 80, rows: int = 24, term: str = "xterm", typed: str = ""
+    ) -> tuple[int, str]:
+        """Run a script on a pseudo-terminal, with something typed ahead; give its status and what it drew there."""
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         environment = {**self.environment, "TERM": term}
@@ -86,6 +88,7 @@ class Shell:
             start_new_session=True,
         )
         os.close(follower)
+        os.write(leader, typed.encode())
         drawn = bytearray()
         try:
             while piece := os.read(leader, 65536):
@@ -104,9 +107,10 @@ def eventually(probe: Callable[[], object], what: str, *, seconds: float = 30) -
         time.sleep(0.1)
 
 
-def _with_rack(home: Path) -> Iterator[Shell]:
+def with_rack(home: Path, *options: str) -> Iterator[Shell]:
+    """Give a shell whose machine has a local rack, and take it down at the end."""
     shell = Shell(home)
-    up = shell("rackctl local up --speed 60")
+    up = shell(" ".join(["rackctl local up --speed 60", *options]))
     assert up.status == 0, up.stderr
     yield shell
     down = shell("rackctl local down")
@@ -116,13 +120,13 @@ def _with_rack(home: Path) -> Iterator[Shell]:
 @pytest.fixture(scope="session")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A shell whose machine has a local rack of three instances, which tests leave as it is."""
-    yield from _with_rack(tmp_path_factory.mktemp("home"))
+    yield from with_rack(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
 def changing(tmp_path: Path) -> Iterator[Shell]:
     """A shell with a local rack of its own, in which an hour is a minute."""
-    yield from _with_rack(tmp_path)
+    yield from with_rack(tmp_path)
 
 
 @pytest.fixture

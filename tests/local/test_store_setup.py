@@ -6,6 +6,7 @@ and https://docs.aws.amazon.com/kms/latest/APIReference/API_Operations.html
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -61,16 +62,15 @@ def test_a_bucket_name_that_another_account_has_is_an_error_that_says_so(aws: Aw
 
 def test_each_setting_is_read_as_boto3_reads_it_before_and_after(made: BucketSettings, door: Door) -> None:
     s3, key = door.client("s3"), door.client("kms").create_key()["KeyMetadata"]["Arn"]
-    policy = {"Version": "2012-10-17", "Statement": []}
 
-    assert (made.versioning(), made.public_access_is_blocked(), made.policy()) == ("", False, {})
+    assert (made.versioning(), made.public_access_is_blocked(), made.requires_tls()) == ("", False, False)
     assert made.encryption()[0] != "aws:kms"
     made.enable_versioning()
     made.block_public_access()
     made.encrypt_with(key)
-    made.set_policy(policy)
+    made.require_tls("aws")
 
-    assert (made.versioning(), made.public_access_is_blocked(), made.policy()) == ("Enabled", True, policy)
+    assert (made.versioning(), made.public_access_is_blocked(), made.requires_tls()) == ("Enabled", True, True)
     assert made.encryption() == ("aws:kms", key)
     assert s3.get_bucket_versioning(Bucket=made.name)["Status"] == "Enabled"
     blocked = s3.get_public_access_block(Bucket=made.name)["PublicAccessBlockConfiguration"]
@@ -88,7 +88,7 @@ def test_each_setting_is_read_as_boto3_reads_it_before_and_after(made: BucketSet
         ("versioning", "s3:GetBucketVersioning"),
         ("encryption", "s3:GetEncryptionConfiguration"),
         ("public_access_is_blocked", "s3:GetBucketPublicAccessBlock"),
-        ("policy", "s3:GetBucketPolicy"),
+        ("requires_tls", "s3:GetBucketPolicy"),
     ],
 )
 def test_a_setting_that_may_not_be_read_names_its_action(
@@ -155,3 +155,77 @@ def test_tags_are_added_to_a_cluster_and_others_stay(aws: Aws, door: Door) -> No
     assert aws.ecs.cluster(CLUSTER).tags == {"a": "1", "b": "3"}
     told = door.client("ecs").list_tags_for_resource(resourceArn=arn)["tags"]
     assert {tag["key"]: tag["value"] for tag in told} == {"a": "1", "b": "3"}
+
+
+OTHERS = {"Sid": "Ours", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::123456789012:root"}, "Action": "s3:Get*"}
+DENY = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+
+
+def test_a_bucket_keeps_its_own_policy_when_tls_is_required(made: BucketSettings, door: Door) -> None:
+    s3, arn = door.client("s3"), f"arn:aws:s3:::{made.name}"
+    own = {**OTHERS, "Resource": f"{arn}/*"}
+    s3.put_bucket_policy(Bucket=made.name, Policy=json.dumps({"Version": "2012-10-17", "Id": "x", "Statement": own}))
+
+    made.require_tls("aws")
+
+    policy = json.loads(s3.get_bucket_policy(Bucket=made.name)["Policy"])
+    assert policy["Id"] == "x"
+    assert policy["Statement"][0] == own
+    assert policy["Statement"][1]["Resource"] == [arn, f"{arn}/*"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "requires"),
+    [
+        ({}, True),
+        ({"Principal": {"AWS": "*"}}, True),
+        ({"Action": ["s3:*"]}, True),
+        ({"Condition": {"Bool": {"aws:SecureTransport": False}}}, True),
+        ({"Condition": {"Bool": {"aws:secureTransport": ["false"]}}}, True),
+        ({"Effect": "Allow"}, False),
+        ({"Principal": {"AWS": "arn:aws:iam::123456789012:root"}}, False),
+        ({"Action": "s3:PutObject"}, False),
+        ({"Resource": "arn:aws:s3:::another/*"}, False),
+        ({"Condition": {"Bool": {"aws:SecureTransport": "true"}}}, False),
+        ({"Condition": {}}, False),
+        (
+            {"Condition": {"Bool": {"aws:SecureTransport": "false"}, "StringEquals": {"aws:SourceVpc": "vpc-1"}}},
+            False,
+        ),
+    ],
+)
+def test_only_a_policy_that_denies_everybody_all_requests_without_tls_requires_it(
+    made: BucketSettings, door: Door, changes: dict[str, object], requires: bool
+) -> None:
+    """S3's guide, security best practices: "Enforce encryption of data in transit"."""
+    statement = {**DENY, "Resource": [f"arn:aws:s3:::{made.name}", f"arn:aws:s3:::{made.name}/*"], **changes}
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    door.client("s3").put_bucket_policy(Bucket=made.name, Policy=json.dumps(policy))
+
+    assert made.requires_tls() is requires
+
+
+def test_a_bucket_that_requires_tls_is_used_as_it_is_by_tls(made: BucketSettings, door: Door) -> None:
+    """The endpoint stands for AWS's, to which clients talk by TLS: aws:SecureTransport is true."""
+    s3 = door.client("s3")
+    made.require_tls("aws")
+
+    s3.put_object(Bucket=made.name, Key="x", Body=b"1")
+
+    assert s3.get_object(Bucket=made.name, Key="x")["Body"].read() == b"1"
+    assert made.requires_tls()
+
+
+def test_a_key_is_disabled_and_enabled_by_its_arn(aws: Aws, door: Door) -> None:
+    """KMS, DisableKey: "To specify a KMS key, use its key ID or key ARN"."""
+    kms, arn = door.client("kms"), aws.kms.create_key("One").arn
+
+    kms.disable_key(KeyId=arn)
+    assert kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"] == "Disabled"
+    kms.enable_key(KeyId=arn)
+    assert kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"] == "Enabled"
+
+
+def test_a_key_with_an_alias_of_aws_is_managed_by_aws(door: Door) -> None:
+    """KMS's guide, AWS managed keys: their aliases begin with alias/aws/."""
+    assert door.client("kms").describe_key(KeyId="alias/aws/s3")["KeyMetadata"]["KeyManager"] == "AWS"

@@ -6,13 +6,14 @@ Each method is one setting, so that one that may not be read does not hide the o
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rackctl.aws.errors import AwsError
 from rackctl.errors import RackctlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from rackctl.aws.client import Client, Document
 
@@ -71,7 +72,32 @@ class BucketSettings:
                 return False
             raise
 
-    def policy(self) -> dict[str, Any]:
+    def requires_tls(self) -> bool:
+        """Return whether the bucket's policy denies everybody each request for its objects without TLS.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html
+        """
+        statements = _listed(self._policy().get("Statement", []))
+        return any(_denies_plain_requests(statement, self.name) for statement in statements)
+
+    def require_tls(self, partition: str) -> None:
+        """Add to the bucket's policy that each request without TLS is denied."""
+        policy = self._policy()
+        arn = f"arn:{partition}:s3:::{self.name}"
+        deny = {
+            "Sid": "DenyRequestsWithoutTls",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:*",
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
+        statements = [*_listed(policy.get("Statement", [])), deny]
+        self._change(
+            "put_bucket_policy", Policy=json.dumps({"Version": "2012-10-17", **policy, "Statement": statements})
+        )
+
+    def _policy(self) -> dict[str, Any]:
         """Return the bucket's policy; an empty one if it has none."""
         try:
             return self._ask("get_bucket_policy", _policy)
@@ -107,9 +133,6 @@ class BucketSettings:
     def block_public_access(self) -> None:
         self._change("put_public_access_block", PublicAccessBlockConfiguration=dict.fromkeys(_BLOCKS, True))
 
-    def set_policy(self, policy: Mapping[str, Any]) -> None:
-        self._change("put_bucket_policy", Policy=json.dumps(policy))
-
     @property
     def _resource(self) -> str:
         return f"bucket {self.name}"
@@ -133,3 +156,28 @@ def _policy(answer: Document) -> dict[str, Any]:
     if not isinstance(policy, dict):
         raise TypeError("the policy is no JSON object")
     return policy
+
+
+def _denies_plain_requests(statement: Document, bucket: str) -> bool:
+    resources = _listed(statement.get("Resource", ()))
+    return (
+        statement.get("Effect") == "Deny"
+        and statement.get("Principal") in ("*", {"AWS": "*"}, {"AWS": ["*"]})
+        and not {"s3:*", "*"}.isdisjoint(_listed(statement.get("Action", ())))
+        and any(re.fullmatch(rf"\*|arn:[\w-]+:s3:::({re.escape(bucket)}/)?\*", str(one)) for one in resources)
+        and _is_about_tls(statement.get("Condition", {}))
+    )
+
+
+def _is_about_tls(condition: Document) -> bool:
+    """Return whether a condition is that the request came without TLS, and nothing besides."""
+    keys = [(key, value) for operator in condition.values() for key, value in operator.items()]
+    return (
+        set(condition) in ({"Bool"}, {"BoolIfExists"})
+        and [key.lower() for key, _ in keys] == ["aws:securetransport"]
+        and [str(value).lower() for value in _listed(keys[0][1])] == ["false"]
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -29,6 +29,7 @@ _output = output_option("table")
     cls=LazyGroup,
     invoke_without_command=True,
     lazy={
+        "adopt": ("rackctl.cli.racks_adopt:adopt", "Adopt an ECS cluster as a rack: bucket, KMS key and tags."),
         "find": (
             "rackctl.cli.racks_find:find",
             "List the ECS clusters of this account and region, and what each lacks to be a rack.",

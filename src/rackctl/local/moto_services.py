@@ -13,7 +13,6 @@ import os
 import pickle
 import re
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 from uuid import uuid4
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from rackctl.local.api import Answer
+from rackctl.local.moto_repairs import kms_request, over_tls
 from rackctl.local.s3_operations import s3_operation
 from rackctl.local.world.base import Refused
 
@@ -100,7 +100,11 @@ class MotoServices:
                 self._check_delete_condition(request)
         except Refused as refused:
             return self.refuse(service, refused)
-        answer = self._ask_moto(_with_defaults(request) if action == "CreateKey" else request)
+        if service == "kms":
+            request = kms_request(self._kms, action, request)
+        bucket = self._s3.buckets.get(request.path.lstrip("/").partition("/")[0]) if service == "s3" else None
+        with over_tls(bucket if "BucketPolicy" not in action else None):
+            answer = self._ask_moto(request)
         if answer.status < 300 and not self.is_read(action):
             self.version += 1
         return answer
@@ -274,18 +278,6 @@ class MotoServices:
         stored = found.keys.get(key) if found is not None else None
         if stored is None or (wanted != "*" and wanted.strip('"') != stored.etag.strip('"')):
             raise Refused("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
-
-
-def _with_defaults(request: Request) -> Request:
-    """Return a request for a new key with the usage that KMS takes where none is given; moto leaves it out.
-
-    https://docs.aws.amazon.com/kms/latest/APIReference/API_CreateKey.html
-    """
-    try:
-        asked = {"KeyUsage": "ENCRYPT_DECRYPT", **json.loads(request.body or b"{}")}
-    except (TypeError, ValueError):
-        return request
-    return replace(request, body=json.dumps(asked).encode())
 
 
 def _redirect(region: str) -> Answer:
