@@ -21,7 +21,7 @@ from rackctl.local.world.base import Refused
 from rackctl.roll.lock import JournalLost
 from rackctl.roll.view import RollOptions
 from tests.fakes.late import late_groups, slow_calls
-from tests.fakes.world import Killed, Scene, add_group
+from tests.fakes.world import Killed, Scene, add_group, outdate, replacing
 from tests.roll.acts import JOURNAL
 from tests.roll.test_misreadings import KINDS, wrong
 
@@ -98,6 +98,11 @@ class Mixture:
         self.scene.broken_promises.clear()
         self.scene.aws.terminated_busy.clear()
         self.desired = self.scene.desired
+        reason = random.Random(-self.seed).choice(["key", "key", "outdated", "all"])
+        if reason == "outdated":
+            outdate(self.scene)
+        elif reason == "all":
+            replacing(self.scene, "all")
 
     def note(self, what: str) -> None:
         self.notes.append(f"{self.scene.clock.at - 1767323075:7.1f} {what}")
@@ -266,7 +271,7 @@ class Mixture:
     def roll(self) -> None:
         """Roll, with everything that goes wrong, and then without."""
         self.disturb()
-        self.attempt(lambda: self._run(self.scene.roll.start(self.options)))
+        self.attempt(lambda: self._run(self.scene.roll.start(self.options, self.scene.selection)))
         for _ in range(self.chance.randrange(3)):
             if JOURNAL not in self.scene.aws.objects:
                 break
@@ -331,6 +336,9 @@ class Mixture:
             yield f"templates launch with {scene.keys_in_templates}"
         if not self.aborted and len(members) > 1:
             yield f"members have keys {members}"
+        of_group = set(in_service(scene.group)) & set(scene.old)
+        if not self.aborted and of_group and any(said.startswith("replaced ") for said in self.said):
+            yield f"not replaced: {sorted(of_group)}"
         if not needed <= pairs & stored:
             yield f"{needed} are needed, there are pairs {pairs} and stored {stored}"
         if pairs != stored or (not self.options.keep_old_keys and pairs != needed):
