@@ -258,6 +258,8 @@ class CapacityProvider:
 class KeyPair:
     """An EC2 key pair. ``public_key`` is ``TYPE BASE64``, without a comment; ``created`` when it was imported.
 
+    ``fingerprint`` is EC2's: its form tells whether EC2 made the pair or imported it.
+
     The name may be another pair's later on; the id never is.
     """
 
@@ -266,6 +268,7 @@ class KeyPair:
     tags: Mapping[str, str] = field(default_factory=dict)
     key_pair_id: str = ""
     created: datetime | None = None
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

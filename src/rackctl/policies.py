@@ -133,6 +133,18 @@ ROLES: dict[str, Role] = {
         includes=("list",),
         parts={"encrypted": (_grant("kms:Decrypt", _BUCKETS_KEY, "kms:ViaService"),)},
     ),
+    "keys": Role(
+        ("instances keys",),
+        (
+            _grant("s3:ListBucket", _BUCKET, "s3:ResourceAccount"),
+            _grant("s3:GetObject PutObject DeleteObject", f"{_BUCKET}/<prefix>/keys/*", "s3:ResourceAccount"),
+            _grant("s3:GetObject", f"{_BUCKET}/<prefix>/roll.json", "s3:ResourceAccount"),
+            _grant("kms:Encrypt Decrypt", _KEY, "kms:EncryptionContext:rackctl:rack"),
+            _grant("ec2:DescribeKeyPairs", "*", "ec2:Region"),
+        ),
+        includes=("list",),
+        parts={"encrypted": _STORE_WITH_KMS},
+    ),
     "drain": Role(
         ("instances drain", "undrain"),
         (

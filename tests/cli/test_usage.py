@@ -39,7 +39,7 @@ def typed(line: str) -> Result:
         ("instances keyroll --yes", "no such option: --yes", "rackctl asks no questions"),
         ("instances --json", "no such option: --json", "use -o json"),
         ("instances ssh-config --json", "no such option: --json", "`rackctl instances ssh-config --help` lists"),
-        ("instances ssh -i key i-0a321c8b", "no such option: -i", "the key is fetched from the rack's store"),
+        ("instances ssh --key file i-0a321c8b", "no such option: --key", "-i names the file of a private key"),
         ("instances terminte", 'no such command: "terminte"', "did you mean `rackctl instances terminate`?"),
         ("instances delete", 'no such command: "delete"', "did you mean `rackctl instances terminate`?"),
         ("instances plan", 'no such command: "plan"', "did you mean `rackctl instances keyroll plan`?"),

@@ -152,7 +152,11 @@ class WorldAws(FakeAws):
     @staticmethod
     def _key_pair(pair: Any, *, public_key: str = "") -> KeyPair:
         created = datetime.fromtimestamp(pair.created, UTC)
-        return KeyPair(pair.key_name, public_key, dict(pair.tags), pair.key_pair_id, created)
+        return KeyPair(pair.key_name, public_key, dict(pair.tags), pair.key_pair_id, created, pair.fingerprint)
+
+    @reading
+    def key_pairs(self) -> list[KeyPair]:
+        return [self._key_pair(p, public_key=p.public_key) for p in self.world.ec2.key_pairs.to_describe().values()]
 
     @reading
     def key_pairs_tagged(self, tags: Mapping[str, str]) -> list[KeyPair]:

@@ -53,6 +53,8 @@ def test_each_command_calls_only_what_its_role_allows(own_local_rack: LocalRackP
     assert called(own_local_rack, "-o", "json") <= allowed("list")
     assert called(own_local_rack, "show", id_) <= allowed("show")
     assert called(own_local_rack, "ssh", id_, "true") <= allowed("ssh")
+    assert called(own_local_rack, "keys", "list") <= allowed("keys")
+    assert called(own_local_rack, "keys", "prune", "--yes") <= allowed("keys")
     assert called(own_local_rack, "drain", "--wait", id_) <= allowed("drain")
     assert called(own_local_rack, "undrain", id_) <= allowed("drain")
     assert called(own_local_rack, "terminate", "--drain", "--wait", other) <= allowed("terminate")

@@ -90,6 +90,10 @@ class Ec2:
             raise
         return next(iter(pairs), None)
 
+    def key_pairs(self) -> list[KeyPair]:
+        """Describe every key pair of the account and region, their public keys with them."""
+        return self._call("describe_key_pairs", _key_pairs, IncludePublicKey=True)
+
     def key_pairs_tagged(self, tags: Mapping[str, str]) -> list[KeyPair]:
         """Describe the key pairs that carry all these tags, without their public keys."""
         filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
@@ -283,6 +287,7 @@ def _key_pair(document: Document) -> KeyPair:
         tags=tags_of(document),
         key_pair_id=document.get("KeyPairId", ""),
         created=document.get("CreateTime"),
+        fingerprint=document.get("KeyFingerprint", ""),
     )
 
 

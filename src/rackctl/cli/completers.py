@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
@@ -33,6 +34,18 @@ def complete_instance(ctx: click.Context, _: click.Parameter, incomplete: str) -
         )
     except Exception:  # noqa: BLE001 - an error would be printed into the user's command line
         return []
+
+
+def complete_key(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a stored key, or of a key that the rack's instances have."""
+    invocation = ctx.ensure_object(Invocation)
+    names: set[str] = set()
+    # An error would be printed into the user's command line.
+    with suppress(Exception):
+        names.update(invocation.keys.names())
+    with suppress(Exception):
+        names.update(i.key_name for i in invocation.instances.instances() if i.key_name)
+    return _starting(incomplete, sorted(names))
 
 
 def complete_rack(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -48,6 +48,7 @@ _list_options = options(
         "forget-host-key": ("rackctl.cli.ssh:forget_host_key", "Forget the host keys pinned for an instance."),
         "history": ("rackctl.cli.history:history", "List the rolls of the last year, newest first."),
         "keyroll": ("rackctl.cli.keyroll:keyroll", "Replace all instances, with a new SSH key."),
+        "keys": ("rackctl.cli.keys:keys", "List, import, show and prune the stored SSH keys."),
         "replace": ("rackctl.cli.replace:replace", "Replace outdated or chosen instances, without downtime."),
         "run": ("rackctl.cli.run:run", "Run a command on many instances at once."),
         "show": ("rackctl.cli.show:show", "Show everything about an instance: tasks, group, events."),

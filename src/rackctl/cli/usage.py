@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _ALIKE = 0.75
 
 _ASKS_NOTHING = "rackctl asks no questions; leave it out"
-_KEYS = "the key is fetched from the rack's store; leave it out"
 # By command (empty: any) and option: what other tools, or other commands, have it for.
 OPTION_HINTS = {
     ("", "--yes"): _ASKS_NOTHING,
@@ -36,10 +35,7 @@ OPTION_HINTS = {
     ("plan", "--dry-run"): "plan changes nothing; leave it out",
     ("plan", "--no-drain"): "a keyroll drains every instance; --force continues if a drain times out",
     ("resume", "--dry-run"): "`rackctl instances keyroll status` shows where the roll stands",
-    ("run", "-i"): _KEYS,
-    ("ssh", "--identity"): _KEYS,
-    ("ssh", "--key"): _KEYS,
-    ("ssh", "-i"): _KEYS,
+    ("ssh", "--key"): "-i names the file of a private key; without it the stored key is used",
     ("terminate", "--force"): "without --drain, terminate stops whatever runs on the instance; leave it out",
     ("terminate", "--no-drain"): "terminate drains with --drain only; leave it out",
     ("terminate", "--now"): "without --drain, terminate drains nothing first; leave it out",

@@ -375,8 +375,8 @@ def _is_name(name: str) -> bool:
 def _no_key(why: str) -> NotFound:
     return NotFound(
         "no instance key found. Did you forget to run `rackctl instances keyroll`?",
-        hint=f"{why}; log in with the key in a file by -i FILE, or have a keyroll replace the rack's instances by ones "
-        "with a key of rackctl's own",
+        hint=f"{why}; if you have the key in a file, `rackctl instances keys import FILE` stores it, and -i FILE logs "
+        "in with it; a keyroll gives the instances a key of rackctl's own",
     )
 
 

@@ -103,6 +103,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "DescribeKeyPairs": (
             "KeyPairs.CreateTime",
+            "KeyPairs.KeyFingerprint",
             "KeyPairs.KeyName",
             "KeyPairs.KeyPairId",
             "KeyPairs.PublicKey",

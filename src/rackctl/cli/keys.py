@@ -1,0 +1,197 @@
+"""`rackctl instances keys`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.completers import complete_key
+from rackctl.cli.console import note, say
+from rackctl.cli.invocation import Invocation, pass_invocation
+from rackctl.cli.options import described, output_option
+from rackctl.cli.ssh_options import ask_passphrase
+from rackctl.errors import NotFound, UsageError
+from rackctl.text import counted, printable, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from rackctl.keys.pruning import Verdict
+
+
+@click.group("keys", cls=LazyGroup)
+def keys() -> None:
+    """List, import, show and prune the stored SSH keys.
+
+    A key pair of EC2 can have had several keys under its name. The store has each of them, a generation.
+    """
+
+
+@keys.command("list", cls=RackCommand)
+@output_option("table")
+@pass_invocation
+def list_(invocation: Invocation, output: str) -> None:
+    """List the stored keys, and the keys that instances have, with the instances.
+
+    An instance is expected to have the newest generation that was there when it was launched.
+    """
+    from rackctl.cli.render import table
+    from rackctl.text import ago
+
+    rows = list(_listed(invocation))
+    now = invocation.clock.now()
+    if output == "json":
+        documents = [
+            {
+                "key_name": name,
+                "generation": rfc3339(since) if since else None,
+                "stored": since is not None,
+                "age_seconds": int((now - since).total_seconds()) if since else None,
+                "instances": ids,
+            }
+            for name, since, ids in rows
+        ]
+        click.echo(json.dumps(documents, indent=2))
+        return
+    cells = [
+        [name, rfc3339(since) if since else "not stored", ago(since, now) if since else "", ", ".join(ids)]
+        for name, since, ids in rows
+    ]
+    click.echo(table(["KEY", "GENERATION", "AGE", "INSTANCES"], cells))
+
+
+def _listed(invocation: Invocation) -> Iterator[tuple[str, datetime | None, list[str]]]:
+    """Yield the generations of each key, None for one that is not stored, with the instances expected to have them."""
+    from rackctl.keys import expected
+
+    stored = invocation.keys.everything()
+    instances = invocation.instances.instances()
+    having: dict[tuple[str, datetime | None], list[str]] = {}
+    for instance in instances:
+        generations = stored.get(instance.key_name)
+        since = expected(generations, instance.first_launch_time) if generations else None
+        having.setdefault((instance.key_name, since), []).append(instance.ec2_instance_id)
+    for name in sorted(stored.keys() | {i.key_name for i in instances if i.key_name}):
+        for since in stored.get(name) or [None]:  # type: ignore[list-item]
+            yield name, since, having.get((name, since), [])
+    if without := having.get(("", None)):
+        note(f"launched without a key pair: {', '.join(without)}")
+
+
+@keys.command("import", cls=RackCommand)
+@click.option(
+    "--name",
+    metavar="NAME",
+    shell_complete=complete_key,
+    help=described("Name of EC2's key pair.", default="the pair that fits"),
+)
+@click.argument("file", metavar="FILE", type=click.Path())
+@pass_invocation
+def import_(invocation: Invocation, file: str, name: str | None) -> None:
+    """Store the private key in FILE, sealed by KMS; the file stays as it is.
+
+    It must be the key of EC2's key pair. Importing it again does no harm.
+
+    \b
+    Examples:
+      rackctl instances keys import ~/.ssh/ops.pem
+      rackctl instances keys import --name ops ~/.ssh/id_rsa
+    """
+    from rackctl.keys.files import read_key_file
+    from rackctl.keys.imports import import_key
+
+    if name == "":
+        raise UsageError("--name is empty", hint="is a variable in your script unset?")
+    key = read_key_file(file, ask_passphrase)
+    # The names serve to choose between several pairs with the same key.
+    in_use = {i.key_name for i in invocation.instances.instances()} if name is None else set()
+    imported = import_key(invocation.rack, invocation.keys, key, name=name or "", in_use=in_use)
+    done = "stored" if imported.is_new else "already stored:"
+    since = rfc3339(imported.key.generation)
+    click.echo(printable(f"{done} key {imported.key.key_name}, generation {since}, {imported.key.fingerprint}"))
+
+
+@keys.command("show", cls=RackCommand)
+@click.argument("name", metavar="NAME", shell_complete=complete_key)
+@output_option("lines")
+@pass_invocation
+def show(invocation: Invocation, name: str, output: str) -> None:
+    """Print the public keys of the stored key NAME, oldest first.
+
+    Each line is one as in an authorized_keys file, with the generation as its comment.
+    """
+    store = invocation.keys
+    found = [store.open(name, generation) for generation in store.generations(name)]
+    if not found:
+        raise NotFound(f"no key {name} is stored", hint="`rackctl instances keys list` lists the stored keys")
+    if output == "json":
+        documents = [
+            {
+                "key_name": key.key_name,
+                "generation": rfc3339(key.generation),
+                "type": key.key_type,
+                "fingerprint": key.fingerprint,
+                "public_key": key.public_key,
+                "created": rfc3339(key.created),
+                "imported": rfc3339(key.imported) if key.imported else None,
+                "reason": key.reason or None,
+            }
+            for key in found
+        ]
+        click.echo(json.dumps(documents, indent=2))
+        return
+    for key in found:
+        click.echo(printable(f"{key.public_key} {key.key_name} {rfc3339(key.generation)}"))
+
+
+@keys.command("prune", cls=RackCommand)
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Skip the question.")
+@pass_invocation
+def prune(invocation: Invocation, dry_run: bool, yes: bool) -> None:
+    """Remove the generations that no instance can have from the store.
+
+    A generation is kept if any instance that exists in the region, also of another rack, may have it, and if instances
+    launched now would get it.
+    """
+    verdicts = _verdicts(invocation)
+    useless = [verdict for verdict in verdicts if not verdict.kept]
+    for verdict in verdicts:
+        what = f"kept: {verdict.kept}" if verdict.kept else ("would be deleted" if dry_run else "to be deleted")
+        say(f"{verdict.key_name} {rfc3339(verdict.generation)}  {what}")
+    if not useless:
+        note("nothing to delete")
+    if not useless or dry_run:
+        return
+    _ask(len(useless), yes=yes)
+    # The answer may have taken its time.
+    still = [verdict for verdict in _verdicts(invocation) if not verdict.kept]
+    for verdict in useless:
+        if verdict in still:
+            invocation.keys.delete(verdict.key_name, verdict.generation)
+            click.echo(printable(f"deleted key {verdict.key_name}, generation {rfc3339(verdict.generation)}"))
+        else:
+            note(f"kept key {verdict.key_name}, generation {rfc3339(verdict.generation)}: it is needed now")
+
+
+def _verdicts(invocation: Invocation) -> Sequence[Verdict]:
+    from rackctl.keys.pruning import examine
+
+    return examine(invocation.rack, invocation.keys, invocation.instances.list())
+
+
+def _ask(count: int, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "stdin is not a terminal, so there is nobody to ask; nothing was deleted",
+            hint="see what would be deleted with --dry-run, then use --yes",
+        )
+    if not click.confirm(f"Delete {counted(count, 'generation')}?", err=True):
+        raise click.Abort
