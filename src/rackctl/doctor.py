@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from rackctl.aws.sts import clock_skew
 from rackctl.errors import AccessDenied, NotFound, RackctlError
+from rackctl.permissions import facts_of, principal_of, simulate
 from rackctl.roll.problems import Topic
 from rackctl.roll.view import RollOptions
 from rackctl.text import counted, listed, roughly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from rackctl.clock import Clock
     from rackctl.keys import KeyStore
     from rackctl.model import Instance
+    from rackctl.permissions import Permission
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
     from rackctl.roll.plan import Plan
@@ -61,8 +64,11 @@ class Doctor:
         self._clock = clock
         self._prove = prove
 
-    def examine(self, listed: Callable[[], Sequence[RackInstance]]) -> Iterator[Finding]:
-        """Yield what each check finds, in a fixed order. Nothing is raised."""
+    def examine(self, listed: Callable[[], Sequence[RackInstance]], role: str = "") -> Iterator[Finding]:
+        """Yield what each check finds, in a fixed order. Nothing is raised.
+
+        ``role`` is the one of `policies.ROLES` whose permissions the caller is to have.
+        """
         account = _told("credentials", self._credentials)
         yield from account
         if account[0].status == "problem":
@@ -75,14 +81,17 @@ class Doctor:
             return
         with ThreadPoolExecutor() as pool:
             instances = pool.submit(listed)
+            plan = pool.submit(self._roll.plan, RollOptions())
             checks: dict[str, Callable[[], Iterator[Finding]]] = {
-                "plan": self._plan,
+                "plan": lambda: self._plan(plan.result()),
                 "providers": self._providers,
                 "bucket": self._bucket,
                 "kms": self._kms,
                 "keys": lambda: self._stored_keys(instances.result()),
                 "ssh": lambda: self._ssh(instances.result()),
             }
+            if role:
+                checks["permissions"] = lambda: self._permissions(role, plan, instances.result())
             results = [pool.submit(_told, name, check) for name, check in checks.items()]
             for result in results:
                 yield from result.result()
@@ -114,8 +123,7 @@ class Doctor:
 
     # What a keyroll would say
 
-    def _plan(self) -> Iterator[Finding]:
-        plan = self._roll.plan(RollOptions())
+    def _plan(self, plan: Plan) -> Iterator[Finding]:
         for topic in get_args(Topic):
             problems = [problem for problem in plan.problems if problem.topic == topic]
             yield from map(_finding, problems)
@@ -256,6 +264,36 @@ class Doctor:
             case "unreachable":
                 return Finding("ssh", "warning", f"{which} is not reachable from here: {proof.detail}", _UNREACHABLE)
 
+    # The caller
+
+    def _permissions(self, role: str, planned: Future[Plan], listed_: Sequence[RackInstance]) -> Iterator[Finding]:
+        try:
+            principal = principal_of(self._aws, self._aws.sts.caller().arn)
+            groups = () if planned.exception() else planned.result().groups
+            templates = [(use.launch_template_id, use.version) for group in groups for use in group.templates]
+            facts = facts_of(self._rack, [group.auto_scaling_group_name for group in groups], templates)
+            found = list(simulate(self._aws, principal, role, facts, self._arns(listed_)))
+        except RackctlError as error:
+            yield Finding("permissions", "skipped", f"what the caller may do: {error}", error.hint)
+            return
+        for verdict in ("denied", "unknown"):
+            for (resource, reason), actions in _by_reason(found, verdict).items():
+                status: Status = "problem" if verdict == "denied" else "skipped"
+                remedy = f"`rackctl racks policy --for {role}` prints what it needs" if verdict == "denied" else ""
+                yield Finding("permissions", status, f"{listed(actions)} on {resource}: {reason}", remedy)
+        allowed = [permission for permission in found if permission.verdict == "allowed"]
+        rest = "" if len(allowed) == len(found) else f" of {len({p.action for p in found})}"
+        count = len({permission.action for permission in allowed})
+        if count:
+            yield Finding("permissions", "ok", f"{principal} may take {count}{rest} actions that `{role}` needs")
+
+    def _arns(self, listed_: Sequence[RackInstance]) -> Iterator[str]:
+        cluster = self._rack.ecs_cluster
+        start = f"arn:{cluster.cluster_arn.split(':')[1]}:ec2:{cluster.region}:{cluster.account}:instance"
+        for instance in listed_:
+            yield f"{start}/{instance.ec2_instance_id}"
+            yield from (registration.container_instance_arn for registration in instance.registrations)
+
 
 _AFTER_CREDENTIALS = ("cluster", *get_args(Topic), "providers", "bucket", "kms", "keys", "ssh")
 _AFTER_CLUSTER = _AFTER_CREDENTIALS[1:]
@@ -283,6 +321,17 @@ def _form(group: object) -> str:
     templates = getattr(group, "templates", ())
     named = [f"{use.launch_template_name or use.launch_template_id} version {use.version}" for use in templates]
     return listed(named) or "a launch configuration"
+
+
+def _by_reason(permissions: Sequence[Permission], verdict: str) -> dict[tuple[str, str], list[str]]:
+    """Return the actions by the resource and the reason for which they may not be taken."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for permission in permissions:
+        if permission.verdict == verdict:
+            actions = found.setdefault((permission.resource, permission.reason), [])
+            if permission.action not in actions:
+                actions.append(permission.action)
+    return found
 
 
 def _finding(problem: Problem) -> Finding:

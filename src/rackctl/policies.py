@@ -195,7 +195,12 @@ ROLES: dict[str, Role] = {
             "numbered": (
                 _grant("ec2:RunInstances", "*", "ec2:LaunchTemplate"),
                 _grant("ec2:CreateTags", _INSTANCES, "ec2:CreateAction=RunInstances", needs="<tagging template>"),
-                _grant("iam:PassRole", "arn:aws:iam::<account>:role/<instance role>", "iam:PassedToService"),
+                _grant(
+                    "iam:PassRole",
+                    "arn:aws:iam::<account>:role/<instance role>",
+                    "iam:PassedToService",
+                    needs="<numbered template>",
+                ),
                 _IMAGE_PARAMETER,
             ),
             "encrypted": _STORE_WITH_KMS,
@@ -209,9 +214,25 @@ ROLES: dict[str, Role] = {
         ("doctor",),
         (
             _grant(f"s3:{_BUCKET_SETTINGS}", _BUCKET, "s3:ResourceAccount"),
+            _grant("s3:GetObject", f"{_BUCKET}/<prefix>/*", "s3:ResourceAccount"),
+            _grant("s3:PutObject", f"{_BUCKET}/<prefix>/write-check", "s3:ResourceAccount"),
+            _grant("s3:ListBucket", _BUCKET, "s3:ResourceAccount"),
             _grant("kms:DescribeKey GetKeyRotationStatus", _KEY),
+            _grant("kms:Encrypt", _KEY, "kms:EncryptionContext:rackctl:rack"),
+            _grant("ec2:DescribeKeyPairs DescribeLaunchTemplates DescribeLaunchTemplateVersions", "*", "ec2:Region"),
+            _grant("autoscaling:DescribeInstanceRefreshes DescribeLaunchConfigurations DescribeLifecycleHooks"),
+            _grant("ecs:ListClusters"),
+            _grant("ecs:ListServices", "*", "ecs:cluster"),
+            _grant("ecs:DescribeCapacityProviders", _PROVIDERS),
         ),
-        includes=("keyroll",),
+        includes=("show", "ssh"),
+        parts={
+            "as": (
+                _grant("iam:SimulatePrincipalPolicy", "arn:aws:iam::<account>:user/<caller>"),
+                _grant("iam:SimulatePrincipalPolicy GetRole", "arn:aws:iam::<account>:role/<caller's role>"),
+            ),
+            "encrypted": _STORE_WITH_KMS,
+        },
     ),
     "find": Role(
         ("racks find",),

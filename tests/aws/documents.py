@@ -109,7 +109,7 @@ def _scalar(shape: Any, name: str, token: str) -> Any:
         case _ if name == "clusterArn":
             return "arn:aws:ecs:us-east-1:123456789012:cluster/x"
         case _:
-            return token if name in {"NextToken", "nextToken", "NextContinuationToken", "NextMarker"} else "x"
+            return token if name in {"NextToken", "nextToken", "NextContinuationToken", "Marker", "NextMarker"} else "x"
 
 
 def operation_of(service: str, request: Any) -> str:

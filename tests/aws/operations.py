@@ -10,6 +10,7 @@ import pytest
 from rackctl.aws.autoscaling import AutoScaling
 from rackctl.aws.ec2 import Ec2
 from rackctl.aws.ecs import Ecs
+from rackctl.aws.iam import Iam
 from rackctl.aws.kms import Kms
 from rackctl.aws.s3 import S3
 from rackctl.aws.sts import Sts
@@ -27,6 +28,7 @@ SERVICES: dict[str, Callable[[Client], Any]] = {
     "bucket_settings": lambda call: S3(call).bucket_settings("bucket", owner="123456789012"),
     "ec2": Ec2,
     "ecs": Ecs,
+    "iam": Iam,
     "kms": Kms,
     "s3": lambda call: S3(call).bucket("bucket", owner="123456789012"),
     "sts": Sts,
@@ -34,13 +36,14 @@ SERVICES: dict[str, Callable[[Client], Any]] = {
 
 _REF = LaunchTemplateRef("lt-0", "", "1")
 ARGUMENTS: dict[str, Any] = {
-    "str": "i-0",
+    # As long as the ARNs that IAM asks for.
+    "str": "i-0123456789abcdef01",
     "int": 1,
     "bool": True,
     "bytes": b"x",
-    "Sequence[str]": ["x"],
+    "Sequence[str]": ["x:y"],
     "Sequence[int]": [1],
-    "Mapping[str, str]": {"k": "v"},
+    "Mapping[str, str]": {"aws:k": "v"},
     "Mapping[str, Any]": {"KeyName": "k"},
     "LaunchTemplateRef": _REF,
     "AutoScalingGroup": AutoScalingGroup("g", 0, 1, 1, launch_template=_REF),

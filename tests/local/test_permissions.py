@@ -29,7 +29,7 @@ def called(rack: LocalRackProcess, *words: str) -> set[str]:
     """Type a command, and give the actions of the calls that it makes."""
     before = (rack.calls() or [{"number": 0}])[-1]["number"]
     typed = subprocess.run(
-        ["rackctl", "--rack", "local", "instances", *words],
+        ["rackctl", "--rack", "local", *words],
         env=rack.environment,
         capture_output=True,
         text=True,
@@ -49,18 +49,19 @@ def test_each_command_calls_only_what_its_role_allows(own_local_rack: LocalRackP
     # Over two seconds: a drain, a termination and a roll.
     id_, other, *_ = own_local_rack.ids()
 
-    assert called(own_local_rack) <= allowed("list")
-    assert called(own_local_rack, "-o", "json") <= allowed("list")
-    assert called(own_local_rack, "show", id_) <= allowed("show")
-    assert called(own_local_rack, "ssh", id_, "true") <= allowed("ssh")
-    assert called(own_local_rack, "keys", "list") <= allowed("keys")
-    assert called(own_local_rack, "keys", "prune", "--yes") <= allowed("keys")
-    assert called(own_local_rack, "drain", "--wait", id_) <= allowed("drain")
-    assert called(own_local_rack, "undrain", id_) <= allowed("drain")
-    assert called(own_local_rack, "terminate", "--drain", "--wait", other) <= allowed("terminate")
-    assert called(own_local_rack, "history") <= allowed("history")
-    assert called(own_local_rack, "keyroll", "plan") <= allowed("keyroll")
-    assert called(own_local_rack, "keyroll") <= allowed("keyroll")
+    assert called(own_local_rack, "instances") <= allowed("list")
+    assert called(own_local_rack, "instances", "-o", "json") <= allowed("list")
+    assert called(own_local_rack, "instances", "show", id_) <= allowed("show")
+    assert called(own_local_rack, "instances", "ssh", id_, "true") <= allowed("ssh")
+    assert called(own_local_rack, "instances", "keys", "list") <= allowed("keys")
+    assert called(own_local_rack, "instances", "keys", "prune", "--yes") <= allowed("keys")
+    assert called(own_local_rack, "instances", "drain", "--wait", id_) <= allowed("drain")
+    assert called(own_local_rack, "instances", "undrain", id_) <= allowed("drain")
+    assert called(own_local_rack, "instances", "terminate", "--drain", "--wait", other) <= allowed("terminate")
+    assert called(own_local_rack, "instances", "history") <= allowed("history")
+    assert called(own_local_rack, "instances", "keyroll", "plan") <= allowed("keyroll")
+    assert called(own_local_rack, "instances", "keyroll") <= allowed("keyroll")
+    assert called(own_local_rack, "doctor", "--as", "keyroll") <= allowed("doctor")
 
 
 def test_every_call_that_rackctl_can_make_is_allowed_by_a_role_and_no_other() -> None:

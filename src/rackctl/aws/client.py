@@ -28,6 +28,7 @@ _PAGE_TOKENS = {
     "autoscaling": ("NextToken", "NextToken"),
     "ec2": ("NextToken", "NextToken"),
     "ecs": ("nextToken", "nextToken"),
+    "iam": ("Marker", "Marker"),
     "kms": ("Marker", "NextMarker"),
     "s3": ("ContinuationToken", "NextContinuationToken"),
 }

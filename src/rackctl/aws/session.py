@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rackctl.aws.autoscaling import AutoScaling
     from rackctl.aws.ec2 import Ec2
     from rackctl.aws.ecs import Ecs
+    from rackctl.aws.iam import Iam
     from rackctl.aws.kms import Kms
     from rackctl.aws.s3 import S3
     from rackctl.aws.sts import Sts
@@ -161,6 +162,12 @@ class Aws:
         from rackctl.aws.autoscaling import AutoScaling
 
         return AutoScaling(self.client("autoscaling"))
+
+    @cached_property
+    def iam(self) -> Iam:
+        from rackctl.aws.iam import Iam
+
+        return Iam(self.client("iam"))
 
     @cached_property
     def s3(self) -> S3:

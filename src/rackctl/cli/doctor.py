@@ -26,9 +26,15 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 @click.command(cls=RackCommand)
 @output_option("text")
+@click.option(
+    "--as",
+    "role",
+    type=click.Choice(["list", "show", "ssh", "drain", "terminate", "keyroll"]),
+    help="Check that the caller may do this, by IAM's policy simulation.",
+)
 @click.option("--strict", is_flag=True, help="Count warnings and skipped checks as problems.")
 @click.pass_context
-def doctor(ctx: click.Context, /, output: str, strict: bool) -> None:
+def doctor(ctx: click.Context, /, output: str, role: str | None, strict: bool) -> None:
     """Check everything that a rack needs, and change nothing.
 
     Each line is ok, a warning, a problem, or a check that was skipped, with the reason; below a problem is its remedy.
@@ -37,12 +43,13 @@ def doctor(ctx: click.Context, /, output: str, strict: bool) -> None:
     \b
     Examples:
       rackctl doctor
+      rackctl doctor --as keyroll
       rackctl doctor --strict && rackctl instances keyroll
       rackctl doctor -o json | jq '.[] | select(.status != "ok")'
     """
     invocation = ctx.ensure_object(Invocation)
     with waiting_for(AWS):
-        found = list(_examined(invocation))
+        found = list(_examined(invocation, role or ""))
     if output == "json":
         click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
@@ -53,7 +60,7 @@ def doctor(ctx: click.Context, /, output: str, strict: bool) -> None:
         ctx.exit(_PROBLEM)
 
 
-def _examined(invocation: Invocation) -> Iterator[Finding]:
+def _examined(invocation: Invocation, role: str) -> Iterator[Finding]:
     from rackctl.doctor import Doctor
     from rackctl.roll.roll import Roll
     from rackctl.ssh.login import prove
@@ -69,7 +76,7 @@ def _examined(invocation: Invocation) -> Iterator[Finding]:
             rack, keys, instance, state_directory=invocation.state_directory, timeout=timeout
         ),
     )
-    return doctor.examine(invocation.instances.list)
+    return doctor.examine(invocation.instances.list, role)
 
 
 def _lines(found: Sequence[Finding], *, colored: bool) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rackctl.local.moto_services import ACCOUNT_ID
 from rackctl.local.s3_operations import S3_ACTIONS
-from rackctl.local.world.base import Refused
+from rackctl.local.world.base import USER, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rackctl.local.signature import Request
     from rackctl.local.world import World
 
-CALLER: Final = f"arn:aws:sts::{ACCOUNT_ID}:user/moto"
+CALLER: Final = f"arn:aws:iam::{ACCOUNT_ID}:user/{USER}"
 _CREATES_WITH_TAGS: Final = frozenset({"RunInstances", "ImportKeyPair", "CreateLaunchTemplate"})
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT_ID}:role/ecsInstanceRole"
 _OF_ANY_RESOURCE: Final = frozenset(
@@ -50,12 +50,18 @@ class Denials:
                 yield from self._of_template(asked["LaunchTemplate"], role=_ROLE)
         elif service == "ecs":
             yield f"ecs:{action}", self._of_ecs(action, asked)
+        elif service == "iam":
+            yield f"iam:{action}", str(asked.get("PolicySourceArn") or self._role(asked))
         elif service == "ssm":
             name = str(asked.get("Name") or (asked.get("Names") or ["*"])[0])
             yield f"ssm:{action}", self._arn("ssm", f"parameter/{name.lstrip('/')}")
 
     def _arn(self, service: str, resource: str) -> str:
         return f"arn:aws:{service}:{self._world.region}:{ACCOUNT_ID}:{resource}"
+
+    @staticmethod
+    def _role(asked: Mapping[str, Any]) -> str:
+        return f"arn:aws:iam::{ACCOUNT_ID}:role/{asked.get('RoleName', '*')}"
 
     def _of_s3(self, action: str, request: Request) -> Iterator[tuple[str, str]]:
         bucket, _, key = request.path.lstrip("/").partition("/")

@@ -80,6 +80,7 @@ class Endpoint:
         self._controls = controls
         self._denials = Denials(api.world, moto)
         self.faults = Faults(self._all_calls)
+        api.denies = self.faults.denies
         self.calls = CallLog()
         self._stopping = threading.Event()
 
@@ -150,7 +151,7 @@ class Endpoint:
 
     def _call(self, service: str, request: Request, caller: Caller) -> Answer:
         # STS and the query services take their parameters from a GET's query as well.
-        body = request.body or (request.query.encode() if service in {"ec2", "autoscaling"} else b"")
+        body = request.body or (request.query.encode() if service in {"ec2", "autoscaling", "iam"} else b"")
         headers = request.header_map()
         if service in self._api.SERVICES:
             action = self._api.action_of(service, headers, body)
@@ -303,6 +304,7 @@ def in_words_of(service: str, refused: Refused) -> Refused:
         "ec2": _EC2_WORDS,
         "s3": _S3_WORDS,
         "autoscaling": _QUERY_WORDS,
+        "iam": _QUERY_WORDS,
         "sts": _QUERY_WORDS,
         "query": _QUERY_WORDS,
     }

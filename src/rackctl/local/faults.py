@@ -76,6 +76,7 @@ THROTTLING: Final = {
     "ec2": ("RequestLimitExceeded", "Request limit exceeded.", 503),
     "autoscaling": ("Throttling", "Rate exceeded", 400),
     "ecs": ("ThrottlingException", "Rate exceeded", 400),
+    "iam": ("Throttling", "Rate exceeded", 400),
     "ssm": ("ThrottlingException", "Rate exceeded", 400),
     "kms": ("ThrottlingException", "You have exceeded the rate at which you may call KMS.", 400),
     "s3": ("SlowDown", "Please reduce your request rate.", 503),
@@ -167,6 +168,10 @@ class Faults:
                 if fnmatchcase(action.lower(), fault.pattern.lower()) and self._happens(fault):
                     return action, resource
         return None
+
+    def denies(self, action: str) -> bool:
+        """Return whether an IAM action is denied at the moment; that does not count as having happened."""
+        return any(f.kind in DENIALS and fnmatchcase(action.lower(), f.pattern.lower()) for f in self)
 
     def _happens(self, fault: Fault) -> bool:
         if self._random.random() >= fault.probability:

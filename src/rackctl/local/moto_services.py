@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 from uuid import uuid4
@@ -29,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from rackctl.local.api import Answer
 from rackctl.local.moto_repairs import kms_request, over_tls
 from rackctl.local.s3_operations import s3_operation
-from rackctl.local.world.base import Refused
+from rackctl.local.world.base import USER, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "1"
 
 ACCOUNT_ID: Final = "123456789012"
+# moto, which knows no such user, gives an ARN of none of STS's kinds.
+_CALLER: Final = f"<Arn>arn:aws:iam::{ACCOUNT_ID}:user/{USER}</Arn>".encode()
 # Of the bucket and the key that are another account's, and open to this one.
 OTHER_ACCOUNT_ID: Final = "210987654321"
 
@@ -107,7 +110,7 @@ class MotoServices:
             answer = self._ask_moto(request)
         if answer.status < 300 and not self.is_read(action):
             self.version += 1
-        return answer
+        return _named(answer) if action == "GetCallerIdentity" else answer
 
     def refuse(self, service: str, refused: Refused) -> Answer:
         """Return an error as the service writes it."""
@@ -278,6 +281,11 @@ class MotoServices:
         stored = found.keys.get(key) if found is not None else None
         if stored is None or (wanted != "*" and wanted.strip('"') != stored.etag.strip('"')):
             raise Refused("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+
+
+def _named(answer: Answer) -> Answer:
+    """Return STS's answer with a user's ARN: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html."""
+    return replace(answer, body=re.sub(rb"<Arn>.*?</Arn>", _CALLER, answer.body))
 
 
 def _redirect(region: str) -> Answer:

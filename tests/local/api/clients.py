@@ -39,6 +39,7 @@ class Rack:
         self.ec2 = self._client("ec2")
         self.autoscaling = self._client("autoscaling")
         self.ecs = self._client("ecs")
+        self.iam = self._client("iam")
         self.ssm = self._client("ssm")
 
     def pass_time(self, seconds: float) -> None:

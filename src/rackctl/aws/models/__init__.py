@@ -198,6 +198,23 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "TagResource": (),
         "UpdateContainerInstancesState": ("failures",),
     },
+    "iam": {
+        "GetRole": ("Role.Arn",),
+        "SimulatePrincipalPolicy": (
+            "Marker",
+            "EvaluationResults.EvalActionName",
+            "EvaluationResults.EvalDecision",
+            "EvaluationResults.MatchedStatements.SourcePolicyId",
+            "EvaluationResults.MissingContextValues",
+            "EvaluationResults.OrganizationsDecisionDetail.AllowedByOrganizations",
+            "EvaluationResults.PermissionsBoundaryDecisionDetail.AllowedByPermissionsBoundary",
+            "EvaluationResults.ResourceSpecificResults.EvalResourceName",
+            "EvaluationResults.ResourceSpecificResults.EvalResourceDecision",
+            "EvaluationResults.ResourceSpecificResults.MatchedStatements.SourcePolicyId",
+            "EvaluationResults.ResourceSpecificResults.MissingContextValues",
+            "EvaluationResults.ResourceSpecificResults.PermissionsBoundaryDecisionDetail.AllowedByPermissionsBoundary",
+        ),
+    },
     "kms": {
         "CreateAlias": (),
         "CreateKey": _KEY,

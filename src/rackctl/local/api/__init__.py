@@ -1,4 +1,4 @@
-"""The APIs of EC2, Auto Scaling, ECS and Systems Manager's parameters in front of a world."""
+"""The APIs of EC2, Auto Scaling, ECS, IAM's simulation and Systems Manager's parameters in front of a world."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 from rackctl.local.api.autoscaling import AutoScalingService
 from rackctl.local.api.ec2 import Ec2Service
 from rackctl.local.api.ecs import EcsService
+from rackctl.local.api.iam import IamService
 from rackctl.local.api.past import Past
 from rackctl.local.api.ssm import SsmService
 from rackctl.local.api.wire import Answer
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rackctl.local.api.operations import Asked, Service
     from rackctl.local.api.twists import Twist
@@ -22,23 +23,31 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Api"]
 
 # Operations by these names change nothing.
-_READS = ("Describe", "Get", "List")
+_READS = ("Describe", "Get", "List", "Simulate")
 
 
 class Api:
-    """Answers the requests of AWS clients from a world. The caller lets its time pass and shares it between threads."""
+    """Answers the requests of AWS clients from a world. The caller lets its time pass and shares it between threads.
 
-    SERVICES: Final = frozenset({"ec2", "autoscaling", "ecs", "ssm"})
+    ``denies`` says of an IAM action whether it is denied.
+    """
 
-    def __init__(self, world: World) -> None:
+    SERVICES: Final = frozenset({"ec2", "autoscaling", "ecs", "iam", "ssm"})
+
+    def __init__(self, world: World, denies: Callable[[str], bool] = lambda _: False) -> None:
         self.world = world
+        self.denies = denies
         self.past = Past(world)
         self._services: dict[str, Service] = {
             "ec2": Ec2Service(world),
             "autoscaling": AutoScalingService(world),
             "ecs": EcsService(world),
+            "iam": IamService(world, self._is_denied),
             "ssm": SsmService(world),
         }
+
+    def _is_denied(self, action: str) -> bool:
+        return self.denies(action)
 
     def operations(self, service: str) -> frozenset[str]:
         """Name the operations of a service that there are."""

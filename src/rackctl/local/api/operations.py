@@ -39,14 +39,16 @@ class Room(Generic[P]):
 
 
 class Service:
-    """A service of AWS: its protocol and its operations."""
+    """A service of AWS: its protocol and its operations. ``given`` is what its rooms are made with besides."""
 
-    def __init__(self, world: World, name: str, protocol: type[P], rooms: Sequence[type[Room[P]]]) -> None:
+    def __init__(
+        self, world: World, name: str, protocol: type[P], rooms: Sequence[type[Room[P]]], **given: Any
+    ) -> None:
         made_of = protocol(name, frozenset[str]().union(*(room.methods() for room in rooms)))
         self.protocol: Protocol = made_of
         self._methods: dict[str, Callable[[Asked], Result]] = {
             method: getattr(made, method)
-            for made in (room(world, made_of) for room in rooms)
+            for made in (room(world, made_of, **given) for room in rooms)
             for method in made.methods()
         }
         self._done: dict[tuple[str, str], tuple[Asked, Result]] = {}

@@ -6,6 +6,10 @@ import math
 import random
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
+from typing import Final
+
+# The IAM user that the credentials are of.
+USER: Final = "rackctl-local"
 
 
 class Refused(Exception):
