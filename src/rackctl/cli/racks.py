@@ -34,6 +34,10 @@ _output = output_option("table")
             "rackctl.cli.racks_find:find",
             "List the ECS clusters of this account and region, and what each lacks to be a rack.",
         ),
+        "template": (
+            "rackctl.cli.racks_template:template",
+            "Print a template of CloudFormation or Terraform that makes a rack's store, or a rack.",
+        ),
     },
 )
 @_output
