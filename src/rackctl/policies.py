@@ -19,6 +19,7 @@ _TASKS = "arn:aws:ecs:<region>:<account>:task/<cluster>/*"
 _SERVICES = "arn:aws:ecs:<region>:<account>:service/<cluster>/*"
 _PROVIDERS = "arn:aws:ecs:<region>:<account>:capacity-provider/*"
 _GROUP = "arn:aws:autoscaling:<region>:<account>:autoScalingGroup:*:autoScalingGroupName/<group>"
+_STACK = "arn:aws:cloudformation:<region>:<account>:stack/<rack>/*"
 _INSTANCES = "arn:aws:ec2:<region>:<account>:instance/*"
 _OWN_KEY_PAIRS = "arn:aws:ec2:<region>:<account>:key-pair/<rack>-keypair-*"
 _TEMPLATE = "arn:aws:ec2:<region>:<account>:launch-template/<launch template>"
@@ -143,7 +144,16 @@ ROLES: dict[str, Role] = {
             _grant("ec2:DescribeKeyPairs", "*", "ec2:Region"),
         ),
         includes=("list",),
-        parts={"encrypted": _STORE_WITH_KMS},
+        parts={
+            "convox": (
+                _grant(
+                    "cloudformation:DescribeStackResources", "arn:aws:cloudformation:<region>:<account>:stack/<rack>/*"
+                ),
+                _grant("s3:GetObject", "arn:aws:s3:::<settings bucket>/instance-key", "s3:ResourceAccount"),
+                _grant("kms:Decrypt", "arn:aws:kms:<region>:<account>:key/<convox key>"),
+            ),
+            "encrypted": _STORE_WITH_KMS,
+        },
     ),
     "drain": Role(
         ("instances drain", "undrain"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.aws.autoscaling import AutoScaling
+from rackctl.aws.cloudformation import CloudFormation
 from rackctl.aws.ec2 import Ec2
 from rackctl.aws.ecs import Ecs
 from rackctl.aws.iam import Iam
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SERVICES: dict[str, Callable[[Client], Any]] = {
     "autoscaling": AutoScaling,
     "bucket_settings": lambda call: S3(call).bucket_settings("bucket", owner="123456789012"),
+    "cloudformation": CloudFormation,
     "ec2": Ec2,
     "ecs": Ecs,
     "iam": Iam,

@@ -33,6 +33,10 @@ _SERVICES_PER_DESCRIBE = 10
 _CAPACITY_PROVIDERS_PER_DESCRIBE = 10
 
 
+class NoCluster(NotFound):
+    """There is no cluster of a name."""
+
+
 class Ecs:
     def __init__(self, call: Client) -> None:
         self._call = call
@@ -68,14 +72,14 @@ class Ecs:
         pages = self._call.pages("list_clusters", lambda answer: list(map(str, answer["clusterArns"])))
         return [arn for page in pages for arn in page]
 
-    def _no_cluster(self, cluster: str) -> NotFound:
+    def _no_cluster(self, cluster: str) -> NoCluster:
         """Make the error of a cluster that does not exist; it names those with a name like it."""
         try:
             near = _near(cluster, [arn.rpartition("/")[2] for arn in self.cluster_arns()])
         except RackctlError:
             near = []
         see = "see the clusters that there are with `rackctl racks find`; --cluster and --region select another"
-        return NotFound(
+        return NoCluster(
             f'there is no ECS cluster "{cluster}" in this account and region',
             hint=f"did you mean {listed(near, last='or')}? {see}" if near else see,
         )

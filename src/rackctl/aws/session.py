@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rackctl.aws.autoscaling import AutoScaling
+    from rackctl.aws.cloudformation import CloudFormation
     from rackctl.aws.ec2 import Ec2
     from rackctl.aws.ecs import Ecs
     from rackctl.aws.iam import Iam
@@ -144,6 +145,12 @@ class Aws:
     def endpoint_url(self) -> str:
         """The endpoint that was asked for in place of AWS's own, or an empty string."""
         return self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL", "")
+
+    @cached_property
+    def cloudformation(self) -> CloudFormation:
+        from rackctl.aws.cloudformation import CloudFormation
+
+        return CloudFormation(self.client("cloudformation"))
 
     @cached_property
     def ec2(self) -> Ec2:

@@ -62,6 +62,26 @@ class Invocation:
             note(f'using the local rack "{rack.name}": no other is selected')
         return rack
 
+    def select_convox_cluster(self) -> bool:
+        """Select the cluster of the convox stack that has the rack's name; return whether there is one."""
+        from rackctl.errors import RackctlError
+        from rackctl.keys.convox import cluster_of
+
+        rack = self.rack
+        if rack.is_given("cluster"):
+            return False
+        try:
+            cluster = cluster_of(rack.aws, rack.name)
+        except RackctlError:
+            return False  # who may not ask CloudFormation is told that there is no such cluster
+        if not cluster:
+            return False
+        note(f'"{rack.name}" is a convox rack: its cluster is {cluster} (select it at once with --cluster)')
+        self.options["cluster"] = cluster
+        for built in ("rack", "instances", "keys", "start_proof"):
+            self.__dict__.pop(built, None)
+        return True
+
     @cached_property
     def instances(self) -> Instances:
         from rackctl.instances import Instances

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from rackctl.keys.files import KeyFile
     from rackctl.keys.pruning import Verdict
 
 
@@ -90,9 +91,10 @@ def _listed(invocation: Invocation) -> Iterator[tuple[str, datetime | None, list
     shell_complete=complete_key,
     help=described("Name of EC2's key pair.", default="the pair that fits"),
 )
-@click.argument("file", metavar="FILE", type=click.Path())
+@click.option("--convox", is_flag=True, help="Take the key from the settings bucket of the convox v2 rack.")
+@click.argument("file", metavar="(FILE | --convox)", type=click.Path(), required=False)
 @pass_invocation
-def import_(invocation: Invocation, file: str, name: str | None) -> None:
+def import_(invocation: Invocation, file: str | None, name: str | None, convox: bool) -> None:
     """Store the private key in FILE, sealed by KMS; the file stays as it is.
 
     It must be the key of EC2's key pair. Importing it again does no harm.
@@ -101,19 +103,33 @@ def import_(invocation: Invocation, file: str, name: str | None) -> None:
     Examples:
       rackctl instances keys import ~/.ssh/ops.pem
       rackctl instances keys import --name ops ~/.ssh/id_rsa
+      rackctl instances keys import --convox --rack prod
     """
-    from rackctl.keys.files import read_key_file
     from rackctl.keys.imports import import_key
 
     if name == "":
         raise UsageError("--name is empty", hint="is a variable in your script unset?")
-    key = read_key_file(file, ask_passphrase)
+    key = _key_to_import(invocation, file, convox=convox)
     # The names serve to choose between several pairs with the same key.
     in_use = {i.key_name for i in invocation.instances.instances()} if name is None else set()
     imported = import_key(invocation.rack, invocation.keys, key, name=name or "", in_use=in_use)
     done = "stored" if imported.is_new else "already stored:"
     since = rfc3339(imported.key.generation)
     click.echo(printable(f"{done} key {imported.key.key_name}, generation {since}, {imported.key.fingerprint}"))
+
+
+def _key_to_import(invocation: Invocation, file: str | None, *, convox: bool) -> KeyFile:
+    if convox and file is not None:
+        raise UsageError("FILE and --convox contradict each other", hint="leave one of them out")
+    if convox:
+        from rackctl.keys.convox import instance_key
+
+        return instance_key(invocation.rack)
+    if file is None:
+        raise UsageError("no key given", hint="name the file of the private key, or use --convox")
+    from rackctl.keys.files import read_key_file
+
+    return read_key_file(file, ask_passphrase)
 
 
 @keys.command("show", cls=RackCommand)

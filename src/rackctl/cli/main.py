@@ -15,26 +15,32 @@ import click
 from rackctl.cli.command import LazyGroup
 from rackctl.cli.console import note, say
 from rackctl.cli.invocation import Invocation
-from rackctl.errors import SIGNALLED, RackctlError
+from rackctl.errors import SIGNALLED, NotFound, RackctlError
+
+# What was typed, among a context's meta.
+_TYPED = "rackctl.typed"
 
 
 class Root(LazyGroup):
     """The outermost group. It handles every error inside click, so that tests and the shell see the same."""
 
     def make_context(self, info_name: str | None, args: list[str], **more: Any) -> click.Context:  # type: ignore[override]
+        typed = list(args)
         try:
-            return super().make_context(info_name, args, **more)
+            made = super().make_context(info_name, args, **more)
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.ClickException as error:
             if more.get("resilient_parsing"):
                 raise
             _exit_with(error)
+        made.meta[_TYPED] = typed
+        return made
 
     def invoke(self, ctx: click.Context) -> Any:
         invocation = ctx.ensure_object(Invocation)
         try:
-            result = super().invoke(ctx)
+            result = self._invoke(ctx)
             sys.stdout.flush()
         except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError):
             raise
@@ -59,6 +65,20 @@ class Root(LazyGroup):
                 _tell(_internal(error))
             ctx.exit(RackctlError.exit_code)
         return result
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and once more if the cluster that it did not find is that of a convox rack."""
+        try:
+            return super().invoke(ctx)
+        except NotFound as error:
+            from rackctl.aws.ecs import NoCluster
+
+            invocation = ctx.ensure_object(Invocation)
+            # Whatever a command does begins with its cluster: nothing was done yet.
+            if not isinstance(error, NoCluster) or not invocation.select_convox_cluster():
+                raise
+        with self.make_context(ctx.info_name, ctx.meta[_TYPED], obj=invocation) as again:
+            return super().invoke(again)
 
 
 def _exit_with(error: click.ClickException) -> NoReturn:

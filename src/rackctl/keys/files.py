@@ -47,10 +47,15 @@ def read_key_file(path: str, ask: Callable[[str], bytes]) -> KeyFile:
 
     ``ask`` is called with a prompt for the passphrase if the key is encrypted. Raises UsageError, and what it raises.
     """
+    return key_of(path, _read(path), ask)
+
+
+def key_of(path: str, data: bytes, ask: Callable[[str], bytes]) -> KeyFile:
+    """Return the private key of a file that has been read. Raises as `read_key_file` does."""
     from cryptography.hazmat.primitives import serialization
 
     forbid_core_files()
-    private = _opened(path, _read(path), ask)
+    private = _opened(path, data.replace(b"\r\n", b"\n"), ask)
     return KeyFile(
         key_name=path,
         public_key=_public_half(private),
@@ -78,7 +83,7 @@ def _read(path: str) -> bytes:
         raise UsageError(f"cannot read the key file {path}: {error.strerror}") from error
     if len(data) > _LARGEST:
         raise UsageError(f"{path} is larger than 1 MiB", hint="check that this is the right file")
-    return data.replace(b"\r\n", b"\n")
+    return data
 
 
 def _opened(path: str, data: bytes, ask: Callable[[str], bytes]) -> PrivateKey:

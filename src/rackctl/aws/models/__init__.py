@@ -76,6 +76,9 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "TerminateInstanceInAutoScalingGroup": (),
         "UpdateAutoScalingGroup": (),
     },
+    "cloudformation": {
+        "DescribeStackResources": ("StackResources.PhysicalResourceId", "StackResources.ResourceType"),
+    },
     "ec2": {
         "CreateLaunchTemplateVersion": ("LaunchTemplateVersion.VersionNumber",),
         "DeleteKeyPair": (),
