@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from rackctl.keys import KeyStore, generate
 from rackctl.local.state import Options
 from rackctl.text import rfc3339
 from tests.local_rack import LocalRackProcess
+from tests.ssh.person import Person
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -108,6 +110,13 @@ def test_generations_that_no_instance_can_have_are_pruned(own_local_rack: LocalR
     assert keys.generations(name) == times
     assert (tried.returncode, tried.stdout, tried.stderr.count("would be deleted")) == (0, "", 2)
     assert (asked.returncode, "use --yes" in asked.stderr) == (2, True)
+
+    with Person([shutil.which("rackctl", path=own_local_rack.environment["PATH"]) or "", "--rack", "local", "instances",
+                 "keys", "prune"], own_local_rack.environment) as person:  # fmt: skip
+        person.expect(r"Delete 2 generations\? \[y/N\]")
+        person.type("n\n")
+        assert person.wait() == 130
+    assert keys.generations(name) == times
 
     done = run(own_local_rack, "keys", "prune", "--yes")
 

@@ -10,6 +10,7 @@ import pytest
 
 from rackctl.keys import OneGeneration
 from rackctl.ssh.login import prove
+from tests.ssh.agent import running_agent
 from tests.ssh.conftest import CommandLine
 from tests.ssh.entry import ID, KEY_NAME, invocation
 from tests.ssh.sshd import running
@@ -84,3 +85,30 @@ def test_a_proof_with_one_generation_tries_no_neighbour(sshd: Sshd, tmp_path: Pa
     ]
 
     assert proofs == ["accepted", "refused"]
+
+
+def test_openssh_tries_the_same_generations_by_the_configuration(
+    sshd: Sshd, tmp_path: Path, keys: dict[str, str]
+) -> None:
+    stored = {"generations": {SECOND: keys["right"], THIRD: keys["wrong"], FOURTH: keys["other"]}}
+    cli = CommandLine(sshd, tmp_path / "state")
+    with running_agent() as surroundings:
+        environment = cli.environment(**stored) | surroundings
+        ran = cli.run("ssh-agent", "add", environment=environment)
+        assert ran.stdout.count(b"added ") == 3
+        config = tmp_path / "config"
+        config.write_bytes(cli.run("ssh-config", environment=environment).stdout)
+        assert config.read_text().count("  IdentityFile ") == 3
+
+        seen = subprocess.run(
+            ["ssh", "-F", config, "-o", "BatchMode=yes", ID, "echo in"],
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+
+        assert (seen.returncode, seen.stdout) == (0, b"in\n"), seen.stderr
+        removed = cli.run("ssh-agent", "remove", environment=environment)
+        assert removed.stdout.decode() == f"removed {KEY_NAME}\n"
+        listed = subprocess.run(["ssh-add", "-l"], env=environment, capture_output=True, text=True, check=False)
+        assert "no identities" in listed.stdout
