@@ -202,6 +202,9 @@ ROLES: dict[str, Role] = {
         ),
         includes=("list", "show", "ssh", "drain", "terminate"),
         parts={
+            "refresh": (
+                _grant("autoscaling:StartInstanceRefresh CancelInstanceRefresh RollbackInstanceRefresh", _GROUP),
+            ),
             "numbered": (
                 _grant("ec2:RunInstances", "*", "ec2:LaunchTemplate"),
                 _grant("ec2:CreateTags", _INSTANCES, "ec2:CreateAction=RunInstances", needs="<tagging template>"),

@@ -48,6 +48,8 @@ ARGUMENTS: dict[str, Any] = {
     "Mapping[str, str]": {"aws:k": "v"},
     "Mapping[str, Any]": {"KeyName": "k"},
     "LaunchTemplateRef": _REF,
+    "RefreshPreferences": {"MinHealthyPercentage": 100},
+    "DesiredConfiguration": {"LaunchTemplate": {"LaunchTemplateId": "lt-0", "Version": "2"}},
     "AutoScalingGroup": AutoScalingGroup("g", 0, 1, 1, launch_template=_REF),
     "Mapping[LaunchTemplateRef, str]": {_REF: "2"},
     "Literal['ACTIVE', 'DRAINING']": "ACTIVE",

@@ -78,7 +78,8 @@ class Scene:
         self.clock = WorldClock(self.world)
         given = {"bucket": "b", "kms_key": "alias/k", "prefix": "rackctl/prod", "cluster": RACK}
         values = {name: Value(value, GIVEN) for name, value in given.items()}
-        self.rack = Rack(Value(RACK, GIVEN), values, aws=self.aws)  # type: ignore[arg-type]
+        self.values = values
+        self.rack = self.another_rack()
         self.keys = KeyStore(self.rack)
         old = generate(OLD_KEY, created=START - timedelta(days=366))
         self.world.ec2.import_key_pair(OLD_KEY, old.public_key.encode(), {})
@@ -98,6 +99,10 @@ class Scene:
         self.clock.sleep(30)
         self.aws.mutations.clear()
         self.aws.reads.clear()
+
+    def another_rack(self) -> Rack:
+        """Return the rack as another process sees it: a Rack reads its cluster once."""
+        return Rack(Value(RACK, GIVEN), self.values, aws=self.aws)  # type: ignore[arg-type]
 
     @property
     def roll(self) -> Roll:
@@ -222,6 +227,13 @@ def replacing(scene: Scene, kind: Kind) -> Scene:
     scene.first = [i.instance_id for i in scene.world.ec2.instances.values() if i.exists]
     ids = tuple(scene.first) if kind == "ids" else ()
     scene.selection = Selection(kind, ec2_instance_ids=ids)
+    return scene
+
+
+def drained(scene: Scene) -> Scene:
+    """Put the groups behind capacity providers with managed draining."""
+    scene.world.set_condition("managed-draining")
+    scene.rack = scene.another_rack()
     return scene
 
 

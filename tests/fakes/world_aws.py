@@ -21,6 +21,7 @@ from rackctl.model import (
     Failure,
     GroupInstance,
     Instance,
+    InstanceRefresh,
     KeyPair,
     LaunchTemplate,
     LaunchTemplateRef,
@@ -348,6 +349,7 @@ class WorldAws(FakeAws):
                 "LaunchTemplate": g.launch_template,
                 "Tags": g.tags,
                 "DesiredCapacityType": g.desired_capacity_type,
+                "DefaultInstanceWarmup": g.settings.get("DefaultInstanceWarmup"),
                 "AvailabilityZones": sorted({self.world.ec2.subnets[id_].availability_zone for id_ in g.subnets}),
             }
         )
@@ -426,6 +428,35 @@ class WorldAws(FakeAws):
     @reading
     def refreshing(self, auto_scaling_group_name: str) -> str:
         return next((r.refresh_id for r in self.world.refreshes.of(auto_scaling_group_name) if not r.ended), "")
+
+    @reading
+    def instance_refreshes(self, auto_scaling_group_name: str) -> list[InstanceRefresh]:
+        self.world.autoscaling.get(auto_scaling_group_name)
+        return [
+            InstanceRefresh(
+                r.refresh_id, r.status, r.reason, r.percentage, r.left, r.preferences, r.desired_configuration or {}
+            )
+            for r in self.world.refreshes.of(auto_scaling_group_name)
+        ]
+
+    @mutating
+    def start_instance_refresh(
+        self, auto_scaling_group_name: str, preferences: Mapping[str, Any], desired_configuration: Mapping[str, Any]
+    ) -> str:
+        wanted = deepcopy(dict(desired_configuration))
+        for specification in _specifications(wanted):
+            template = self.world.ec2.find_template(specification.get("LaunchTemplateId"), None)
+            specification["LaunchTemplateName"] = template.launch_template_name
+        group = self.world.autoscaling.get(auto_scaling_group_name)
+        return self.world.refreshes.start(group, preferences, wanted or None).refresh_id
+
+    @mutating
+    def cancel_instance_refresh(self, auto_scaling_group_name: str) -> str:
+        return self.world.refreshes.cancel(self.world.autoscaling.get(auto_scaling_group_name)).refresh_id
+
+    @mutating
+    def rollback_instance_refresh(self, auto_scaling_group_name: str) -> str:
+        return self.world.refreshes.roll_back(self.world.autoscaling.get(auto_scaling_group_name)).refresh_id
 
     # S3
 

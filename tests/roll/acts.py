@@ -11,11 +11,12 @@ import pytest
 from rackctl.roll.hold import RollStopped
 from rackctl.roll.plan import PlanRefused
 from rackctl.roll.view import RollOptions
-from tests.fakes.world import Killed, Scene
+from tests.fakes.world import Killed, Scene, drained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rackctl.local.world.refreshing import Refresh
     from rackctl.roll.report import Event
 
 # RACKCTL_CHAOS=all runs every case, as CI does on the oldest Python; otherwise one case in four is run.
@@ -23,6 +24,17 @@ EACH = 1 if os.environ.get("RACKCTL_CHAOS") == "all" else 4
 JOURNAL = ("b", "rackctl/prod/roll.json")
 NEW_KEY = "prod-keypair-20260102T030435Z"
 DEFAULT = RollOptions()
+REFRESH = RollOptions(engine="refresh")
+
+
+def with_managed_draining(instances: int = 3, *, max_size: int | None = None) -> Scene:
+    """Give a rack whose group is behind a capacity provider that drains."""
+    return drained(Scene(instances, max_size=max_size))
+
+
+def refresh_of(scene: Scene) -> Refresh:
+    """Return the newest instance refresh of a scene's first group."""
+    return scene.world.refreshes.of(scene.group.name)[0]
 
 
 def texts(events: list[Event]) -> str:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rackctl.aws.ec2 import tags_of
-from rackctl.model import AutoScalingGroup, GroupInstance, LaunchTemplateRef, LifecycleHook, ScalingActivity
+from rackctl.model import (
+    AutoScalingGroup,
+    GroupInstance,
+    InstanceRefresh,
+    LaunchTemplateRef,
+    LifecycleHook,
+    ScalingActivity,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rackctl.aws.client import Client, Document
 
+# AWS's documents of these names, to be asked for.
+RefreshPreferences: TypeAlias = "Mapping[str, Any]"
+DesiredConfiguration: TypeAlias = "Mapping[str, Any]"
+
 _INSTANCES_PER_DESCRIBE = 50
-# https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstanceRefresh.html
-_REFRESHING = {"Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking"}
 
 
 class AutoScaling:
@@ -144,17 +153,72 @@ class AutoScaling:
         )
         return {name: key_name for page in pages for name, key_name in page.items()}
 
-    def refreshing(self, auto_scaling_group_name: str) -> str:
-        """Give the id of the instance refresh that is replacing a group's instances; empty when there is none."""
-        # There is one at a time, and it is the newest: the first page has it.
+    def instance_refreshes(self, auto_scaling_group_name: str) -> list[InstanceRefresh]:
+        """Describe a group's newest instance refreshes, the newest first. Only the newest can be active."""
         return self._call(
             "describe_instance_refreshes",
-            lambda answer: next(
-                (str(r["InstanceRefreshId"]) for r in answer["InstanceRefreshes"] if r["Status"] in _REFRESHING), ""
-            ),
+            lambda answer: [_instance_refresh(document) for document in answer["InstanceRefreshes"]],
             resource=auto_scaling_group_name,
             AutoScalingGroupName=auto_scaling_group_name,
         )
+
+    def refreshing(self, auto_scaling_group_name: str) -> str:
+        """Give the id of the instance refresh that is replacing a group's instances; empty when there is none."""
+        active = (r for r in self.instance_refreshes(auto_scaling_group_name) if r.is_active)
+        return next((refresh.instance_refresh_id for refresh in active), "")
+
+    def start_instance_refresh(
+        self, auto_scaling_group_name: str, preferences: RefreshPreferences, desired: DesiredConfiguration
+    ) -> str:
+        """Have Auto Scaling replace a group's instances, with its own launch if no other is desired; give the id."""
+        wanted = {"DesiredConfiguration": desired} if desired else {}
+        return self._call(
+            "start_instance_refresh",
+            lambda answer: str(answer["InstanceRefreshId"]),
+            resource=auto_scaling_group_name,
+            AutoScalingGroupName=auto_scaling_group_name,
+            Preferences=preferences,
+            **wanted,
+        )
+
+    def cancel_instance_refresh(self, auto_scaling_group_name: str) -> str:
+        """Cancel a group's active instance refresh, or its rollback; give its id."""
+        return self._call(
+            "cancel_instance_refresh",
+            lambda answer: str(answer["InstanceRefreshId"]),
+            resource=auto_scaling_group_name,
+            AutoScalingGroupName=auto_scaling_group_name,
+        )
+
+    def rollback_instance_refresh(self, auto_scaling_group_name: str) -> str:
+        """Replace what a group's active instance refresh has launched by what the group launched before."""
+        return self._call(
+            "rollback_instance_refresh",
+            lambda answer: str(answer["InstanceRefreshId"]),
+            resource=auto_scaling_group_name,
+            AutoScalingGroupName=auto_scaling_group_name,
+        )
+
+
+def desired_configuration(group: AutoScalingGroup, versions: Mapping[LaunchTemplateRef, str]) -> dict[str, Any]:
+    """Write the DesiredConfiguration of a group that names other versions of the templates that it names."""
+    if group.mixed_instances_policy:
+        changed = _with_versions(group.mixed_instances_policy, versions)
+        return {"MixedInstancesPolicy": {**group.mixed_instances_policy, **changed}}
+    assert group.launch_template is not None
+    return {"LaunchTemplate": _specification(group.launch_template, versions)}
+
+
+def _instance_refresh(document: Document) -> InstanceRefresh:
+    return InstanceRefresh(
+        instance_refresh_id=document["InstanceRefreshId"],
+        status=document["Status"],
+        status_reason=document.get("StatusReason", ""),
+        percentage_complete=document.get("PercentageComplete", 0),
+        instances_to_update=document.get("InstancesToUpdate", 0),
+        preferences=document.get("Preferences", {}),
+        desired_configuration=document.get("DesiredConfiguration", {}),
+    )
 
 
 def _groups(page: Document) -> list[AutoScalingGroup]:
@@ -200,6 +264,7 @@ def _group(document: Document) -> AutoScalingGroup:
         tags=tags_of(document),
         auto_scaling_group_arn=document["AutoScalingGroupARN"],
         desired_capacity_type=document.get("DesiredCapacityType", ""),
+        default_instance_warmup=document.get("DefaultInstanceWarmup"),
         launches=_launches(template, specification),
     )
 

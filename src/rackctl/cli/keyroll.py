@@ -14,8 +14,10 @@ from rackctl.cli.rolling import (
     add_commands,
     along_the_way,
     carry_out,
+    detach_option,
     document_option,
     dry_run_option,
+    engine_options,
     events_option,
     group_option,
     reason_option,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _BEGIN = "Rebooting instances..."
 _options = options(
     *along_the_way(KEYROLL.noun).values(),
+    engine_options,
     group_option,
     click.option("--key-type", type=click.Choice(["ed25519", "rsa"]), help="Type of the new key.  [default: ed25519]"),
     click.option("--out-of-band", is_flag=True, default=None,
@@ -40,9 +43,11 @@ _options = options(
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True)
-@options(_options, dry_run_option, events_option)
+@options(_options, detach_option, dry_run_option, events_option)
 @click.pass_context
-def keyroll(ctx: click.Context, /, output: str, dry_run: bool, groups: tuple[str, ...], **options: Any) -> None:
+def keyroll(
+    ctx: click.Context, /, output: str, dry_run: bool, detach: bool, groups: tuple[str, ...], **options: Any
+) -> None:
     """Replace all instances, with a new SSH key and without downtime.
 
     A new key is generated, sealed by KMS and stored in S3. New instances launch before old ones are terminated, within
@@ -63,7 +68,10 @@ def keyroll(ctx: click.Context, /, output: str, dry_run: bool, groups: tuple[str
     if dry_run:
         show_plan(ctx, invocation, output, options, _selection(groups))
         return
-    carry_out(invocation, output, lambda roll: roll.start(roll_options(options), _selection(groups)), begin=_BEGIN)
+    selection = _selection(groups)
+    carry_out(
+        invocation, output, lambda roll: roll.start(roll_options(options), selection, detach=detach), begin=_BEGIN
+    )
 
 
 @keyroll.command(cls=RackCommand)

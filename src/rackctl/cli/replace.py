@@ -15,8 +15,10 @@ from rackctl.cli.rolling import (
     add_commands,
     along_the_way,
     carry_out,
+    detach_option,
     document_option,
     dry_run_option,
+    engine_options,
     events_option,
     group_option,
     reason_option,
@@ -38,6 +40,7 @@ _options = options(
     click.option("--older-than", type=Duration(), help="Replace instances that were launched longer ago, such as 30d."),
     group_option,
     *along_the_way(_NOUN).values(),
+    engine_options,
     reason_option,
 )
 
@@ -82,9 +85,11 @@ _TAKES_IDS = f"{__name__}.takes_ids"
 
 @click.group(cls=_IdsOrCommand, invoke_without_command=True)
 @_ids
-@options(_options, dry_run_option, events_option)
+@options(_options, detach_option, dry_run_option, events_option)
 @click.pass_context
-def replace(ctx: click.Context, /, output: str, dry_run: bool, ids: tuple[str, ...] = (), **options: Any) -> None:
+def replace(
+    ctx: click.Context, /, output: str, dry_run: bool, detach: bool, ids: tuple[str, ...] = (), **options: Any
+) -> None:
     """Replace instances, without downtime: outdated ones, or those that are chosen.
 
     An instance is outdated if it was launched from another launch template version, image or launch configuration than
@@ -107,7 +112,7 @@ def replace(ctx: click.Context, /, output: str, dry_run: bool, ids: tuple[str, .
     if dry_run:
         show_plan(ctx, invocation, output, given, selection)
         return
-    carry_out(invocation, output, lambda roll: roll.start(roll_options(given), selection), begin=_BEGIN)
+    carry_out(invocation, output, lambda roll: roll.start(roll_options(given), selection, detach=detach), begin=_BEGIN)
 
 
 @replace.command(cls=RackCommand)

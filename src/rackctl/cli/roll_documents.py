@@ -10,6 +10,7 @@ from rackctl.text import counted, rfc3339, roughly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rackctl.model import InstanceRefresh
     from rackctl.roll.dips import Dip
     from rackctl.roll.plan import GroupPlan, Plan
     from rackctl.roll.problems import Problem
@@ -25,6 +26,7 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
     return {
         "rack": plan.rack,
         "selection": asdict(plan.selection),
+        "engine": plan.options.engine,
         "refused": bool(plan.refusals),
         "refusals": [{"reason": refusal.reason, "remedy": refusal.remedy} for refusal in plan.refusals],
         "bucket": _value(plan.bucket),
@@ -56,6 +58,9 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
     }
 
 
+_REFRESH = "  carried out by Auto Scaling's instance refresh, which goes on without rackctl; ECS drains the instances"
+
+
 def _value(value: Value) -> dict[str, str | None]:
     return {"value": value.value or None, "origin": str(value.origin)}
 
@@ -77,6 +82,7 @@ def _sections(plan: Plan) -> Iterator[list[str]]:
     yield [
         f'A {plan.selection.noun} of rack "{plan.rack}" {what}{refused}.',
         f"  journal and keys in {_named(plan.bucket, 's3://')}, sealed by KMS key {_named(plan.kms_key)}",
+        *([_REFRESH] if plan.options.engine == "refresh" else []),
     ]
     yield from map(_group, plan.groups)
     for title, dips in (
@@ -154,6 +160,7 @@ def status_fields(status: Status | None) -> dict[str, Any]:
         "phase": journal.phase,
         "rack": journal.rack,
         "selection": asdict(journal.selection),
+        "engine": journal.options.engine,
         "key_name": journal.key_name or None,
         "reason": journal.options.reason,
         "started": journal.started,
@@ -163,7 +170,10 @@ def status_fields(status: Status | None) -> dict[str, Any]:
         "total": status.total,
         "left": status.old,
         "groups": [
-            {"group" if k == "auto_scaling_group_name" else k: v for k, v in asdict(group).items()}
+            {
+                **{"group" if k == "auto_scaling_group_name" else k: v for k, v in asdict(group).items()},
+                "refresh": _refresh_fields(group.refresh),
+            }
             for group in status.groups
         ],
         "instances": [
@@ -179,10 +189,30 @@ def status_fields(status: Status | None) -> dict[str, Any]:
     }
 
 
+def _refresh_fields(refresh: InstanceRefresh | None) -> dict[str, Any] | None:
+    if refresh is None:
+        return None
+    return {
+        "id": refresh.instance_refresh_id,
+        "status": refresh.status or None,
+        "status_reason": refresh.status_reason or None,
+        "percentage_complete": refresh.percentage_complete,
+        "instances_to_update": refresh.instances_to_update,
+    }
+
+
 def _state(status: Status) -> str:
     if status.found.is_live:
         return "running"
     return "stopped" if status.journal.owner is None else "dead"
+
+
+def _refresh(refresh: InstanceRefresh) -> str:
+    if not refresh.status:
+        return f"{refresh.instance_refresh_id}: Auto Scaling does not describe it"
+    left = f"{refresh.percentage_complete} % complete, {counted(refresh.instances_to_update, 'instance')} left"
+    reason = f" ({refresh.status_reason})" if refresh.status_reason else ""
+    return f"{refresh.instance_refresh_id}: {refresh.status}, {left}{reason}"
 
 
 def status_text(status: Status | None, rack: str) -> str:
@@ -209,6 +239,8 @@ def status_text(status: Status | None, rack: str) -> str:
             f"  old         {group.old}" + (f", {group.draining} of them draining" if group.draining else ""),
             f"  new         {group.new}, {group.ready} of them ready",
         ]
+        if group.refresh:
+            lines.append(f"  refresh     {_refresh(group.refresh)}")
         if suspended := journal.groups[group.auto_scaling_group_name].suspended:
             lines.append(f"  suspended   {', '.join(suspended)}")
     busy = [i for i in status.instances if i.phase not in {"waiting", "ready"}]
@@ -217,6 +249,8 @@ def status_text(status: Status | None, rack: str) -> str:
         lines.append(f"  and {len(busy) - _SHOWN} more under way")
     there = {group.auto_scaling_group_name for group in status.groups}
     lines += [f"Group {name} has been deleted" for name in journal.groups if name not in there]
+    if status.is_refreshing:
+        lines.append("Auto Scaling goes on by itself; `resume` watches it and finishes the roll, `abort` stops it.")
     if not status.found.is_live:
         lines += ["Continue with:", *(f"  {journal.command(way).strip('`')}" for way in journal.ways_on)]
     return "\n".join(lines)

@@ -88,6 +88,11 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
                                "Terminate instances that are not registered with the cluster, undrained, with "
                                "whatever runs on them."),
     }  # fmt: skip
+    if begun:
+        shared["engine"] = click.option(
+            "--engine", type=click.Choice(["rackctl"]),
+            help="What replaces the instances that an instance refresh has left.  [default: as started]",
+        )  # fmt: skip
     if noun != KEYROLL.noun:
         return shared
     return shared | {
@@ -96,6 +101,20 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
     }
 
 
+engine_options = options(
+    click.option(
+        "--engine", type=click.Choice(["rackctl", "refresh"]),
+        help="What replaces the instances: rackctl itself, or Auto Scaling's instance refresh, which goes on without "
+        "rackctl.  [default: rackctl]",
+    ),
+    click.option(
+        "--drain-hook", metavar="NAME", callback=_not_empty,
+        help="The lifecycle hook that drains what an instance refresh terminates, for groups without managed draining.",
+    ),
+)  # fmt: skip
+detach_option = click.option(
+    "--detach", is_flag=True, help="Start the instance refresh and return, instead of waiting for its end."
+)
 group_option = click.option(
     "--group", "groups", metavar="NAME", multiple=True, callback=_none_empty,
     help="Roll this Auto Scaling group only. Repeat for several.",
@@ -139,10 +158,10 @@ def add_commands(group: LazyGroup, noun: str, begin: str) -> None:
         help=f"Resume a {noun} that has stopped or crashed, from this machine.\n\nOptions given here replace those "
         f"that the {noun} was started with.",
     )
-    @options(*along_the_way(noun, begun=True).values(), events_option)
+    @options(*along_the_way(noun, begun=True).values(), detach_option, events_option)
     @pass_invocation
-    def resume(invocation: Invocation, /, output: str, **options: Any) -> None:
-        carry_out(invocation, output, lambda roll: roll.resume(**given(options)), begin=begin)
+    def resume(invocation: Invocation, /, output: str, detach: bool, **options: Any) -> None:
+        carry_out(invocation, output, lambda roll: roll.resume(detach=detach, **given(options)), begin=begin)
 
     @group.command(
         cls=RackCommand,

@@ -94,7 +94,7 @@ class Denials:
 
     def _behind_a_group(self, action: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Return what Auto Scaling tries as its caller: to launch from the templates that a group is to use."""
-        if action in {"CreateAutoScalingGroup", "UpdateAutoScalingGroup"}:
+        if action in {"CreateAutoScalingGroup", "UpdateAutoScalingGroup", "StartInstanceRefresh"}:
             for specification in _specifications(asked):
                 yield from self._of_template(specification)
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import Throttled
 from rackctl.errors import RackctlError, RollIncomplete
+from rackctl.model import InstanceRefresh
 from rackctl.roll.hold import RollStopped, StopNow
 from rackctl.roll.lock import JournalLost
-from rackctl.roll.prove import NotProven
-from rackctl.roll.steps import Steps, rolled_back
+from rackctl.roll.steps import rolled_back
+from rackctl.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord, Journal
     from rackctl.roll.loop import Loop
-    from rackctl.roll.reasons import Reason
     from rackctl.roll.report import Event
+    from rackctl.roll.steps import Steps
 
 
 class Execution:
     """One process's run of a roll."""
 
-    def __init__(self, hold: Hold, reason: Reason, loop: Loop) -> None:
+    def __init__(self, hold: Hold, loop: Loop, steps: Steps) -> None:
         self._hold = hold
         self._loop = loop
-        self._steps = Steps(hold, reason, loop)
+        self._steps = steps
 
     def carry_out(self, way: Callable[[Steps], Iterator[Event]], *, blind_for: float = 0) -> Iterator[Event]:
         """Do the steps of the roll, and leave everything running if they do not get through.
@@ -55,13 +56,7 @@ class Execution:
         except JournalLost:
             raise
         except RackctlError as error:
-            groups = self._hold.journal.groups.values()
-            untouched = isinstance(error, NotProven) or not any(group.surge or group.pending for group in groups)
-            if (
-                untouched
-                and not self._hold.journal.anything_drained
-                and self._hold.journal.phase in {"preparing", "replacing"}
-            ):
+            if self._steps.undoes(error):
                 yield from self._undo(error)
             left = self._leave(str(error))
             # "Run it again", as for a throttled call, is no remedy here: it would be refused.
@@ -97,7 +92,10 @@ class Execution:
             with suppress(JournalLost):
                 self._leave(f"an error in rackctl itself: {bug}")
             raise
-        given_back = RackctlError(f"{_sentence(error)} Nothing was drained; {rolled_back(self._hold)}", hint=error.hint)
+        drained = (
+            "" if any(record.refresh for record in self._hold.journal.groups.values()) else "Nothing was drained; "
+        )
+        given_back = RackctlError(f"{_sentence(error)} {drained}{rolled_back(self._hold)}", hint=error.hint)
         given_back.exit_code = error.exit_code
         raise given_back from error
 
@@ -128,10 +126,19 @@ class Execution:
             return f"No instance was touched; all {total} are still to be replaced"
         if self._hold.journal.phase == "aborting":
             named = f"; {', '.join(draining)} may still be DRAINING" if draining else ""
-            return f"The rollback is not finished{named}"
+            going = f"; {self._going_on()}" if self._going_on() else ""
+            return f"The rollback is not finished{named}{going}"
         running = f"{', '.join(draining)} may still be DRAINING" if draining else "nothing is left draining"
+        running = self._going_on() or running
         rest = f"{left} {'is' if left == 1 else 'are'} left"
         return f"{self._hold.progress.done} of {total} instances have been replaced, {rest}; {running}"
+
+    def _going_on(self) -> str:
+        """Return which instance refreshes Auto Scaling goes on with by itself, as far as they were seen."""
+        refreshes = [r.refresh for r in self._hold.journal.groups.values() if r.refresh and not r.deleted]
+        going = [r for r in refreshes if not r.status or InstanceRefresh(r.instance_refresh_id, r.status).is_active]
+        names = listed([refresh.instance_refresh_id or "that may just have started" for refresh in going])
+        return f"Auto Scaling goes on with instance refresh {names}" if going else ""
 
     def _way_on(self) -> str:
         """Return what stays changed until the roll continues, and the commands that continue it."""
@@ -139,6 +146,11 @@ class Execution:
         until = "until you abort" if aborting else "until you resume or abort"
         meanwhile = "".join(f"{until}, {what}\n  " for what in _all_changed(self._hold.journal) if what)
         ways = f"continue with {self._command('resume')}, or roll back with {self._command('abort')}"
+        if self._going_on():
+            ways = (
+                f"see how far it is with {self._command('status')}, watch and finish it with "
+                f"{self._command('resume')}, or stop it and roll back with {self._command('abort')}"
+            )
         return meanwhile + (f"continue with {self._command('abort')}" if aborting else ways)
 
     def _command(self, word: str) -> str:

@@ -15,7 +15,7 @@ from rackctl.keys import is_key_name
 from rackctl.launches import LaunchSource
 from rackctl.roll.decide import REBALANCING
 from rackctl.roll.owner import Operator, Owner
-from rackctl.roll.view import KEYROLL, Kind, RollOptions, Selection
+from rackctl.roll.view import KEYROLL, Engine, Kind, RollOptions, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -86,6 +86,21 @@ class PendingChange:
 
 
 @dataclass(slots=True)
+class RefreshRecord:
+    """The roll's instance refresh of a group: what AWS is asked for, written before it is.
+
+    ``instance_refresh_id`` is empty until AWS has given it; ``before`` is the id of the group's newest refresh before.
+    ``status`` is what AWS said of it last.
+    """
+
+    preferences: dict[str, Any]
+    desired_configuration: dict[str, Any]
+    before: str = ""
+    instance_refresh_id: str = ""
+    status: str = ""
+
+
+@dataclass(slots=True)
 class GroupRecord:
     """A group as it was before the roll, and what the roll has changed of it.
 
@@ -108,6 +123,7 @@ class GroupRecord:
     launches: list[LaunchSource] = field(default_factory=list)
     key_names: list[str] = field(default_factory=list)
     key_lines: list[str] = field(default_factory=list)
+    refresh: RefreshRecord | None = None
 
 
 @dataclass(slots=True)
@@ -237,6 +253,8 @@ def _check_options(options: RollOptions) -> None:
         # JSON tells no whole float from an integer, and a boolean is an integer to Python.
         if type(value) is not type(like) and not (type(like) is float and type(value) is int):
             raise TypeError(f"{name} is {value!r}")
+    if options.engine not in get_args(Engine):
+        raise ValueError(f'"{options.engine}" carries out no roll')
     if not (0 < options.batch <= _LARGEST and 0 <= options.extra <= _LARGEST):
         raise ValueError(f"it replaces {options.batch} instances at a time, with {options.extra} extra")
 
@@ -285,6 +303,11 @@ def _check_group(name: str, group: GroupRecord) -> None:
     for source in group.launches:
         if type(source.version_number) is not int:
             raise TypeError(f"group {name} launches from a version that is not a number")
+    if group.refresh:
+        texts = (group.refresh.before, group.refresh.instance_refresh_id, group.refresh.status)
+        documents = (group.refresh.preferences, group.refresh.desired_configuration)
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(d, dict) for d in documents):
+            raise TypeError(f"the instance refresh of group {name} is none")
 
 
 def _check_key_pair(name: str, pair: KeyPairRecord) -> None:
@@ -326,12 +349,13 @@ def _selection(document: Mapping[str, Any]) -> Selection:
 
 
 def _group(record: Mapping[str, Any]) -> GroupRecord:
-    pending = record["pending"]
+    pending, refresh = record["pending"], record.get("refresh")
     return GroupRecord(
         **{
             **record,
             "templates": [TemplateRecord(**template) for template in record["templates"]],
             "launches": [LaunchSource(**source) for source in record["launches"]],
             "pending": PendingChange(**pending) if pending else None,
+            "refresh": RefreshRecord(**refresh) if refresh else None,
         }
     )

@@ -16,6 +16,7 @@ from rackctl.roll.preflight import Preflight
 from rackctl.roll.problems import Problem, about
 from rackctl.roll.reasons.key_preflight import KeyPreflight
 from rackctl.roll.reasons.planned import Planned
+from rackctl.roll.refresh_preflight import RefreshPreflight, course
 from rackctl.roll.simulate import simulate
 from rackctl.roll.view import KEYROLL
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from rackctl.instances import Instances
     from rackctl.keys import KeyStore
     from rackctl.launches import LaunchSource
-    from rackctl.model import AutoScalingGroup, GroupInstance, Instance, LaunchTemplateRef
+    from rackctl.model import AutoScalingGroup, CapacityProvider, GroupInstance, Instance, LaunchTemplateRef
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
     from rackctl.roll.dips import Dip
@@ -159,6 +160,7 @@ class _Planner:
         self._selection = selection
         self._criterion = Planned(selection, clock.now())
         self._observer = Observer(rack, instances, clock, self._criterion)
+        self._providers: list[CapacityProvider] = []
 
     def plan(self) -> Plan:
         listed = self._instances.list()
@@ -173,7 +175,7 @@ class _Planner:
             *about(
                 "key", self._key_problems(listed, everywhere, looks, views) if self._selection.kind == "key" else ()
             ),
-            *about("capacity", self._of_full_groups(groups)),
+            *self._engine_problems(groups, looks, views),
         ]
         where = instance_of(listed)
         replaced = {id_ for group in groups for id_ in group.replace}
@@ -202,6 +204,14 @@ class _Planner:
     ) -> Iterator[Problem]:
         preflight = KeyPreflight(self._rack, self._keys, self._options, self._observer.instance)
         return preflight.problems(listed, everywhere, looks, views)
+
+    def _engine_problems(
+        self, groups: Sequence[GroupPlan], looks: Mapping[str, Look], views: Mapping[str, View]
+    ) -> Iterator[Problem]:
+        if self._options.engine == "rackctl":
+            return about("capacity", self._of_full_groups(groups))
+        preflight = RefreshPreflight(self._rack, self._options, self._selection, self._observer.instance)
+        return about("hooks", preflight.problems(looks, views, self._criterion.launches, self._providers))
 
     def _members(self, looks: Mapping[str, Look]) -> Iterator[Instance]:
         for look in looks.values():
@@ -237,7 +247,7 @@ class _Planner:
         """Look at the rack's groups, and return what forbids to say which they are."""
         problems: list[Problem] = []
         registered = registered_ids(listed)
-        providers = self._aws.ecs.capacity_providers(self._rack.ecs_cluster.capacity_providers)
+        providers = self._providers = self._aws.ecs.capacity_providers(self._rack.ecs_cluster.capacity_providers)
         ours = []
         for group in everywhere:
             name = group.auto_scaling_group_name
@@ -289,6 +299,8 @@ class _Planner:
     def _group(self, look: Look, view: View) -> GroupPlan:
         surge, reason = surge_of(view.desired_capacity, view.max_size, len(view.old), self._options)
         simulation = simulate(view)
+        if self._options.engine == "refresh":
+            surge, reason, simulation = course(view, simulation.order)
         return GroupPlan(
             auto_scaling_group_name=look.name,
             desired_capacity=view.desired_capacity,

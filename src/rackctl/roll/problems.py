@@ -76,6 +76,11 @@ def in_roll(view: View, goal: Goal) -> list[Problem]:
     ]
 
 
+def in_refresh(view: View) -> list[Problem]:
+    """Return what stops an instance refresh of a group now: Auto Scaling does not ask ECS whether an instance is up."""
+    return list(_booting(view))
+
+
 def _keeps_the_surge(view: View) -> Iterator[Problem]:
     """Yield what cannot take tasks for so long that a surge, which stands in for it, would never end."""
     yield from (problem for problem in _booting(view) if problem.timed_out)

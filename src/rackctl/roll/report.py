@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rackctl.clock import Clock
+    from rackctl.model import InstanceRefresh
     from rackctl.roll.journal import GroupRecord, Journal, Phase
     from rackctl.roll.lock import Found
     from rackctl.roll.view import Member, View
 
 EventKind = Literal[
-    "lock", "key", "template", "processes", "surge", "instance", "waiting", "proof", "problem", "restored", "retired",
-    "finished",
+    "lock", "key", "template", "processes", "surge", "refresh", "instance", "waiting", "proof", "problem", "restored",
+    "retired", "finished",
 ]  # fmt: skip
 # Old instances wait, drain, terminate and are gone; new ones launch, boot and are ready.
 InstancePhase = Literal["waiting", "draining", "drained", "terminating", "gone", "launching", "booting", "ready"]
@@ -106,6 +107,15 @@ def phase_of_new(member: Member) -> InstancePhase:
     return "ready" if member.can_take_tasks else "booting" if member.in_service else "launching"
 
 
+def phase_of(member: Member) -> InstancePhase:
+    """Return how far an instance is."""
+    if member.is_terminating:
+        return "terminating"
+    if member.is_old is False and not member.is_draining:
+        return phase_of_new(member)
+    return "draining" if member.is_draining else "waiting"
+
+
 def left_of(view: View) -> int:
     """Count the old instances of a group that are not gone yet."""
     return sum(bool(m.is_old) and not m.on_standby and not m.is_gone for m in view.members)
@@ -113,7 +123,7 @@ def left_of(view: View) -> int:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """How far a group is: its instances with the old key, with the new one, and those of the new that are ready."""
+    """How far a group is: its old instances, its new ones, those of the new that are ready, and the roll's refresh."""
 
     auto_scaling_group_name: str
     desired_capacity: int
@@ -123,6 +133,7 @@ class GroupStatus:
     draining: int
     new: int
     ready: int
+    refresh: InstanceRefresh | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +168,23 @@ class Status:
     def old(self) -> int:
         return sum(group.old for group in self.groups)
 
+    @property
+    def is_refreshing(self) -> bool:
+        """Whether Auto Scaling is replacing instances for this roll, whoever watches."""
+        return any(group.refresh and group.refresh.is_active for group in self.groups)
 
-def status_of(found: Found, views: Mapping[str, View], keys: Mapping[str, str]) -> Status:
-    """Return where a roll stands, its groups being as they are; ``keys`` are the instances' key names."""
+
+def status_of(
+    found: Found,
+    views: Mapping[str, View],
+    keys: Mapping[str, str],
+    refreshes: Mapping[str, InstanceRefresh | None],
+) -> Status:
+    """Return where a roll stands, its groups and its refreshes being so; ``keys`` are the instances' key names."""
     journal = found.journal
     return Status(
         found,
-        tuple(_group_status(view, journal.groups[name]) for name, view in views.items()),
+        tuple(_group_status(view, journal.groups[name], refreshes.get(name)) for name, view in views.items()),
         tuple(
             _instance_status(member, view.group, journal, keys.get(member.ec2_instance_id, ""))
             for view in views.values()
@@ -173,19 +194,13 @@ def status_of(found: Found, views: Mapping[str, View], keys: Mapping[str, str]) 
 
 
 def _instance_status(member: Member, group: str, journal: Journal, key_name: str) -> InstanceStatus:
-    phase: InstancePhase
-    if member.is_terminating:
-        phase = "terminating"
-    elif member.is_old is False and not member.is_draining:
-        phase = phase_of_new(member)
-    else:
-        phase = "draining" if member.is_draining else "waiting"
+    phase = phase_of(member)
     record = journal.instances.get(member.ec2_instance_id)
     since = record.since if record and record.phase == phase else ""
     return InstanceStatus(member.ec2_instance_id, group, key_name, phase, since)
 
 
-def _group_status(view: View, record: GroupRecord) -> GroupStatus:
+def _group_status(view: View, record: GroupRecord, refresh: InstanceRefresh | None) -> GroupStatus:
     new = [m for m in view.capacity if m.is_new]
     return GroupStatus(
         auto_scaling_group_name=view.group,
@@ -196,4 +211,5 @@ def _group_status(view: View, record: GroupRecord) -> GroupStatus:
         draining=sum(m.is_draining for m in view.old),
         new=len(new),
         ready=sum(m.can_take_tasks for m in new),
+        refresh=refresh,
     )

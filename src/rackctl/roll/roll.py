@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackctl import keys as ssh_keys
 from rackctl.clock import LAG
-from rackctl.errors import NotFound, RackctlError
+from rackctl.errors import NotFound, RackctlError, UsageError
 from rackctl.roll.execution import Execution
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.hold import Hold, RollStopped, StopRequest
@@ -27,6 +27,8 @@ from rackctl.roll.reasons.chosen import Chosen
 from rackctl.roll.reasons.key import NewKey
 from rackctl.roll.reasons.outdated import Outdated
 from rackctl.roll.reasons.templates import Templates
+from rackctl.roll.refresh import RefreshSteps, require_none
+from rackctl.roll.refreshes import Refreshes
 from rackctl.roll.report import Status, status_of
 from rackctl.roll.steps import Steps
 from rackctl.roll.view import KEYROLL
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from rackctl.roll.plan import Plan
     from rackctl.roll.reasons import Proof, Reason
     from rackctl.roll.report import Event
-    from rackctl.roll.view import RollOptions, Selection
+    from rackctl.roll.view import Engine, RollOptions, Selection
 
 
 class Roll:
@@ -89,7 +91,8 @@ class Roll:
         if found is None:
             return None
         self._require_here(found.journal, lock)
-        loop = self._loop(Hold(self._rack, self._clock, lock, found.journal, self._stop))[1]
+        hold = Hold(self._rack, self._clock, lock, found.journal, self._stop)
+        loop = self._loop(hold)[1]
         views = loop.views()
         keys = {
             m.ec2_instance_id: instance.key_name
@@ -97,12 +100,19 @@ class Roll:
             for m in view.members
             if (instance := loop.instance(m.ec2_instance_id))
         }
-        return status_of(found, views, keys)
+        refreshes = Refreshes(hold)
+        shown = {name: refreshes.seen(found.journal.groups[name]) for name in views}
+        return status_of(found, views, keys, shown)
 
     # What changes things
 
-    def start(self, options: RollOptions, selection: Selection = KEYROLL) -> Iterator[Event]:
-        """Roll. Raises PlanRefused, with nothing changed, or RollIncomplete, RollStopped, RackctlError."""
+    def start(self, options: RollOptions, selection: Selection = KEYROLL, *, detach: bool = False) -> Iterator[Event]:
+        """Roll. Raises PlanRefused, with nothing changed, or RollIncomplete, RollStopped, RackctlError.
+
+        With ``detach`` leave an instance refresh to Auto Scaling as soon as it is started.
+        """
+        if detach:
+            _require_detachable(options.engine)
         plan = self.plan(options, selection)
         if plan.refusals:
             raise PlanRefused(plan.refusals, selection.noun)
@@ -131,7 +141,7 @@ class Roll:
             raise PlanRefused([refusal], selection.noun)
         where = f'rack "{self._rack.name}" in {self._rack.aws.region}'
         yield hold.event("lock", f"{where}: replacing {journal.total} instances; lock: {lock.url}")
-        yield from self._execution(hold).carry_out(Steps.forwards)
+        yield from self._execution(hold, detach=detach).carry_out(_forwards)
 
     def _record_groups(self, hold: Hold, plan: Plan) -> None:
         """Note in the journal how the groups are that are to be rolled. Raises RackctlError."""
@@ -162,7 +172,7 @@ class Roll:
             now += timedelta(seconds=1)
         return name
 
-    def resume(self, **changed: Any) -> Iterator[Event]:
+    def resume(self, *, detach: bool = False, **changed: Any) -> Iterator[Event]:
         """Continue a roll that has stopped or died; ``changed`` are options to change. Raises as `start` does."""
         lock, found = self._dead()
         if found.journal.phase == "aborting":
@@ -170,16 +180,32 @@ class Roll:
                 f"this {found.journal.selection.noun} is being aborted and cannot be resumed",
                 hint=f"finish the abort with {found.journal.command('abort')}",
             )
+        if detach:
+            _require_detachable(changed.get("engine", found.journal.options.engine))
+        self._require_engine(lock, found, changed.get("engine", found.journal.options.engine))
         hold = self._taken(lock, found, changed)
         yield hold.event("lock", f"resumed the roll started at {hold.journal.started}")
-        yield from self._execution(hold).carry_out(Steps.forwards, blind_for=LAG - found.silent_for)
+        yield from self._execution(hold, detach=detach).carry_out(_forwards, blind_for=LAG - found.silent_for)
+
+    def _require_engine(self, lock: Lock, found: Found, engine: Engine) -> None:
+        """Raise RackctlError for an engine that cannot go on where the other one has stopped."""
+        journal = found.journal
+        if engine == journal.options.engine:
+            return
+        if engine == "refresh":
+            raise RackctlError(
+                f"this {journal.selection.noun} was started with --engine {journal.options.engine}; an instance "
+                "refresh cannot continue it",
+                hint=f"resume it without --engine, or {journal.command('abort')} and start again with --engine refresh",
+            )
+        require_none(Hold(self._rack, self._clock, lock, deepcopy(journal), self._stop))
 
     def abort(self, **changed: Any) -> Iterator[Event]:
         """Roll back, except for instances that have been replaced. Raises as `start` does."""
         lock, found = self._dead()
         hold = self._taken(lock, found, changed)
         yield hold.event("lock", f"took over the roll started at {hold.journal.started}")
-        yield from self._execution(hold).carry_out(Steps.backwards, blind_for=LAG - found.silent_for)
+        yield from self._execution(hold).carry_out(_backwards, blind_for=LAG - found.silent_for)
 
     def unlock(self, *, force: bool = False) -> Found:
         """Take the journal from its holder, so that `resume` or `abort` can have it; return it as it was found.
@@ -217,9 +243,11 @@ class Roll:
             case _:
                 return Chosen(hold)
 
-    def _execution(self, hold: Hold) -> Execution:
+    def _execution(self, hold: Hold, *, detach: bool = False) -> Execution:
         reason, loop = self._loop(hold)
-        return Execution(hold, reason, loop)
+        if hold.journal.options.engine == "refresh":
+            return Execution(hold, loop, RefreshSteps(hold, reason, loop, detach=detach))
+        return Execution(hold, loop, Steps(hold, reason, loop))
 
     def _existing(self, lock: Lock) -> Found:
         found = lock.read()
@@ -311,6 +339,22 @@ class Roll:
             f"finish it with {' or '.join(map(journal.command, journal.ways_on))}, or see where it stands with "
             f"{journal.command('status')}",
         )
+
+
+def _require_detachable(engine: Engine) -> None:
+    if engine != "refresh":
+        raise UsageError(
+            "--detach needs --engine refresh: what rackctl itself replaces stands still without it",
+            hint="leave out --detach, or use --engine refresh",
+        )
+
+
+def _forwards(steps: Steps) -> Iterator[Event]:
+    return steps.forwards()
+
+
+def _backwards(steps: Steps) -> Iterator[Event]:
+    return steps.backwards()
 
 
 def _nothing_of(selection: Selection) -> str:

@@ -41,6 +41,11 @@ class Steps:
             self._journal.phase = "finishing"
         yield from self._finish()
 
+    def undoes(self, error: RackctlError) -> bool:
+        """Tell whether an error is a reason to roll back by itself: nothing was drained, and nothing is to be lost."""
+        untouched = isinstance(error, NotProven) or not any(g.surge or g.pending for g in self._journal.groups.values())
+        return untouched and not self._journal.anything_drained and self._journal.phase in {"preparing", "replacing"}
+
     def _prepare(self) -> Iterator[Event]:
         self._hold.checkpoint()
         yield from self._reason.prepare()
@@ -107,6 +112,9 @@ class Steps:
             self._journal.phase = "finishing"
             yield from self._finish()
             return
+        yield from self._roll_back(because)
+
+    def _roll_back(self, because: str) -> Iterator[Event]:
         self._journal.phase = "aborting"
         self._hold.write()
         yield from self._reason.roll_back()

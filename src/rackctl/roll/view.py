@@ -25,6 +25,8 @@ INCLUDE_UNREGISTERED = "--include-unregistered"
 Goal = Literal["replace", "restore"]
 
 
+# What carries a roll out: rackctl itself, instance by instance, or Auto Scaling's instance refresh.
+Engine = Literal["rackctl", "refresh"]
 # A new SSH key; another launch than the group's present one; all; those of an age; those that were named.
 Kind = Literal["key", "outdated", "all", "age", "ids"]
 
@@ -61,7 +63,8 @@ class RollOptions:
     """How to roll. Times are seconds.
 
     ``batch`` is how many instances may be drained and terminated at once, ``surge`` by how many a group may grow
-    meanwhile: None for as many as the batch.
+    meanwhile: None for as many as the batch. ``drain_hook`` is a terminating lifecycle hook that is known to drain, for
+    an instance refresh of groups without managed draining.
     """
 
     batch: int = 1
@@ -76,6 +79,8 @@ class RollOptions:
     include_unregistered: bool = False
     keep_old_keys: bool = False
     reason: str = ""
+    engine: Engine = "rackctl"
+    drain_hook: str = ""
 
     @property
     def extra(self) -> int:

@@ -18,6 +18,7 @@ from rackctl.errors import RackctlError
 from rackctl.model import LaunchTemplateRef
 from rackctl.roll.journal import TemplateRecord
 from rackctl.roll.observe import GroupDeleted
+from rackctl.roll.refresh_terms import takes_configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +74,12 @@ class Templates:
         # Written before it is used: a roll-back must know which version stands in the place of which.
         record.made = made
         self._hold.write()
-        yield self._use(group, ref, made, f"version {record.source} with the new key")
+        what = f"version {record.source} with the new key"
+        if self._journal.options.engine == "refresh" and takes_configuration(group):
+            # The refresh has the group name it, once all instances have come from it.
+            yield f"launch template {_named(ref)}: created version {made} ({what})"
+        else:
+            yield self._use(group, ref, made, what)
 
     def _derived(self, ref: LaunchTemplateRef, source: int, key_name: str) -> int:
         """Return a version that differs from its source in nothing but the key, made now or before."""
