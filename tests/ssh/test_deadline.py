@@ -6,6 +6,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+import paramiko
 import pytest
 
 from rackctl.errors import SshError
@@ -143,6 +144,27 @@ def test_a_login_may_take_longer_than_connect_timeout(sshd: Sshd, tmp_path: Path
 
     with hosting(sshd, Slower) as server:
         connect_to(target_of(server), check_of(sshd, tmp_path), deadline=Deadline(0.5, 30))
+
+
+class SlowToRefuse(Host):
+    """Refuses the first key at once, and does not answer to the second."""
+
+    refused = False
+
+    def login(self) -> int:
+        if self.refused:
+            time.sleep(60)
+        self.refused = True
+        return paramiko.common.AUTH_FAILED
+
+
+def test_the_deadline_is_one_for_all_keys_that_are_tried(sshd: Sshd, tmp_path: Path) -> None:
+    key = Key(sshd.key.read_bytes())
+    with (
+        hosting(sshd, SlowToRefuse) as server,
+        pytest.raises(SshError, match=r"did not finish the login within 1 s"),
+    ):
+        connect(target_of(server), [key, key], check_of(sshd, tmp_path), deadline=Deadline(30, 1))
 
 
 def test_version_and_key_exchange_may_be_slow(sshd: Sshd, tmp_path: Path) -> None:
