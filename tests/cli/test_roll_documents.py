@@ -92,7 +92,7 @@ def test_a_blocked_plan_says_so_in_its_first_line(typed: Prompt) -> None:
 
 
 PLAN_FIELDS = {
-    "rack", "selection", "refused", "refusals", "bucket", "kms_key", "groups", "services", "standalone_tasks",
+    "rack", "selection", "engine", "refused", "refusals", "bucket", "kms_key", "groups", "services", "standalone_tasks",
     "left_alone", "warnings", "total", "seconds", "instance_hours",
 }  # fmt: skip
 GROUP_FIELDS = {
@@ -145,8 +145,8 @@ def test_the_plan_of_a_rack_with_a_running_roll_is_blocked_and_names_the_holder(
 
 
 STATUS_FIELDS = {
-    "state", "phase", "rack", "selection", "key_name", "reason", "started", "owner", "heartbeat", "problem", "total",
-    "left", "groups", "instances",
+    "state", "phase", "rack", "selection", "engine", "key_name", "reason", "started", "owner", "heartbeat", "problem",
+    "total", "left", "groups", "instances",
 }  # fmt: skip
 
 
