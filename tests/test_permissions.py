@@ -173,7 +173,7 @@ def test_what_the_rack_has_no_name_for_is_not_known_and_not_asked_for() -> None:
 
     found = permissions(iam, named=without)
 
-    assert verdicts(found, "s3:PutObject") == {("unknown", "the rack's bucket is not known")}
+    assert verdicts(found, "s3:PutObject") == {("unknown", "not simulated, since the rack's bucket is not known")}
     assert not any(action.startswith("s3:") for actions, _, _ in iam.asked for action in actions)
 
 
@@ -184,7 +184,7 @@ def test_what_only_some_racks_need_is_not_asked_for_on_others() -> None:
     assert verdicts(permissions(FakeIam()), "iam:PassRole") == set()
     assert verdicts(permissions(FakeIam(), named=numbered), "ec2:RunInstances") == {("allowed", "")}
     assert verdicts(permissions(FakeIam(), named=numbered), "iam:PassRole") == {
-        ("unknown", "the rack's instance role is not known")
+        ("unknown", "not simulated, since the rack's instance role is not known")
     }
 
 

@@ -275,13 +275,15 @@ class InstanceRefresh:
 class CapacityProvider:
     """A capacity provider of an Auto Scaling group; ``managed_draining`` is ECS's own terminating hook.
 
-    ``managed_scaling`` says that ECS sets the group's desired capacity.
+    ``managed_scaling`` says that ECS sets the group's desired capacity, ``managed_termination_protection`` that
+    instances with tasks are kept from scale-in.
     """
 
     name: str
     auto_scaling_group_arn: str
     managed_draining: bool = False
     managed_scaling: bool = False
+    managed_termination_protection: bool = False
 
 
 @dataclass(frozen=True, slots=True)

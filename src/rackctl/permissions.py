@@ -44,7 +44,10 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """An action on a resource, and whether the caller may take it; ``reason`` says why not, or why it is not known."""
+    """An action on a resource, and whether the caller may take it; ``reason`` says why not, or why it is not known.
+
+    The resource is empty if it is not known either.
+    """
 
     action: str
     resource: str
@@ -137,12 +140,14 @@ def _questions(needed: Iterable[Grant], facts: Facts, known: Sequence[str]) -> t
     for grant in needed:
         conditions = {key: value for keys in grant.conditions.values() for key, value in keys.items()}
         lacking = {name for text in (grant.resource, *conditions.values()) for name in _names(text)}
-        lacking = {name for name in lacking if not facts.named.get(name)}
+        lacking = {name for name in lacking - {"<bucket owner>"} if not facts.named.get(name)}
         if lacking & _OPTIONAL or (grant.needs and not facts.named.get(grant.needs)):
             continue
         if lacking:
-            reason = f"the rack's {listed(sorted(name.strip('<>') for name in lacking))} is not known"
-            unasked += [Permission(action, grant.resource, "unknown", reason) for action in grant.actions]
+            reason = (
+                f"not simulated, since the rack's {listed(sorted(name.strip('<>') for name in lacking))} is not known"
+            )
+            unasked += [Permission(action, "", "unknown", reason) for action in grant.actions]
             continue
         resources = tuple(dict.fromkeys(_known(resource, known) for resource in facts.fill(grant.resource)))
         for values in product(*(facts.fill(value) for value in conditions.values())):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import AwsError
+from rackctl.aws.kms import KmsKey
 from rackctl.aws.s3 import StoredObject
 from rackctl.aws.sts import Caller
 from rackctl.errors import AccessDenied, NotFound
@@ -75,6 +76,29 @@ class FakeBucket:
 
     def try_conditional_write(self, key: str) -> bool:
         self._check_owner()
+        return True
+
+
+@dataclass(frozen=True)
+class FakeBucketSettings:
+    """The settings of a bucket that is as it should be."""
+
+    name: str
+    owner: str
+
+    def region(self) -> str:
+        return "us-east-1"
+
+    def versioning(self) -> str:
+        return "Enabled"
+
+    def encryption(self) -> tuple[str, str]:
+        return "aws:kms", ""
+
+    def public_access_is_blocked(self) -> bool:
+        return True
+
+    def requires_tls(self) -> bool:
         return True
 
 
@@ -202,6 +226,9 @@ class FakeAws:
     def bucket(self, name: str, *, owner: str) -> FakeBucket:
         return FakeBucket(self, name, owner)
 
+    def bucket_settings(self, name: str, *, owner: str) -> FakeBucketSettings:
+        return FakeBucketSettings(name, owner)
+
     def get(self, bucket: str, key: str) -> StoredObject | None:
         return self.objects.get((bucket, key))
 
@@ -225,6 +252,13 @@ class FakeAws:
         yield from sorted(key for b, key in self.objects if b == bucket and key.startswith(prefix))
 
     # KMS: a seal that shows what it was made with, and opens for that alone.
+
+    def key(self, kms_key: str) -> KmsKey:
+        arn = f"arn:aws:kms:{self.region}:{self.account}:key/k"
+        return KmsKey(arn, "Enabled", "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "CUSTOMER")
+
+    def rotates(self, kms_key: str) -> bool:
+        return True
 
     def encrypt(self, kms_key: str, plaintext: bytes, context: Mapping[str, str], *, what: str) -> bytes:
         return repr((kms_key, sorted(context.items()))).encode() + b"|" + plaintext[::-1]

@@ -60,8 +60,8 @@ def test_every_check_has_a_line(local_rack: LocalRackProcess) -> None:
     checks = {finding["check"] for finding in found(local_rack)}
 
     assert checks == {
-        "credentials", "clock", "cluster", "roll", "store", "groups", "processes", "capacity", "hooks", "agents",
-        "registrations", "key", "providers", "bucket", "kms", "keys", "ssh",
+        "credentials", "region", "clock", "cluster", "roll", "store", "groups", "processes", "capacity", "hooks",
+        "agents", "registrations", "key", "providers", "bucket", "kms", "keys", "ssh",
     }  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_an_instance_of_each_subnet_is_logged_in_to(local_rack: LocalRackProcess
     told = of(found(local_rack), "ssh")
 
     assert [status for status, _, _ in told] == ["ok", "ok", "ok"]
-    assert all("accepts its key" in message for _, message, _ in told)
+    assert all("the key is accepted" in message for _, message, _ in told)
 
 
 def test_a_cluster_that_is_no_rack_yet_is_told_what_it_lacks(foreign: LocalRackProcess) -> None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
-from rackctl.errors import AccessDenied, NotFound, RackctlError, UsageError
+from rackctl.errors import AccessDenied, NotFound, UsageError
 from rackctl.settings import SETTINGS
+from rackctl.storage import bucket_rules, unfit, wrong_region
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from rackctl.aws.bucket_settings import BucketSettings
     from rackctl.aws.kms import Kms, KmsKey
@@ -216,7 +217,8 @@ class Adopter:
         if key is None:
             found.steps += ["create key", "name key", "rotate key"]
             return None, alias
-        self._check(key, named or alias)
+        if problem := unfit(key, named or alias, self._cluster):
+            raise problem
         found.there.append(f"KMS key {named or key.arn} is enabled")
         if not named and self._kms.key(alias) is None:
             found.steps.append("name key")
@@ -242,33 +244,6 @@ class Adopter:
                 return key
         return None
 
-    def _check(self, key: KmsKey, name: str) -> None:
-        """Raise RackctlError for a key that cannot seal this rack's SSH keys."""
-        if key.account != self._cluster.account:
-            raise AccessDenied(
-                f"KMS key {name} belongs to account {key.account}, and cluster {self._cluster.name} to "
-                f"{self._cluster.account}",
-                hint="use a key of the cluster's account",
-            )
-        if key.region != self._cluster.region:
-            raise RackctlError(
-                f"KMS key {name} is in {key.region}, and cluster {self._cluster.name} in {self._cluster.region}",
-                hint="use a key of the cluster's region",
-            )
-        if key.manager == "AWS":
-            raise RackctlError(
-                f"KMS key {name} is one of AWS's own, which only AWS's services can use", hint="use another key"
-            )
-        if (key.usage, key.spec) != ("ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT"):
-            raise RackctlError(
-                f"KMS key {name} is for {key.usage} with {key.spec}",
-                hint="use a symmetric key (SYMMETRIC_DEFAULT) for ENCRYPT_DECRYPT",
-            )
-        if key.state != "Enabled":
-            raise RackctlError(
-                f"KMS key {name} cannot be used: it is {key.state}", hint=f"`aws kms enable-key --key-id {key.arn}`"
-            )
-
     def _bucket(self, name: str, found: _Findings, *, create: bool) -> None:
         bucket = self._settings(name)
         try:
@@ -284,36 +259,11 @@ class Adopter:
                 raise NotFound(f"there is no bucket {name}", hint="check --bucket, or create it with --create")
             found.steps += ["create bucket", "block public access", "require TLS", "version", "encrypt"]
             return
-        if region not in {"", self._cluster.region}:
-            raise RackctlError(
-                f"bucket {name} is in {region}, and cluster {self._cluster.name} in {self._cluster.region}",
-                hint="use a bucket in the cluster's region",
-            )
+        if problem := wrong_region(name, region, self._cluster):
+            raise problem
         found.there.append(f"bucket {name} is in account {self._cluster.account}")
-        settings: Mapping[Step, tuple[Callable[[], bool], str, str]] = {
-            "block public access": (
-                bucket.public_access_is_blocked,
-                "public access is blocked",
-                f"bucket {name} does not block public access",
-            ),
-            "require TLS": (
-                bucket.requires_tls,
-                "TLS is required",
-                f"bucket {name} takes requests without TLS",
-            ),
-            "version": (
-                lambda: bucket.versioning() == "Enabled",
-                "versioning is on",
-                f"bucket {name} is not versioned: what is deleted or overwritten is lost",
-            ),
-            "encrypt": (
-                lambda: bucket.encryption()[0] in {"aws:kms", "aws:kms:dsse"},
-                "new objects are encrypted with KMS",
-                f"bucket {name} does not encrypt new objects with KMS",
-            ),
-        }
-        for step, (holds, there, lacking) in settings.items():
-            found.check(holds, there, lacking, step, create=create)
+        for rule in bucket_rules(bucket):
+            found.check(rule.holds, rule.there, rule.lacking, rule.step, create=create)
 
 
 def default_bucket(cluster: EcsCluster) -> str:

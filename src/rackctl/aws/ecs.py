@@ -262,6 +262,7 @@ def _capacity_providers(answer: Document) -> list[CapacityProvider]:
             str(provider["autoScalingGroupArn"]),
             provider.get("managedDraining") == "ENABLED",
             provider.get("managedScaling", {}).get("status") == "ENABLED",
+            provider.get("managedTerminationProtection") == "ENABLED",
         )
         for document in answer["capacityProviders"]
         if (provider := document.get("autoScalingGroupProvider"))

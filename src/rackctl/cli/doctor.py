@@ -13,12 +13,14 @@ from rackctl.cli.command import RackCommand
 from rackctl.cli.console import AWS, canvas_of, waiting_for
 from rackctl.cli.invocation import Invocation
 from rackctl.cli.options import output_option
+from rackctl.cli.ssh_options import identity_option, keys_of, reach_options
 from rackctl.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rackctl.doctor import Finding
+    from rackctl.ssh.login import Keys
 
 _PROBLEM = 1
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -33,8 +35,10 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
     help="Check that the caller may do this, by IAM's policy simulation.",
 )
 @click.option("--strict", is_flag=True, help="Count warnings and skipped checks as problems.")
+@identity_option
+@reach_options
 @click.pass_context
-def doctor(ctx: click.Context, /, output: str, role: str | None, strict: bool) -> None:
+def doctor(ctx: click.Context, /, output: str, role: str | None, identity: str | None, strict: bool) -> None:
     """Check everything that a rack needs, and change nothing.
 
     Each line is ok, a warning, a problem, or a check that was skipped, with the reason; below a problem is its remedy.
@@ -48,8 +52,9 @@ def doctor(ctx: click.Context, /, output: str, role: str | None, strict: bool) -
       rackctl doctor -o json | jq '.[] | select(.status != "ok")'
     """
     invocation = ctx.ensure_object(Invocation)
+    identity_keys = keys_of(invocation, identity) if identity is not None else None
     with waiting_for(AWS):
-        found = list(_examined(invocation, role or ""))
+        found = list(_examined(invocation, role or "", identity_keys))
     if output == "json":
         click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
@@ -60,7 +65,7 @@ def doctor(ctx: click.Context, /, output: str, role: str | None, strict: bool) -
         ctx.exit(_PROBLEM)
 
 
-def _examined(invocation: Invocation, role: str) -> Iterator[Finding]:
+def _examined(invocation: Invocation, role: str, identity: Keys | None) -> Iterator[Finding]:
     from rackctl.doctor import Doctor
     from rackctl.roll.roll import Roll
     from rackctl.ssh.login import prove
@@ -73,7 +78,7 @@ def _examined(invocation: Invocation, role: str) -> Iterator[Finding]:
         roll,
         invocation.clock,
         prove=lambda instance, timeout: prove(
-            rack, keys, instance, state_directory=invocation.state_directory, timeout=timeout
+            rack, identity or keys, instance, state_directory=invocation.state_directory, timeout=timeout
         ),
     )
     return doctor.examine(invocation.instances.list, role)

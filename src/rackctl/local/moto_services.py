@@ -126,6 +126,9 @@ class MotoServices:
         self._s3.put_public_access_block(bucket, dict.fromkeys(_PUBLIC_ACCESS_BLOCKS, "true"))
         by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key.arn}
         self._s3.put_bucket_encryption(bucket, {"Rule": {"ApplyServerSideEncryptionByDefault": by_default}})
+        self._s3.put_bucket_policy(
+            bucket, json.dumps({"Version": "2012-10-17", "Statement": [_tls_only(bucket)]}).encode()
+        )
         self.version += 1
 
     def create_another_account_s(self, bucket: str, alias: str) -> None:
@@ -281,6 +284,17 @@ class MotoServices:
         stored = found.keys.get(key) if found is not None else None
         if stored is None or (wanted != "*" and wanted.strip('"') != stored.etag.strip('"')):
             raise Refused("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+
+
+def _tls_only(bucket: str) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html#transit."""
+    return {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
 
 
 def _named(answer: Answer) -> Answer:

@@ -80,9 +80,10 @@ class Stacks:
         }
 
     def _group(self, stack: str, instances: int, template_id: str, template_name: str) -> Group:
-        name = f"{stack}-HostsASG{self._world.ids.hex(8).upper()}-{_suffix(self._world.ids)}"
+        logical_id = f"HostsASG{self._world.ids.hex(8).upper()}"
+        name = f"{stack}-{logical_id}-{_suffix(self._world.ids)}"
         arn = f"arn:aws:autoscaling:{self._world.region}:{self._world.account_id}:autoScalingGroup"
-        tags = {"Name": f"{stack}/Hosts", **self._tags(stack, "HostsASG")}
+        tags = {"Name": f"{stack}/Hosts", **self._tags(stack, logical_id)}
         return Group(
             name,
             f"{arn}:{self._world.ids.uuid()}:autoScalingGroupName/{name}",

@@ -1,0 +1,72 @@
+"""The check that instances can be reached by SSH, by the way that `ssh` would take, and accept their keys."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rackctl.doctor.finding import Finding
+from rackctl.errors import NotFound, RackctlError
+from rackctl.text import counted, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from rackctl.model import Instance
+    from rackctl.rack_instance import RackInstance
+    from rackctl.ssh.login import Proof
+
+    Prove = Callable[[Instance, float], Proof]
+
+# How many subnets are tried, and for how long each, in seconds.
+_SUBNETS, _LOGIN_TIMEOUT = 10, 20.0
+_REFUSED = "check the user (--user), and whether the stored key is the one that it was launched with"
+_UNREACHABLE = "check --jump, --proxy-command and --via, the security group, and the route from this machine"
+
+
+def logins(instances: Sequence[RackInstance], prove: Prove) -> Iterator[Finding]:
+    """Log in to an instance of each subnet, all at once."""
+    running = [i.instance for i in instances if i.instance and i.instance.state == "running" and i.instance.key_name]
+    one = {instance.subnet_id: instance for instance in reversed(running)}
+    if not one:
+        yield Finding("ssh", "skipped", "no instance with a key is running")
+        return
+    chosen = [instance for _, instance in sorted(one.items())[:_SUBNETS]]
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        yield from _together(pool.map(lambda instance: _login(instance, prove), chosen))
+    if left := len(one) - len(chosen):
+        yield Finding("ssh", "skipped", f"{counted(left, 'more subnet')}: {_SUBNETS} are tried")
+
+
+def _together(found: Iterable[tuple[str, Finding]]) -> Iterator[Finding]:
+    """Yield what was found for each instance, and once what is wrong with several in the same way."""
+    instances: dict[Finding, list[str]] = {}
+    for which, finding in found:
+        if finding.status == "ok":
+            yield replace(finding, message=f"{which}: {finding.message}")
+        else:
+            instances.setdefault(finding, []).append(which)
+    for finding, those in instances.items():
+        yield replace(finding, message=f"{listed(those)}: {finding.message}")
+
+
+def _login(instance: Instance, prove: Prove) -> tuple[str, Finding]:
+    which = f"{instance.ec2_instance_id} in {instance.subnet_id or 'its subnet'}"
+    return which, _proven(instance, prove)
+
+
+def _proven(instance: Instance, prove: Prove) -> Finding:
+    try:
+        proof = prove(instance, _LOGIN_TIMEOUT)
+    except NotFound as error:
+        return Finding("ssh", "skipped", str(error), error.hint)
+    except RackctlError as error:
+        return Finding("ssh", "problem", str(error), error.hint)
+    match proof.outcome:
+        case "accepted":
+            return Finding("ssh", "ok", "reached, and the key is accepted")
+        case "refused":
+            return Finding("ssh", "problem", f"the key is refused: {proof.detail}", _REFUSED)
+        case "unreachable":
+            return Finding("ssh", "warning", f"not reachable from here: {proof.detail}", _UNREACHABLE)
