@@ -19,7 +19,7 @@ help:
 	@echo "make site    build the docs as a site in build/site, and check its links"
 	@echo "make models  cut the slices of botocore's models again, after a change of src/rackctl/aws or of botocore"
 	@echo "make docs    write the generated docs"
-	@echo "make record  record the session that README.md shows"
+	@echo "make record  record the sessions that README.md and docs/keyroll.md show"
 	@echo "make clean   remove all that these commands write"
 
 # A stamp for each set of packages, renewed if pyproject.toml or constraints.txt changes.

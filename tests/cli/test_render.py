@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from rackctl.cli.render import TABLE, WIDE, Canvas, as_csv, as_ids, as_json, as_table, fitting, wide
+from rackctl.cli.render import TABLE, WIDE, Canvas, as_csv, as_ids, as_json, as_table, fitting, table, wide
 from rackctl.cli.selection import FIELDS, fields
 from rackctl.model import ContainerInstance, Instance, Resources
 from rackctl.rack_instance import RackInstance, rack_instance
@@ -83,9 +83,9 @@ def test_wide_adds_its_columns_at_the_end() -> None:
 
     header, line = render("wide", instance("i-6eeedfde", 60, 3, 2912, **more)).splitlines()
 
-    added = "NAME  TYPE      ZONE        PRIVATE     PUBLIC  KEY  AGENT VERSION  OUTDATED  TEMPLATE  IMAGE"
+    added = "NAME  TYPE      ZONE        OUTDATED  PRIVATE     PUBLIC  KEY  AGENT VERSION  TEMPLATE  IMAGE"
     assert header.endswith(f"MEM     {added}")
-    assert line.endswith("29.12%        t3.small  us-east-1a  10.0.3.202          k")
+    assert line.endswith("29.12%        t3.small  us-east-1a            10.0.3.202          k")
 
 
 def test_ids_stand_one_a_line_for_xargs() -> None:
@@ -255,9 +255,24 @@ def test_wide_drops_blank_columns_then_columns_from_the_right_until_it_fits() ->
 
     assert left_out(widest) == []
     assert left_out(widest - 1) == ["IMAGE"]
-    launch = ["AGENT VERSION", "OUTDATED", "TEMPLATE", "IMAGE"]
-    assert left_out(86) == ["NAME", "PRIVATE", "PUBLIC", *launch]
-    assert left_out(10) == ["NAME", "TYPE", "ZONE", "PRIVATE", "PUBLIC", "KEY", *launch]
+    launch = ["AGENT VERSION", "TEMPLATE", "IMAGE"]
+    assert left_out(86) == ["NAME", "OUTDATED", "PRIVATE", "PUBLIC", *launch]
+    assert left_out(10) == ["NAME", "TYPE", "ZONE", "OUTDATED", "PRIVATE", "PUBLIC", "KEY", *launch]
+
+
+def test_the_last_column_of_a_table_is_wrapped_below_itself_on_a_terminal_and_nothing_is_cut() -> None:
+    rows = [["1", "the first of several words"], ["22", ""], ["3", "unbreakable" * 4]]
+
+    assert table(["N", "WHY"], rows, width=20).splitlines() == [
+        "N   WHY",
+        "1   the first of",
+        "    several words",
+        "22",
+        f"3   {'unbreakable' * 4}",
+    ]
+    for width in (0, 4, 19):
+        assert table(["N", "WHY"], rows, width=width).splitlines()[1] == "1   the first of several words"
+    assert table(["WHY"], [], width=80) == "WHY"
 
 
 def test_every_format_works_at_five_thousand() -> None:

@@ -73,7 +73,7 @@ def test_only_what_an_instance_waits_for_is_cut_when_the_terminal_is_narrow(widt
             view.show(Event(START, "instance", "", "g", id_, total=3, **details))
         lines = render(view, width).splitlines()
 
-    assert re.match(r"INSTANCE +KEY +PHASE +TIME +WAITS FOR", lines[0])
+    assert re.match(r"INSTANCE +PHASE +TIME +WAITS FOR", lines[0])
     assert re.match(r"i-0a19bcc46de2f00d1 +old +draining +0:00 +1 task.*…", lines[1])
     assert re.match(r"i-0cb84185aa11bb22c +old +terminating +0:00 +termination", lines[2])
     assert max(map(len, lines)) <= width

@@ -74,10 +74,10 @@ def test_an_instance_is_shown_with_its_group_tasks_and_events() -> None:
     ):
         assert dict(re.split(r" {2,}", line, maxsplit=1) for line in facts.splitlines())[name] == value
     assert [line.split() for line in tasks.splitlines()] == [
-        ["TASK", "SERVICE", "STATUS", "CONTAINER", "IMAGE", "PORTS"],
-        ["2222", "RUNNING", "web", "example/web:42", "32768->80/tcp,", "32769->443/tcp"],
+        ["TASK", "SERVICE", "STATUS", "CONTAINER", "PORTS", "IMAGE"],
+        ["2222", "RUNNING", "web", "32768->80/tcp,", "32769->443/tcp", "example/web:42"],
         ["proxy", "example/proxy:1"],
-        ["1111", "web", "RUNNING", "web", "example/web:42", "32768->80/tcp,", "32769->443/tcp"],
+        ["1111", "web", "RUNNING", "web", "32768->80/tcp,", "32769->443/tcp", "example/web:42"],
         ["proxy", "example/proxy:1"],
     ]
     assert [" ".join(line.split()).partition("ago ")[2] for line in events.splitlines()[1:]] == [

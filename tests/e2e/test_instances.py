@@ -136,7 +136,7 @@ def test_wide_fits_the_terminal_and_names_the_columns_it_leaves_out(shell: Shell
     assert all(len(line) <= 100 for line in drawn.splitlines() if line != note)
     piped = shell("rackctl instances -r local -o wide").stdout.splitlines()[0]
     assert piped.split()[7:] == [
-        "NAME", "TYPE", "ZONE", "PRIVATE", "PUBLIC", "KEY", "AGENT", "VERSION", "OUTDATED", "TEMPLATE", "IMAGE",
+        "NAME", "TYPE", "ZONE", "OUTDATED", "PRIVATE", "PUBLIC", "KEY", "AGENT", "VERSION", "TEMPLATE", "IMAGE",
     ]  # fmt: skip
 
 

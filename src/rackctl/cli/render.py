@@ -12,7 +12,7 @@ from rackctl.cli.selection import FIELDS, Field, as_text, fields
 from rackctl.text import ago, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from rackctl.rack_instance import RackInstance
@@ -26,9 +26,28 @@ class Canvas:
     color: bool = False
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out columns, left-aligned and two spaces apart, with no space at the end of a line."""
-    return _laid_out([headers, *([printable(cell, kept="") for cell in row] for row in rows)])
+# In characters; a last column for which less room is left is not wrapped.
+_NARROWEST = 16
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, width: int = 0) -> str:
+    """Lay out columns, left-aligned and two spaces apart, with no space at the end of a line.
+
+    The last column is wrapped at spaces, below itself, to fit into a width (0: unlimited).
+    """
+    cells: list[Sequence[str]] = [headers, *([printable(cell, kept="") for cell in row] for row in rows)]
+    before = sum(max(map(len, column)) + 2 for column in list(zip(*cells, strict=True))[:-1])
+    if width - before < _NARROWEST:
+        return _laid_out(cells)
+    return _laid_out([line for row in cells for line in _wrapped(row, width - before)])
+
+
+def _wrapped(row: Sequence[str], room: int) -> Iterator[Sequence[str]]:
+    from textwrap import wrap
+
+    first, *others = wrap(row[-1], room, break_long_words=False, break_on_hyphens=False) or [""]
+    yield [*row[:-1], first]
+    yield from ([*[""] * (len(row) - 1), more] for more in others)
 
 
 def _laid_out(rows: Sequence[Sequence[str]]) -> str:
@@ -80,7 +99,7 @@ _SHORT = {
     "image_id": "IMAGE",
 }  # fmt: skip
 WIDE = (
-    *TABLE, "name", "type", "zone", "private_ip", "public_ip", "key_name", "agent_version", "outdated",
+    *TABLE, "name", "type", "zone", "outdated", "private_ip", "public_ip", "key_name", "agent_version",
     "launch_template_version", "image_id",
 )  # fmt: skip
 

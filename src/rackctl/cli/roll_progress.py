@@ -112,7 +112,7 @@ class _Row:
 _PHASE_STYLE = {
     "draining": "yellow",
     "drained": "yellow",
-    "terminating": "red",
+    "terminating": "magenta",
     "launching": "cyan",
     "booting": "cyan",
     "ready": "green",
@@ -242,7 +242,7 @@ class LiveView:
 
 
 # An instance's id has 19 characters; of the phases "terminating" is the longest; a time may be 1:02:03.
-_WIDTHS = {"INSTANCE": 19, "KEY": 3, "PHASE": 11, "TIME": 7}
+_WIDTHS = {"INSTANCE": 19, "": 3, "PHASE": 11, "TIME": 7}
 
 
 def _one_line(text: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rackctl.cli.command import RackCommand
 from rackctl.cli.completers import complete_instance
-from rackctl.cli.console import AWS, note, waiting_for
+from rackctl.cli.console import AWS, canvas_of, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import output_option
 
@@ -49,7 +50,7 @@ def show(invocation: Invocation, ec2_instance_id: str, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(_fields(found, invocation.clock.now()), indent=2))
     else:
-        click.echo(_text(found, invocation.clock.now()))
+        click.echo(_text(found, invocation.clock.now(), canvas_of(sys.stdout, invocation.environment).width))
 
 
 def _fields(found: Details, now: datetime) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _fields(found: Details, now: datetime) -> dict[str, Any]:
     }
 
 
-def _text(found: Details, now: datetime) -> str:
+def _text(found: Details, now: datetime, width: int) -> str:
     from rackctl.cli.render import table
     from rackctl.text import ago, printable
 
@@ -97,11 +98,12 @@ def _text(found: Details, now: datetime) -> str:
     parts = ["\n".join(f"{name:<{width}}{value}" for name, value in facts)]
     if found.tasks:
         rows = [row for task in found.tasks for row in _rows(task)]
-        parts.append(table(["TASK", "SERVICE", "STATUS", "CONTAINER", "IMAGE", "PORTS"], rows))
+        parts.append(table(["TASK", "SERVICE", "STATUS", "CONTAINER", "PORTS", "IMAGE"], rows, width=width))
     elif found.instance.container_instance:
         parts.append("No tasks.")
     if found.events:
-        parts.append(table(["WHEN", "FROM", "EVENT"], ([ago(e.at, now), e.source, e.message] for e in found.events)))
+        events = ([ago(e.at, now), e.source, e.message] for e in found.events)
+        parts.append(table(["WHEN", "FROM", "EVENT"], events, width=width))
     return "\n\n".join(parts)
 
 
@@ -153,7 +155,7 @@ def _rows(task: Task) -> Iterator[list[str]]:
     named = [task.task_arn.rpartition("/")[2], task.service_name, task.last_status]
     for container in task.containers:
         ports = ", ".join(f"{b.host_port}->{b.container_port}/{b.protocol}" for b in container.port_bindings)
-        yield [*named, container.name, container.image, ports]
+        yield [*named, container.name, ports, container.image]
         named = ["", "", ""]
     if not task.containers:
         yield [*named, "", "", ""]
