@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REGION: Final = "us-east-1"
 _FOREIGN_KEY: Final = "ops"
+# For how long the key pair had been there when its instances were launched, in seconds.
+_BEFORE: Final = 86_400.0
 
 
 def seed_foreign(kept: Kept, key_file: Path, *, turn: Turn, say: Say) -> None:
@@ -30,7 +32,8 @@ def seed_foreign(kept: Kept, key_file: Path, *, turn: Turn, say: Say) -> None:
     write_private(key_file, key.private_key)
     say(f"progress seeding {kept.options.instances} instances")
     with turn():
-        kept.world.ec2.import_key_pair(_FOREIGN_KEY, key.public_key.encode(), {})
+        pair = kept.world.ec2.import_key_pair(_FOREIGN_KEY, key.public_key.encode(), {})
+        pair.created -= _BEFORE
         kept.world.seed_stack(kept.cluster, kept.options.instances, key_name=_FOREIGN_KEY)
 
 
