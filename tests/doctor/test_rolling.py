@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.doctor.rolling import TOPICS, plan_topics, providers
+from rackctl.instances import Instances
 from rackctl.roll.view import RollOptions
 from tests.fakes.world import Scene, add_group, mixed, name_version
 from tests.roll.acts import stopped_with_two_new_ones
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def told(scene: Scene) -> list[Finding]:
-    return list(plan_topics(scene.roll.plan(RollOptions()), scene.rack))
+    instances = Instances(scene.rack, scene.clock).list()
+    return list(plan_topics(scene.roll.plan(RollOptions()), scene.rack, instances))
 
 
 def of(scene: Scene, check: str) -> list[tuple[str, str]]:
@@ -40,7 +42,7 @@ def test_each_refusal_and_warning_of_a_plan_is_told_once_with_its_remedy() -> No
     scene.group.suspended["Launch"] = "User suspended"
     plan = scene.roll.plan(RollOptions())
 
-    found = [f for f in plan_topics(plan, scene.rack) if f.status in {"problem", "warning"}]
+    found = [f for f in told(scene) if f.status in {"problem", "warning"}]
 
     assert {(f.message, f.remedy, f.status == "warning") for f in found} >= {
         (p.reason, p.remedy, p.warns) for p in plan.problems
@@ -130,3 +132,29 @@ def test_capacity_providers_are_told_and_one_that_does_not_drain_is_warned_of() 
     assert [f.status for f in draining] == ["ok"]
     assert (not_draining.status, "managed draining is off" in not_draining.message) == ("warning", True)
     assert not_draining.remedy.startswith("`aws ecs update-capacity-provider")
+
+
+def test_an_instance_outside_of_the_groups_is_told_and_so_is_its_agent() -> None:
+    scene = Scene()
+    lone = scene.first[0]
+    scene.group.members.pop(lone)
+    scene.group.desired -= 1
+    (registration,) = [r for r in scene.seeded.registrations.values() if r.instance_id == lone]
+    registration.agent_connected = False
+
+    assert ("warning", f"the agent of {lone} is off") in of(scene, "agents")
+    (left,) = [message for status, message in of(scene, "groups") if status == "warning"]
+    assert left.startswith(f"a roll leaves {lone} as it is: ")
+
+
+def test_a_registration_without_an_instance_is_told_with_the_command_that_removes_it() -> None:
+    scene = Scene()
+    (registration, *_) = scene.seeded.registrations.values()
+    gone = registration.instance_id
+    registration.agent_connected = False
+    scene.world.ec2.instances[gone].state = "terminated"
+    scene.group.members.pop(gone)
+
+    (found,) = [f for f in told(scene) if f.check == "registrations" and gone in f.message]
+    assert found.status == "warning"
+    assert registration.arn in found.remedy

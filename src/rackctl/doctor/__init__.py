@@ -80,7 +80,7 @@ class Doctor:
             instances = pool.submit(listed)
             plan = pool.submit(self._roll.plan, RollOptions())
             checks: dict[str, Callable[[], Iterator[Finding]]] = {
-                "plan": lambda: self._planned(plan, needed=_is_needed("plan", role)),
+                "plan": lambda: self._planned(plan, instances, needed=_is_needed("plan", role)),
                 "providers": lambda: rolling.providers(rack),
                 "bucket": lambda: store.bucket(rack),
                 "kms": lambda: store.kms(rack),
@@ -93,7 +93,9 @@ class Doctor:
             for result in results:
                 yield from result.result()
 
-    def _planned(self, plan: Future[Plan], *, needed: bool) -> Iterator[Finding]:
+    def _planned(
+        self, plan: Future[Plan], instances: Future[Sequence[RackInstance]], *, needed: bool
+    ) -> Iterator[Finding]:
         try:
             made = plan.result()
         except RackctlError as error:
@@ -101,7 +103,7 @@ class Doctor:
             yield failed(rolling.TOPICS[0], error, status=status, what="a keyroll cannot be planned")
             yield from skipped("a keyroll cannot be planned", rolling.TOPICS[1:])
             return
-        yield from rolling.plan_topics(made, self._rack)
+        yield from rolling.plan_topics(made, self._rack, None if instances.exception() else instances.result())
 
     def _permissions(
         self, role: str, plan: Future[Plan], instances: Future[Sequence[RackInstance]]

@@ -10,10 +10,11 @@ from rackctl.roll.problems import Topic
 from rackctl.text import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rackctl.model import AutoScalingGroup, CapacityProvider
     from rackctl.rack import Rack
+    from rackctl.rack_instance import RackInstance
     from rackctl.roll.plan import GroupPlan, Plan
 
 TOPICS: tuple[Topic, ...] = get_args(Topic)
@@ -26,14 +27,19 @@ _NEEDED = {
 }
 
 
-def plan_topics(plan: Plan, rack: Rack) -> Iterator[Finding]:
-    """Tell what the plan of a keyroll says, in its own words, topic by topic."""
+def plan_topics(plan: Plan, rack: Rack, instances: Sequence[RackInstance] | None) -> Iterator[Finding]:
+    """Tell what the plan of a keyroll says, in its own words, topic by topic, and what it leaves out.
+
+    ``instances`` are None if they could not be listed.
+    """
     groups = rack.aws.autoscaling.groups([group.auto_scaling_group_name for group in plan.groups])
     by_name = {group.auto_scaling_group_name: group for group in groups}
-    besides: Mapping[str, Callable[[], Iterator[Finding]]] = {
-        "groups": lambda: _owners_and_forms(plan, by_name),
+    besides: Mapping[str, Callable[[], Iterable[Finding]]] = {
+        "groups": lambda: (*_owners_and_forms(plan, by_name), *_left_alone(plan, instances or ())),
         "processes": lambda: _suspended(groups),
         "capacity": lambda: _room(plan.groups),
+        "agents": lambda: _unlisted("agents") if instances is None else _agents_off(plan, instances),
+        "registrations": lambda: _unlisted("registrations") if instances is None else _gone(instances),
     }
     for topic in TOPICS:
         problems = [problem for problem in plan.problems if problem.topic == topic]
@@ -96,6 +102,41 @@ def _form(group: AutoScalingGroup, planned: GroupPlan) -> str:
     )
     policy = " in a mixed instances policy" if group.mixed_instances_policy else ""
     return f"launch template {uses}{policy}"
+
+
+def _unlisted(check: str) -> Iterator[Finding]:
+    yield Finding(check, "skipped", "the instances could not be listed")
+
+
+def _left_alone(plan: Plan, instances: Sequence[RackInstance]) -> Iterator[Finding]:
+    """Warn of instances that a roll leaves as they are, but for those that go by themselves."""
+    going = {i.ec2_instance_id for i in instances if i.is_terminating or i.status == "gone"}
+    for left in plan.left_alone:
+        if left.ec2_instance_id not in going:
+            yield Finding("groups", "warning", f"a roll leaves {left.ec2_instance_id} as it is: {left.reason}")
+
+
+def _agents_off(plan: Plan, instances: Sequence[RackInstance]) -> Iterator[Finding]:
+    """Warn of agents that are off on instances which the plan, that tells of the others, does not replace."""
+    planned = {id_ for group in plan.groups for id_ in group.replace}
+    for instance in instances:
+        id_ = instance.ec2_instance_id
+        if instance.registrations and not instance.agent_connected and id_ not in planned and instance.status != "gone":
+            remedy = "restart the agent (`sudo systemctl restart ecs` on the instance)"
+            yield Finding("agents", "warning", f"the agent of {id_} is off", "" if instance.is_terminating else remedy)
+
+
+def _gone(instances: Sequence[RackInstance]) -> Iterator[Finding]:
+    for instance in instances:
+        if instance.status == "gone":
+            arn = instance.registrations[0].container_instance_arn
+            yield Finding(
+                "registrations",
+                "warning",
+                f"{instance.ec2_instance_id} no longer exists, and is still registered",
+                f"`aws ecs deregister-container-instance --force --cluster {arn.split('/')[1]} --container-instance "
+                f"{arn}` removes the registration, if ECS does not within some hours",
+            )
 
 
 def _suspended(groups: Sequence[AutoScalingGroup]) -> Iterator[Finding]:
