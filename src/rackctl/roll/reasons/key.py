@@ -148,12 +148,13 @@ class NewKey:
         return said
 
     def _old_keys(self) -> list[str]:
-        """Name the rack's keys that are rackctl's own and older than this roll, unless they are to be kept."""
+        """Name the rack's keys that rackctl has given and that are older than this roll, unless they are to be kept."""
         if self._journal.options.keep_old_keys:
             return []
-        tags = {"rackctl:rack": self._hold.rack.name}
-        ours = {pair.key_name for pair in self._hold.retrying(lambda: list(self._aws.ec2.key_pairs_tagged(tags)))}
-        return sorted({*self._hold.retrying(self._keys.names), *ours} - {self._name})
+        rack = self._hold.rack.name
+        tagged = self._hold.retrying(lambda: self._aws.ec2.key_pairs_tagged({"rackctl:rack": rack}))
+        stored = [name for name in self._hold.retrying(self._keys.names) if ssh_keys.is_key_name(rack, name)]
+        return sorted({*stored, *(pair.key_name for pair in tagged)} - {self._name, *self._journal.key_pairs})
 
     def _retire(self, names: Sequence[str]) -> Iterator[Event]:
         """Delete those of these keys that no instance and no group's launch template names."""
