@@ -28,6 +28,7 @@ BEHAVIOURS = {
     "EC2, Auto Scaling and ECS over time": "world",
     "Answers of the APIs": "api",
     "Signatures, S3 and KMS": "test_s*.py",
+    "CloudWatch's alarms": "test_alarms.py",
     "Faults": "test_faults*.py",
     "Permissions": "test_denials.py",
     "The instances": "hosts",

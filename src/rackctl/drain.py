@@ -34,7 +34,8 @@ class Draining:
     """Where a drain stands: the tasks it waits for and, of their services, the newest event.
 
     ``unreported`` is how many tasks must be there by ECS's own count, or were there, of which ECS does not say what
-    became of them; ``daemons`` how many DAEMON tasks are left, which stay until the instance ends.
+    became of them; ``daemons`` how many DAEMON tasks are left, which stay until the instance ends. ``services`` are the
+    names of all whose tasks were seen there.
     """
 
     ec2_instance_id: str
@@ -42,6 +43,7 @@ class Draining:
     service_event: str = ""
     unreported: int = 0
     daemons: int = 0
+    services: frozenset[str] = frozenset()
 
     @property
     def left(self) -> int:
@@ -121,6 +123,7 @@ class _Drain:
     registrations: tuple[ContainerInstance, ...]
     followed: set[str]
     stopped: set[str] = field(default_factory=set)
+    services: set[str] = field(default_factory=set)
     expected: int = 0
     tasks: tuple[Task, ...] = ()
     daemons: set[str] = field(default_factory=set)
@@ -201,7 +204,9 @@ class Drains:
         if new:
             self._look()
         return {
-            id_: Draining(id_, drain.tasks, self._event(drain), drain.unreported, len(drain.daemons))
+            id_: Draining(
+                id_, drain.tasks, self._event(drain), drain.unreported, len(drain.daemons), frozenset(drain.services)
+            )
             for id_, drain in self._drains.items()
         }
 
@@ -241,7 +246,9 @@ class Drains:
             self._services.update((s.service_name, s) for s in services)
         now = self._clock.monotonic()
         for drain in self._drains.values():
-            drain.stopped |= {arn for arn in drain.followed if arn in described} - {t.task_arn for t in running}
+            found = {arn: described[arn] for arn in drain.followed if arn in described}
+            drain.services |= {task.service_name for task in found.values() if task.service_name}
+            drain.stopped |= found.keys() - {task.task_arn for task in running}
             drain.followed -= drain.stopped
             missing = drain.followed - described.keys()
             drain.missing_since = {arn: drain.missing_since.get(arn, now) for arn in missing}

@@ -358,7 +358,10 @@ class ServiceEvent:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """An ECS service. The percents are of ``desired_count``, as its deployment configuration gives them."""
+    """An ECS service. The percents are of ``desired_count``, as its deployment configuration gives them.
+
+    ``rollout_state`` is that of its PRIMARY deployment: empty where ECS tells none.
+    """
 
     service_name: str
     service_arn: str
@@ -368,6 +371,32 @@ class Service:
     minimum_healthy_percent: int
     maximum_percent: int
     events: tuple[ServiceEvent, ...] = ()
+    status: str = "ACTIVE"
+    rollout_state: str = ""
+
+    @property
+    def unsteady(self) -> str:
+        """What keeps it from being steady, empty where nothing does.
+
+        A DAEMON service's count follows the instances, and one that is being deleted has none to reach.
+        https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Deployment.html says which have a rollout state.
+        """
+        if self.status != "ACTIVE" or self.scheduling_strategy == "DAEMON":
+            return ""
+        if self.running_count < self.desired_count:
+            return f"{self.running_count} of {self.desired_count} tasks running"
+        if self.rollout_state not in {"", "COMPLETED"}:
+            return f"its deployment is {self.rollout_state}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A CloudWatch alarm: OK, ALARM or INSUFFICIENT_DATA, and why."""
+
+    alarm_name: str
+    state_value: str
+    state_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,8 @@ ROLES: dict[str, Role] = {
         ("instances keyroll --stop-standalone", "instances drain --stop-standalone"),
         (_grant("ecs:StopTask", _TASKS, "ecs:cluster"),),
     ),
+    # With a narrower resource, CloudWatch leaves composite alarms out of its answer.
+    "alarm": Role(("instances keyroll --alarm", "instances replace --alarm"), (_grant("cloudwatch:DescribeAlarms"),)),
     "doctor": Role(
         ("doctor",),
         (

@@ -28,7 +28,7 @@ def model(service: str) -> ServiceModel:
 def answer(service: str, operation: str, *, token: str = "") -> Answer:
     """Give a whole answer to an operation, by its AWS name; ``token`` is the page token that it names."""
     shape = model(service).operation_model(operation).output_shape
-    match model(service).metadata["protocol"]:
+    match model(service).resolved_protocol:
         case "json":
             body = json.dumps(_json(shape, token) if shape else {})
             return 200, {"x-amzn-RequestId": "1", "Content-Type": "application/x-amz-json-1.1"}, body.encode()

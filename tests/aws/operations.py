@@ -9,6 +9,7 @@ import pytest
 
 from rackctl.aws.autoscaling import AutoScaling
 from rackctl.aws.cloudformation import CloudFormation
+from rackctl.aws.cloudwatch import CloudWatch
 from rackctl.aws.ec2 import Ec2
 from rackctl.aws.ecs import Ecs
 from rackctl.aws.iam import Iam
@@ -28,6 +29,7 @@ SERVICES: dict[str, Callable[[Client], Any]] = {
     "autoscaling": AutoScaling,
     "bucket_settings": lambda call: S3(call).bucket_settings("bucket", owner="123456789012"),
     "cloudformation": CloudFormation,
+    "cloudwatch": CloudWatch,
     "ec2": Ec2,
     "ecs": Ecs,
     "iam": Iam,

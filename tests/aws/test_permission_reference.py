@@ -33,8 +33,9 @@ ROWS = sorted(
 # Of keys for several regions, of keys that are created with a policy or with tags: rackctl's are neither.
 # https://docs.aws.amazon.com/kms/latest/APIReference/API_CreateKey.html ("Required permissions")
 NOT_NEEDED = {"iam:CreateServiceLinkedRole", "kms:PutKeyPolicy", "kms:TagResource"}
-# A launch needs an image, an instance, a network interface and more: one statement on all of them.
-ON_ALL = {"ec2:RunInstances"}
+# A launch needs an image, an instance, a network interface and more: one statement on all of them. Composite alarms are
+# described only to those who may describe all alarms (botocore's model of CloudWatch, DescribeAlarms).
+ON_ALL = {"ec2:RunInstances", "cloudwatch:DescribeAlarms"}
 
 
 @cache

@@ -68,6 +68,49 @@ def test_a_surge_that_is_no_number_is_refused(typed: Prompt, surge: str, says: s
     assert says in result.stderr
 
 
+def test_the_plan_says_what_comes_between_two_batches(typed: Prompt) -> None:
+    typed.scene.aws.alarm_states = {"errors": ("OK", ""), "latency": ("INSUFFICIENT_DATA", "")}
+
+    said = typed("plan", "--pause", "5m", "--check", "true", "--alarm", "errors", "--alarm", "latency").stdout
+
+    assert "\n  after each batch pauses for 5 minutes and runs the check\n" in said
+    assert "\n  stops if one of these alarms is in state ALARM: errors, latency\n" in said
+    assert "\n  alarm latency has insufficient data" in said
+
+
+@pytest.mark.parametrize("option", ["--check", "--alarm", "--pause"])
+def test_an_option_that_an_unset_variable_has_left_empty_is_named(typed: Prompt, option: str) -> None:
+    result = typed("plan", option, "")
+
+    assert result.exit_code == 2
+    assert option in result.stderr
+    assert "is a variable in your script unset?" in result.stderr
+
+
+def test_what_a_check_writes_is_shown_and_cannot_steer_the_terminal(typed: Prompt) -> None:
+    shown = typed("--check", r"printf 'a\033[2Jb\rc\n'; echo d >&2", "--check-timeout", "300d")
+    lines = [line.partition("] ")[2] for line in shown.stderr.splitlines()]
+
+    assert shown.exit_code == 0
+    assert [line for line in lines if line.startswith("check: ")] == [r"check: a\x1b[2Jb\rc", "check: d"] * 3
+    assert shown.stdout == "Rebooting instances...\n"
+
+
+def test_alarms_and_a_check_are_taken_back_by_a_resume(typed: Prompt) -> None:
+    typed.scene.aws.alarm_states = {"errors": ("OK", "")}
+    assert typed("--check", "false", "--check-timeout", "300d", "--alarm", "errors").exit_code == 6
+    typed.scene.aws.alarm_states = {"errors": ("ALARM", "")}
+
+    refused = typed("resume")
+    both = typed("resume", "--check", "true", "--no-check")
+    resumed = typed("resume", "--no-check", "--no-alarm")
+
+    assert refused.exit_code == 1
+    assert "`rackctl instances keyroll resume --rack prod --check COMMAND`" in refused.stderr
+    assert (both.exit_code, "--check and --no-check exclude each other" in both.stderr) == (2, True)
+    assert resumed.exit_code == 0, resumed.stderr
+
+
 @pytest.mark.parametrize("output", ["text", "json"])
 def test_a_dry_run_shows_the_plan_of_the_same_options_and_changes_nothing(typed: Prompt, output: str) -> None:
     planned = typed("plan", "--batch", "2", "-o", output)

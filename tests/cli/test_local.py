@@ -257,6 +257,7 @@ def test_what_happens_to_an_instance_happens_to_it(up: Typist) -> None:
         (("throttle", "foo:*"), 'has no call "foo:*"'),
         (("no-capacity", "us-east-1z"), "there is no zone or instance type us-east-1z"),
         (("slow-boot", "very"), "slow-boot takes a number of times"),
+        (("slow-stop", "very"), "slow-stop takes a number of seconds"),
         (("throttle", "ecs"), '"ecs" is not SERVICE:ACTION'),
         (("no-capacity", "--count", "3"), "--count is for faults of the API"),
         (("stuck-drain", "i-0123456789abcdef0"), "stuck-drain takes no target"),

@@ -93,7 +93,7 @@ def test_a_blocked_plan_says_so_in_its_first_line(typed: Prompt) -> None:
 
 PLAN_FIELDS = {
     "rack", "selection", "engine", "refused", "refusals", "bucket", "kms_key", "groups", "services", "standalone_tasks",
-    "left_alone", "warnings", "total", "seconds", "instance_hours",
+    "left_alone", "warnings", "pause", "checked", "alarms", "total", "seconds", "instance_hours",
 }  # fmt: skip
 GROUP_FIELDS = {
     "group", "desired_capacity", "max_size", "launch_templates", "replace", "surge", "surge_reason", "at_once",

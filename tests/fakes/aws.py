@@ -127,7 +127,7 @@ class FakeAws:
     def ec2(self) -> FakeAws:
         return self
 
-    ecs = autoscaling = s3 = kms = sts = ec2
+    ecs = autoscaling = cloudwatch = s3 = kms = sts = ec2
 
     # STS
 

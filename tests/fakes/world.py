@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rackctl.model import (
         Instance,
     )
+    from rackctl.roll.check import Check
     from rackctl.roll.reasons import Proof
     from rackctl.roll.view import Kind
 
@@ -94,6 +95,7 @@ class Scene:
         self.stop = StopRequest()
         self.logins: list[str] = []
         self.login: Callable[[Instance], Proof] = lambda _: Login()
+        self.check: Check | None = None
         self.selection = KEYROLL
         self.first = [i.instance_id for i in self.world.ec2.instances.values()]
         self.clock.sleep(30)
@@ -113,7 +115,10 @@ class Scene:
             self.logins.append(instance.ec2_instance_id)
             return lambda: self.login(instance)
 
-        return Roll(self.rack, Instances(self.rack, self.clock), self.keys, self.clock, login=login, stop=self.stop)
+        return Roll(
+            self.rack, Instances(self.rack, self.clock), self.keys, self.clock, login=login, stop=self.stop,
+            check=self.check,
+        )  # fmt: skip
 
     def later(self, seconds: float, do: Callable[[], object]) -> None:
         """Have something done when so much time has passed."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rackctl.aws.autoscaling import _group
 from rackctl.aws.s3 import StoredObject
 from rackctl.model import (
+    Alarm,
     AutoScalingGroup,
     CapacityProvider,
     ContainerInstance,
@@ -55,6 +56,8 @@ class WorldAws(FakeAws):
         self.misreading: list[Callable[[str, Any], Any]] = []
         # The instances that were terminated while tasks other than a DAEMON service's ran on them, in any cluster.
         self.terminated_busy: list[str] = []
+        # The states of CloudWatch's alarms, and why they are so.
+        self.alarm_states: dict[str, tuple[str, str]] = {}
         self._etags = 0
 
     def is_busy(self, ec2_instance_id: str) -> bool:
@@ -271,8 +274,15 @@ class WorldAws(FakeAws):
         running = sum(t.last_status == "RUNNING" for t in self._cluster.tasks_of(s))
         events = tuple(ServiceEvent(datetime.fromtimestamp(at, UTC), text) for _, at, text in s.events)
         return Service(
-            s.name, s.arn, s.strategy, s.desired, running, s.minimum_percent, s.maximum_percent, events
+            s.name, s.arn, s.strategy, s.desired, running, s.minimum_percent, s.maximum_percent, events, s.status,
+            "COMPLETED",
         )  # fmt: skip
+
+    # CloudWatch
+
+    @reading
+    def alarms(self, names: Sequence[str]) -> list[Alarm]:
+        return [Alarm(name, *self.alarm_states[name]) for name in names if name in self.alarm_states]
 
     # Auto Scaling
 

@@ -182,6 +182,17 @@ class Rolls:
         assert stored == named, f"stored keys {stored}; named by anything {named}"
 
 
+def put_alarm(process: LocalRackProcess, name: str, state: str = "OK", reason: str = "as it should be") -> None:
+    """Make a metric alarm, or set the state of the one that there is."""
+    cloudwatch = process.client("cloudwatch")
+    if not cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]:
+        cloudwatch.put_metric_alarm(
+            AlarmName=name, Namespace="prod", MetricName="5xx", Statistic="Sum", Period=60, EvaluationPeriods=1,
+            Threshold=5, ComparisonOperator="GreaterThanThreshold",
+        )  # fmt: skip
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason=reason)
+
+
 def texts(events: list[Event]) -> str:
     return "\n".join(event.message for event in events)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rackctl.aws.errors import Where
 from rackctl.aws.models import KEPT
 from rackctl.policies import ROLES, grants
+from tests.local.rolls import put_alarm
 
 if TYPE_CHECKING:
     from tests.local_rack import LocalRackProcess
@@ -62,6 +63,9 @@ def test_each_command_calls_only_what_its_role_allows(own_local_rack: LocalRackP
     assert called(own_local_rack, "instances", "keyroll", "plan") <= allowed("keyroll")
     assert called(own_local_rack, "instances", "keyroll") <= allowed("keyroll")
     assert called(own_local_rack, "doctor", "--as", "keyroll") <= allowed("doctor")
+    put_alarm(own_local_rack, "errors")
+    plan = called(own_local_rack, "instances", "keyroll", "plan", "--alarm", "errors")
+    assert plan <= allowed("keyroll", "alarm")
 
 
 def test_every_call_that_rackctl_can_make_is_allowed_by_a_role_and_no_other() -> None:

@@ -11,6 +11,7 @@ from rackctl.roll.decide import decide, evidence, waits_for
 from rackctl.roll.view import (
     Done,
     Drain,
+    EndBatch,
     LowerByMissing,
     Member,
     Prove,
@@ -20,6 +21,7 @@ from rackctl.roll.view import (
     StartDrains,
     Suspend,
     Terminate,
+    Unsteady,
     View,
 )
 
@@ -209,8 +211,63 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
     ),
 }
 
+MOVED = (Unsteady("api", "1 of 2 tasks running", 30.0),)
+CHECKED, PAUSED = RollOptions(batch=2, checked=True), RollOptions(batch=2, pause=60.0)
+THREE = (old("i-1"), old("i-2", "b"), old("i-3"), new("i-8"), new("i-9", "b"))
+
+REPLACE |= {
+    "nothing more is drained while a service is not steady again": (view(*THREE, share=2, unsteady=MOVED), None),
+    "but what is drained is terminated": (
+        view(draining("i-1", drain=OVER), *THREE[1:], share=2, unsteady=MOVED),
+        Terminate("i-1", decrement=False, evidence=EMPTY),
+    ),
+    "--force waits for a service no longer than for a drain": (
+        view(
+            *THREE,
+            share=2,
+            options=RollOptions(force=True),
+            unsteady=(replace(MOVED[0], lasting=900.0), replace(MOVED[0], lasting=901.0)),
+        ),
+        StartDrains(("i-1",)),
+    ),
+    "a roll of which no instance is left does not wait for a service": (
+        view(new("i-8"), new("i-9", "b"), unsteady=MOVED),
+        Done(),
+    ),
+    "a batch that has begun takes on what it may": (
+        view(draining("i-1"), *THREE[1:], new("i-7"), share=3, begun=1, options=replace(CHECKED, surge=3)),
+        StartDrains(("i-2",)),
+    ),
+    "and no more, although one of it is gone": (
+        view(draining("i-1"), *THREE[1:], new("i-7"), share=3, begun=2, options=replace(CHECKED, surge=3)),
+        None,
+    ),
+    "it ends when nothing of it is under way": (view(*THREE, share=2, begun=2, options=CHECKED), EndBatch()),
+    "also if it has taken on fewer": (view(*THREE, share=2, begun=1, options=PAUSED), EndBatch()),
+    "and its services are steady": (view(*THREE, share=2, begun=2, unsteady=MOVED, options=CHECKED), None),
+    "without a surge when its replacements can take tasks": (
+        view(old("i-1"), booting("i-9", "b"), begun=1, options=RollOptions(surge=0, checked=True)),
+        None,
+    ),
+    "then it does": (view(old("i-1"), new("i-9", "b"), begun=1, options=replace(CHECKED, surge=0)), EndBatch()),
+    "the last one ends too": (view(new("i-8"), new("i-9", "b"), begun=1, options=CHECKED), EndBatch()),
+    "once its services are steady": (
+        view(new("i-8"), new("i-9", "b"), begun=1, unsteady=MOVED, options=CHECKED),
+        None,
+    ),
+    "the next one begins after the pause": (view(*THREE, share=2, pause_left=5.0, options=PAUSED), None),
+    "during which a surge is launched": (
+        view(*THREE, share=2, pause_left=5.0, options=replace(PAUSED, surge=3)),
+        Raise(1),
+    ),
+}
+
 RESTORE: dict[str, tuple[View, Action | None]] = {
     "nothing is left of the surge": (view(old("i-1")), Done()),
+    "what is taken back waits for no service": (
+        view(old("i-1"), old("i-2", "b"), new("i-9"), share=1, unsteady=MOVED, pause_left=5.0),
+        StartDrains(("i-9",)),
+    ),
     "what is still drained gets tasks again": (view(draining("i-1")), Reactivate(("i-1",))),
     "what was never launched is given back": (
         view(old("i-1"), old("i-2", "b"), desired=3, share=1),
@@ -283,6 +340,8 @@ def test_what_is_waited_for_is_named_with_its_state() -> None:
         old("i-7", lifecycle_state="Standby"),
         desired=7,
         hooks=("ecs-managed-draining-hook",),
+        unsteady=(Unsteady("api", "1 of 2 tasks running"),),
+        pause_left=80.0,
     )
 
     assert waits_for(seen, "replace") == [
@@ -293,4 +352,6 @@ def test_what_is_waited_for_is_named_with_its_state() -> None:
         "i-5 to register with ECS",
         "i-6 to take tasks (InService, not registered with ECS yet)",
         "2 instances to launch",
+        "service api to be steady again (1 of 2 tasks running)",
+        "the end of the pause between batches (1 minute left)",
     ]

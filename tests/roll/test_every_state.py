@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from rackctl.roll.view import Prove, Raise, RollOptions, StartDrains, Terminate
+from rackctl.roll.view import EndBatch, Prove, Raise, RollOptions, StartDrains, Terminate
 from tests.roll.worlds import Unsafe, World, act, group, steps
 
 if TYPE_CHECKING:
@@ -85,6 +85,27 @@ def test_a_roll_is_safe_in_every_state_and_can_end_from_each(
     assert without_an_end(following) == []
 
 
+GENTLE = {
+    "steady": RollOptions(surge=2),
+    "steady without a surge": RollOptions(surge=0),
+    "pause": RollOptions(pause=60.0),
+    "check": RollOptions(batch=2, surge=3, checked=True),
+    "pause and check without a surge": RollOptions(surge=0, pause=60.0, checked=True),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+@pytest.mark.parametrize("options", GENTLE)
+@pytest.mark.parametrize("zones", ["ab", "aab", "abA"])
+def test_no_tasks_are_moved_before_the_batch_before_is_over_and_its_services_are_steady(
+    zones: str, options: str, trouble: str, record_property: RecordProperty
+) -> None:
+    following = explore(replace(group(zones, options=GENTLE[options], **TROUBLE[trouble]), settles=True))
+
+    record_property("states", len(following))
+    assert without_an_end(following) == []
+
+
 @pytest.mark.parametrize("zones", ["a", "ab"])
 def test_a_crash_an_operator_and_a_wrong_reading_in_one_roll_are_safe_in_every_state(
     zones: str, record_property: RecordProperty
@@ -103,6 +124,7 @@ def test_a_crash_an_operator_and_a_wrong_reading_in_one_roll_are_safe_in_every_s
         StartDrains(("i-000", "i-001")),
         Prove("i-000"),
         Raise(10),
+        EndBatch(),
     ],
 )
 def test_what_no_roll_may_do_is_found_to_be_unsafe(action: Action) -> None:

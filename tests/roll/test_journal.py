@@ -11,6 +11,7 @@ from rackctl.roll.journal import (
     GroupRecord,
     InstanceRecord,
     Journal,
+    PaceRecord,
     PendingChange,
     TemplateRecord,
     out_of_bounds,
@@ -30,7 +31,7 @@ def journal() -> Journal:
         cluster_arn=CLUSTER_ARN,
         key_name=KEY,
         started="2026-01-02T03:04:05Z",
-        options=RollOptions(batch=3, reason="because"),
+        options=RollOptions(batch=3, reason="because", alarms=("errors",)),
         owner=Owner("me@here", 1, "token-1", "machine", "began"),
         problem="it was asked to stop",
         retiring=["prod-keypair-20250102T030405Z"],
@@ -47,6 +48,7 @@ def journal() -> Journal:
             )
         },
         instances={"i-1": InstanceRecord("group", "terminating", "2026-01-02T03:05:05Z", drained_by_roll=True)},
+        pace=PaceRecord(["i-1"], "2026-01-02T03:05:05Z", ["api"], ["web"]),
     )
 
 
@@ -89,6 +91,15 @@ def test_a_journal_without_a_holder_is_read_back_as_well() -> None:
         ({"options": {"surge": True}}, "surge is True"),
         ({"options": {"surge": 2.0}}, "surge is 2.0"),
         ({"options": {"force": 1}}, "force is 1"),
+        ({"options": {"pause": -1.0}}, "it pauses for -1.0 s"),
+        ({"options": {"pause": float("nan")}}, "it pauses for nan s"),
+        ({"options": {"check": "rm -rf /"}}, "check"),
+        ({"options": {"alarms": 5}}, "not iterable"),
+        ({"options": {"alarms": [5]}}, "a text is expected"),
+        ({"pace": {"begun": [5]}}, "a text is expected"),
+        ({"pace": {"ended": "noon"}}, "noon"),
+        ({"pace": {"ended": "2026-01-02T03:04:05"}}, "no time zone"),
+        ({"pace": {"check": "rm -rf /"}}, "check"),
         ({"options": {"sudo": True}}, "sudo"),
         ({"owner": "me"}, "mapping"),
         ({"owner": {"pid": "1"}}, "process number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,6 +122,18 @@ def test_with_more_surge_than_batch_the_next_ones_boot_while_these_drain(
     simulated = simulate(View("group", 12, 30, members=members, zones=("a", "b"), is_proven=True, options=options))
 
     assert simulated.seconds == seconds
+
+
+def test_a_pause_between_batches_takes_its_time_unless_boots_take_longer() -> None:
+    members = tuple(Member(f"i-{n:02}", "ab"[n % 2]) for n in range(12))
+    view = View("group", 12, 30, members=members, zones=("a", "b"), is_proven=True)
+
+    def seconds(surge: int, pause: float) -> float:
+        return simulate(replace(view, options=RollOptions(batch=2, surge=surge, pause=pause))).seconds
+
+    assert seconds(6, 120) == BOOT + 6 * DRAIN + 5 * 120
+    # The replacements boot meanwhile, which takes longer than the pause.
+    assert seconds(2, 120) == 6 * (BOOT + DRAIN)
 
 
 def test_services_that_dip_and_those_whose_tasks_cannot_be_moved_are_told_apart() -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rackctl.roll.problems import in_plan, in_roll
-from rackctl.roll.view import Drain, RollOptions
+from rackctl.roll.problems import in_plan, in_roll, of_alarms
+from rackctl.roll.view import AlarmSeen, Drain, RollOptions, Unsteady
 from tests.roll.test_decide import booting, draining, new, old, view
 
 if TYPE_CHECKING:
@@ -110,6 +110,16 @@ SITUATIONS: dict[str, tuple[View, str, str]] = {
         "",
         "i-1 still has 2 tasks after 900 s of draining: t1 of web (RUNNING)",
     ),
+    "a service does not become steady again": (
+        view(old("i-1"), unsteady=(Unsteady("api", "1 of 2 tasks running", 901.0),)),
+        "",
+        "service api is not steady again 900 s after tasks of it were moved: 1 of 2 tasks running",
+    ),
+    "a service does not become steady again, and --force": (
+        view(old("i-1"), unsteady=(Unsteady("api", "1 of 2 tasks running", 901.0),), options=FORCE),
+        "",
+        "",
+    ),
     "a drain takes too long, and --force": (view(draining("i-1", drain=Drain(2, 901.0)), options=FORCE), "", ""),
 }
 
@@ -144,3 +154,41 @@ def test_a_hint_names_no_surge_only_where_something_was_surged() -> None:
 
     assert "--no-surge" in surged.remedy
     assert "--no-surge" not in without.remedy
+
+
+@pytest.mark.parametrize(
+    ("seen", "plan", "roll"),
+    [
+        (AlarmSeen("errors", "OK"), "", ""),
+        (
+            AlarmSeen("errors", "ALARM", "5 errors"),
+            "alarm errors is in state ALARM: 5 errors",
+            "alarm errors is in state ALARM: 5 errors",
+        ),
+        (
+            AlarmSeen("errors", "INSUFFICIENT_DATA"),
+            "warns: alarm errors has insufficient data",
+            "warns: alarm errors has insufficient data",
+        ),
+        (AlarmSeen("errors", "", lasting=119.0), "CloudWatch reports no metric or composite alarm errors", ""),
+        (
+            AlarmSeen("errors", "", lasting=121.0),
+            "CloudWatch reports no metric or composite alarm errors",
+            "CloudWatch reports no metric or composite alarm errors",
+        ),
+    ],
+)
+def test_what_an_alarm_forbids(seen: AlarmSeen, plan: str, roll: str) -> None:
+    for expected, problems in (
+        (plan, list(of_alarms([seen], lasting=0))),
+        (roll, in_roll(view(old("i-1"), alarms=(seen,)), "replace")),
+    ):
+        assert told(problems)[: len(expected)] == expected
+        assert bool(problems) == bool(expected)
+        assert all(problem.warns or problem.remedy for problem in problems)
+
+
+def test_an_abort_stops_for_no_alarm_and_no_service() -> None:
+    seen = view(old("i-1"), alarms=(AlarmSeen("errors", "ALARM"),), unsteady=(Unsteady("api", "", 901.0),))
+
+    assert in_roll(seen, "restore") == []

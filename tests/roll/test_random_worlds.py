@@ -19,6 +19,8 @@ def any_group(chance: random.Random) -> World:
         batch=chance.randrange(1, 5),
         surge=chance.choice([None, 0, *range(1, 9)]),
         include_unregistered=chance.random() < 0.3,
+        pause=chance.choice([0.0, 0.0, 60.0]),
+        checked=chance.random() < 0.2,
     )
     world = group(
         zones, room=chance.randrange(6), options=options,
@@ -29,7 +31,7 @@ def any_group(chance: random.Random) -> World:
         if chance.random() < 0.1:
             state = chance.choice(["failed", "foreign"])
             world = replace(world, instances=world.changed(n, state=state), promised=world.promised - 1)
-    return world.having(world.instances)
+    return world.having(world.instances, settles=chance.random() < 0.5)
 
 
 @pytest.mark.parametrize("seed", range(30))

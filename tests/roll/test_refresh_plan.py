@@ -60,6 +60,7 @@ def test_a_terminating_hook_that_the_operator_vouches_for_will_do() -> None:
         ({"force": True}, "--force"),
         ({"stop_standalone": True}, "--stop-standalone"),
         ({"drain_timeout": 60.0}, "--drain-timeout"),
+        ({"pause": 60.0}, "--pause: it has no batches"),
         ({"surge": 0}, "--no-surge"),
     ],
 )

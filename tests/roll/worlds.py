@@ -14,6 +14,7 @@ from rackctl.roll.problems import in_roll
 from rackctl.roll.view import (
     Done,
     Drain,
+    EndBatch,
     Goal,
     LowerByMissing,
     Member,
@@ -25,6 +26,7 @@ from rackctl.roll.view import (
     StartDrains,
     Suspend,
     Terminate,
+    Unsteady,
     View,
 )
 
@@ -58,7 +60,9 @@ class Instance:
 class World:
     """A group, the roll's journal of it, and what may still go wrong.
 
-    ``promised`` is how many instances must be able to take tasks, as long as nobody else takes some away.
+    ``promised`` is how many instances must be able to take tasks, as long as nobody else takes some away. If a service
+    ``settles``, it is ``settling`` from each termination of an old instance on until it is steady again. ``begun`` is
+    how many old instances the batch has taken on, and ``pausing`` whether the pause after one lasts.
     """
 
     instances: tuple[Instance, ...]
@@ -72,6 +76,10 @@ class World:
     rebalancing: bool = True
     proven: bool = False
     over: bool = False
+    settles: bool = field(default=False, compare=False)
+    settling: bool = False
+    begun: int = 0
+    pausing: bool = False
     crashes: int = 0
     acts: int = 0
     misreads: int = 0
@@ -119,7 +127,8 @@ def view(world: World, misread: tuple[str, int] | None = None) -> View:
     return View(
         "group", world.desired, world.max_size, members=tuple(members), zones=("a", "b"),
         suspended={} if world.rebalancing else {REBALANCING: 60.0}, share=kept, is_proven=world.proven,
-        options=world.options,
+        options=world.options, begun=world.begun, pause_left=60.0 if world.pausing else 0.0,
+        unsteady=(Unsteady("api", "1 of 2 tasks running"),) if world.settling else (),
     )  # fmt: skip
 
 
@@ -186,6 +195,10 @@ def _by_itself(world: World) -> Iterator[World]:
             yield world.having(world.changed(n, state="drained"))
         elif instance.state == "terminating":
             yield world.having(world.without(n))
+    if world.settling:
+        yield replace(world, settling=False)
+    if world.pausing:
+        yield replace(world, pausing=False)
     alive = [i for i in world.instances if i.state != "terminating"]
     if len(alive) < world.desired:
         counts = {zone: sum(i.zone == zone for i in alive) for zone in ("a", "b")}
@@ -254,7 +267,11 @@ def act(world: World, action: Action | None) -> World:  # noqa: C901 - a case fo
             return world.having(world.instances)
         case Terminate(id_, decrement):
             return _terminated(world, _n(id_), decrement=decrement)
+        case EndBatch():
+            return _batch_ended(world)
         case Done():
+            if world.goal == "replace" and world.begun:
+                raise Unsafe("the last batch was not ended")
             if world.goal == "replace":
                 return replace(world, goal="restore")
             return _ended(world)
@@ -268,6 +285,13 @@ def _drained(world: World, ns: list[int]) -> World:
     if world.rebalancing and world.goal == "replace":
         raise Unsafe("something was drained while Auto Scaling may even the zones")
     is_new = not all(world.instances[n].followed for n in ns)
+    takes_back = world.goal == "restore" or (world.surge > 0 and not world.options.extra)
+    if is_new and not takes_back:
+        _check_pace(world)
+    begun = world.begun + sum(world.instances[n].is_old and not world.instances[n].followed for n in ns)
+    world = replace(world, begun=begun if world.options.ends_batches else 0)
+    if world.begun > world.options.batch and not takes_back:
+        raise Unsafe(f"{world.begun} are taken on by one batch")
     for n in ns:
         instance = world.instances[n]
         if instance.state not in {"active", "draining", "drained"} or (instance.is_kept and world.goal == "replace"):
@@ -280,6 +304,22 @@ def _drained(world: World, ns: list[int]) -> World:
     if is_new:  # what is drained again did not count before either
         _check_capacity(world)
     return world.having(world.instances)
+
+
+def _check_pace(world: World) -> None:
+    """Raise Unsafe when more tasks are moved before those moved last have settled, or before the next batch."""
+    if world.settling:
+        raise Unsafe("more tasks were moved while a service was not steady")
+    if world.pausing:
+        raise Unsafe("a batch began while the pause after the one before lasted")
+
+
+def _batch_ended(world: World) -> World:
+    if not world.begun or any(i.is_old and i.followed for i in world.instances):
+        raise Unsafe("a batch was ended that was not over")
+    if world.settling:
+        raise Unsafe("a batch was ended while a service was not steady")
+    return replace(world, begun=0, pausing=world.options.pause > 0)
 
 
 def _check_capacity(world: World) -> None:
@@ -299,8 +339,13 @@ def _terminated(world: World, n: int, *, decrement: bool) -> World:
     if decrement and not world.surge:
         raise Unsafe("the group was made smaller than it was")
     taken = int(decrement)
+    begun = world.begun + int(instance.is_old and not instance.followed)
     return world.having(
-        world.changed(n, state="terminating", followed=False), desired=world.desired - taken, surge=world.surge - taken
+        world.changed(n, state="terminating", followed=False),
+        desired=world.desired - taken,
+        surge=world.surge - taken,
+        settling=world.settling or (world.settles and instance.is_old),
+        begun=begun if world.options.ends_batches else 0,
     )
 
 

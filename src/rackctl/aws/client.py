@@ -26,6 +26,7 @@ _NOTICE_INTERVAL = 60.0
 # By service, the member that asks for a page and the one that names the next.
 _PAGE_TOKENS = {
     "autoscaling": ("NextToken", "NextToken"),
+    "cloudwatch": ("NextToken", "NextToken"),
     "ec2": ("NextToken", "NextToken"),
     "ecs": ("nextToken", "nextToken"),
     "iam": ("Marker", "Marker"),

@@ -335,4 +335,9 @@ def _service(document: Document) -> Service:
         events=tuple(
             ServiceEvent(event["createdAt"], str(event.get("message", ""))) for event in document.get("events", ())
         ),
+        status=str(document.get("status", "ACTIVE")),
+        rollout_state=next(
+            (str(d.get("rolloutState", "")) for d in document.get("deployments", ()) if d.get("status") == "PRIMARY"),
+            "",
+        ),
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rackctl.aws.autoscaling import AutoScaling
     from rackctl.aws.cloudformation import CloudFormation
+    from rackctl.aws.cloudwatch import CloudWatch
     from rackctl.aws.ec2 import Ec2
     from rackctl.aws.ecs import Ecs
     from rackctl.aws.iam import Iam
@@ -175,6 +176,12 @@ class Aws:
         from rackctl.aws.iam import Iam
 
         return Iam(self.client("iam"))
+
+    @cached_property
+    def cloudwatch(self) -> CloudWatch:
+        from rackctl.aws.cloudwatch import CloudWatch
+
+        return CloudWatch(self.client("cloudwatch"))
 
     @cached_property
     def s3(self) -> S3:

@@ -70,8 +70,9 @@ def keyroll(
         return
     selection = _selection(groups)
     carry_out(
-        invocation, output, lambda roll: roll.start(roll_options(options), selection, detach=detach), begin=_BEGIN
-    )
+        invocation, output, lambda roll: roll.start(roll_options(options), selection, detach=detach), options["check"],
+        begin=_BEGIN,
+    )  # fmt: skip
 
 
 @keyroll.command(cls=RackCommand)

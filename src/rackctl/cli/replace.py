@@ -112,7 +112,10 @@ def replace(
     if dry_run:
         show_plan(ctx, invocation, output, given, selection)
         return
-    carry_out(invocation, output, lambda roll: roll.start(roll_options(given), selection, detach=detach), begin=_BEGIN)
+    carry_out(
+        invocation, output, lambda roll: roll.start(roll_options(given), selection, detach=detach), given["check"],
+        begin=_BEGIN,
+    )  # fmt: skip
 
 
 @replace.command(cls=RackCommand)

@@ -52,6 +52,9 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
         "standalone_tasks": [{"task": task, "instance": id_} for task, id_ in plan.standalone_tasks],
         "left_alone": [{"instance": left.ec2_instance_id, "reason": left.reason} for left in plan.left_alone],
         "warnings": list(plan.warnings),
+        "pause": plan.options.pause,
+        "checked": plan.options.checked,
+        "alarms": list(plan.options.alarms),
         "total": plan.total,
         "seconds": plan.seconds,
         "instance_hours": round(plan.instance_hours, 2),
@@ -83,6 +86,7 @@ def _sections(plan: Plan) -> Iterator[list[str]]:
         f'A {plan.selection.noun} of rack "{plan.rack}" {what}{refused}.',
         f"  journal and keys in {_named(plan.bucket, 's3://')}, sealed by KMS key {_named(plan.kms_key)}",
         *([_REFRESH] if plan.options.engine == "refresh" else []),
+        *_pace(plan),
     ]
     yield from map(_group, plan.groups)
     for title, dips in (
@@ -103,6 +107,17 @@ def _sections(plan: Plan) -> Iterator[list[str]]:
         yield ["Warnings:", *(f"  {warning}" for warning in plan.warnings)]
     if plan.refusals:
         yield ["Blocked:", *(line for refusal in plan.refusals for line in _refusal(refusal))]
+
+
+def _pace(plan: Plan) -> Iterator[str]:
+    options = plan.options
+    between = [f"pauses for {roughly(options.pause)}"] if options.pause else []
+    if options.checked:
+        between.append("runs the check")
+    if between:
+        yield f"  after each batch {' and '.join(between)}"
+    if options.alarms:
+        yield f"  stops if one of these alarms is in state ALARM: {', '.join(options.alarms)}"
 
 
 def _dip(dip: Dip) -> str:

@@ -75,8 +75,20 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
                               f"size.{unless('the batch')}"),
         "no-surge": click.option("--no-surge", is_flag=True, default=None,
                                  help="Launch no instance before one is terminated, as with --surge 0."),
+        "pause": click.option("--pause", type=Duration(),
+                              help=f"Wait this long between two batches.{unless('0s')}"),
+        "alarm": click.option("--alarm", "alarms", metavar="NAME", multiple=True, callback=_none_empty,
+                              help=f"Stop the {noun} while this CloudWatch alarm is in state ALARM. Repeat for "
+                              f"several.{unless('none')}"),
+        "check": click.option("--check", metavar="COMMAND", callback=_not_empty,
+                              help="Run this command of the shell here after each batch, and stop the "
+                              f"{noun} if it fails."),
+        "check-timeout": click.option("--check-timeout", type=Duration(),
+                                      help=f"Stop the {noun} if the check takes longer.{unless('10m')}"),
+        **(_taken_back(noun) if begun else {}),
         "drain": click.option("--drain-timeout", type=Duration(),
-                              help=f"Stop the {noun} if an instance takes longer to drain.{unless('15m')}"),
+                              help=f"Stop the {noun} if an instance takes longer to drain, or its services to be "
+                              f"steady again.{unless('15m')}"),
         "boot": click.option("--boot-timeout", type=Duration(),
                              help=f"Stop the {noun} if a new instance takes longer until it can take tasks."
                              f"{unless('15m')}"),
@@ -99,6 +111,15 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
         "ssh": switch("require-ssh", "Stop the keyroll if the new key cannot be tried on the first new instance."),
         "keep": switch("keep-old-keys", "Keep old keys that no instance uses any more."),
     }
+
+
+def _taken_back(noun: str) -> dict[str, Callable[..., Any]]:
+    """Make the options that take back what a roll was started with."""
+    return {
+        "no-alarm": click.option("--no-alarm", is_flag=True, default=None, help="Continue without the alarms."),
+        "no-check": click.option("--no-check", is_flag=True, default=None,
+                                 help=f"Continue without the check that the {noun} was started with."),
+    }  # fmt: skip
 
 
 engine_options = options(
@@ -137,7 +158,7 @@ def show_plan(
     from rackctl.cli.roll_documents import plan_fields, plan_text
 
     with waiting_for(AWS):
-        made = _roll(invocation).plan(roll_options(options), selection)
+        made = _roll(invocation, check=options["check"]).plan(roll_options(options), selection)
     click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else printable(plan_text(made)))
     if made.refusals:
         ctx.exit(_REFUSED)
@@ -161,7 +182,9 @@ def add_commands(group: LazyGroup, noun: str, begin: str) -> None:
     @options(*along_the_way(noun, begun=True).values(), detach_option, events_option)
     @pass_invocation
     def resume(invocation: Invocation, /, output: str, detach: bool, **options: Any) -> None:
-        carry_out(invocation, output, lambda roll: roll.resume(detach=detach, **given(options)), begin=begin)
+        carry_out(
+            invocation, output, lambda roll: roll.resume(detach=detach, **given(options)), options["check"], begin=begin
+        )
 
     @group.command(
         cls=RackCommand,
@@ -221,10 +244,14 @@ def _show_status(invocation: Invocation, output: str, watch: str | None) -> None
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, ``--no-surge`` as a surge of none."""
-    found = {name: value for name, value in options.items() if value is not None}
-    if found.pop("no_surge", False) and found.setdefault("surge", 0):
-        raise UsageError("--surge and --no-surge exclude each other", hint="give one of them")
+    """Return the options that were given, what takes one back as its value; a check is no option of the roll."""
+    found = {name: value for name, value in options.items() if value not in {None, ()}}
+    for name, option, nothing in (("surge", "surge", 0), ("alarm", "alarms", ()), ("check", "checked", False)):
+        value = found.pop("check", None) if name == "check" else found.get(option)
+        if found.pop(f"no_{name}", False):
+            if value:
+                raise UsageError(f"--{name} and --no-{name} exclude each other", hint="give one of them")
+            found[option] = nothing
     return found
 
 
@@ -235,7 +262,8 @@ def roll_options(options: dict[str, Any]) -> RollOptions:
     return RollOptions(**given(options))
 
 
-def _roll(invocation: Invocation, stop: StopRequest | None = None) -> Roll:
+def _roll(invocation: Invocation, stop: StopRequest | None = None, *, check: str | None = None) -> Roll:
+    from rackctl.roll.check import ShellCommand
     from rackctl.roll.roll import Roll
 
     return Roll(
@@ -245,13 +273,19 @@ def _roll(invocation: Invocation, stop: StopRequest | None = None) -> Roll:
         invocation.clock,
         login=invocation.start_proof,
         stop=stop,
+        check=ShellCommand(check, invocation.environment) if check else None,
     )
 
 
 def carry_out(
-    invocation: Invocation, output: str, begin_roll: Callable[[Roll], Iterator[Event]], *, begin: str
+    invocation: Invocation,
+    output: str,
+    begin_roll: Callable[[Roll], Iterator[Event]],
+    check: str | None = None,
+    *,
+    begin: str,
 ) -> None:
-    """Do what yields events, and show them, until the end or a signal."""
+    """Do what yields events, and show them, until the end or a signal; ``check`` is run after each batch."""
     from rackctl.roll.hold import StopRequest
 
     stop = StopRequest()
@@ -259,7 +293,7 @@ def carry_out(
     try:
         quiet = quiet_keyboard() if live else nullcontext()
         with _signals(stop, say=not live), quiet, _view(invocation, output, begin, stop, live=live) as view:
-            _show(view, begin_roll(_roll(invocation, stop)), stop)
+            _show(view, begin_roll(_roll(invocation, stop, check=check)), stop)
     except KeyboardInterrupt:
         note(
             "stopped at once: instances may still be DRAINING. `status` shows where the roll stands; continue with "

@@ -71,6 +71,8 @@ def _well(topic: Topic, plan: Plan) -> str:
             return "the ECS agent of each instance is connected"
         case "registrations":
             return "each instance is registered with this cluster, and with no other"
+        case "services":
+            return "each service with tasks on the instances is steady"
         case "key":
             return "a keyroll can renew the key"
         case _:

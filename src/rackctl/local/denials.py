@@ -52,6 +52,8 @@ class Denials:
             yield f"ecs:{action}", self._of_ecs(action, asked)
         elif service == "iam":
             yield f"iam:{action}", str(asked.get("PolicySourceArn") or self._role(asked))
+        elif service == "cloudwatch":
+            yield f"cloudwatch:{action}", self._arn("cloudwatch", "alarm:*")
         elif service == "ssm":
             name = str(asked.get("Name") or (asked.get("Names") or ["*"])[0])
             yield f"ssm:{action}", self._arn("ssm", f"parameter/{name.lstrip('/')}")
@@ -159,7 +161,7 @@ def denial(service: str, action: str, resource: str) -> Refused:
                 "Encoded authorization failure message:",
             )
             return Refused("UnauthorizedOperation", f"{before} {text}. {after} {sealed}", 403)
-        case "ecs" | "kms" | "ssm":
+        case "cloudwatch" | "ecs" | "kms" | "ssm":
             return Refused("AccessDeniedException", text, 400)
         case _:
             return Refused("AccessDenied", text, 403)

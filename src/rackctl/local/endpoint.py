@@ -129,11 +129,12 @@ class Endpoint:
             return self._refuse(service, in_words_of(service, refused))
         if claim.service == CONTROL:
             return self._control(request)
-        if claim.service not in self._api.SERVICES | self._moto.SERVICES:
+        service = self._moto.SIGNED_AS.get(claim.service, claim.service)
+        if service not in self._api.SERVICES | self._moto.SERVICES:
             there_are = ", ".join(sorted(self._api.SERVICES | self._moto.SERVICES))
             message = f'the local rack has no service "{claim.service}"; it has {there_are}'
             return refusal(_service_by_looks(request), Refused("UnknownService", message, 400))
-        return self._call(claim.service, request, caller)
+        return self._call(service, request, caller)
 
     def _check_scope(self, claim: Claim) -> None:
         if claim.region != self._region:

@@ -75,6 +75,7 @@ def known() -> dict[str, dict[str, tuple[str, str]]]:
 THROTTLING: Final = {
     "ec2": ("RequestLimitExceeded", "Request limit exceeded.", 503),
     "autoscaling": ("Throttling", "Rate exceeded", 400),
+    "cloudwatch": ("ThrottlingException", "Rate exceeded", 400),
     "ecs": ("ThrottlingException", "Rate exceeded", 400),
     "iam": ("Throttling", "Rate exceeded", 400),
     "ssm": ("ThrottlingException", "Rate exceeded", 400),

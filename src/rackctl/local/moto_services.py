@@ -1,4 +1,4 @@
-"""S3, KMS and STS by moto, with the checks that moto lacks in front of it.
+"""S3, KMS, STS and CloudWatch by moto, with the checks that moto lacks in front of it.
 
 moto keeps one state for the whole process and has no locks: whoever shares this between threads locks it.
 """
@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from rackctl.local.alarms import Alarms
 from rackctl.local.api import Answer
 from rackctl.local.moto_repairs import kms_request, over_tls
 from rackctl.local.s3_operations import s3_operation
@@ -55,7 +56,9 @@ _READS: Final = re.compile(r"(Describe|List|Get|Head)\w*|Encrypt|Decrypt|ReEncry
 class MotoServices:
     """moto's services of one region."""
 
-    SERVICES: Final = frozenset({"s3", "kms", "sts"})
+    SERVICES: Final = frozenset({"s3", "kms", "sts", "cloudwatch"})
+    # Services that requests are signed for by another name than IAM has for them.
+    SIGNED_AS: Final = {"monitoring": "cloudwatch"}
 
     def __init__(self, region: str) -> None:
         from moto.backends import get_backend
@@ -64,6 +67,8 @@ class MotoServices:
         self._app = DomainDispatcherApplication(create_backend_app)
         self._kms = get_backend("kms")[ACCOUNT_ID][region]
         self._s3 = get_backend("s3")[ACCOUNT_ID]["aws"]
+        self._cloudwatch = get_backend("cloudwatch")[ACCOUNT_ID][region]
+        self._alarms = Alarms(self._cloudwatch)
         self._region = region
         # The accounts that buckets belong to, where it is not the rack's own.
         self._owners: dict[str, str] = {}
@@ -79,6 +84,8 @@ class MotoServices:
         """Return the operation that a request asks for; empty if it cannot be told."""
         if service == "kms":
             return (request.header("x-amz-target") or "").removeprefix("TrentService.")
+        if service == "cloudwatch":
+            return Alarms.action_of(request)
         if service == "sts":
             form = dict(parse_qsl(request.body.decode("latin-1")) + parse_qsl(request.query))
             return form.get("Action", "")
@@ -101,16 +108,21 @@ class MotoServices:
                 self._check_name(action, request)
             if service == "s3" and action == "DeleteObject":
                 self._check_delete_condition(request)
+            if service == "kms":
+                request = kms_request(self._kms, action, request)
+            answer = self._carried_out(service, action, request)
         except Refused as refused:
             return self.refuse(service, refused)
-        if service == "kms":
-            request = kms_request(self._kms, action, request)
-        bucket = self._s3.buckets.get(request.path.lstrip("/").partition("/")[0]) if service == "s3" else None
-        with over_tls(bucket if "BucketPolicy" not in action else None):
-            answer = self._ask_moto(request)
         if answer.status < 300 and not self.is_read(action):
             self.version += 1
         return _named(answer) if action == "GetCallerIdentity" else answer
+
+    def _carried_out(self, service: str, action: str, request: Request) -> Answer:
+        if service == "cloudwatch":
+            return self._alarms.respond(request, self._ask_moto)
+        bucket = self._s3.buckets.get(request.path.lstrip("/").partition("/")[0]) if service == "s3" else None
+        with over_tls(bucket if "BucketPolicy" not in action else None):
+            return self._ask_moto(request)
 
     def refuse(self, service: str, refused: Refused) -> Answer:
         """Return an error as the service writes it."""
@@ -180,7 +192,12 @@ class MotoServices:
         """Return everything that is to be kept."""
         file = io.BytesIO()
         _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(
-            {"kms": vars(self._kms), "s3": vars(self._s3), "owners": self._owners}
+            {
+                "kms": vars(self._kms),
+                "s3": vars(self._s3),
+                "owners": self._owners,
+                "alarms": self._cloudwatch.alarms,
+            }
         )
         return file.getvalue()
 
@@ -189,6 +206,7 @@ class MotoServices:
         vars(self._kms).update(state["kms"])
         vars(self._s3).update(state["s3"])
         self._owners = state["owners"]
+        self._cloudwatch.alarms = state["alarms"]
 
     def _ask_moto(self, request: Request) -> Answer:
         from werkzeug.test import run_wsgi_app

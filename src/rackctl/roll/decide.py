@@ -7,6 +7,8 @@ The rules, in the order in which they matter:
 - Old instances go only while the group keeps the capacity that it had before the surge, in instances that can take
   tasks; without a surge it may lack the batch. What cannot take tasks is paced by the batch as well.
 - Nothing is drained before a new instance has proven itself, unless no new instance can come without that.
+- Nothing more is drained until the services whose tasks were moved are steady again. If something comes between two
+  batches, one is over before the next begins.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from rackctl.roll.view import (
     INCLUDE_UNREGISTERED,
     Done,
     Drain,
+    EndBatch,
     LowerByMissing,
     Prove,
     Raise,
@@ -29,12 +32,12 @@ from rackctl.roll.view import (
     Terminate,
     is_even,
 )
-from rackctl.text import counted
+from rackctl.text import counted, roughly
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from rackctl.roll.view import Action, Goal, Member, RollOptions, View
+    from rackctl.roll.view import Action, Goal, Member, RollOptions, Unsteady, View
 
 # Auto Scaling would end instances, undrained, to balance zones that a roll puts out of balance for a while.
 REBALANCING = "AZRebalance"
@@ -69,15 +72,21 @@ def after(view: View, action: Action) -> View:
             return replace(view, is_proven=True)
         case StartDrains(ids):
             members = [m for m in view.members if m.ec2_instance_id in ids]
+            begun = view.begun + sum(bool(m.is_old) and m.drain is None for m in members)
+            view = replace(view, begun=begun if view.options.ends_batches else 0)
             return view.with_members(replace(m, drain=Drain(m.tasks), is_active=False) for m in members)
         case Reactivate(ids):
             members = [m for m in view.members if m.ec2_instance_id in ids]
             return view.with_members(replace(m, drain=None, is_active=True) for m in members)
         case Terminate(id_, decrement):
             members = [m for m in view.members if m.ec2_instance_id == id_]
+            begun = view.begun + sum(bool(m.is_old) and m.drain is None for m in members)
+            view = replace(view, begun=begun if view.options.ends_batches else 0)
             view = view.with_members(replace(m, is_terminating=True, drain=None) for m in members)
             taken = int(decrement)
             return replace(view, desired_capacity=view.desired_capacity - taken, share=view.share - taken)
+        case EndBatch():
+            return replace(view, begun=0, pause_left=view.options.pause)
         case Done():
             return view
 
@@ -140,7 +149,9 @@ def _replace(view: View) -> Action | None:
     ready = [m for m in view.capacity if m.is_new and m.can_take_tasks]
     is_whole = not view.missing and all(m.can_take_tasks for m in view.capacity)
     if is_whole and all(m.is_old is False for m in view.capacity):
-        return Prove(ready[0].ec2_instance_id) if ready and not view.is_proven else Done()
+        if ready and not view.is_proven:
+            return Prove(ready[0].ec2_instance_id)
+        return _end_batch(view) if view.begun else Done()
     if REBALANCING not in view.suspended:
         return Suspend(REBALANCING)
     count, _ = surge_of(view.desired_capacity, view.max_size, max(len(view.old) - view.share, 0), options)
@@ -148,7 +159,7 @@ def _replace(view: View) -> Action | None:
         return Raise(count)
     if ready and not view.is_proven:
         return Prove(ready[0].ec2_instance_id)
-    return _terminate_old(view) or _drain_again(view) or _drain_old(view)
+    return _terminate_old(view) or _drain_again(view) or _end_batch(view) or _drain_old(view)
 
 
 def _terminate_old(view: View) -> Action | None:
@@ -168,9 +179,26 @@ def _drain_again(view: View) -> Action | None:
     return StartDrains(tuple(undone)) if undone else None
 
 
+def _end_batch(view: View) -> Action | None:
+    """End a batch of which nothing is under way; without a surge, the replacements belong to it."""
+    if not view.begun or any(m.drain for m in view.capacity) or _settling(view):
+        return None
+    if not view.share and (view.missing or any(not m.can_take_tasks and not m.is_old for m in view.capacity)):
+        return None
+    return EndBatch()
+
+
+def _settling(view: View) -> list[Unsteady]:
+    """Return the services that have to be steady before more tasks are moved; --force waits no longer than a drain."""
+    options = view.options
+    return [u for u in view.unsteady if not options.force or u.lasting < options.drain_timeout]
+
+
 def _drain_old(view: View) -> Action | None:
     """Start as many drains as may be under way now, or terminate what has nothing to be drained."""
     options = view.options
+    if view.pause_left > 0 or _settling(view):
+        return None
     on_the_way = [m for m in view.capacity if m.drain]
     coming = [m for m in view.capacity if not m.can_take_tasks and not m.is_old]
     # Until a new instance is proven, nothing goes that could be kept: only where none is coming, one has to.
@@ -180,7 +208,7 @@ def _drain_old(view: View) -> Action | None:
         return None
     able = sum(m.can_take_tasks for m in view.capacity)
     enough = view.desired_capacity - view.share - (0 if view.share else options.batch)
-    slots = options.batch - len(on_the_way)
+    slots = options.batch - max(len(on_the_way), view.begun)
     if not view.is_proven:
         slots = min(slots, 1)
     idle_slots = options.batch - len(on_the_way) - len(coming) - view.missing
@@ -327,3 +355,7 @@ def _waits_of_group(view: View, goal: Goal) -> Iterable[str]:
         yield f"{counted(view.missing, 'instance')} to launch"
     if goal == "restore" and view.missing and _waits_for_missing(view):
         yield "the Availability Zones to be even"
+    if goal == "replace":
+        yield from (f"service {u.service_name} to be steady again ({u.why})" for u in _settling(view))
+        if view.pause_left > 0:
+            yield f"the end of the pause between batches ({roughly(view.pause_left)} left)"

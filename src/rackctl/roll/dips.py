@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rackctl.roll.problems import Problem
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -52,6 +54,18 @@ def dips(services: Sequence[Service], moved: Sequence[Task]) -> Iterator[Dip]:
                 service.service_name, desired, minimum, stuck=False,
                 reason=f"{percents}: ECS may stop a task before another runs in its place",
             )  # fmt: skip
+
+
+def not_steady(services: Sequence[Service], moved: Sequence[Task]) -> Iterator[Problem]:
+    """Warn of the services that are not steady before a roll moves their tasks."""
+    concerned = {task.service_name for task in moved}
+    for service in services:
+        if service.unsteady and service.service_name in concerned:
+            yield Problem(
+                f"service {service.service_name} is not steady ({service.unsteady}): the roll does not wait for it "
+                "after a batch, unless it is seen steady once",
+                warns=True,
+            )
 
 
 def standalone_tasks(moved: Sequence[Task], where: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -45,11 +45,16 @@ class Drained:
         self._began: dict[str, float] = {}
         self._asked: dict[str, float] = {}
         self._service_events: dict[str, str] = {}
+        self._services: dict[str, frozenset[str]] = {}
         self._reactivated: set[str] = set()
 
     def service_event(self, ec2_instance_id: str) -> str:
         """Return the newest event of the services that a stuck drain waits for."""
         return self._service_events.get(ec2_instance_id, "")
+
+    def services(self, ec2_instance_id: str) -> frozenset[str]:
+        """Return the names of the services whose tasks were seen on an instance that is being drained."""
+        return self._services.get(ec2_instance_id, frozenset())
 
     def start(self, view: View, ids: Sequence[str]) -> None:
         """Drain instances, and follow their tasks from now on."""
@@ -74,6 +79,7 @@ class Drained:
         """Read the tasks of draining instances, before the look, so that the decision knows the newer fact."""
         progress = self._hold.retrying(self._drains.poll) if self._drains.ec2_instance_ids else {}
         self._service_events = {id_: draining.service_event for id_, draining in progress.items()}
+        self._services = {id_: draining.services for id_, draining in progress.items()}
         self._tell_observer(progress)
 
     def _tell_observer(self, progress: Mapping[str, drain.Draining]) -> None:

@@ -142,6 +142,21 @@ class InstanceRecord:
 
 
 @dataclass(slots=True)
+class PaceRecord:
+    """What the next batch waits for.
+
+    ``begun`` are the ids that the batch under way has taken on, where batches have an end, ``ended`` is when the last
+    one had its. ``settling`` are the services whose tasks were moved and that were not seen steady since, ``unsteady``
+    those that were not steady before the roll either.
+    """
+
+    begun: list[str] = field(default_factory=list)
+    ended: str = ""
+    settling: list[str] = field(default_factory=list)
+    unsteady: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Journal:
     """A roll. ``retiring`` are the keys that it has begun to delete.
 
@@ -167,6 +182,7 @@ class Journal:
     groups: dict[str, GroupRecord] = field(default_factory=dict)
     key_pairs: dict[str, KeyPairRecord] = field(default_factory=dict)
     instances: dict[str, InstanceRecord] = field(default_factory=dict)
+    pace: PaceRecord = field(default_factory=PaceRecord)
 
     @property
     def total(self) -> int:
@@ -189,7 +205,9 @@ class Journal:
 
     def command(self, word: str) -> str:
         """Return the command line of a subcommand for this roll."""
-        return f"`rackctl instances {self.selection.command} {word} --rack {self.rack}`"
+        # No journal holds the command of a check: whoever resumes the roll has to give it.
+        check = " --check COMMAND" if word == "resume" and self.options.checked else ""
+        return f"`rackctl instances {self.selection.command} {word} --rack {self.rack}{check}`"
 
     @property
     def ways_on(self) -> tuple[str, ...]:
@@ -207,13 +225,14 @@ class Journal:
         journal = cls(
             **{
                 **document,
-                "options": RollOptions(**document["options"]),
+                "options": RollOptions(**{**document["options"], "alarms": tuple(document["options"]["alarms"])}),
                 "selection": _selection(document["selection"]),
                 "owner": Owner(**owner) if owner else None,
                 "operators": [Operator(**operator) for operator in document["operators"]],
                 "groups": {name: _group(record) for name, record in document["groups"].items()},
                 "key_pairs": {name: KeyPairRecord(**pair) for name, pair in document["key_pairs"].items()},
                 "instances": {id_: InstanceRecord(**record) for id_, record in document["instances"].items()},
+                "pace": PaceRecord(**document["pace"]),
             }
         )
         _check(journal)
@@ -239,6 +258,10 @@ def _check(journal: Journal) -> None:
     texts += [text for operator in journal.operators for text in (operator.who, operator.caller_arn)]
     for record in journal.instances.values():
         texts += (record.auto_scaling_group_name, record.phase, record.since)
+    pace = journal.pace
+    texts += (*journal.options.alarms, *pace.begun, *pace.settling, *pace.unsteady)
+    if pace.ended and datetime.fromisoformat(pace.ended).tzinfo is None:
+        raise ValueError(f"{pace.ended} says no time zone")
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a text is expected")
     _check_options(journal.options)
@@ -257,6 +280,8 @@ def _check_options(options: RollOptions) -> None:
         raise ValueError(f'"{options.engine}" carries out no roll')
     if not (0 < options.batch <= _LARGEST and 0 <= options.extra <= _LARGEST):
         raise ValueError(f"it replaces {options.batch} instances at a time, with {options.extra} extra")
+    if not (0 <= options.pause < _LONGEST and 0 <= options.check_timeout < _LONGEST):
+        raise ValueError(f"it pauses for {options.pause} s and checks for {options.check_timeout} s")
 
 
 def _owner_texts(owner: Owner | None) -> list[Any]:

@@ -17,11 +17,13 @@ from rackctl.roll.changes import DEPARTED, Changes
 from rackctl.roll.decide import REBALANCING, after, decide, waits_for
 from rackctl.roll.drained import Drained
 from rackctl.roll.observe import GroupDeleted, Observer, Since
+from rackctl.roll.pace import Pace
 from rackctl.roll.problems import in_roll
 from rackctl.roll.processes import Processes
 from rackctl.roll.prove import Prover
 from rackctl.roll.view import (
     Done,
+    EndBatch,
     LowerByMissing,
     Prove,
     Raise,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from rackctl.instances import Instances
     from rackctl.model import Instance, ScalingActivity
+    from rackctl.roll.check import Check
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord
     from rackctl.roll.observe import Look
@@ -53,7 +56,7 @@ _TERMINATING_FOR = 120.0
 class Loop:
     """Works on one group at a time, and remembers what this process has seen and started."""
 
-    def __init__(self, hold: Hold, instances: Instances, reason: Reason) -> None:
+    def __init__(self, hold: Hold, instances: Instances, reason: Reason, check: Check | None) -> None:
         self._hold = hold
         self._instances = instances
         self._reason = reason
@@ -65,6 +68,7 @@ class Loop:
         self._changes = Changes(hold, reason.is_old)
         self._drained = Drained(hold, instances, self._observer, self._capacity, self._changes)
         self._prover = Prover(hold, reason)
+        self._pace = Pace(hold, check)
         self._since = Since(hold.clock)
         self._past: dict[str, set[str]] = {}
         self._failures: dict[str, dict[str, str]] = {}
@@ -86,6 +90,8 @@ class Loop:
         while True:
             self._hold.checkpoint()
             self._drained.poll()
+            if goal == "replace":
+                yield from self._pace.poll()
             view = yield from self._view(record)
             view = yield from self._check(view, goal)
             looked, is_fresh, has_acted = self._clock.monotonic(), False, False
@@ -97,6 +103,10 @@ class Loop:
                     if has_acted and self._clock.monotonic() - looked > POLL:
                         break
                     view, is_fresh = (yield from self._view(record, at_ecs=False)), True
+                    continue
+                if isinstance(action, StartDrains | EndBatch) and self._pace.is_behind and goal == "replace":
+                    yield from self._pace.poll_services()
+                    view = self._pace.on(view)
                     continue
                 if not (yield from self._act(record, view, action)):
                     break
@@ -180,7 +190,7 @@ class Loop:
         name = look.name
         if look.is_whole:
             self._failures.pop(name, None)
-        return replace(
+        view = replace(
             look.view(self._options),
             share=share,
             is_proven=self._prover.is_proven(name),
@@ -190,6 +200,7 @@ class Loop:
             surges_lost=self._capacity.surges_lost,
             hooks=self._hooks.get(name, ()),
         )
+        return self._pace.on(view)
 
     def _check(self, view: View, goal: Goal) -> Generator[Event, None, View]:
         """Read what is read only if there is reason to, and raise what stops the roll."""
@@ -281,6 +292,7 @@ class Loop:
                 yield from self._prover.prove(view.group, id_)
                 return self._prover.is_proven(view.group)
             case StartDrains(ids):
+                self._pace.take_on(m.ec2_instance_id for m in view.old if m.ec2_instance_id in ids and not m.drain)
                 self._drained.start(view, ids)
                 return True
             case Reactivate(ids):
@@ -292,6 +304,9 @@ class Loop:
                 return True
             case Terminate():
                 return (yield from self._terminate(record, view, action))
+            case EndBatch():
+                yield from self._pace.end_batch(view)
+                return True
             case Done():
                 return False
 
@@ -302,6 +317,9 @@ class Loop:
             said = f"{id_}: terminating it with whatever runs on it ({action.evidence})"
             yield self._hold.event("problem", said, group=view.group, ec2_instance_id=id_)
         self._hold.journal.anything_drained = True
+        self._pace.moved(self._drained.services(id_))
+        if any(m.ec2_instance_id == id_ and not m.drain for m in view.old):
+            self._pace.take_on([id_])
         done = yield from self._capacity.terminate(record, view, id_, decrement=action.decrement)
         if done:
             self._drained.forget(id_)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from rackctl.errors import RackctlError
 from rackctl.launches import launch_sources, launched_from
+from rackctl.roll.alarms import alarms_now
 from rackctl.roll.decide import surge_of
-from rackctl.roll.dips import dips, instance_of, standalone_tasks
+from rackctl.roll.dips import dips, instance_of, not_steady, standalone_tasks
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.observe import Observer
 from rackctl.roll.preflight import Preflight
-from rackctl.roll.problems import Problem, about
+from rackctl.roll.problems import Problem, about, of_alarms
 from rackctl.roll.reasons.key_preflight import KeyPreflight
 from rackctl.roll.reasons.planned import Planned
 from rackctl.roll.refresh_preflight import RefreshPreflight, course
@@ -84,7 +85,7 @@ class Plan:
     """What a roll would do. It is refused when there is a refusal, and then changes nothing.
 
     ``bucket`` and ``kms_key`` are where the journal and the keys would be, and what says so. ``launched_until`` is the
-    newest LaunchTime of an instance of its groups.
+    newest LaunchTime of an instance of its groups, ``unsteady`` are the services that are not steady now.
     """
 
     rack: str
@@ -97,6 +98,7 @@ class Plan:
     standalone_tasks: tuple[tuple[str, str], ...] = ()
     left_alone: tuple[LeftAlone, ...] = ()
     problems: tuple[Problem, ...] = ()
+    unsteady: tuple[str, ...] = ()
     launched_until: datetime = _EVER
 
     @property
@@ -176,11 +178,13 @@ class _Planner:
                 "key", self._key_problems(listed, everywhere, looks, views) if self._selection.kind == "key" else ()
             ),
             *self._engine_problems(groups, looks, views),
+            *of_alarms(alarms_now(self._aws, self._options.alarms), lasting=0),
         ]
         where = instance_of(listed)
         replaced = {id_ for group in groups for id_ in group.replace}
         tasks = self._aws.ecs.running_tasks(self._rack.cluster)
         moved = [task for task in tasks if where.get(task.container_instance_arn) in replaced]
+        services = self._aws.ecs.services(self._rack.cluster)
         return Plan(
             rack=self._rack.name,
             options=self._options,
@@ -188,10 +192,11 @@ class _Planner:
             groups=groups,
             bucket=self._rack.setting("bucket"),
             kms_key=self._rack.setting("kms_key"),
-            dips=tuple(dips(self._aws.ecs.services(self._rack.cluster), moved)),
+            dips=tuple(dips(services, moved)),
+            unsteady=tuple(sorted(service.service_name for service in services if service.unsteady)),
             standalone_tasks=tuple(standalone_tasks(moved, where)),
             left_alone=tuple(self._left_alone(listed, looks)),
-            problems=tuple(dict.fromkeys(problems)),
+            problems=tuple(dict.fromkeys([*problems, *about("services", not_steady(services, moved))])),
             launched_until=max((i.first_launch_time for i in self._members(looks)), default=_EVER),
         )
 

@@ -14,12 +14,14 @@ from rackctl.roll.decide import AGENT_OFF_FOR, LAUNCHES_FAILED, cannot_launch, d
 from rackctl.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from rackctl.roll.view import Goal, Member, View
+    from rackctl.roll.view import AlarmSeen, Goal, Member, View
 
 # What a plan's problems are about, in the order in which a check of a rack tells of them.
-Topic = Literal["roll", "store", "groups", "processes", "capacity", "hooks", "agents", "registrations", "key"]
+Topic = Literal[
+    "roll", "store", "groups", "processes", "capacity", "hooks", "agents", "registrations", "services", "key"
+]
 
 # For how long AWS's answers may leave an instance out, in seconds.
 UNREPORTED_FOR = 120.0
@@ -73,6 +75,8 @@ def in_roll(view: View, goal: Goal) -> list[Problem]:
         *_unregistered(view, lasting=view.options.boot_timeout),
         *_unreported(view),
         *_drains(view),
+        *_unsteady(view),
+        *of_alarms(view.alarms, lasting=UNREPORTED_FOR),
     ]
 
 
@@ -263,6 +267,38 @@ def drain_timeout(member: Member, view: View) -> Problem:
         ways,
         timed_out=True,
     )
+
+
+def _unsteady(view: View) -> Iterator[Problem]:
+    limit = view.options.drain_timeout
+    for service in view.unsteady:
+        if service.lasting >= limit and not view.options.force:
+            yield Problem(
+                f"service {service.service_name} is not steady again {limit:g} s after tasks of it were moved: "
+                f"{service.why}",
+                "see its events (`aws ecs describe-services`); continue when it is steady, or with --force, which "
+                "waits no longer",
+                timed_out=True,
+            )
+
+
+def of_alarms(alarms: Sequence[AlarmSeen], *, lasting: float) -> Iterator[Problem]:
+    """Yield what the alarms that an operator has named forbid; a plan takes them as they are at once."""
+    for alarm in alarms:
+        name = alarm.alarm_name
+        if alarm.state == "ALARM":
+            yield Problem(
+                f"alarm {name} is in state ALARM{f': {alarm.reason}' if alarm.reason else ''}",
+                "find out what is wrong; continue when the alarm is OK",
+            )
+        elif not alarm.state and alarm.lasting >= lasting:
+            yield Problem(
+                f"CloudWatch reports no metric or composite alarm {name}",
+                "check its name and the region; a composite alarm is reported only to those who may "
+                "cloudwatch:DescribeAlarms on all alarms (*)",
+            )
+        elif alarm.state == "INSUFFICIENT_DATA":
+            yield Problem(f"alarm {name} has insufficient data, and so says nothing now", warns=True)
 
 
 def _missing(view: View) -> Iterator[Problem]:

@@ -30,6 +30,9 @@ _UNHEEDED: Final = {
     "drain_timeout": "--drain-timeout: managed draining waits for tasks for up to 48 hours",
     "force": "--force: managed draining gives up no tasks",
     "stop_standalone": "--stop-standalone: managed draining waits for tasks of no service",
+    "pause": "--pause: it has no batches",
+    "checked": "--check: it has no batches",
+    "alarms": "--alarm",
 }
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rackctl.roll.view import Member, View
 
 EventKind = Literal[
-    "lock", "key", "template", "processes", "surge", "refresh", "instance", "waiting", "proof", "problem", "restored",
-    "retired", "finished",
+    "lock", "key", "template", "processes", "surge", "refresh", "instance", "waiting", "proof", "service", "pause",
+    "check", "alarm", "problem", "restored", "retired", "finished",
 ]  # fmt: skip
 # Old instances wait, drain, terminate and are gone; new ones launch, boot and are ready.
 InstancePhase = Literal["waiting", "draining", "drained", "terminating", "gone", "launching", "booting", "ready"]

@@ -17,7 +17,7 @@ from rackctl.errors import NotFound, RackctlError, UsageError
 from rackctl.roll.execution import Execution
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.hold import Hold, RollStopped, StopRequest
-from rackctl.roll.journal import GroupRecord, Journal, out_of_bounds
+from rackctl.roll.journal import GroupRecord, Journal, PaceRecord, out_of_bounds
 from rackctl.roll.lock import STALE_AFTER, Found, Lock
 from rackctl.roll.loop import Loop
 from rackctl.roll.owner import Operator, Owner
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rackctl.keys import KeyStore
     from rackctl.model import Instance
     from rackctl.rack import Rack
+    from rackctl.roll.check import Check
     from rackctl.roll.plan import Plan
     from rackctl.roll.reasons import Proof, Reason
     from rackctl.roll.report import Event
@@ -52,8 +53,9 @@ if TYPE_CHECKING:
 class Roll:
     """The rolls of one rack.
 
-    ``login`` begins a login to an instance with its own key. ``stop`` is asked at each safe point. `start`, `resume`
-    and `abort` yield what happens, and do nothing but while they are iterated.
+    ``login`` begins a login to an instance with its own key. ``stop`` is asked at each safe point. ``check`` is run
+    after each batch, and stops the roll if it fails. `start`, `resume` and `abort` yield what happens, and do nothing
+    but while they are iterated.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Roll:
         *,
         login: Callable[[Instance, datetime], Callable[[], Proof | None]],
         stop: StopRequest | None = None,
+        check: Check | None = None,
     ) -> None:
         self._rack = rack
         self._instances = instances
@@ -72,11 +75,13 @@ class Roll:
         self._clock = clock
         self._login = login
         self._stop = StopRequest() if stop is None else stop
+        self._check = check
 
     # What is, and what would be
 
     def plan(self, options: RollOptions, selection: Selection = KEYROLL) -> Plan:
         """Return what `start` would do. Changes nothing."""
+        options = replace(options, checked=self._check is not None)
         plan = make_plan(self._rack, self._instances, self._keys, self._clock, options=options, selection=selection)
         if self._rack["bucket"]:
             found = self._lock().read()
@@ -123,9 +128,10 @@ class Roll:
             cluster_arn=self._rack.ecs_cluster.cluster_arn,
             key_name=self._new_key_name(now) if selection.kind == "key" else "",
             started=rfc3339(now),
-            options=options,
+            options=plan.options,
             selection=selection,
             launched_until=plan.launched_until.isoformat(),
+            pace=PaceRecord(unsteady=list(plan.unsteady)),
         )
         hold = Hold(self._rack, self._clock, lock, journal, self._stop)
         if selection.kind != "key" and not plan.total:
@@ -183,6 +189,14 @@ class Roll:
         if detach:
             _require_detachable(changed.get("engine", found.journal.options.engine))
         self._require_engine(lock, found, changed.get("engine", found.journal.options.engine))
+        if self._check:
+            changed["checked"] = True
+        elif found.journal.options.checked and changed.get("checked", True):
+            raise RackctlError(
+                f"this {found.journal.selection.noun} was started with --check, and its journal does not hold the "
+                "command: nobody else is to say what this machine runs",
+                hint=f"give it again: {found.journal.command('resume')}; or continue without it: --no-check",
+            )
         hold = self._taken(lock, found, changed)
         yield hold.event("lock", f"resumed the roll started at {hold.journal.started}")
         yield from self._execution(hold, detach=detach).carry_out(_forwards, blind_for=LAG - found.silent_for)
@@ -232,7 +246,7 @@ class Roll:
 
     def _loop(self, hold: Hold) -> tuple[Reason, Loop]:
         reason = self._reason(hold)
-        return reason, Loop(hold, self._instances, reason)
+        return reason, Loop(hold, self._instances, reason, self._check)
 
     def _reason(self, hold: Hold) -> Reason:
         match hold.journal.selection.kind:

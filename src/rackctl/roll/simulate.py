@@ -6,7 +6,7 @@ import heapq
 from dataclasses import dataclass, field, replace
 
 from rackctl.roll.decide import after, decide, replacing_order
-from rackctl.roll.view import Done, Drain, Member, Raise, StartDrains, Terminate, View
+from rackctl.roll.view import Done, Drain, EndBatch, Member, Raise, StartDrains, Terminate, View
 
 # What the simulation takes for granted, in seconds: a new instance until it can take tasks, and a drain.
 BOOT = 180.0
@@ -14,6 +14,8 @@ DRAIN = 90.0
 # Each step costs time in proportion to the group. The rest of a large one is extrapolated.
 _STEPS_TIMES_INSTANCES = 60_000
 _AT_LEAST = 20
+# What ends with the pause between two batches, in place of an instance.
+_PAUSE = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class _Group:
         over: set[str] = set()
         while self.events and self.events[0][0] == self.now:
             over.add(heapq.heappop(self.events)[2])
+        if _PAUSE in over:
+            self.view = replace(self.view, pause_left=0.0)
         self.view = self.view.with_members(_ended(m) for m in self.view.members if m.ec2_instance_id in over)
         return True
 
@@ -129,3 +133,5 @@ def _carry_out(group: _Group, action: object) -> None:
             group.view = replace(group.view, members=tuple(m for m in group.view.members if m.ec2_instance_id != id_))
             if not decrement:
                 group.launch()
+        case EndBatch() if group.view.options.pause:
+            group.at(group.now + group.view.options.pause, _PAUSE)

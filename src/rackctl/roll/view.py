@@ -63,8 +63,9 @@ class RollOptions:
     """How to roll. Times are seconds.
 
     ``batch`` is how many instances may be drained and terminated at once, ``surge`` by how many a group may grow
-    meanwhile: None for as many as the batch. ``drain_hook`` is a terminating lifecycle hook that is known to drain, for
-    an instance refresh of groups without managed draining.
+    meanwhile: None for as many as the batch. ``pause`` is how long to wait between batches, ``checked`` whether a
+    command says after each whether to go on, ``alarms`` are those that stop a roll. ``drain_hook`` is a terminating
+    lifecycle hook that is known to drain, for an instance refresh of groups without managed draining.
     """
 
     batch: int = 1
@@ -81,6 +82,15 @@ class RollOptions:
     reason: str = ""
     engine: Engine = "rackctl"
     drain_hook: str = ""
+    pause: float = 0.0
+    alarms: tuple[str, ...] = ()
+    checked: bool = False
+    check_timeout: float = 600.0
+
+    @property
+    def ends_batches(self) -> bool:
+        """Whether something comes between two batches, so that one has to be over before the next."""
+        return self.pause > 0 or self.checked
 
     @property
     def extra(self) -> int:
@@ -100,6 +110,25 @@ class Drain:
     asked: float = 0.0
     is_over: bool = False
     blocked: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsteady:
+    """A service whose tasks were moved and that is not seen to be steady since, why, and for how long it has not."""
+
+    service_name: str
+    why: str
+    lasting: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmSeen:
+    """An alarm that stops a roll: its state, empty where CloudWatch does not report it, and for how long it is so."""
+
+    alarm_name: str
+    state: str
+    reason: str = ""
+    lasting: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +219,9 @@ class View:
     ``surges_lost`` how many surges. ``launches_old`` says how the group launches old instances (again), and
     ``refresh`` is the id of an instance refresh in progress; both are asked only when there is reason to. ``hooks`` are
     the lifecycle hooks that may hold what terminates, where that was asked.
+
+    ``begun`` is how many old instances the batch under way has taken on, if batches have an end; ``pause_left`` how
+    long the next one has to wait; ``unsteady`` the services that it waits for.
     """
 
     group: str
@@ -210,6 +242,10 @@ class View:
     launches_old_for: float = 0.0
     refresh: str = ""
     hooks: tuple[str, ...] = ()
+    begun: int = 0
+    pause_left: float = 0.0
+    unsteady: tuple[Unsteady, ...] = ()
+    alarms: tuple[AlarmSeen, ...] = ()
 
     @cached_property
     def capacity(self) -> list[Member]:
@@ -306,8 +342,13 @@ class Terminate:
 
 
 @dataclass(frozen=True, slots=True)
+class EndBatch:
+    """Do what comes between two batches: the check, and the beginning of the pause."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Nothing is left to do in this group."""
 
 
-Action = Suspend | Raise | LowerByMissing | Prove | StartDrains | Reactivate | Terminate | Done
+Action = Suspend | Raise | LowerByMissing | Prove | StartDrains | Reactivate | Terminate | EndBatch | Done

@@ -120,6 +120,20 @@ def test_a_stuck_drain_never_stops_its_tasks(world: World) -> None:
     assert "web" not in runs_on(world, id_)
 
 
+def test_tasks_that_are_slow_to_stop_take_their_time(world: World) -> None:
+    """As with a container's stopTimeout, or behind a load balancer that still has connections to drain.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/load-balancer-connection-draining.html
+    """
+    world.set_condition("slow-stop", "60")
+    id_ = with_task(world, "web")
+    _drain(world, id_)
+    wait(world, 60)
+    assert "web" in runs_on(world, id_)
+    wait(world, 30)
+    assert runs_on(world, id_) == []
+
+
 def test_tasks_under_an_agent_that_is_off_are_not_moved(world: World) -> None:
     id_ = with_task(world, "web")
     world.befall("agent-off", id_)

@@ -91,6 +91,17 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
     "cloudformation": {
         "DescribeStackResources": ("StackResources.PhysicalResourceId", "StackResources.ResourceType"),
     },
+    "cloudwatch": {
+        "DescribeAlarms": (
+            "NextToken",
+            "MetricAlarms.AlarmName",
+            "MetricAlarms.StateValue",
+            "MetricAlarms.StateReason",
+            "CompositeAlarms.AlarmName",
+            "CompositeAlarms.StateValue",
+            "CompositeAlarms.StateReason",
+        ),
+    },
     "ec2": {
         "CreateLaunchTemplateVersion": ("LaunchTemplateVersion.VersionNumber",),
         "DeleteKeyPair": (),
@@ -182,10 +193,13 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "services.serviceName",
             "services.serviceArn",
             "services.schedulingStrategy",
+            "services.status",
             "services.desiredCount",
             "services.runningCount",
             "services.deploymentConfiguration.minimumHealthyPercent",
             "services.deploymentConfiguration.maximumPercent",
+            "services.deployments.status",
+            "services.deployments.rolloutState",
             "services.events.createdAt",
             "services.events.message",
         ),
@@ -264,7 +278,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 # Services by the names of their endpoints: ours, and those that botocore's providers of credentials call.
-ENDPOINTS = (*KEPT, "oidc", "portal.sso", "signin", "sts")
+ENDPOINTS = (*KEPT, "monitoring", "oidc", "portal.sso", "signin", "sts")
 
 SLICES = Path(__file__).with_name("botocore-" + ".".join(botocore.__version__.split(".")[:2]))
 

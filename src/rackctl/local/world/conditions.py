@@ -26,6 +26,7 @@ CONDITIONS: Final = {
     "register-elsewhere": ("new instances register with another cluster, which is created", "CLUSTER"),
     "external-instance": ("a machine that is not EC2's (mi-…) is registered with each cluster", ""),
     "stuck-drain": ("tasks that are told to stop do not", ""),
+    "slow-stop": ("tasks take so many of AWS's seconds to stop, as behind a load balancer", "SECONDS"),
     "managed-draining": ("ECS holds what Auto Scaling terminates until its tasks have stopped, 48 hours at most", ""),
     "key-refused": ("new instances refuse the key of their key pair", ""),
     "launch-with-key": ("Auto Scaling launches with this key pair in place of the template's", "KEY-NAME"),
@@ -84,6 +85,8 @@ class Conditions:
                 raise validation_error(f'slow-boot takes a number of times, for example 5, not "{argument}"')
             case "key-pairs-late" if not re.fullmatch(r"\d+(\.\d+)?", argument):
                 raise validation_error(f'key-pairs-late takes a number of seconds, for example 10, not "{argument}"')
+            case "slow-stop" if not re.fullmatch(r"\d+(\.\d+)?", argument):
+                raise validation_error(f'slow-stop takes a number of seconds, for example 60, not "{argument}"')
             case "register-twice" if argument not in {"", *_DEAD}:
                 raise validation_error(f'register-twice takes {" or ".join(_DEAD)}, not "{argument}"')
             case "register-elsewhere" if not re.fullmatch(r"[a-zA-Z][\w-]{0,254}", argument):

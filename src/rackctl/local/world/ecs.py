@@ -300,7 +300,8 @@ class Ecs:
             return
         task.last_status = "STOPPING"
         self._touch(task)
-        self._world.after(timing.TASK_STOPPED, "ecs", "_stop", cluster, arn)
+        seconds = float(self._world.conditions.get("slow-stop") or timing.TASK_STOPPED)
+        self._world.after(seconds, "ecs", "_stop", cluster, arn)
 
     def _stop(self, cluster: str, arn: str) -> None:
         task = self.clusters[cluster].tasks.get(arn)
