@@ -40,7 +40,6 @@ class Execution:
         """
         try:
             self._loop.views()
-            self._hold.progress.begin()
             if blind_for > 0:
                 yield self._hold.event("lock", f"waiting up to {blind_for:.0f} s for AWS to reflect the last change")
                 self._hold.wait(blind_for)

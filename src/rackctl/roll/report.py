@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from rackctl.roll.estimate import Learned
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -57,22 +59,21 @@ class Progress:
         self._left: dict[str, int] = {}
         self._under_way = 0
         self._is_new: dict[str, bool | None] = {}
-        self._began = self._last_done_at = clock.monotonic()
-        self._done_before = self._last_done = -1
+        self._views: dict[str, View] = {}
+        self._learned = Learned()
 
     def count(self, view: View) -> None:
         """Take a new view of a group into account."""
         self._left[view.group] = left_of(view)
+        self._views[view.group] = view
+        self._learned.see(view, self._clock.monotonic())
         self._under_way = sum(bool(m.drain or m.is_terminating) for m in view.members if m.is_old)
         self._is_new.update((m.ec2_instance_id, None if m.is_old is None else not m.is_old) for m in view.members)
 
     def forget(self, group: str) -> None:
         """Take a group out of account that does not exist any more."""
         self._left.pop(group, None)
-
-    def begin(self) -> None:
-        """Take what has been done so far as done before this process."""
-        self._done_before = self._last_done = self.done
+        self._views.pop(group, None)
 
     def is_new(self, ec2_instance_id: str) -> bool | None:
         return self._is_new.get(ec2_instance_id)
@@ -92,14 +93,10 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        if self.done != self._last_done:
-            self._last_done, self._last_done_at = self.done, self._clock.monotonic()
-        here = self.done - self._done_before
-        if here <= 0 or self._done_before < 0 or self._journal.phase != "replacing":
+        """Estimate how long the rest takes, by this roll's own boots and drains; None as long as it has had none."""
+        if self._journal.phase != "replacing":
             return None
-        each = (self._last_done_at - self._began) / here
-        left = each * (self._journal.total - self.done) - (self._clock.monotonic() - self._last_done_at)
-        return left if left > 0 else None
+        return self._learned.seconds_left(self._views, self._clock.monotonic()) or None
 
 
 def phase_of_new(member: Member) -> InstancePhase:
