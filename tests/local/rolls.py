@@ -20,7 +20,7 @@ from tests.local.fast import FastClock
 
 if TYPE_CHECKING:
     from rackctl.errors import RackctlError
-    from rackctl.model import AutoScalingGroup
+    from rackctl.model import AutoScalingGroup, InstanceRefresh
     from rackctl.roll.report import Event
     from tests.local_rack import LocalRackProcess
 
@@ -108,6 +108,17 @@ class Rolls:
             AutoScalingGroupName=self.group.auto_scaling_group_name,
             LaunchTemplate={"LaunchTemplateId": source.launch_template_id, "Version": str(made)},
         )
+
+    def drain_by_ecs(self) -> None:
+        """Put the group behind a capacity provider with managed draining."""
+        self.process.set_condition("managed-draining")
+        self.process.__dict__.pop("rack", None)  # which has read its cluster once
+        self.rack = self.process.rack
+        self.aws = self.process.aws
+
+    def refreshes(self) -> list[InstanceRefresh]:
+        """Return the group's instance refreshes, the newest first."""
+        return self.aws.autoscaling.instance_refreshes(self.group.auto_scaling_group_name)
 
     # What there is
 

@@ -45,14 +45,14 @@ def points_of(rolls: Rolls, moment: str) -> list[Point]:
     return [Point(number, call, moment) for number, call in enumerate(calls)]
 
 
-def kill_at(rolls: Rolls, point: Point) -> bool:
+def kill_at(rolls: Rolls, point: Point, *options: str) -> bool:
     """Roll in another process, and kill it while its call of this number is held; tell whether it came to that.
 
     Heartbeats are calls too, and there are more of them or fewer, so that a roll may be over before its last number.
     """
     before = rolls.process.calls()[-1]["number"]
     rolls.process.faults.add(f"hang-{point.moment}", "*:*", mutating=True, skip=point.number, count=1)
-    child = rolls.command()
+    child = rolls.command(*options)
 
     def held() -> bool:
         calls = rolls.process.calls(since=before, mutating=True)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rackctl.aws.autoscaling import desired_configuration
 from rackctl.aws.errors import AwsError
 from rackctl.keys import generate
 from rackctl.model import LaunchTemplateRef
+from rackctl.roll.refresh_terms import is_as_asked
 from tests.fakes.world import START, Scene
 from tests.local.rolls import Rolls
 
@@ -237,6 +239,33 @@ def test_what_a_plan_asks_beyond_groups_is_answered_alike(asked: tuple[Any, Any,
     assert aws.autoscaling.launch_configuration_keys() == {}
     assert bucket.try_conditional_write("write-check") is True
     assert bucket.get("write-check") is None
+
+
+def test_instance_refreshes_are_started_described_and_stopped_alike(asked: tuple[Any, Any, KeyStore]) -> None:
+    aws, _, _ = asked
+    (group,) = aws.autoscaling.all_groups()
+    name, ref = group.auto_scaling_group_name, template_of(aws)
+    made = aws.ec2.create_launch_template_version(
+        ref.launch_template_id, 1, {"InstanceType": "t3.small"}, description="another"
+    )
+    preferences = {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 110, "CheckpointPercentages": [1, 100]}
+    desired = desired_configuration(group, {ref: str(made)})
+    assert aws.autoscaling.instance_refreshes(name) == []
+    assert code_of(lambda: aws.autoscaling.cancel_instance_refresh(name)) == "ActiveInstanceRefreshNotFound"
+
+    id_ = aws.autoscaling.start_instance_refresh(name, preferences, desired)
+
+    (described,) = aws.autoscaling.instance_refreshes(name)
+    assert (described.instance_refresh_id, described.is_active, described.instances_to_update) == (id_, True, 3)
+    assert is_as_asked(described.preferences, preferences)
+    assert is_as_asked(described.desired_configuration, desired)
+    assert aws.autoscaling.refreshing(name) == id_
+    assert code_of(lambda: aws.autoscaling.start_instance_refresh(name, preferences, {})) == "InstanceRefreshInProgress"
+    assert code_of(lambda: aws.autoscaling.set_launch_template_versions(group, {ref: str(made)})) == "ValidationError"
+    assert aws.autoscaling.rollback_instance_refresh(name) == id_
+    assert aws.autoscaling.instance_refreshes(name)[0].status == "RollbackInProgress"
+    assert aws.autoscaling.cancel_instance_refresh(name) == id_
+    assert not aws.autoscaling.instance_refreshes(name)[0].can_be_stopped
 
 
 def test_launch_configurations_have_no_template(own_local_rack: LocalRackProcess) -> None:

@@ -1,0 +1,90 @@
+"""A roll by an instance refresh: its process is killed at each call that changes something, on a server over HTTP.
+
+Auto Scaling goes on, `status` says so, and another process finishes the roll. `make chaos` (RACKCTL_CHAOS=all) kills it
+everywhere; otherwise it is a sample, another one each time, whose seed is printed and can be given as RACKCTL_CHAOS.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rackctl.roll.view import RollOptions
+from tests.local.rolls import Observer, Rolls
+from tests.local.test_keyroll_chaos import Point, kill_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.local_rack import LocalRackProcess
+
+_CHOSEN = os.environ.get("RACKCTL_CHAOS", "")
+_SAMPLE = 2  # points for each moment and way
+_SPEED = 200.0
+_OPTIONS = ("--engine", "refresh")
+# By then the refresh of three instances, with its pause, is over.
+_SOON = 40.0
+
+
+def points_of(rolls: Rolls, moment: str) -> list[Point]:
+    """Roll once, and give what a roll can be killed at; of its many writes of the journal in the middle every third."""
+    before = rolls.process.calls()[-1]["number"]
+    list(rolls.roll.start(RollOptions(engine="refresh"), rolls.selection))
+    calls = rolls.process.actions(since=before, mutating=True)
+    kept = [n for n, call in enumerate(calls) if call != "s3:PutObject" or n < 12 or n % 3 == 0]
+    return [Point(number, calls[number], moment) for number in kept]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("way", ["resume", "abort"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_auto_scaling_goes_on_whatever_call_its_roll_was_killed_at(
+    start_local_rack: Callable[..., LocalRackProcess],
+    *,
+    moment: str,
+    way: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    # Over two seconds: these are whole rolls, each of a process and a server.
+    rolls = Rolls(start_local_rack(speed=_SPEED))
+    rolls.drain_by_ecs()
+    points = points_of(rolls, moment)
+    if _CHOSEN != "all":
+        seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32
+        print(f"a sample: repeat it with RACKCTL_CHAOS={seed}, or all with RACKCTL_CHAOS=all")
+        points = random.Random(f"{seed} refresh {moment} {way}").sample(points, _SAMPLE)
+    killed = 0
+    for point in points:
+        print(f"{way} after being killed {moment} {point.call} ({point.number})")
+        with Observer(rolls.process) as observer:
+            killed += _kill_and_end(rolls, point, way)
+        assert observer.broken_promises == []
+        assert observer.samples
+    record_property("disturbed", killed)
+    assert killed >= len(points) - 2
+
+
+def _kill_and_end(rolls: Rolls, point: Point, way: str) -> bool:
+    before = {refresh.instance_refresh_id for refresh in rolls.refreshes()}
+    killed = kill_at(rolls, point, *_OPTIONS)
+    started = [r for r in rolls.refreshes() if r.instance_refresh_id not in before]
+    status = rolls.roll.status()
+    assert (status is None) == rolls.journal_is_gone()
+    if status:
+        assert not status.found.is_live
+        seen = status.groups[0].refresh
+        assert (seen.instance_refresh_id if seen else None) == (started[0].instance_refresh_id if started else None)
+    if started and way == "resume":
+        rolls.process.wait_for(lambda: not rolls.refreshes()[0].is_active, "the refresh's end", seconds=_SOON)
+        assert rolls.refreshes()[0].status == "Successful"
+    if status:
+        for event in getattr(rolls.roll, way)():
+            print(f"  {event.message}")
+    if started:
+        assert rolls.refreshes()[0].status in {"Successful", *({"RollbackSuccessful"} if way == "abort" else ())}
+    rolls.assert_given_back(3)
+    return killed
