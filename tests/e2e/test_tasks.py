@@ -118,5 +118,7 @@ def test_the_commands_of_the_example_for_github_actions_plan_and_roll(changing: 
     ran = [changing(step, REASON="scheduled", RACKCTL_RACK="local") for step in steps]
 
     assert [(r.status, r.stderr) for r in ran if r.status] == []
-    assert [" ".join(step.split()[1:3]) for step in steps] == ["instances keyroll"] * 2
+    assert [" ".join(step.split()[1:4]) for step in steps] == [
+        "doctor", "instances keyroll plan", "doctor --as keyroll", "instances keyroll --reason",
+    ]  # fmt: skip
     assert set(changing.ids()).isdisjoint(before)
