@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ImportKeyPair.html
 KeyType = Literal["ed25519", "rsa"]
 
-# https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstanceRefresh.html
-_REFRESHING = frozenset({"Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking"})
-
 # EC2 ids are "i-" and 8 hexadecimal digits (before 2016) or 17.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html
 _EC2_INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
@@ -243,32 +240,6 @@ class EcsCluster:
     @property
     def region(self) -> str:
         return self.cluster_arn.split(":")[3]
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceRefresh:
-    """Auto Scaling's own replacement of a group's instances.
-
-    ``preferences`` and ``desired_configuration`` are AWS's documents, with what AWS adds to those that were given.
-    """
-
-    instance_refresh_id: str
-    status: str
-    status_reason: str = ""
-    percentage_complete: int = 0
-    instances_to_update: int = 0
-    preferences: Mapping[str, Any] = field(default_factory=dict)
-    desired_configuration: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it may still replace instances; a group has no other one meanwhile."""
-        return self.status in _REFRESHING
-
-    @property
-    def can_be_stopped(self) -> bool:
-        """Whether it is active and neither being cancelled nor rolled back."""
-        return self.is_active and self.status not in {"Cancelling", "RollbackInProgress"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackctl.aws.autoscaling import _group
 from rackctl.aws.s3 import StoredObject
+from rackctl.instance_refresh import InstanceRefresh
 from rackctl.model import (
     Alarm,
     AutoScalingGroup,
@@ -18,7 +19,6 @@ from rackctl.model import (
     Failure,
     GroupInstance,
     Instance,
-    InstanceRefresh,
     KeyPair,
     LaunchTemplate,
     LaunchTemplateRef,

@@ -20,7 +20,8 @@ from tests.local.fast import FastClock
 
 if TYPE_CHECKING:
     from rackctl.errors import RackctlError
-    from rackctl.model import AutoScalingGroup, InstanceRefresh
+    from rackctl.instance_refresh import InstanceRefresh
+    from rackctl.model import AutoScalingGroup
     from rackctl.roll.report import Event
     from tests.local_rack import LocalRackProcess
 

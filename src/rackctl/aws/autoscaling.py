@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rackctl.aws.ec2 import tags_of
+from rackctl.instance_refresh import InstanceRefresh
 from rackctl.model import (
     AutoScalingGroup,
     GroupInstance,
-    InstanceRefresh,
     LaunchTemplateRef,
     LifecycleHook,
     ScalingActivity,

@@ -10,7 +10,7 @@ from rackctl.text import counted, rfc3339, roughly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rackctl.model import InstanceRefresh
+    from rackctl.instance_refresh import InstanceRefresh
     from rackctl.roll.dips import Dip
     from rackctl.roll.plan import GroupPlan, Plan
     from rackctl.roll.problems import Problem

@@ -20,12 +20,7 @@ from uuid import uuid4
 from xml.sax.saxutils import escape
 
 from botocore.loaders import Loader
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from rackctl.local.alarms import Alarms
 from rackctl.local.api import Answer

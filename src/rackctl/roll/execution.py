@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import Throttled
 from rackctl.errors import RackctlError, RollIncomplete
-from rackctl.model import InstanceRefresh
+from rackctl.instance_refresh import InstanceRefresh
 from rackctl.roll.hold import RollStopped, StopNow
 from rackctl.roll.lock import JournalLost
 from rackctl.roll.steps import rolled_back

@@ -24,7 +24,8 @@ from rackctl.roll.steps import Steps
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rackctl.model import AutoScalingGroup, InstanceRefresh
+    from rackctl.instance_refresh import InstanceRefresh
+    from rackctl.model import AutoScalingGroup
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord
     from rackctl.roll.loop import Loop

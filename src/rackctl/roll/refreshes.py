@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG
 from rackctl.errors import RackctlError
-from rackctl.model import InstanceRefresh
+from rackctl.instance_refresh import InstanceRefresh
 from rackctl.roll.journal import RefreshRecord
 from rackctl.roll.refresh_terms import is_as_asked
 

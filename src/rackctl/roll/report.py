@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rackctl.clock import Clock
-    from rackctl.model import InstanceRefresh
+    from rackctl.instance_refresh import InstanceRefresh
     from rackctl.roll.journal import GroupRecord, Journal, Phase
     from rackctl.roll.lock import Found
     from rackctl.roll.view import Member, View
