@@ -221,6 +221,7 @@ class Daemon:
             "set_condition": turned(self._world.set_condition),
             "clear_condition": turned(self._world.clear_condition),
             "befall": turned(self._befall),
+            "tag_as_stack": turned(self._world.tag_as_stack),
             "services": turned(self._services),
             "seed_service": turned(self._seed_service),
         }

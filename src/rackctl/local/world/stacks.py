@@ -15,6 +15,7 @@ from rackctl.local.world.ec2 import IMAGE
 from rackctl.local.world.groups import Group
 
 if TYPE_CHECKING:
+    from rackctl.local.world.autoscaling import AutoScaling
     from rackctl.local.world.base import Commons, Ids
     from rackctl.local.world.clusters import Cluster
     from rackctl.local.world.draining import Draining
@@ -43,14 +44,14 @@ def _suffix(ids: Ids) -> str:
 
 
 class Stacks:
-    def __init__(self, world: Commons, ec2: Ec2, ecs: Ecs, draining: Draining, seeds: Seeds) -> None:
+    def __init__(self, world: Commons, ec2: Ec2, autoscaling: AutoScaling, ecs: Ecs, draining: Draining) -> None:
         self._world = world
         self._ec2 = ec2
+        self._autoscaling = autoscaling
         self._ecs = ecs
         self._draining = draining
-        self._seeds = seeds
 
-    def found(self, cluster_name: str, instances: int, *, key_name: str) -> Cluster:
+    def found(self, seeds: Seeds, cluster_name: str, instances: int, *, key_name: str) -> Cluster:
         """Create a cluster, a group that has run for an hour, and its services; all but the instances are a stack's."""
         stack = cluster_name.partition("-")[0]
         cluster = self._ecs.create_cluster(cluster_name, self._tags(stack, "ClusterEB0386A7"))
@@ -67,9 +68,23 @@ class Stacks:
         template = self._ec2.create_template(f"{stack}Hosts", data, self._tags(stack, "HostsLaunchTemplate"))
         group = self._group(stack, instances, template.launch_template_id, template.launch_template_name)
         provider = self._provide(stack, cluster, group)
-        self._seeds.run(cluster, group, template, instances, capacity_provider=provider)
+        seeds.run(cluster, group, template, instances, capacity_provider=provider)
         self._draining.providers_changed()
         return cluster
+
+    def tag(self, kind: str, physical_id: str, stack: str, logical_id: str) -> None:
+        """Mark a cluster, a launch template or a group as a stack's, with tags that no request can set."""
+        tags = self._tags(stack, logical_id)
+        if kind == "cluster":
+            self._ecs.cluster(physical_id).tags.update(tags)
+        elif kind == "template":
+            self._ec2.templates[physical_id].tags.update(tags)
+        else:
+            group = self._autoscaling.groups[physical_id]
+            group.tags += [{"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in tags.items()]
+            for member in group.members:
+                self._ec2.instances[member].tags.update(tags)
+        self._world.changed()
 
     def _tags(self, stack: str, logical_id: str) -> dict[str, str]:
         arn = f"arn:aws:cloudformation:{self._world.region}:{self._world.account_id}:stack/{stack}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rackctl.local.world import timing
@@ -81,7 +82,9 @@ class World(Commons):
         self.clear_condition = self._conditions.clear
         self.befall = self._conditions.befall
         self.seed = self._seeds.found
-        self.seed_stack = Stacks(self, self.ec2, self.ecs, self.draining, self._seeds).found
+        self._stacks = Stacks(self, self.ec2, self.autoscaling, self.ecs, self.draining)
+        self.seed_stack = partial(self._stacks.found, self._seeds)
+        self.tag_as_stack = self._stacks.tag
         self.seed_service = self._seeds.service
 
     def advance(self, now: float) -> None:
