@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rackctl.doctor.rolling import TOPICS
 from tests.e2e.conftest import with_rack
 
 if TYPE_CHECKING:
@@ -66,7 +68,19 @@ def test_a_problem_is_red_and_its_remedy_is_below_it(changing: Shell) -> None:
     assert status == 1
     assert "\x1b[31mproblem" in drawn
     assert "→ the IAM permission that is missing: autoscaling:DescribeLifecycleHooks" in drawn
-    assert "1 problem, 8 skipped" in drawn
+    assert f"1 problem, {len(TOPICS) - 1} skipped" in drawn
+
+
+def test_an_interrupt_does_not_wait_for_a_login(shell: Shell) -> None:
+    """Over two seconds: the login would take twenty."""
+    begun = time.monotonic()
+
+    # The proxy command, which nobody ends, must not keep the pipe open.
+    interrupted = "timeout --foreground --preserve-status -s INT 4 rackctl doctor -r local --proxy-command 'sleep 60'"
+    ran = shell(f"{interrupted} 2>/dev/null")
+
+    assert (ran.status, ran.stdout) == (130, "")
+    assert time.monotonic() - begun < 15
 
 
 def test_the_remedies_for_a_cluster_that_is_no_rack_yet_make_it_one(foreign: Shell) -> None:

@@ -6,14 +6,14 @@ and hides no other.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from rackctl.doctor import account, reach, rolling, store
 from rackctl.doctor.finding import Finding, Status, failed, skipped, told
 from rackctl.errors import AccessDenied, RackctlError
 from rackctl.roll.view import RollOptions
+from rackctl.ssh.background import in_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +34,6 @@ __all__ = ["Doctor", "Finding", "Status"]
 _OF_CLUSTER = (*rolling.TOPICS, "providers", "bucket", "kms", "keys", "ssh")
 # What the other roles than a keyroll's need, of which it is a problem that it is denied.
 _NEEDED_BY = {"ssh": {"keys", "ssh"}}
-# All of the checks and what they wait for.
-_AT_ONCE = 16
 
 
 class Doctor:
@@ -76,22 +74,23 @@ class Doctor:
 
     def _of_cluster(self, listed: Callable[[], Sequence[RackInstance]], role: str) -> Iterator[Finding]:
         rack = self._rack
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            instances = pool.submit(listed)
-            plan = pool.submit(self._roll.plan, RollOptions())
-            checks: dict[str, Callable[[], Iterator[Finding]]] = {
-                "plan": lambda: self._planned(plan, instances, needed=_is_needed("plan", role)),
-                "providers": lambda: rolling.providers(rack),
-                "bucket": lambda: store.bucket(rack),
-                "kms": lambda: store.kms(rack),
-                "keys": lambda: store.keys(rack, self._keys, instances.result()),
-                "ssh": lambda: reach.logins(instances.result(), self._prove),
-            }
-            if role:
-                checks["permissions"] = lambda: self._permissions(role, plan, instances)
-            results = [pool.submit(told, name, check, needed=_is_needed(name, role)) for name, check in checks.items()]
-            for result in results:
-                yield from result.result()
+        instances = in_background(listed)
+        plan = in_background(lambda: self._roll.plan(RollOptions()))
+        checks: dict[str, Callable[[], Iterator[Finding]]] = {
+            "plan": lambda: self._planned(plan, instances, needed=_is_needed("plan", role)),
+            "providers": lambda: rolling.providers(rack),
+            "bucket": lambda: store.bucket(rack),
+            "kms": lambda: store.kms(rack),
+            "keys": lambda: store.keys(rack, self._keys, instances.result()),
+            "ssh": lambda: reach.logins(instances.result(), self._prove),
+        }
+        if role:
+            checks["permissions"] = lambda: self._permissions(role, plan, instances)
+        results = [
+            in_background(partial(told, name, check, needed=_is_needed(name, role))) for name, check in checks.items()
+        ]
+        for result in results:
+            yield from result.result()
 
     def _planned(
         self, plan: Future[Plan], instances: Future[Sequence[RackInstance]], *, needed: bool

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rackctl.doctor.finding import Finding
 from rackctl.errors import NotFound, RackctlError
+from rackctl.ssh.background import in_background
 from rackctl.text import counted, listed
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def logins(instances: Sequence[RackInstance], prove: Prove) -> Iterator[Finding]
         yield Finding("ssh", "skipped", "no instance with a key is running")
         return
     chosen = [instance for _, instance in sorted(one.items())[:_SUBNETS]]
-    with ThreadPoolExecutor(len(chosen)) as pool:
-        yield from _together(pool.map(lambda instance: _login(instance, prove), chosen))
+    started = [in_background(partial(_login, instance, prove)) for instance in chosen]
+    yield from _together(login.result() for login in started)
     if left := len(one) - len(chosen):
         yield Finding("ssh", "skipped", f"{counted(left, 'more subnet')}: {_SUBNETS} are tried")
 

@@ -75,7 +75,7 @@ def _well(topic: Topic, plan: Plan) -> str:
             return "each service with tasks on the instances is steady"
         case "key":
             return "a keyroll can renew the key"
-        case _:
+        case "groups" | "capacity":
             return ""
 
 
