@@ -18,7 +18,7 @@ from rackctl.roll.owner import Operator, Owner
 from rackctl.roll.view import RollOptions, Selection
 from rackctl.text import rfc3339
 from tests.fakes.world import START, Killed, Login, Scene
-from tests.roll.acts import JOURNAL, NEW_KEY, fail_from, refused, start, stopped
+from tests.roll.acts import JOURNAL, NEW_KEY, REFRESH, fail_from, refused, start, stopped, with_managed_draining
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +80,18 @@ def test_a_replacement_is_kept_with_what_it_selected() -> None:
 
     (entry,) = past(scene).entries
     assert (entry.command, entry.kind, entry.older_than, entry.key_name) == ("replace", "age", 60.0, "")
+
+
+def test_a_roll_that_auto_scaling_carried_out_says_so() -> None:
+    scene = with_managed_draining(2)
+    list(scene.roll.start(REFRESH, detach=True))
+    (entry,) = past(scene).entries
+    assert (entry.outcome, entry.engine) == ("unfinished", "refresh")
+
+    list(scene.roll.resume())
+
+    (entry,) = past(scene).entries
+    assert (entry.outcome, entry.engine, entry.replaced) == ("finished", "refresh", 2)
 
 
 def test_a_roll_that_was_aborted_says_how_many_were_replaced_and_who_had_run_it() -> None:
@@ -268,6 +280,7 @@ STARTED = "2026-01-01T00:00:00Z"
         lambda body: body.replace(b'"started": "2026-01-01', b'"started": "2026-01-02'),
         lambda body: body.replace(b'"ended": "2026', b'"ended": "2025'),
         lambda body: body.replace(b'"kind": "key"', b'"kind": "whim"'),
+        lambda body: body.replace(b'"engine": "rackctl"', b'"engine": "steam"'),
         lambda body: body.replace(b'"outcome": "finished"', b'"outcome": "won"'),
         lambda body: body.replace(b'"replaced": 1', b'"replaced": null'),
         lambda body: body.replace(b'"total": 1', b'"total": -1'),

@@ -14,6 +14,7 @@ from rackctl.instances import Instances
 from rackctl.roll.hold import RollStopped
 from rackctl.roll.view import RollOptions
 from tests.fakes.world import Scene, add_group
+from tests.roll.acts import REFRESH, with_managed_draining
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ def test_a_drain_of_an_instance_that_waits_for_its_turn_is_warned_of_and_harms_t
     result = typed(scene, "drain", waiting)
 
     assert result.exit_code == 0, result.stderr
-    assert f"in group {scene.group.name}, and waits for instances that cannot take tasks" in result.stderr
+    assert f"works in group {scene.group.name}, and waits for instances that cannot take tasks" in result.stderr
     assert list(events)[-1].kind == "finished"
     assert scene.old == []
     assert scene.broken_promises == []
@@ -96,6 +97,16 @@ def test_what_a_roll_that_stopped_had_drained_may_be_set_to_active_and_a_drain_o
 
 def denied() -> None:
     raise AwsError("no", code="AccessDenied", refused=True)
+
+
+def test_a_drain_beside_a_detached_instance_refresh_is_warned_of() -> None:
+    scene = with_managed_draining(3)
+    list(scene.roll.start(REFRESH, detach=True))
+
+    result = typed(scene, "drain", scene.old[-1])
+
+    assert result.exit_code == 0, result.stderr
+    assert f"works in group {scene.group.name}" in result.stderr
 
 
 def test_a_roll_that_was_stopped_has_left_nothing_draining_and_says_nothing() -> None:

@@ -76,6 +76,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "ended": entry.ended or None,
         "seconds": entry.seconds,
         "roll": entry.command,
+        "engine": entry.engine,
         "selection": "all" if entry.kind == "key" else entry.kind,
         "older_than": entry.older_than or None,
         "groups": list(entry.groups),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rackctl.errors import RackctlError
 from rackctl.roll.lock import Lock
 from rackctl.roll.owner import Operator
-from rackctl.roll.view import Kind, Selection
+from rackctl.roll.view import Engine, Kind, Selection
 from rackctl.text import rfc3339
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Entry:
     reason: str = ""
     problem: str = ""
     key_name: str = ""
+    engine: Engine = "rackctl"
     older_than: float = 0.0
     groups: tuple[str, ...] = ()
     operators: tuple[Operator, ...] = ()
@@ -108,6 +109,7 @@ def _entry(journal: Journal, outcome: Outcome) -> Entry:
         total=journal.total,
         reason=journal.options.reason[:_LONGEST_TEXT],
         key_name=journal.key_name,
+        engine=journal.options.engine,
         older_than=journal.selection.older_than,
         groups=tuple(sorted(journal.groups)[:_MOST_GROUPS]),
         operators=tuple(journal.operators),
@@ -199,7 +201,7 @@ def _loaded(body: bytes) -> Entry:
     for number in (entry.total, entry.replaced, entry.older_than):
         if type(number) not in {int, float} or not 0 <= number < _LARGEST_NUMBER:  # type: ignore[operator]
             raise TypeError("a number is expected")
-    if entry.kind not in get_args(Kind):
+    if entry.kind not in get_args(Kind) or entry.engine not in get_args(Engine):
         raise ValueError("it does not say what was rolled")
     if entry.outcome not in get_args(Outcome) or not _NAME.fullmatch(entry.ended):
         raise ValueError("it does not say how it ended, and when")

@@ -40,17 +40,16 @@ def conflicts(found: Found, instances: Sequence[RackInstance], *, drain: bool) -
                 "drained by it to ACTIVE",
                 warns=True,
             )
-        return
-    if under_way:
+    elif under_way:
         yield Problem(
             f"{roll} is running ({journal.owner}) and is replacing {listed(under_way)}: it would do the opposite",
             f"see its progress with {journal.command('status')}; wait for its end, or stop it there with Ctrl-C",
         )
     members = [i.member for i in instances if i.member and i.ec2_instance_id not in under_way]
     rolled = sorted({m.auto_scaling_group_name for m in members if m.auto_scaling_group_name in journal.groups})
-    if drain and rolled:
+    # Auto Scaling goes on with an instance refresh though no process watches it.
+    if drain and rolled and (found.is_live or journal.options.engine == "refresh"):
         yield Problem(
-            f"{roll} is running ({journal.owner}) in group {listed(rolled)}, and waits for instances that cannot take "
-            "tasks",
+            f"{roll} works in group {listed(rolled)}, and waits for instances that cannot take tasks",
             warns=True,
         )
