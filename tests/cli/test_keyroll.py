@@ -69,7 +69,7 @@ def test_a_surge_that_is_no_number_is_refused(typed: Prompt, surge: str, says: s
 
 
 def test_the_plan_says_what_comes_between_two_batches(typed: Prompt) -> None:
-    typed.scene.aws.alarm_states = {"errors": ("OK", ""), "latency": ("INSUFFICIENT_DATA", "")}
+    typed.scene.world.alarms = {"errors": ("OK", ""), "latency": ("INSUFFICIENT_DATA", "")}
 
     said = typed("plan", "--pause", "5m", "--check", "true", "--alarm", "errors", "--alarm", "latency").stdout
 
@@ -97,9 +97,9 @@ def test_what_a_check_writes_is_shown_and_cannot_steer_the_terminal(typed: Promp
 
 
 def test_alarms_and_a_check_are_taken_back_by_a_resume(typed: Prompt) -> None:
-    typed.scene.aws.alarm_states = {"errors": ("OK", "")}
+    typed.scene.world.alarms = {"errors": ("OK", "")}
     assert typed("--check", "false", "--check-timeout", "300d", "--alarm", "errors").exit_code == 6
-    typed.scene.aws.alarm_states = {"errors": ("ALARM", "")}
+    typed.scene.world.alarms = {"errors": ("ALARM", "")}
 
     refused = typed("resume")
     both = typed("resume", "--check", "true", "--no-check")

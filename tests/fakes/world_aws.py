@@ -56,8 +56,6 @@ class WorldAws(FakeAws):
         self.misreading: list[Callable[[str, Any], Any]] = []
         # The instances that were terminated while tasks other than a DAEMON service's ran on them, in any cluster.
         self.terminated_busy: list[str] = []
-        # The states of CloudWatch's alarms, and why they are so.
-        self.alarm_states: dict[str, tuple[str, str]] = {}
         self._etags = 0
 
     def is_busy(self, ec2_instance_id: str) -> bool:
@@ -282,7 +280,7 @@ class WorldAws(FakeAws):
 
     @reading
     def alarms(self, names: Sequence[str]) -> list[Alarm]:
-        return [Alarm(name, *self.alarm_states[name]) for name in names if name in self.alarm_states]
+        return [Alarm(name, *self.world.alarms[name]) for name in names if name in self.world.alarms]
 
     # Auto Scaling
 

@@ -83,7 +83,7 @@ def _of_the_rack(rack: LocalRackProcess) -> Any:
 
 def _of_the_fake(_: LocalRackProcess) -> Any:
     aws = Scene(1).aws
-    aws.alarm_states = {"errors": ("OK", "as it should be"), "everything": ("ALARM", "of it all")}
+    aws.world.alarms = {"errors": ("OK", "as it should be"), "everything": ("ALARM", "of it all")}
     return aws.cloudwatch
 
 
@@ -108,3 +108,22 @@ def test_more_alarms_than_one_call_takes_are_read(local_rack: LocalRackProcess) 
     found = local_rack.aws.cloudwatch.alarms([*(f"none{n}" for n in range(150)), "errors"])
 
     assert [alarm.alarm_name for alarm in found] == ["errors"]
+
+
+def test_an_instance_refresh_heeds_the_alarms_of_cloudwatch(own_local_rack: LocalRackProcess) -> None:
+    """AlarmSpecification in botocore's model of Auto Scaling: "fail the operation if an alarm threshold is met"."""
+    client, cloudwatch = own_local_rack.client("autoscaling"), own_local_rack.client("cloudwatch")
+    (group,) = own_local_rack.aws.autoscaling.all_groups()
+    named = {"AutoScalingGroupName": group.auto_scaling_group_name}
+    put_alarm(own_local_rack, "errors")
+    client.start_instance_refresh(**named, Preferences={"AlarmSpecification": {"Alarms": ["errors"]}})
+
+    cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="too many")
+
+    def failed() -> bool:
+        (refresh,) = client.describe_instance_refreshes(**named)["InstanceRefreshes"]
+        return bool(refresh["Status"] == "Failed" and "errors" in refresh["StatusReason"])
+
+    own_local_rack.wait_for(failed, "the refresh's failure")
+    with pytest.raises(ClientError, match="not in a compatible state"):
+        client.start_instance_refresh(**named, Preferences={"AlarmSpecification": {"Alarms": ["errors"]}})

@@ -20,13 +20,13 @@ WATCHED = RollOptions(alarms=("errors", "latency"), surge=2)
 
 def watched() -> Scene:
     scene = Scene(3)
-    scene.aws.alarm_states = {"errors": ("OK", ""), "latency": ("OK", "")}
+    scene.world.alarms = {"errors": ("OK", ""), "latency": ("OK", "")}
     return scene
 
 
 def test_an_alarm_refuses_a_plan() -> None:
     scene = watched()
-    scene.aws.alarm_states["latency"] = ("ALARM", "3 datapoints were greater than 2.0")
+    scene.world.alarms["latency"] = ("ALARM", "3 datapoints were greater than 2.0")
 
     said = refused(scene, WATCHED)
 
@@ -36,14 +36,14 @@ def test_an_alarm_refuses_a_plan() -> None:
 
 def test_an_alarm_that_does_not_exist_refuses_a_plan() -> None:
     scene = watched()
-    del scene.aws.alarm_states["errors"]
+    del scene.world.alarms["errors"]
 
     assert "CloudWatch reports no metric or composite alarm errors" in refused(scene, WATCHED)
 
 
 def test_an_alarm_without_data_is_named_and_stops_nothing() -> None:
     scene = watched()
-    scene.aws.alarm_states["errors"] = ("INSUFFICIENT_DATA", "Unchecked: Initial alarm creation")
+    scene.world.alarms["errors"] = ("INSUFFICIENT_DATA", "Unchecked: Initial alarm creation")
 
     plan = scene.roll.plan(WATCHED)
     events = start(scene, WATCHED)
@@ -60,7 +60,7 @@ def test_an_alarm_during_a_roll_stops_it_with_nothing_drained_and_resume_continu
     events: list[Event] = []
 
     def alarm() -> None:
-        scene.aws.alarm_states["errors"] = ("ALARM", "too many")
+        scene.world.alarms["errors"] = ("ALARM", "too many")
 
     # Of two that are replaced by then, the second is still being drained.
     scene.world.set_condition("stuck-drain")
@@ -81,7 +81,7 @@ def test_an_alarm_during_a_roll_stops_it_with_nothing_drained_and_resume_continu
     with pytest.raises(RollIncomplete, match="alarm errors is in state ALARM"):
         list(scene.roll.resume())
     assert scene.draining == []
-    scene.aws.alarm_states["errors"] = ("OK", "")
+    scene.world.alarms["errors"] = ("OK", "")
     list(scene.roll.resume())
     assert_given_back(scene, 3)
 
@@ -89,7 +89,7 @@ def test_an_alarm_during_a_roll_stops_it_with_nothing_drained_and_resume_continu
 def test_a_roll_that_an_alarm_has_stopped_can_be_resumed_without_it_and_aborted() -> None:
     for abort in (False, True):
         scene = watched()
-        scene.when(lambda: len(scene.new) > 0, lambda: scene.aws.alarm_states.update(errors=("ALARM", "")))  # noqa: B023
+        scene.when(lambda: len(scene.new) > 0, lambda: scene.world.alarms.update(errors=("ALARM", "")))  # noqa: B023
         with pytest.raises(RollIncomplete):
             start(scene, WATCHED)
 
@@ -101,7 +101,7 @@ def test_a_roll_that_an_alarm_has_stopped_can_be_resumed_without_it_and_aborted(
 def test_an_alarm_that_is_deleted_during_a_roll_is_reported_and_stops_it_when_that_has_lasted() -> None:
     scene = watched()
     scene.world.set_condition("stuck-drain")
-    scene.when(lambda: bool(scene.draining), lambda: scene.aws.alarm_states.pop("errors"))
+    scene.when(lambda: bool(scene.draining), lambda: scene.world.alarms.pop("errors"))
     events: list[Event] = []
     began = scene.clock.at
 
@@ -160,8 +160,8 @@ def test_alarms_are_asked_for_every_ten_seconds_at_most_and_never_if_none_is_nam
 
 def test_an_alarm_that_comes_and_goes_between_two_batches_is_reported() -> None:
     scene = watched()
-    scene.when(lambda: len(scene.old) < 3, lambda: scene.aws.alarm_states.update(errors=("INSUFFICIENT_DATA", "")))
-    scene.when(lambda: len(scene.old) < 2, lambda: scene.aws.alarm_states.update(errors=("OK", "")))
+    scene.when(lambda: len(scene.old) < 3, lambda: scene.world.alarms.update(errors=("INSUFFICIENT_DATA", "")))
+    scene.when(lambda: len(scene.old) < 2, lambda: scene.world.alarms.update(errors=("OK", "")))
 
     said = texts([event for event in start(scene, WATCHED) if event.kind == "alarm"])
 

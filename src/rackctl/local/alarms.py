@@ -28,6 +28,10 @@ class Alarms:
     def __init__(self, backend: Any) -> None:
         self._backend = backend
 
+    def states(self) -> dict[str, tuple[str, str]]:
+        """Return the state of each alarm, and why it is so."""
+        return {name: (alarm.state_value, alarm.state_reason) for name, alarm in self._backend.alarms.items()}
+
     @staticmethod
     def action_of(request: Request) -> str:
         target = request.header("x-amz-target") or ""

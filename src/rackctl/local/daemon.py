@@ -155,6 +155,7 @@ class Daemon:
             now = time.time()
             if now - self._world.now > _LONGEST_PAUSE:
                 self._world.resume(now)
+            self._world.alarms = self._moto.alarm_states()
             self._world.advance(now)
             yield
             self._endpoint.remember()

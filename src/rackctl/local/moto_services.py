@@ -183,6 +183,9 @@ class MotoServices:
             return ""
         return self.key_arn({"KeyId": key_id}) if algorithm == "aws:kms" else ""
 
+    def alarm_states(self) -> dict[str, tuple[str, str]]:
+        return self._alarms.states()
+
     def dumped(self) -> bytes:
         """Return everything that is to be kept."""
         file = io.BytesIO()

@@ -7,6 +7,7 @@ instance, for which the refresh waits a while, and finishes the roll. ECS drains
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rackctl.aws.autoscaling import desired_configuration
@@ -16,6 +17,7 @@ from rackctl.launches import launched_from
 from rackctl.roll.observe import GroupDeleted, Since
 from rackctl.roll.problems import in_refresh
 from rackctl.roll.prove import NotProven
+from rackctl.roll.refresh_preflight import names_parameter
 from rackctl.roll.refresh_terms import matches_launch, new_versions, preferences, skips_matching
 from rackctl.roll.refreshes import Refreshes
 from rackctl.roll.report import phase_of
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rackctl.instance_refresh import InstanceRefresh
-    from rackctl.model import AutoScalingGroup
+    from rackctl.model import AutoScalingGroup, LaunchTemplateRef
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord
     from rackctl.roll.loop import Loop
@@ -42,6 +44,14 @@ _ENDED = {
     "RollbackSuccessful": "was rolled back by Auto Scaling",
     "RollbackFailed": "could not be rolled back by Auto Scaling",
 }
+
+
+# With these, what the refresh did is undone or about to be: by an alarm, or by an operator.
+_UNDONE = {"RollbackInProgress", "RollbackSuccessful"}
+
+
+class RolledBack(RackctlError):
+    """Auto Scaling has rolled back an instance refresh, or is at it: so does the roll with the rest."""
 
 
 class RefreshSteps(Steps):
@@ -93,12 +103,17 @@ class RefreshSteps(Steps):
             skips = bool(versions) or self._skips_matching(group, record, view)
             started = self._refreshes.start(
                 record,
-                preferences(group, self._journal.options, skips=skips),
+                preferences(group, self._journal.options, skips=skips, rolls_back=self._rolls_back(group, versions)),
                 desired_configuration(group, versions) if versions else {},
             )
             yield self._hold.event(
                 "refresh", f"group {name}: started instance refresh {started.instance_refresh_id}", group=name
             )
+
+    def _rolls_back(self, group: AutoScalingGroup, versions: Mapping[LaunchTemplateRef, str]) -> bool:
+        if not versions or not self._journal.options.alarms:
+            return False
+        return not self._hold.retrying(partial(names_parameter, self._hold.aws, group))
 
     def _skips_matching(self, group: AutoScalingGroup, record: GroupRecord, view: View) -> bool:
         if not skips_matching(group, record, self._journal.selection):
@@ -148,7 +163,8 @@ class RefreshSteps(Steps):
             return not old
         if said := _ENDED.get(found.status):
             reason = f": {found.status_reason}" if found.status_reason else ""
-            raise RackctlError(
+            error = RolledBack if found.status in _UNDONE else RackctlError
+            raise error(
                 f"instance refresh {found.instance_refresh_id} of group {name} {said}{reason}",
                 hint=f"see what it did: `aws autoscaling describe-scaling-activities --auto-scaling-group-name {name}`",
             )
@@ -179,9 +195,11 @@ class RefreshSteps(Steps):
             raise
 
     def undoes(self, error: RackctlError) -> bool:
-        """Tell whether an error is a reason to roll back by itself: none was replaced, or one that is no good."""
+        """Tell whether an error is a reason to roll back by itself: AWS does, or nothing is lost but a bad instance."""
         if self._journal.phase not in {"preparing", "replacing"}:
             return False
+        if isinstance(error, RolledBack):
+            return True
         if isinstance(error, NotProven):
             return not self._past_checkpoint
         return not any(record.refresh for record in self._journal.groups.values())

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from rackctl.launches import launched_from
+from rackctl.roll.alarms import alarms_now
 from rackctl.roll.problems import Problem
 from rackctl.roll.refresh_terms import (
     CHECKPOINT_DELAY,
@@ -14,14 +15,16 @@ from rackctl.roll.refresh_terms import (
     matches_launch,
     takes_configuration,
     unheeded,
+    without_data,
 )
 from rackctl.roll.simulate import BOOT, DRAIN, Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from rackctl.aws.session import Aws
     from rackctl.launches import LaunchSource
-    from rackctl.model import CapacityProvider, Instance
+    from rackctl.model import AutoScalingGroup, CapacityProvider, Instance
     from rackctl.rack import Rack
     from rackctl.roll.observe import Look
     from rackctl.roll.view import RollOptions, Selection, View
@@ -54,6 +57,7 @@ class RefreshPreflight:
     ) -> Iterator[Problem]:
         """Yield what forbids a refresh; ``launches`` are what the groups launch from, where that was asked."""
         yield from unheeded(self._options)
+        yield from without_data(alarms_now(self._rack.aws, self._options.alarms))
         for name, look in looks.items():
             view = views[name]
             if not view.old:
@@ -62,12 +66,8 @@ class RefreshPreflight:
             yield from self._suspended(look)
             yield from self._full(look)
             yield from inexpressible(look.group, view, self._selection, self._matching(look, launches.get(name, ())))
-            if self._selection.kind == "key" and not takes_configuration(look.group):
-                yield Problem(
-                    f"group {name} does not name its launch template version by a number, so that Auto Scaling cannot "
-                    "roll back an instance refresh of it: abort cancels it, and what was replaced stays",
-                    warns=True,
-                )
+            if self._selection.kind == "key":
+                yield from self._irreversible(look)
 
     def _drains(self, look: Look, providers: Sequence[CapacityProvider]) -> Iterator[Problem]:
         """Refuse a group of which nothing shows that its instances are drained before they terminate."""
@@ -112,6 +112,19 @@ class RefreshPreflight:
                 warns=True,
             )
 
+    def _irreversible(self, look: Look) -> Iterator[Problem]:
+        if not takes_configuration(look.group):
+            why = "does not name its launch template version by a number"
+        elif names_parameter(self._rack.aws, look.group):
+            why = "launches an image that an SSM parameter names"
+        else:
+            return
+        yield Problem(
+            f"group {look.name} {why}, so that Auto Scaling cannot roll back an instance refresh of it: abort cancels "
+            "it, and what was replaced stays",
+            warns=True,
+        )
+
     def _matching(self, look: Look, launches: Sequence[LaunchSource]) -> set[str]:
         return {
             member.ec2_instance_id
@@ -119,6 +132,12 @@ class RefreshPreflight:
             if (instance := self._instance(member.ec2_instance_id))
             and matches_launch(launched_from(instance, member), launches)
         }
+
+
+def names_parameter(aws: Aws, group: AutoScalingGroup) -> bool:
+    """Tell whether a group's launch templates name an image by an SSM parameter: no refresh of it is rolled back."""
+    versions = map(aws.ec2.launch_template_version, group.launch_templates)
+    return any(version.image_id.startswith("resolve:ssm:") for version in versions)
 
 
 def course(view: View, order: tuple[str, ...]) -> tuple[int, str, Simulation]:

@@ -14,12 +14,12 @@ from rackctl.roll.view import RollOptions
 from rackctl.text import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from rackctl.launches import LaunchSource
     from rackctl.model import AutoScalingGroup, LaunchTemplateRef
     from rackctl.roll.journal import GroupRecord
-    from rackctl.roll.view import Selection, View
+    from rackctl.roll.view import AlarmSeen, Selection, View
 
 # How long Auto Scaling waits after the first instance, in seconds: six logins, ten seconds apart, fit in.
 CHECKPOINT_DELAY: Final = 300
@@ -32,8 +32,9 @@ _UNHEEDED: Final = {
     "stop_standalone": "--stop-standalone: managed draining waits for tasks of no service",
     "pause": "--pause: it has no batches",
     "checked": "--check: it has no batches",
-    "alarms": "--alarm",
 }
+# https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html
+_MOST_ALARMS: Final = 10
 
 
 def unheeded(options: RollOptions) -> Iterator[Problem]:
@@ -47,6 +48,21 @@ def unheeded(options: RollOptions) -> Iterator[Problem]:
             "an instance refresh of rackctl's launches new instances before old ones are terminated",
             "leave out --no-surge, or use --engine rackctl",
         )
+    if len(options.alarms) > _MOST_ALARMS:
+        yield Problem(
+            f"an instance refresh takes {_MOST_ALARMS} alarms at most, not {len(options.alarms)}",
+            "combine some of them in a composite alarm",
+        )
+
+
+def without_data(alarms: Sequence[AlarmSeen]) -> Iterator[Problem]:
+    """Yield which alarms keep a refresh from starting: "the alarm must be in a compatible state"."""
+    for alarm in alarms:
+        if alarm.state == "INSUFFICIENT_DATA":
+            yield Problem(
+                f"alarm {alarm.alarm_name} has insufficient data, and Auto Scaling starts no instance refresh with it",
+                "wait until it is OK, have the alarm treat missing data otherwise, or leave it out",
+            )
 
 
 def has_instance_requirements(group: AutoScalingGroup) -> bool:
@@ -126,11 +142,12 @@ def inexpressible(
         )
 
 
-def preferences(group: AutoScalingGroup, options: RollOptions, *, skips: bool) -> dict[str, Any]:
+def preferences(group: AutoScalingGroup, options: RollOptions, *, skips: bool, rolls_back: bool) -> dict[str, Any]:
     """Return RefreshPreferences: launch before terminate, and pause after the first instance for its proof.
 
     "To replace one instance at a time, set both the minimum and maximum healthy percentage to 100 percent." What is
-    protected from scale-in is replaced, as by rackctl's own engine, and what is on standby stays.
+    protected from scale-in is replaced, as by rackctl's own engine, and what is on standby stays. ``rolls_back`` says
+    that Auto Scaling can undo the refresh, and is to if an alarm fails it.
     """
     desired = max(group.desired_capacity, 1)
     most = 100 if options.extra == 1 else min(100 + math.ceil(100 * options.extra / desired), 200)
@@ -145,6 +162,8 @@ def preferences(group: AutoScalingGroup, options: RollOptions, *, skips: bool) -
         made["InstanceWarmup"] = WARMUP
     if desired > 1:
         made |= {"CheckpointPercentages": [1, 100], "CheckpointDelay": CHECKPOINT_DELAY}
+    if options.alarms:
+        made |= {"AlarmSpecification": {"Alarms": list(options.alarms)}, "AutoRollback": rolls_back}
     return made
 
 

@@ -107,6 +107,58 @@ def test_a_refresh_that_fails_rolls_back_if_it_was_asked_to(seeded: Rack, automa
         assert described(seeded)["RollbackDetails"]["RollbackReason"].startswith("Automatic rollback")
 
 
+@pytest.mark.parametrize("automatic", [True, False])
+def test_an_alarm_fails_a_refresh_at_once(seeded: Rack, automatic: bool) -> None:
+    """https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html: "goes to ALARM, the
+
+    instance refresh fails without rolling back", but with auto rollback it "automatically reverses what was deployed".
+    """
+    before = members(seeded)
+    seeded.world.alarms = {"errors": ("OK", "")}
+    start(
+        seeded,
+        new_version(seeded),
+        **ONE_MORE,
+        AutoRollback=automatic,
+        AlarmSpecification={"Alarms": ["errors"]},
+    )
+    until(seeded, lambda: len(before & members(seeded, "InService")) == 2)
+    seeded.world.alarms = {"errors": ("ALARM", "too many")}
+    seeded.pass_time(15)
+
+    assert described(seeded)["Status"] == ("RollbackInProgress" if automatic else "Failed")
+    assert "CloudWatch alarm errors is in state ALARM: too many" in described(seeded)["StatusReason"]
+    assert until_over(seeded) == ("RollbackSuccessful" if automatic else "Failed")
+
+
+@pytest.mark.parametrize("state", ["ALARM", "INSUFFICIENT_DATA", "missing"])
+def test_a_refresh_does_not_start_with_an_alarm_that_is_not_ok(seeded: Rack, state: str) -> None:
+    """The same page: "If the alarm state is INSUFFICIENT_DATA or ALARM, you receive an error"."""
+    if state != "missing":
+        seeded.world.alarms = {"errors": (state, "")}
+
+    code, _ = refusal(
+        seeded.autoscaling.start_instance_refresh,
+        AutoScalingGroupName=GROUP,
+        Preferences={"AlarmSpecification": {"Alarms": ["errors"]}},
+    )
+
+    assert code == "ValidationError"
+
+
+def test_nothing_is_replaced_while_an_alarm_has_no_data(seeded: Rack) -> None:
+    """The same page: "Amazon EC2 Auto Scaling cannot replace instances until new data points are found"."""
+    before = members(seeded)
+    seeded.world.alarms = {"errors": ("OK", "")}
+    start(seeded, **ONE_MORE, AlarmSpecification={"Alarms": ["errors"]})
+    seeded.world.alarms = {"errors": ("INSUFFICIENT_DATA", "")}
+    seeded.pass_time(900)
+    assert members(seeded) == before
+
+    seeded.world.alarms = {"errors": ("OK", "")}
+    assert until_over(seeded) == "Successful"
+
+
 def test_a_refresh_bakes_before_it_succeeds(seeded: Rack) -> None:
     """BakeTime in the model: "to wait at the end … before the instance refresh is considered complete"."""
     start(seeded, new_version(seeded), MinHealthyPercentage=0, BakeTime=300)
@@ -213,6 +265,7 @@ def test_a_suspended_process_holds_a_refresh_up(seeded: Rack) -> None:
         {"CheckpointPercentages": [0, 100]},
         {"CheckpointPercentages": [50], "CheckpointDelay": 172801},
         {"BakeTime": 172801},
+        {"AlarmSpecification": {"Alarms": [f"alarm-{n}" for n in range(11)]}},
         {"StandbyInstances": "Refresh"},
         {"ScaleInProtectedInstances": "Terminate"},
     ],

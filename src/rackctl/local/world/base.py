@@ -90,6 +90,8 @@ class Commons:
         self.speed = speed
         self.version = 0
         self.conditions: dict[str, str] = {}
+        # CloudWatch's alarms, which are not the world's: the state of each, and why it is so.
+        self.alarms: dict[str, tuple[str, str]] = {}
         self.ids = Ids(seed)
         self.schedule = Schedule()
         self._subscribers: dict[str, list[str]] = {}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstanceRefresh.html
 ACTIVE: Final = {"Pending", "InProgress", "Baking", "Cancelling", "RollbackInProgress"}
+# What alarms do: https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html
 # Limitations: "keeps retrying for an hour"; "the maximum amount of time … is 14 days".
 # https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html
 _RETRIED_FOR: Final = 3600.0
@@ -76,6 +77,10 @@ class Refreshes:
             raise validation_error("SkipMatching is not supported for a launch configuration.")
         for specification in refresh.source.specifications if refresh.source else ():
             self._autoscaling.launched_from(specification)
+        for alarm in refresh.alarms:
+            state, _ = self._world.alarms.get(alarm, ("missing", ""))
+            if state != "OK":
+                raise validation_error(f"The CloudWatch alarm {alarm} is not in a compatible state: {state}.")
         if refresh.prefers("AutoRollback", False):
             self._require_reversible(group, refresh)
 
@@ -150,10 +155,25 @@ class Refreshes:
         elif refresh.status == "Baking":
             if self._world.now >= refresh.baked:
                 self._succeed(group, refresh)
-        elif "InstanceRefresh" not in group.suspended:
+        elif alarmed := self._alarmed(refresh):
+            self._fail(group, refresh, alarmed)
+        elif "InstanceRefresh" not in group.suspended and not self._lacks_data(refresh):
             self._look_whether_held_up(group, refresh, refreshing.step())
             if refresh.status in {"InProgress", "RollbackInProgress"} and refreshing.is_done:
                 self._finish(group, refresh)
+
+    def _alarmed(self, refresh: Refresh) -> str:
+        """Return which alarm fails a refresh; a rollback is not stopped by those that it may be there to mend."""
+        for alarm in () if refresh.rollback else refresh.alarms:
+            state, why = self._world.alarms.get(alarm, ("", ""))
+            if state == "ALARM":
+                return f"CloudWatch alarm {alarm} is in state ALARM: {why}"
+        return ""
+
+    def _lacks_data(self, refresh: Refresh) -> bool:
+        # "Amazon EC2 Auto Scaling cannot replace instances until new data points are found."
+        states = {self._world.alarms.get(alarm, ("", ""))[0] for alarm in refresh.alarms}
+        return not refresh.rollback and "INSUFFICIENT_DATA" in states
 
     def _look_whether_held_up(self, group: Group, refresh: Refresh, reason: str) -> None:
         now, speed = self._world.now, self._world.speed

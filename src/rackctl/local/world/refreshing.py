@@ -69,6 +69,11 @@ class Refresh:
     def skips_matching(self) -> bool:
         return bool(self.prefers("SkipMatching", False))
 
+    @property
+    def alarms(self) -> list[str]:
+        named: list[str] = self.prefers("AlarmSpecification", {}).get("Alarms", [])
+        return named
+
     def prefers(self, name: str, default: Any) -> Any:
         return self.preferences.get(name, default)
 

@@ -28,7 +28,10 @@ _CHOICES: Final = {
     "ScaleInProtectedInstances": {"Refresh", "Ignore", "Wait"},
     "StandbyInstances": {"Terminate", "Ignore", "Wait"},
 }
-_KNOWN: Final = {*_NUMBERS, *_CHOICES, "CheckpointPercentages", "SkipMatching", "AutoRollback"}
+_KNOWN: Final = {
+    *_NUMBERS, *_CHOICES, "CheckpointPercentages", "SkipMatching", "AutoRollback", "AlarmSpecification",
+}  # fmt: skip
+_MOST_ALARMS: Final = 10
 
 
 class InstanceRefreshes(Room["AutoScalingProtocol"]):
@@ -95,6 +98,8 @@ def _check(preferences: Mapping[str, Any]) -> None:
             raise validation_error(
                 "MaxHealthyPercentage needs a MinHealthyPercentage that is less by no more than 100."
             )
+    if len(preferences.get("AlarmSpecification", {}).get("Alarms", ())) > _MOST_ALARMS:
+        raise validation_error(f"AlarmSpecification takes at most {_MOST_ALARMS} alarms.")
     percentages = preferences.get("CheckpointPercentages", [])
     if "CheckpointDelay" in preferences and not percentages:
         raise validation_error("CheckpointDelay needs CheckpointPercentages.")
