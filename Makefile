@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 N ?= 200
 
-.PHONY: demo test check bench fuzz chaos dist site models docs record format clean help
+.PHONY: demo test check bench fuzz chaos dist site models iam-verdicts docs record format clean help
 
 help:
 	@echo "make demo    install, and run the main commands on a local rack"
@@ -18,6 +18,7 @@ help:
 	@echo "make dist    build the wheel and the sdist, and try the wheel in empty environments"
 	@echo "make site    build the docs as a site in build/site, and check its links"
 	@echo "make models  cut the slices of botocore's models again, after a change of src/rackctl/aws or of botocore"
+	@echo "make iam-verdicts  have another IAM simulator judge the policies of racks policy again (needs npm)"
 	@echo "make docs    write the generated docs"
 	@echo "make record  record the sessions that README.md and docs/keyroll.md show"
 	@echo "make clean   remove all that these commands write"
@@ -50,7 +51,7 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.ssh.fuzz $(ARGS)
 
 chaos: $(VENV)/.dev
-	RACKCTL_CHAOS=all RACKCTL_MIXTURES="$(N) $$(date +%s)" $(BIN)/python -m pytest tests/roll tests/local -k 'chaos or mixtures or misreadings or stood_still or took_a_roll_over' $(ARGS)
+	RACKCTL_CHAOS=all RACKCTL_MIXTURES="$(N) $$(date +%s)" $(BIN)/python -m pytest tests/roll tests/local -k 'chaos or mixtures or misreadings or stood_still or took_a_roll_over or one_action' $(ARGS)
 
 site: $(VENV)/.site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
@@ -60,6 +61,9 @@ dist: $(VENV)/.dist
 
 models: $(VENV)/.dev
 	$(BIN)/python -m tools.cut_models
+
+iam-verdicts: $(VENV)/.dev
+	$(BIN)/python -m tools.iam_verdicts
 
 record: $(VENV)/.dev
 	$(BIN)/python docs/record.py

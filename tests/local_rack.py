@@ -137,6 +137,10 @@ class LocalRackProcess:
         """Found a service that has run for an hour: ``desired``, ``strategy``, ``memory``, ``minimum_percent``, …"""
         self.control("seed_service", cluster=self.description.name, name=name, **details)
 
+    def set_policy(self, policy: Any) -> None:
+        """Allow the rack's user only what an IAM policy allows; everything for None."""
+        self.control("set_policy", policy=policy)
+
     def set_condition(self, name: str, argument: str = "") -> None:
         self.control("set_condition", name=name, argument=argument)
 

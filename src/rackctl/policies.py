@@ -62,6 +62,12 @@ class Grant:
         return self.condition.partition("=")[0]
 
     @property
+    def names(self) -> set[str]:
+        """The names in angle brackets that the resource and the condition have, and the one that it needs."""
+        values = [value for keys in self.conditions.values() for value in keys.values()]
+        return {name for text in (self.resource, *values, self.needs) for name in re.findall(r"<[^>]+>", text)}
+
+    @property
     def conditions(self) -> dict[str, dict[str, str]]:
         """Return the condition as a policy has it, with the names in it."""
         key, _, value = self.condition.partition("=")

@@ -217,3 +217,15 @@ def test_a_denied_call_is_in_the_log(door: Door) -> None:
 
     assert (call["status"], call["error"], call["carried_out"]) == (400, "AccessDeniedException", False)
     assert json.dumps(call)
+
+
+def test_a_deleted_object_of_a_versioned_bucket_is_not_there_whatever_is_denied(door: Door) -> None:
+    """S3's guide, delete markers: a GET of an object whose current version is one answers 404."""
+    s3 = door.client("s3")
+    s3.put_bucket_versioning(Bucket=door.bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object(Bucket=door.bucket, Key="x", Body=b"")
+    s3.delete_object(Bucket=door.bucket, Key="x")
+    door.fault("deny", "ecs:ListClusters")
+
+    assert refused(lambda: s3.get_object(Bucket=door.bucket, Key="x"))[:2] == ("NoSuchKey", 404)
+    assert refused(lambda: s3.delete_object(Bucket=door.bucket, Key="x", IfMatch="*"))[1] == 412

@@ -34,6 +34,10 @@ _output = output_option("table")
             "rackctl.cli.racks_find:find",
             "List the ECS clusters of this account and region, and what each lacks to be a rack.",
         ),
+        "policy": (
+            "rackctl.cli.racks_policy:policy",
+            "Print the least IAM policy that lets a user or role run commands on this rack.",
+        ),
         "template": (
             "rackctl.cli.racks_template:template",
             "Print a template of CloudFormation or Terraform that makes a rack's store, or a rack.",

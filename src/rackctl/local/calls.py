@@ -19,7 +19,10 @@ _CALLS_KEPT: Final = 20_000
 
 @dataclass
 class Call:
-    """A logged call. ``status`` is None while it is under way, or if the client got no response."""
+    """A logged call. ``status`` is None while it is under way, or if the client got no response.
+
+    ``needs`` are the IAM actions that it needs, while a policy is in force.
+    """
 
     number: int
     at: float
@@ -31,6 +34,7 @@ class Call:
     carried_out: bool = False
     status: int | None = None
     error: str = ""
+    needs: list[str] = field(default_factory=list)
 
 
 class CallLog:

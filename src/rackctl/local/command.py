@@ -17,6 +17,7 @@ from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import output_option
 from rackctl.errors import RackctlError, UsageError
 from rackctl.local.faults_command import faults
+from rackctl.local.policy_command import policy
 
 if TYPE_CHECKING:
     from rackctl.local.state import RackDescription
@@ -275,3 +276,4 @@ def env(invocation: Invocation) -> None:
 
 
 local.add_command(faults)
+local.add_command(policy)

@@ -219,6 +219,7 @@ class Daemon:
             "faults": lambda: [asdict(fault) for fault in self._endpoint.faults],
             "add_fault": turned(lambda **details: self._endpoint.faults.add(**details).number),
             "clear_faults": lambda number=None: self._endpoint.faults.clear(number),
+            "set_policy": turned(lambda policy=None: self._endpoint.set_policy(policy)),
             "set_condition": turned(self._world.set_condition),
             "clear_condition": turned(self._world.clear_condition),
             "befall": turned(self._befall),

@@ -9,6 +9,7 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
+from rackctl.local.iam_policy import Need
 from rackctl.local.moto_services import ACCOUNT_ID
 from rackctl.local.s3_operations import S3_ACTIONS
 from rackctl.local.world.base import USER, Refused
@@ -33,30 +34,30 @@ class Denials:
         self._world = world
         self._moto = moto
 
-    def needs(self, service: str, action: str, asked: Mapping[str, Any], request: Request) -> Iterator[tuple[str, str]]:
-        """Return the IAM actions that a call needs, each with its resource, in the order in which they are checked."""
+    def needs(self, service: str, action: str, asked: Mapping[str, Any], request: Request) -> Iterator[Need]:
+        """Return the IAM actions that a call needs, in the order in which they are checked."""
+        for need in self._needs(service, action, asked, request):
+            yield need._replace(context={**need.context, "aws:RequestedRegion": self._world.region})
+
+    def _needs(self, service: str, action: str, asked: Mapping[str, Any], request: Request) -> Iterator[Need]:
         if service == "s3":
             yield from self._of_s3(action, request)
         elif service == "autoscaling":
-            yield f"autoscaling:{action}", self._group(action, asked)
+            yield Need(f"autoscaling:{action}", self._group(action, asked))
             yield from self._behind_a_group(action, asked)
         elif service == "kms":
             yield from self._of_kms(action, asked)
         elif service == "ec2":
-            yield f"ec2:{action}", self._of_ec2(action, asked)
-            if action in _CREATES_WITH_TAGS and asked.get("TagSpecifications"):
-                yield "ec2:CreateTags", self._of_ec2(action, asked)
-            if action == "RunInstances" and asked.get("LaunchTemplate"):
-                yield from self._of_template(asked["LaunchTemplate"], role=_ROLE)
+            yield from self._of_ec2(action, asked)
         elif service == "ecs":
-            yield f"ecs:{action}", self._of_ecs(action, asked)
+            yield Need(f"ecs:{action}", self._of_ecs(action, asked), self._cluster_of(asked))
         elif service == "iam":
-            yield f"iam:{action}", str(asked.get("PolicySourceArn") or self._role(asked))
+            yield Need(f"iam:{action}", str(asked.get("PolicySourceArn") or self._role(asked)))
         elif service == "cloudwatch":
-            yield f"cloudwatch:{action}", self._arn("cloudwatch", "alarm:*")
+            yield Need(f"cloudwatch:{action}", self._arn("cloudwatch", "alarm:*"))
         elif service == "ssm":
             name = str(asked.get("Name") or (asked.get("Names") or ["*"])[0])
-            yield f"ssm:{action}", self._arn("ssm", f"parameter/{name.lstrip('/')}")
+            yield Need(f"ssm:{action}", self._arn("ssm", f"parameter/{name.lstrip('/')}"))
 
     def _arn(self, service: str, resource: str) -> str:
         return f"arn:aws:{service}:{self._world.region}:{ACCOUNT_ID}:{resource}"
@@ -65,28 +66,36 @@ class Denials:
     def _role(asked: Mapping[str, Any]) -> str:
         return f"arn:aws:iam::{ACCOUNT_ID}:role/{asked.get('RoleName', '*')}"
 
-    def _of_s3(self, action: str, request: Request) -> Iterator[tuple[str, str]]:
+    def _of_s3(self, action: str, request: Request) -> Iterator[Need]:
         bucket, _, key = request.path.lstrip("/").partition("/")
         resource = f"arn:aws:s3:::{bucket}{'/' if key else ''}{key}" if bucket else "*"
-        yield f"s3:{S3_ACTIONS.get(action, action)}", resource
+        context = {"s3:ResourceAccount": self._moto.owner_of(bucket)} if bucket and action != "CreateBucket" else {}
+        yield Need(f"s3:{S3_ACTIONS.get(action, action)}", resource, context)
         if request.header("if-match") and action in {"PutObject", "DeleteObject"}:
-            yield "s3:GetObject", resource
+            yield Need("s3:GetObject", resource, context)
         encrypted = self._moto.encryption_key(action, bucket, key, request.header_map())
         if encrypted:
-            yield "kms:Decrypt" if action == "GetObject" else "kms:GenerateDataKey", encrypted
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#encryption-context
+            context = {
+                "kms:ViaService": f"s3.{self._world.region}.amazonaws.com",
+                "kms:EncryptionContext:aws:s3:arn": f"arn:aws:s3:::{bucket}",
+            }
+            yield Need("kms:Decrypt" if action == "GetObject" else "kms:GenerateDataKey", encrypted, context)
 
-    def _of_kms(self, action: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def _of_kms(self, action: str, asked: Mapping[str, Any]) -> Iterator[Need]:
         if action in _OF_ANY_RESOURCE:
-            yield f"kms:{action}", "*"
+            yield Need(f"kms:{action}", "*")
             return
+        context = {f"kms:EncryptionContext:{k}": str(v) for k, v in (asked.get("EncryptionContext") or {}).items()}
         if action in {"CreateAlias", "UpdateAlias", "DeleteAlias"}:
-            yield f"kms:{action}", self._arn("kms", str(asked.get("AliasName", "alias/")))
+            yield Need(f"kms:{action}", self._arn("kms", str(asked.get("AliasName", "alias/"))))
             asked = {"KeyId": asked.get("TargetKeyId") or asked.get("AliasName")}
         for name in ("ReEncryptFrom", "ReEncryptTo") if action == "ReEncrypt" else (action,):
-            yield f"kms:{name}", self._moto.key_arn(asked)
+            yield Need(f"kms:{name}", self._moto.key_arn(asked), context)
 
     def _group(self, action: str, asked: Mapping[str, Any]) -> str:
-        name = asked.get("AutoScalingGroupName", "")
+        instance = self._world.ec2.instances.get(asked.get("InstanceId", ""))
+        name = asked.get("AutoScalingGroupName") or (instance.group if instance else "")
         group = self._world.autoscaling.groups.get(name)
         if action.startswith("Describe"):
             return "*"
@@ -94,13 +103,13 @@ class Denials:
             group.arn if group else self._arn("autoscaling", f"autoScalingGroup:*:autoScalingGroupName/{name or '*'}")
         )
 
-    def _behind_a_group(self, action: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def _behind_a_group(self, action: str, asked: Mapping[str, Any]) -> Iterator[Need]:
         """Return what Auto Scaling tries as its caller: to launch from the templates that a group is to use."""
         if action in {"CreateAutoScalingGroup", "UpdateAutoScalingGroup", "StartInstanceRefresh"}:
             for specification in _specifications(asked):
                 yield from self._of_template(specification)
 
-    def _of_template(self, specification: Mapping[str, str], *, role: str = "") -> Iterator[tuple[str, str]]:
+    def _of_template(self, specification: Mapping[str, str], *, role: str = "") -> Iterator[Need]:
         """Return what launching from a template needs. Auto Scaling names the template, whatever of it is missing."""
         try:
             template = self._world.ec2.find_template(
@@ -110,13 +119,39 @@ class Denials:
         except Refused:
             return  # the call itself says so
         resource = self._arn("ec2", f"launch-template/{template.launch_template_id}")
-        yield "ec2:RunInstances", resource
+        named = role or resource
+        of_ec2 = {"ec2:Region": self._world.region, "ec2:LaunchTemplate": resource}
+        yield Need("ec2:RunInstances", resource, of_ec2)
         if "TagSpecifications" in data:
-            yield "ec2:CreateTags", resource
+            created = {**of_ec2, "ec2:CreateAction": "RunInstances"}
+            yield Need("ec2:CreateTags", self._arn("ec2", "instance/*"), created, resource)
         if "IamInstanceProfile" in data:
-            yield "iam:PassRole", role or resource
+            yield Need("iam:PassRole", _ROLE, {"iam:PassedToService": "ec2.amazonaws.com"}, named)
 
-    def _of_ec2(self, action: str, asked: Mapping[str, Any]) -> str:
+    def _of_ec2(self, action: str, asked: Mapping[str, Any]) -> Iterator[Need]:
+        resource = self._ec2_resource(action, asked)
+        requested = {
+            f"aws:RequestTag/{tag['Key']}": str(tag.get("Value", ""))
+            for specification in asked.get("TagSpecifications", ())
+            for tag in specification.get("Tags", ())
+        }
+        context = {"ec2:Region": self._world.region, **self._resource_tags(resource, asked), **requested}
+        yield Need(f"ec2:{action}", resource, context)
+        if action in _CREATES_WITH_TAGS and asked.get("TagSpecifications"):
+            yield Need("ec2:CreateTags", resource, {**context, "ec2:CreateAction": action})
+        if action == "RunInstances" and asked.get("LaunchTemplate"):
+            yield from self._of_template(asked["LaunchTemplate"], role=_ROLE)
+
+    def _resource_tags(self, resource: str, asked: Mapping[str, Any]) -> dict[str, str]:
+        """Return the tags of the resource that a call names, as the condition keys that they are."""
+        pair = self._world.ec2.key_pairs.get(asked.get("KeyName", ""))
+        try:
+            tags = pair.tags if pair else self._world.ec2.tags_of(resource.rpartition("/")[2])
+        except Refused:
+            return {}
+        return {f"aws:ResourceTag/{key}": str(value) for key, value in tags.items()}
+
+    def _ec2_resource(self, action: str, asked: Mapping[str, Any]) -> str:
         if action.startswith("Describe"):
             return "*"
         if ids := asked.get("InstanceIds") or [asked[name] for name in ("InstanceId",) if name in asked]:
@@ -127,9 +162,18 @@ class Denials:
             return self._arn("ec2", f"key-pair/{name}")
         return self._arn("ec2", "instance/*" if action == "RunInstances" else "*/*")
 
+    def _cluster_of(self, asked: Mapping[str, Any]) -> dict[str, str]:
+        """Return the cluster that a call of ECS names, as the condition key that it is."""
+        cluster = str(asked.get("cluster") or "")
+        return {"ecs:cluster": self._arn("ecs", f"cluster/{cluster.rpartition('/')[2]}")} if cluster else {}
+
     def _of_ecs(self, action: str, asked: Mapping[str, Any]) -> str:
         if action in _OF_ANY_RESOURCE:
             return "*"
+        if arn := asked.get("resourceArn"):
+            return str(arn)
+        if action == "DescribeCapacityProviders":
+            return self._arn("ecs", f"capacity-provider/{(asked.get('capacityProviders') or ['*'])[0]}")
         cluster = str(asked.get("cluster") or (asked.get("clusters") or ["default"])[0]).rpartition("/")[2]
         kinds = {"containerInstances": "container-instance", "tasks": "task", "services": "service"}
         kinds |= {"containerInstance": "container-instance", "task": "task", "service": "service"}
@@ -142,8 +186,9 @@ class Denials:
         return self._arn("ecs", f"cluster/{cluster}")
 
 
-def denial(service: str, action: str, resource: str) -> Refused:
+def denial(service: str, need: Need) -> Refused:
     """Return a service's refusal of a call for which an action is missing, in the words that the service has for it."""
+    action, resource = need.action, need.named or need.resource
     quoted = f'"{resource}"' if service == "s3" else resource
     text = (
         f"User: {CALLER} is not authorized to perform: {action} on resource: {quoted} because no identity-based policy "

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from rackctl.local.api import Answer
 from rackctl.local.api.twists import KINDS as TWISTS
 from rackctl.local.api.twists import Twist
-from rackctl.local.calls import CallLog, loggable
+from rackctl.local.calls import Call, CallLog, loggable
 from rackctl.local.denials import Denials, denial
 from rackctl.local.faults import SPOILED, THROTTLING, Fault, Faults
+from rackctl.local.iam_policy import Need, Policy
 from rackctl.local.moto_services import refusal
 from rackctl.local.signature import Claim, Request, Verifier, claim_of
 from rackctl.local.spoiled import spoiled
@@ -82,6 +83,7 @@ class Endpoint:
         self.faults = Faults(self._all_calls)
         api.denies = self.faults.denies
         self.calls = CallLog()
+        self._policy: Policy | None = None
         self._stopping = threading.Event()
 
     def _all_calls(self) -> list[str]:
@@ -165,11 +167,11 @@ class Endpoint:
         faults = self.faults.befalling(f"{service}:{action}", mutating=mutating, conditional=conditional)
         call.faults = [fault.kind for fault in faults]
         asked = _Asked(service, action, mutating, request, headers, body)
-        answer = self._spoilt_before(service, faults, caller) or self._denied(asked)
+        answer = self._spoilt_before(service, faults, caller) or self._denied(asked, call)
         if answer is None:
             answer = self._carried_out(asked, faults)
             call.carried_out = answer.status < 300
-            answer = self._hidden(asked, answer)
+            answer = self._hidden(asked, answer, call)
             self._spoil_after(faults, caller)
             for fault in faults:
                 if fault.kind in SPOILED:
@@ -180,12 +182,21 @@ class Endpoint:
             call.error = (found[1] or found[2]).decode() if found else ""
         return answer
 
-    def _denied(self, asked: _Asked) -> Answer | None:
+    def _denied(self, asked: _Asked, call: Call) -> Answer | None:
         """Return the refusal of a call that needs a denied IAM action."""
-        missing = self.faults.denied(self._needs(asked), mutating=asked.mutating)
-        return self._refuse(asked.service, denial(asked.service, *missing)) if missing else None
+        missing = self.faults.denied(self._needs(asked), mutating=asked.mutating) or self._not_allowed(asked, call)
+        return self._refuse(asked.service, denial(asked.service, missing)) if missing else None
 
-    def _needs(self, asked: _Asked) -> Iterator[tuple[str, str]]:
+    def _not_allowed(self, asked: _Asked, call: Call) -> Need | None:
+        """Return the first of the IAM actions that the user's policy does not allow, if there is a policy."""
+        policy = self._policy
+        if policy is None:
+            return None
+        needs = list(self._needs(asked))
+        call.needs = [need.action for need in needs]
+        return next((need for need in needs if not policy.allows(need)), None)
+
+    def _needs(self, asked: _Asked) -> Iterator[Need]:
         if asked.service in self._api.SERVICES:
             parameters = self._api.parameters(asked.service, asked.headers, asked.body)
         else:
@@ -193,13 +204,21 @@ class Endpoint:
         with self._turn():
             yield from self._denials.needs(asked.service, asked.action, parameters, asked.request)
 
-    def _hidden(self, asked: _Asked, answer: Answer) -> Answer:
+    def _hidden(self, asked: _Asked, answer: Answer, call: Call) -> Answer:
         """Replace 404 by 403 if s3:ListBucket is denied."""
         if answer.status != 404 or asked.service != "s3" or asked.action not in {"GetObject", "HeadObject"}:
             return answer
         resource = f"arn:aws:s3:::{asked.request.path.lstrip('/').partition('/')[0]}"
-        missing = self.faults.denied([("s3:ListBucket", resource)], mutating=False)
-        return self._refuse("s3", denial("s3", *missing)) if missing else answer
+        need = Need("s3:ListBucket", resource, {"s3:ResourceAccount": self._moto.owner_of(resource.rpartition(":")[2])})
+        call.needs += [need.action] if self._policy else []
+        missing = self.faults.denied([need], mutating=False)
+        if missing or (self._policy and not self._policy.allows(need)):
+            return self._refuse("s3", denial("s3", need))
+        return answer
+
+    def set_policy(self, document: Any) -> None:
+        """Give the rack's user only what an IAM policy allows; all permissions again for None. Raises Refused."""
+        self._policy = None if document is None else Policy(document)
 
     def _carried_out(self, asked: _Asked, faults: Sequence[Fault]) -> Answer:
         twists = [Twist(fault.kind, fault.which) for fault in faults if fault.kind in TWISTS]

@@ -16,6 +16,8 @@ from rackctl.local.world.conditions import CONDITIONS, INCIDENTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from rackctl.local.iam_policy import Need
+
 CALLS: Final = {
     "throttle": "answer with the service's own throttling error",
     "error": "answer with an error code",
@@ -161,13 +163,13 @@ class Faults:
             and self._happens(fault)
         ]
 
-    def denied(self, actions: Iterable[tuple[str, str]], *, mutating: bool) -> tuple[str, str] | None:
-        """Return the first of the IAM actions, with its resource, that is to be denied."""
+    def denied(self, needs: Iterable[Need], *, mutating: bool) -> Need | None:
+        """Return the first of the IAM actions that is to be denied."""
         denying = [f for f in self if f.kind in DENIALS and (mutating or not f.mutating)]
-        for action, resource in actions if denying else ():
+        for need in needs if denying else ():
             for fault in denying:
-                if fnmatchcase(action.lower(), fault.pattern.lower()) and self._happens(fault):
-                    return action, resource
+                if fnmatchcase(need.action.lower(), fault.pattern.lower()) and self._happens(fault):
+                    return need
         return None
 
     def denies(self, action: str) -> bool:

@@ -12,7 +12,6 @@ import json
 import os
 import pickle
 import re
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -27,6 +26,7 @@ from rackctl.local.api import Answer
 from rackctl.local.moto_repairs import kms_request, over_tls
 from rackctl.local.s3_operations import s3_operation
 from rackctl.local.world.base import USER, Refused
+from rackctl.local.wsgi import environ_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,6 +158,10 @@ class MotoServices:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def owner_of(self, bucket: str) -> str:
+        """Return the account that a bucket belongs to."""
+        return self._owners.get(bucket, ACCOUNT_ID)
+
     def key_arn(self, asked: Mapping[str, Any]) -> str:
         """Return the ARN of the key that a call of KMS uses; ``*`` if there is none."""
         try:
@@ -172,7 +176,7 @@ class MotoServices:
         if found is None:
             return ""
         if action == "GetObject":
-            stored = found.keys.get(unquote_to_bytes(key).decode("utf-8", "replace"))
+            stored = _stored(found, unquote_to_bytes(key).decode("utf-8", "replace"))
             algorithm, key_id = (stored.encryption, stored.kms_key_id) if stored is not None else ("", "")
         elif action in {"PutObject", "CopyObject", "CreateMultipartUpload"}:
             given = {name.lower(): value for name, value in headers.items()}
@@ -209,7 +213,7 @@ class MotoServices:
     def _ask_moto(self, request: Request) -> Answer:
         from werkzeug.test import run_wsgi_app
 
-        chunks, status, headers = run_wsgi_app(self._app, _environ(request), buffered=True)
+        chunks, status, headers = run_wsgi_app(self._app, environ_of(request), buffered=True)
         return Answer(int(status.partition(" ")[0]), dict(headers), b"".join(chunks))
 
     # KMS: a key's state, and that it is the right one
@@ -272,7 +276,7 @@ class MotoServices:
             ("x-amz-source-expected-bucket-owner", (request.header("x-amz-copy-source") or "").lstrip("/")),
         ):
             expected = request.header(header)
-            owner = self._owners.get(name.partition("/")[0], ACCOUNT_ID)
+            owner = self.owner_of(name.partition("/")[0])
             if expected is not None and expected != owner and bucket in self._s3.buckets:
                 raise Refused("AccessDenied", "Access Denied", 403)
 
@@ -297,7 +301,7 @@ class MotoServices:
             return
         bucket, _, key = unquote_to_bytes(request.path).decode("utf-8", "replace").lstrip("/").partition("/")
         found = self._s3.buckets.get(bucket)
-        stored = found.keys.get(key) if found is not None else None
+        stored = _stored(found, key) if found is not None else None
         if stored is None or (wanted != "*" and wanted.strip('"') != stored.etag.strip('"')):
             raise Refused("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
 
@@ -316,6 +320,12 @@ def _tls_only(bucket: str) -> dict[str, Any]:
 def _named(answer: Answer) -> Answer:
     """Return STS's answer with a user's ARN: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html."""
     return replace(answer, body=re.sub(rb"<Arn>.*?</Arn>", _CALLER, answer.body))
+
+
+def _stored(bucket: Any, key: str) -> Any:
+    """Return a bucket's object; None if there is none, or if its newest version is a delete marker."""
+    found = bucket.keys.get(key)
+    return found if hasattr(found, "etag") else None
 
 
 def _redirect(region: str) -> Answer:
@@ -366,34 +376,3 @@ def refusal(service: str, refused: Refused) -> Answer:
         "Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": request_id, "x-amzn-ErrorType": refused.code,
     }  # fmt: skip
     return Answer(refused.status, headers, json.dumps({"__type": refused.code, "message": refused.message}).encode())
-
-
-def _environ(request: Request) -> dict[str, Any]:
-    """Return a request as a WSGI environ (PEP 3333)."""
-    host = request.header("host") or "127.0.0.1"
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": request.method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
-        "QUERY_STRING": request.query,
-        "REQUEST_URI": request.target,
-        "RAW_URI": request.target,
-        "SERVER_NAME": host.partition(":")[0],
-        "SERVER_PORT": host.partition(":")[2] or "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(request.body),
-        "wsgi.input_terminated": True,
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-    }
-    for name, value in request.header_map().items():
-        if "_" not in name and name not in {"content-length", "transfer-encoding", "expect"}:
-            key = name.upper().replace("-", "_")
-            environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
-    environ["CONTENT_LENGTH"] = str(len(request.body))
-    return environ

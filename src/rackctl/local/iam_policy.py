@@ -1,0 +1,81 @@
+"""An IAM policy that the rack's user has in place of all permissions, evaluated by moto but for its conditions.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from rackctl.local.world.base import validation_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_OPERATORS: Final[dict[str, Callable[[str, str], bool]]] = {
+    "StringEquals": lambda wanted, actual: wanted == actual,
+    "StringLike": lambda wanted, actual: fnmatchcase(actual, wanted.replace("[", "[[]")),
+    # "The ArnEquals and ArnLike condition operators behave identically."
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+    "ArnEquals": lambda wanted, actual: fnmatchcase(actual, wanted.replace("[", "[[]")),
+    "ArnLike": lambda wanted, actual: fnmatchcase(actual, wanted.replace("[", "[[]")),
+    "Bool": lambda wanted, actual: wanted.lower() == actual.lower(),
+}
+
+
+class Need(NamedTuple):
+    """An IAM action on a resource that a call needs.
+
+    ``context`` are the condition keys of the request. ``named`` is what the service names in its refusal, if it is not
+    the resource.
+    """
+
+    action: str
+    resource: str
+    context: Mapping[str, str] = {}
+    named: str = ""
+
+
+class Policy:
+    """A policy document. Raises Refused for one that is none, and for conditions that are not known here."""
+
+    def __init__(self, document: Any) -> None:
+        try:
+            statements = document["Statement"]
+            self._statements = list(statements) if isinstance(statements, list) else [statements]
+            for statement in self._statements:
+                if statement["Effect"] not in {"Allow", "Deny"} or not {"Action", "NotAction"} & statement.keys():
+                    raise validation_error(f"not a statement of a policy: {statement}")
+                if unknown := statement.get("Condition", {}).keys() - _OPERATORS.keys():
+                    raise validation_error(f"the local rack does not know the operators {', '.join(sorted(unknown))}")
+        except (AttributeError, KeyError, TypeError) as error:
+            raise validation_error(f"not an IAM policy: {type(error).__name__} {error}") from error
+
+    def allows(self, need: Need) -> bool:
+        """Return whether a statement allows what a call needs, and none denies it."""
+        from moto.iam.access_control import IAMPolicyStatement, PermissionResult
+
+        results = {
+            # moto takes an Allow whose condition does not hold for a Deny.
+            IAMPolicyStatement(
+                {key: value for key, value in statement.items() if key != "Condition"}
+            ).is_action_permitted(need.action, need.resource)
+            for statement in self._statements
+            if _holds(statement.get("Condition", {}), need.context)
+        }
+        return PermissionResult.PERMITTED in results and PermissionResult.DENIED not in results
+
+
+def _holds(condition: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
+    """Return whether each key has one of its values; one that the request does not have has none."""
+    actual = {key.lower(): value for key, value in context.items()}
+    return all(
+        key.lower() in actual
+        and any(
+            _OPERATORS[operator](str(value), actual[key.lower()])
+            for value in (values if isinstance(values, list) else [values])
+        )
+        for operator, keys in condition.items()
+        for key, values in keys.items()
+    )
