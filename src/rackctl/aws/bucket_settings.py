@@ -77,12 +77,15 @@ class BucketSettings:
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html
         """
-        statements = _listed(self._policy().get("Statement", []))
-        return any(_denies_plain_requests(statement, self.name) for statement in statements)
+        return self._policy(
+            lambda policy: any(
+                _denies_plain_requests(statement, self.name) for statement in _listed(policy.get("Statement", []))
+            )
+        )
 
     def require_tls(self, partition: str) -> None:
         """Add to the bucket's policy that each request without TLS is denied."""
-        policy = self._policy()
+        policy = self._policy(lambda policy: policy)
         arn = f"arn:{partition}:s3:::{self.name}"
         deny = {
             "Sid": "DenyRequestsWithoutTls",
@@ -97,13 +100,13 @@ class BucketSettings:
             "put_bucket_policy", Policy=json.dumps({"Version": "2012-10-17", **policy, "Statement": statements})
         )
 
-    def _policy(self) -> dict[str, Any]:
-        """Return the bucket's policy; an empty one if it has none."""
+    def _policy(self, read: Callable[[dict[str, Any]], T]) -> T:
+        """Return what ``read`` makes of the bucket's policy, an empty one if it has none."""
         try:
-            return self._ask("get_bucket_policy", _policy)
+            return self._ask("get_bucket_policy", lambda answer: read(_policy(answer)))
         except AwsError as error:
             if error.code == "NoSuchBucketPolicy":
-                return {}
+                return read({})
             raise
 
     def create(self, region: str) -> None:
