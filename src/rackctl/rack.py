@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from rackctl.aws.session import Aws, Credentials
 from rackctl.errors import AccessDenied, NotFound, UsageError
+from rackctl.owners import owner_of
 from rackctl.settings import SETTINGS, Origin, Source, Value, rack_name_problem
 from rackctl.text import quoted
 
@@ -116,7 +117,8 @@ class Sources:
     def rack_of(self, cluster: EcsCluster, aws: Aws) -> Rack:
         """Return the rack that a cluster is, or would be: that of the config file, or one of the cluster's own name.
 
-        Options and variables are left out, since they are of the rack that they select.
+        A convox rack has the name of its stack, and a cluster of a generated name. Options and variables are left out,
+        since they are of the rack that they select.
         """
         names = [
             name
@@ -124,7 +126,8 @@ class Sources:
             if given.get("cluster", name) in {cluster.name, cluster.cluster_arn}
             and given.get("region", cluster.region) == cluster.region
         ]
-        name = names[0] if names else cluster.name
+        owner = owner_of(cluster.tags)
+        name = names[0] if names else owner.stack if owner and owner.kind == "convox" else cluster.name
         origin = self._in_config("racks in") if names else Origin(Source.DEFAULT)
         return Rack(
             Value(name, origin), replace(self, options={}, environment={}).settings(name), aws=aws, described=cluster

@@ -124,6 +124,20 @@ def test_the_owner_is_the_stack_that_the_group_is_tagged_with(
     assert cluster.groups[0].owner == owner
 
 
+def test_a_convox_rack_goes_by_the_name_of_its_stack_and_has_the_groups_that_are_tagged_so(
+    aws: Aws, door: Door
+) -> None:
+    """convox tags its group and instances Rack=<stack>; its cluster has a generated name."""
+    door.world.ecs.clusters[CLUSTER].tags.update({"aws:cloudformation:stack-name": "prod", "system": "convox"})
+    group = door.world.autoscaling.groups[GROUP]
+    group.tags = [{"Key": "Rack", "Value": "prod", "PropagateAtLaunch": True}]
+
+    cluster = found(aws)[CLUSTER]
+
+    assert (cluster.rack, cluster.owner) == ("prod", Owner("convox", "prod"))
+    assert [g.auto_scaling_group_name for g in cluster.groups] == [GROUP]
+
+
 def test_hundreds_of_clusters_are_described_by_the_hundred_and_no_group_is_claimed_by_two(aws: Aws, door: Door) -> None:
     """ListClusters answers 100 ARNs a page, DescribeClusters takes 100: the API reference of ECS."""
     ecs = door.client("ecs")

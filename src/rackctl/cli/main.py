@@ -123,7 +123,7 @@ def _internal(error: Exception) -> RackctlError:
         "doctor": ("rackctl.cli.doctor:doctor", "Check everything that a rack needs, and change nothing."),
         "instances": ("rackctl.cli.instances:instances", "List instances, log in to them, replace and re-key them."),
         "local": ("rackctl.local.command:local", "Run a rack on this machine, for trials and tests."),
-        "racks": ("rackctl.cli.racks:racks", "List the known racks and their settings."),
+        "racks": ("rackctl.cli.racks:racks", "List racks and their settings, find clusters and adopt them."),
     },
 )
 @click.version_option(package_name="rackctl", message="%(prog)s %(version)s")

@@ -130,8 +130,12 @@ def _carry_out(adopter: Adopter, adoption: Adoption) -> None:
 def _say_what_is_next(cluster: EcsCluster, rack: str) -> None:
     from rackctl.owners import owner_of
 
-    if owner_of(cluster.tags) is None:
+    owner = owner_of(cluster.tags)
+    if owner is None:
         note("if Terraform manages the cluster, add these tags to its aws_ecs_cluster, or its next apply removes them:")
         for tag in (SETTINGS["bucket"].tag, SETTINGS["kms_key"].tag):
             say(f'  "{tag}" = "{cluster.tags.get(tag, "")}"')
-    note(f"next: `rackctl -r {rack} instances keys import FILE`, with the private key that the instances have")
+    if owner and owner.kind == "convox":
+        note(f"next: `rackctl -r {rack} instances keys import --convox` stores the key that convox has")
+    else:
+        note(f"next: `rackctl -r {rack} instances keys import FILE`, with the private key that the instances have")

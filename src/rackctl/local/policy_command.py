@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,15 +10,12 @@ from rackctl.cli.console import note
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.errors import UsageError
 
-if TYPE_CHECKING:
-    from typing import TextIO
-
 
 @click.command()
-@click.argument("file", type=click.File("r", encoding="utf-8"), required=False)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), required=False)
 @click.option("--clear", is_flag=True, help="Remove the policy: everything is allowed again.")
 @pass_invocation
-def policy(invocation: Invocation, file: TextIO | None, clear: bool) -> None:
+def policy(invocation: Invocation, file: str | None, clear: bool) -> None:
     """Set the IAM policy in FILE as all that is allowed.
 
     Each call that needs another action is refused in the words of its service. `rackctl racks policy` prints such
@@ -34,8 +30,11 @@ def policy(invocation: Invocation, file: TextIO | None, clear: bool) -> None:
 
     if clear == (file is not None):
         raise UsageError("give a FILE or --clear", hint="see `rackctl local policy --help`")
+    document = None
     try:
-        document = json.load(file) if file else None
+        if file is not None:
+            with click.open_file(file, encoding="utf-8") as opened:
+                document = json.load(opened)
     except ValueError as error:
         raise UsageError(f"the policy is not JSON: {error}") from error
     control.Control(control.running(invocation.state_directory))("set_policy", policy=document)
