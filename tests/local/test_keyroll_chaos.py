@@ -1,8 +1,8 @@
 """A roll's process is killed at each call that changes something, before and after it takes effect.
 
 The list of calls is the log of a whole roll. Then another process resumes the roll, or aborts it. All of it takes
-four minutes on two cores: `make chaos` (RACKCTL_CHAOS=all) does it, and so does CI, once; otherwise it is a sample,
-another one each time, whose seed is printed and can be given as RACKCTL_CHAOS.
+four minutes on two cores: `make chaos` (RACKCTL_CHAOS=all) does it; otherwise it is a sample, another one each time,
+whose seed is printed and can be given as RACKCTL_CHAOS.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rackctl.local.world.refreshing import Refresh
     from rackctl.roll.report import Event
 
-# RACKCTL_CHAOS=all runs every case, as CI does on the oldest Python; otherwise one case in four is run.
+# RACKCTL_CHAOS=all runs every case, as `make chaos` does; otherwise one case in four is run.
 EACH = 1 if os.environ.get("RACKCTL_CHAOS") == "all" else 4
 JOURNAL = ("b", "rackctl/prod/roll.json")
 NEW_KEY = "prod-keypair-20260102T030435Z"
