@@ -101,7 +101,7 @@ FIELDS_FROM_CPU = ["cpu_registered=", "cpu_remaining=", "cpu_percent="]
     ("line", "completed"),
     [
         ("rackctl ra", ["racks"]),
-        ("rackctl instances key", ["keyroll"]),
+        ("rackctl instances keyr", ["keyroll"]),
         ("RACKCTL_RACK=prod rackctl ra", ["racks"]),
         ("rackctl instances --filter cpu", ["compopt -o nospace", *FIELDS_FROM_CPU]),
         ("rackctl instances --filter agent_connected=t", ["true"]),
@@ -158,7 +158,7 @@ def test_fish_completes_fields_values_and_ids(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
-        ("rackctl instances k\t--no-surg\t\x18", "<rackctl instances keyroll --no-surge >"),
+        ("rackctl instances keyr\t--no-surg\t\x18", "<rackctl instances keyroll --no-surge >"),
         ("rackctl instances --filter agent_conn\ttr\t\x18", "<rackctl instances --filter agent_connected=true >"),
         ("rackctl instances ssh-\t", "Load the instances' keys into your ssh-agent."),
     ],
