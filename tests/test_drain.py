@@ -124,7 +124,7 @@ def test_a_drain_follows_each_task_until_it_has_stopped() -> None:
 
 def test_a_drain_does_not_wait_for_daemon_tasks() -> None:
     """They stay until the instance ends, and ECS goes on counting them."""
-    assert list(with_tasks(task("d", "agent")).drain()) == [Draining(A, daemons=1)]
+    assert list(with_tasks(task("d", "agent")).drain()) == [Draining(A, daemons=1, services=frozenset({"agent"}))]
 
 
 def test_a_drain_waits_for_tasks_that_were_stopping_before_it_began() -> None:
@@ -204,7 +204,7 @@ def test_a_task_that_ecs_neither_lists_nor_describes_is_forgotten_once_that_has_
 
     seen = list(aws.drain(clock))
 
-    assert seen[-1] == Draining(A)
+    assert seen[-1] == Draining(A, services=frozenset({"web"}))
     assert 3 + 20 < clock.passed < 40
 
 
@@ -325,7 +325,7 @@ def test_several_drains_are_described_by_one_call_and_each_waits_for_its_own_tas
 
     aws.becomes("t1", "STOPPED")()
     drains.forget(B)
-    assert drains.poll() == {A: Draining(A)}
+    assert drains.poll() == {A: Draining(A, services=frozenset({"web"}))}
     assert drains.ec2_instance_ids == (A,)
 
 

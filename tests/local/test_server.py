@@ -136,7 +136,9 @@ def test_a_browser_is_refused_whatever_it_has(local_rack: LocalRackProcess) -> N
 
 
 def test_a_service_that_is_not_there_says_so(local_rack: LocalRackProcess) -> None:
-    with pytest.raises(ClientError, match='the local rack has no service "sqs"; it has autoscaling, cloudwatch, ec2, ecs'):
+    with pytest.raises(
+        ClientError, match='the local rack has no service "sqs"; it has autoscaling, cloudwatch, ec2, ecs'
+    ):
         local_rack.client("sqs").list_queues()
 
 
