@@ -32,13 +32,13 @@ def test_using_the_local_rack_without_selecting_it_is_noted_on_stderr(shell: She
     assert "local rack" not in ran.stdout
 
 
-def test_an_empty_rack_prints_the_header_alone(shell: Shell) -> None:
-    _aws(shell)[1].create_cluster(clusterName="empty")
+def test_an_empty_rack_prints_the_header_alone(changing: Shell) -> None:
+    _aws(changing)[1].create_cluster(clusterName="empty")
     script = 'eval "$(rackctl local env)"; rackctl instances -r empty'
-    ran = shell(script)
+    ran = changing(script)
     assert ran.status == 0
     assert ran.stdout.split() == HEADER.split()
-    assert shell.json(f"{script} -o json") == []
+    assert changing.json(f"{script} -o json") == []
 
 
 def test_the_list_goes_through_awk(shell: Shell) -> None:

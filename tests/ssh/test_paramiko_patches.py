@@ -230,15 +230,14 @@ def test_no_traceback_of_paramiko_reaches_stderr() -> None:
 
 
 def test_private_keys_are_loaded_from_memory() -> None:
-    rsa_key = rsa.generate_private_key(65537, 2048)
-
-    def pem(key: Any) -> bytes:
-        encoded: bytes = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-        )
+    def pem(key: Any, form: serialization.PrivateFormat = serialization.PrivateFormat.OpenSSH) -> bytes:
+        encoded: bytes = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
         return encoded
 
+    rsa_key, ecdsa_key = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
+
     assert load_private_key(pem(rsa_key)).get_name() == "ssh-rsa"
-    for unusable in (b"", b"garbage", pem(ec.generate_private_key(ec.SECP256R1()))):
+    assert load_private_key(pem(ecdsa_key)).get_name() == "ecdsa-sha2-nistp256"
+    for unusable in (b"", b"garbage", pem(rsa_key, serialization.PrivateFormat.PKCS8)):
         with pytest.raises(ValueError):  # noqa: PT011 - whatever it says, the caller says more
             load_private_key(unusable)
