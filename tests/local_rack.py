@@ -128,9 +128,9 @@ class LocalRackProcess:
         ids: list[str] = self.control("status")["instance_ids"]
         return ids
 
-    def services(self) -> dict[str, dict[str, Any]]:
+    def services(self, cluster: str = "") -> dict[str, dict[str, Any]]:
         """Give each service's ``running``, ``desired``, ``minimum_percent`` and ``strategy``, as they really are."""
-        services: dict[str, dict[str, Any]] = self.control("services", cluster=self.description.name)
+        services: dict[str, dict[str, Any]] = self.control("services", cluster=cluster or self.description.name)
         return services
 
     def seed_service(self, name: str, **details: Any) -> None:

@@ -32,6 +32,7 @@ _OPTIONAL = {
     "<caller>",
     "<caller's role>",
     "<image parameter>",
+    "<key pair>",
     "<launch template>",
     "<numbered template>",
     "<tagging template>",
@@ -82,10 +83,12 @@ def principal_of(aws: Aws, caller: str) -> str:
             raise RackctlError(f"IAM simulates users and roles, and the caller is {caller}")
 
 
-def facts_of(rack: Rack, groups: Iterable[str], templates: Iterable[tuple[str, str]]) -> Facts:
+def facts_of(
+    rack: Rack, groups: Iterable[str], templates: Iterable[tuple[str, str]], key_pairs: Iterable[str] = ()
+) -> Facts:
     """Return what a rack's names are in policies, of its groups and their launch templates, each with its version.
 
-    A name that could not be read is left out.
+    ``key_pairs`` are those that a keyroll would renew under their names. A name that could not be read is left out.
     """
     named = {
         "<region>": [rack.aws.region],
@@ -94,6 +97,7 @@ def facts_of(rack: Rack, groups: Iterable[str], templates: Iterable[tuple[str, s
         "<rack>": [rack.name],
         "<prefix>": [rack["prefix"]],
         "<group>": list(groups),
+        "<key pair>": list(dict.fromkeys(key_pairs)),
         "<launch template>": list(dict.fromkeys(id_ for id_, _ in templates)),
         "<numbered template>": list(dict.fromkeys(id_ for id_, version in templates if version.isdecimal())),
     }

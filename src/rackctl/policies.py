@@ -22,6 +22,7 @@ _GROUP = "arn:aws:autoscaling:<region>:<account>:autoScalingGroup:*:autoScalingG
 _STACK = "arn:aws:cloudformation:<region>:<account>:stack/<rack>/*"
 _INSTANCES = "arn:aws:ec2:<region>:<account>:instance/*"
 _OWN_KEY_PAIRS = "arn:aws:ec2:<region>:<account>:key-pair/<rack>-keypair-*"
+_KEY_PAIR = "arn:aws:ec2:<region>:<account>:key-pair/<key pair>"
 _TEMPLATE = "arn:aws:ec2:<region>:<account>:launch-template/<launch template>"
 _BUCKET = "arn:aws:s3:::<bucket>"
 _KEY = "arn:aws:kms:<region>:<account>:key/<key>"
@@ -221,6 +222,10 @@ ROLES: dict[str, Role] = {
                     needs="<numbered template>",
                 ),
                 _IMAGE_PARAMETER,
+            ),
+            "kept": (
+                _grant("ec2:DeleteKeyPair ImportKeyPair", _KEY_PAIR),
+                _grant("ec2:CreateTags", _KEY_PAIR, "ec2:CreateAction=ImportKeyPair"),
             ),
             "encrypted": _STORE_WITH_KMS,
         },

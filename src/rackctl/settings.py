@@ -147,6 +147,13 @@ SETTINGS: dict[str, Setting] = {
             tagged=True,
         ),
         Setting("kms_key", "KMS key (id, ARN or alias) that seals the SSH keys", check=_KMS_KEY, tagged=True),
+        Setting(
+            "key_name",
+            "key pair that a keyroll makes: keep (by the name it has), new (by a new one) or auto",
+            default=lambda _: "auto",
+            choices=("auto", "keep", "new"),
+            tagged=True,
+        ),
         Setting("ssh_user", "user to log in as", default=lambda _: "ec2-user", check=_USER, tagged=True, option="user"),
         Setting(
             "ssh_port",

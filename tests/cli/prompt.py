@@ -30,5 +30,5 @@ class Prompt:
         invocation.rack = self.scene.rack
         invocation.instances = Instances(self.scene.rack, self.scene.clock)
         invocation.keys = self.scene.keys
-        invocation.start_proof = lambda instance, _: lambda: self.scene.login(instance)  # type: ignore[assignment,return-value]
+        invocation.start_proof = self.scene.start_login  # type: ignore[assignment]
         return CliRunner().invoke(cli, ["instances", self.command, *words], obj=invocation)

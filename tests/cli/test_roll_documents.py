@@ -75,14 +75,32 @@ def test_a_kms_key_of_another_account_that_only_a_tag_names_blocks_the_plan(type
 
 
 def test_a_blocked_plan_says_why_and_how_to_lift_it_and_exits_with_one(typed: Prompt) -> None:
+    typed.scene.template.versions[1].data.pop("KeyName")
     typed.scene.template.tags["aws:cloudformation:stack-name"] = "prod-stack"
 
     result = typed("plan")
 
     assert result.exit_code == 1
-    assert "Blocked:\n  launch template prod-instances belongs to CloudFormation stack prod-stack" in result.stdout
-    assert "    → change the key in the stack, or use --out-of-band" in result.stdout
+    assert "Blocked:\n  group prod-instances launches without a key, and launch template prod-inst" in result.stdout
+    assert "    → name a key pair there: CloudFormation, stack prod-stack: KeyName: NAME; or use --out" in result.stdout
     assert typed("plan", "--out-of-band").exit_code == 0
+
+
+def test_the_plan_says_how_each_group_gets_its_key_and_why(typed: Prompt) -> None:
+    def said() -> tuple[str, dict[str, object]]:
+        (group,) = json.loads(typed("plan", "-o", "json").stdout)["groups"]
+        return typed("plan").stdout, group["key"]
+
+    text, key = said()
+    why = f"key pair {OLD_KEY} is one of rackctl's own"
+    assert f"\n  new key     a key pair of a new name, in new launch template versions ({why})\n" in text
+    assert key == {"way": "new", "reason": why, "key_pairs": [], "lines": []}
+
+    with_tags(typed.scene, key_name="keep")
+    text, key = said()
+    why = "key_name is keep (tag rackctl:key-name)"
+    assert f"\n  new key     a new public key for key pair {OLD_KEY}, by the same name ({why})\n" in text
+    assert key == {"way": "keep", "reason": why, "key_pairs": [OLD_KEY], "lines": []}
 
 
 def test_a_blocked_plan_says_so_in_its_first_line(typed: Prompt) -> None:
@@ -97,7 +115,7 @@ PLAN_FIELDS = {
 }  # fmt: skip
 GROUP_FIELDS = {
     "group", "desired_capacity", "max_size", "launch_templates", "replace", "surge", "surge_reason", "at_once",
-    "missing", "seconds", "launches", "launched_from",
+    "missing", "seconds", "key", "launches", "launched_from",
 }  # fmt: skip
 
 
@@ -145,8 +163,8 @@ def test_the_plan_of_a_rack_with_a_running_roll_is_blocked_and_names_the_holder(
 
 
 STATUS_FIELDS = {
-    "state", "phase", "rack", "selection", "engine", "key_name", "reason", "started", "owner", "heartbeat", "problem",
-    "total", "left", "groups", "instances",
+    "state", "phase", "rack", "selection", "engine", "key_name", "key_pairs", "reason", "started", "owner",
+    "heartbeat", "problem", "total", "left", "groups", "instances",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from rackctl.roll.hold import StopRequest
 from rackctl.roll.roll import Roll
 from rackctl.roll.view import KEYROLL, Selection
 from rackctl.settings import Value
+from tests.fakes.aws import FakeAws
 from tests.fakes.origin import GIVEN
 from tests.fakes.world_aws import RACK, WorldAws
 
@@ -73,7 +74,7 @@ class Login:
 class Scene:
     """A rack in a world, the rolls of it, and somebody who watches its services."""
 
-    def __init__(self, instances: int = 3, *, max_size: int | None = None, services: bool = True) -> None:
+    def __init__(self, instances: int = 3, *, max_size: int | None = None, key_name: str = OLD_KEY) -> None:
         self.world = World(region="us-east-1", account_id="123456789012", now=START.timestamp(), seed=instances)
         self.aws = WorldAws(self.world)
         self.clock = WorldClock(self.world)
@@ -82,9 +83,10 @@ class Scene:
         self.values = values
         self.rack = self.another_rack()
         self.keys = KeyStore(self.rack)
-        old = generate(OLD_KEY, created=START - timedelta(days=366))
-        self.world.ec2.import_key_pair(OLD_KEY, old.public_key.encode(), {})
-        self.seeded = self.world.seed(RACK, instances, key_name=OLD_KEY)
+        old = generate(key_name, created=START - timedelta(days=366))
+        self.key_name, self.old_public_key = key_name, old.public_key
+        self.old_pair = self.world.ec2.import_key_pair(key_name, old.public_key.encode(), {"team": "ops"})
+        self.seeded = self.world.seed(RACK, instances, key_name=key_name)
         self.keys.store(old)
         self.group = next(iter(self.world.autoscaling.groups.values()))
         if max_size is not None:
@@ -94,7 +96,7 @@ class Scene:
         self.clock.watching.append(self._watch)
         self.stop = StopRequest()
         self.logins: list[str] = []
-        self.login: Callable[[Instance], Proof] = lambda _: Login()
+        self.login: Callable[[Instance], Proof | None] | None = None
         self.check: Check | None = None
         self.selection = KEYROLL
         self.first = [i.instance_id for i in self.world.ec2.instances.values()]
@@ -109,16 +111,26 @@ class Scene:
     @property
     def roll(self) -> Roll:
         """Return a roll as another process would begin it."""
-
-        def login(instance: Instance, generation: datetime) -> Callable[[], Proof | None]:
-            assert generation == self.keys.generations(instance.key_name)[-1]
-            self.logins.append(instance.ec2_instance_id)
-            return lambda: self.login(instance)
-
         return Roll(
-            self.rack, Instances(self.rack, self.clock), self.keys, self.clock, login=login, stop=self.stop,
+            self.rack,
+            Instances(self.rack, self.clock),
+            self.keys,
+            self.clock,
+            login=self.start_login,
+            stop=self.stop,
             check=self.check,
-        )  # fmt: skip
+        )
+
+    def start_login(self, instance: Instance, generation: datetime) -> Callable[[], Proof | None]:
+        """Begin a login with one generation of an instance's key; it goes as `login` says, or else by that key."""
+        self.logins.append(instance.ec2_instance_id)
+        has = self.world.ec2.instances[instance.ec2_instance_id].authorized_key
+        # What reads the key here is no call of the roll's.
+        quiet = FakeAws(cluster_name=RACK, objects=self.aws.objects)
+        keys = KeyStore(Rack(Value(RACK, GIVEN), self.values, aws=quiet))  # type: ignore[arg-type]
+        accepts = has == keys.open(instance.key_name, generation).public_key
+        by_key = Login() if accepts else Login("refused", "no key was accepted")
+        return lambda: self.login(instance) if self.login else by_key
 
     def later(self, seconds: float, do: Callable[[], object]) -> None:
         """Have something done when so much time has passed."""
@@ -172,7 +184,7 @@ class Scene:
     def is_old(self, instance: Any) -> bool:
         """Tell by its key whether an instance is old, or for any other roll by whether it was there at first."""
         if self.selection.kind == "key":
-            return bool(instance.key_name == OLD_KEY)
+            return bool(instance.key_name == self.key_name and instance.authorized_key in {"", self.old_public_key})
         return instance.instance_id in self.first
 
     @property
@@ -182,6 +194,11 @@ class Scene:
     @property
     def new(self) -> list[str]:
         return [i.instance_id for i in self.world.ec2.instances.values() if i.exists and not self.is_old(i)]
+
+    @property
+    def public_keys(self) -> dict[str, str]:
+        """The public keys of the instances that exist, by their ids: what their SSH servers accept."""
+        return {i.instance_id: i.authorized_key for i in self.world.ec2.instances.values() if i.exists}
 
     @property
     def desired(self) -> int:
@@ -208,11 +225,19 @@ class Scene:
         return self.template.resolve(specification["Version"])
 
 
-def add_group(scene: Scene, name: str = "prod-spot", instances: int = 2, version: str = "", **tags: str) -> Any:
+def add_group(
+    scene: Scene,
+    name: str = "prod-spot",
+    instances: int = 2,
+    version: str = "",
+    specification: dict[str, str] | None = None,
+    **tags: str,
+) -> Any:
     group = replace(
         scene.group, name=name, arn=f"{scene.group.arn}-{name}", members={}, activities=[], suspended={},
         desired=instances, max_size=instances + 1,
-        launch_template={**(scene.group.launch_template or {}), **({"Version": version} if version else {})},
+        launch_template=specification
+        or {**(scene.group.launch_template or {}), **({"Version": version} if version else {})},
         tags=[{"Key": k, "Value": v, "PropagateAtLaunch": True} for k, v in {"Rack": RACK, **tags}.items()],
     )  # fmt: skip
     scene.world.autoscaling.add(group)

@@ -35,8 +35,9 @@ SPEED = 100.0
 class Observer:
     """Samples a rack's services every tenth of a second, and remembers what they fell short of."""
 
-    def __init__(self, rack: LocalRackProcess) -> None:
+    def __init__(self, rack: LocalRackProcess, cluster: str = "") -> None:
         self._rack = rack
+        self._cluster = cluster
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.samples = 0
@@ -53,7 +54,7 @@ class Observer:
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLED_EVERY):
             self.samples += 1
-            for name, service in self._rack.services().items():
+            for name, service in self._rack.services(self._cluster).items():
                 promised = math.ceil(service["desired"] * service["minimum_percent"] / 100)
                 if service["strategy"] == "REPLICA" and service["running"] < promised:
                     self.broken_promises.append(f"{name}: {service['running']} of {promised}")

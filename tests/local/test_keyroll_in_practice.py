@@ -230,23 +230,14 @@ def test_an_instance_on_standby_is_named_and_left_alone_and_its_key_is_kept(roll
     assert sorted(set(rolls.keys_of_instances())) == rolls.keys.names()
 
 
-def test_what_belongs_to_a_stack_blocks_the_roll_unless_out_of_band(rolls: Rolls) -> None:
-    rolls.process.set_condition("stack-owned", "prod-stack")
-    blocked(rolls, "belongs to CloudFormation stack prod-stack, whose next update may bring the old key back")
-
-    start(rolls, RollOptions(drain_timeout=120, boot_timeout=200, out_of_band=True))
-
-    rolls.assert_given_back(3)
-
-
-def test_a_launch_configuration_blocks_the_roll_and_the_way_to_a_template_is_named(rolls: Rolls) -> None:
+def test_a_launch_configuration_without_a_key_blocks_the_roll(rolls: Rolls) -> None:
     client = rolls.process.client("autoscaling")
     client.create_launch_configuration(LaunchConfigurationName="old-style", ImageId="ami-1", InstanceType="t3.small")
     client.update_auto_scaling_group(
         AutoScalingGroupName=rolls.group.auto_scaling_group_name, LaunchConfigurationName="old-style"
     )
 
-    blocked(rolls, "launches from a launch configuration old-style, whose key cannot be changed")
+    blocked(rolls, "launches without a key from launch configuration old-style, which cannot be changed")
 
 
 def test_an_instance_refresh_in_progress_blocks_the_roll(rolls: Rolls) -> None:

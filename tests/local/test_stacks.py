@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.keys import generate
+from tests.local.rolls import Observer
 from tests.stack import Stack, deploy
 
 if TYPE_CHECKING:
@@ -106,3 +107,23 @@ def test_a_stack_is_found_and_adopted_and_logged_in_to_and_nothing_of_it_is_chan
         assert person.types("instances", "ssh", id_, "echo", "there") == "there\n"
         assert person.openssh(instance) == 0
     assert person.stack.definition() == defined
+
+
+def test_a_stack_is_rolled_with_its_key_renewed_and_stays_byte_for_byte_as_it_was(person: Person) -> None:
+    adopt(person)
+    defined, old = person.stack.definition(), person.instances()
+
+    plan = json.loads(person.types("instances", "keyroll", "plan", "-o", "json"))
+    with Observer(person.rack, person.stack.cluster) as observer:
+        assert person.types("instances", "keyroll") == "Rebooting instances...\n"
+
+    assert {group["key"]["way"] for group in plan["groups"]} == {"keep"}
+    assert (plan["refused"], plan["groups"][0]["key"]["key_pairs"]) == (False, ["ops"])
+    assert person.stack.definition() == defined
+    new = person.instances()
+    assert len(new) == 3
+    assert not old.keys() & new.keys()
+    assert observer.broken_promises == []
+    for id_, instance in new.items():
+        assert person.types("instances", "ssh", id_, "echo", "there") == "there\n"
+        assert person.openssh(instance) != 0

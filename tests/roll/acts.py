@@ -144,6 +144,17 @@ def assert_given_back(scene: Scene, capacity: int) -> None:
     named = {*scene.key_names, *scene.keys_in_templates}
     assert scene.key_pairs == named
     assert set(scene.keys.names()) == named
+    # Each key that an instance has, or the next one would get, is stored, and no other one.
+    stored = [key for name in named for key in scene.keys.public_keys(name).values()]
+    pairs = {pair.public_key for pair in scene.world.ec2.key_pairs.values()}
+    assert set(stored) == pairs | {key for key in scene.public_keys.values() if key}
+    # One that was in force again after an abort is stored for both times.
+    assert len(stored) <= len(set(stored)) + 1
+    for instance in scene.world.ec2.instances.values():
+        if instance.exists and instance.authorized_key:
+            launched = scene.aws._instance(instance).first_launch_time
+            tried = [key.public_key for key in scene.keys.candidates(instance.key_name, launched)]
+            assert instance.authorized_key in tried
 
 
 def draining_one(scene: Scene) -> tuple[str, Iterator[Event]]:

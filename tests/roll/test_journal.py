@@ -17,6 +17,7 @@ from rackctl.roll.journal import (
     out_of_bounds,
 )
 from rackctl.roll.owner import Owner
+from rackctl.roll.reasons.pairs import KeyPairRecord
 from rackctl.roll.view import RollOptions
 
 CLUSTER_ARN = "arn:aws:ecs:us-east-1:123456789012:cluster/prod"
@@ -45,6 +46,21 @@ def journal() -> Journal:
                 ["AZRebalance"],
                 1,
                 PendingChange(4, 3, "i-1"),
+                key_names=["ops"],
+            )
+        },
+        key_pairs={
+            "ops": KeyPairRecord(
+                "ops",
+                "key-1",
+                "ssh-rsa AAAA",
+                {"team": "ops"},
+                "2026-01-02T03:04:06+00:00",
+                "ssh-ed25519 BBBB",
+                "new",
+                "2026-01-02T03:04:26+00:00",
+                "2026-01-02T03:05:06+00:00",
+                ["i-2"],
             )
         },
         instances={"i-1": InstanceRecord("group", "terminating", "2026-01-02T03:05:05Z", drained_by_roll=True)},
@@ -137,7 +153,7 @@ def test_a_journal_that_lacks_a_field_is_refused(missing: str) -> None:
 def test_a_key_that_no_roll_of_the_rack_names_so_is_refused(key_name: str) -> None:
     """It would be another's key pair, which an abort would delete."""
     with pytest.raises(ValueError, match='not a name that a roll of rack "prod" gives a key'):
-        edited({"key_name": key_name})
+        edited({"key_name": key_name, "groups": {"group": {"key_names": []}}})
 
 
 @pytest.mark.parametrize("process", ["AlarmNotification", "ReplaceUnhealthy", "Terminate", ""])
@@ -176,12 +192,38 @@ def test_a_template_version_that_is_not_a_number_is_refused(name: str, version: 
 
 
 def test_a_group_of_another_rack_is_out_of_bounds() -> None:
-    assert out_of_bounds(journal(), {GROUP_ARN}, ()) == "group group"
+    assert out_of_bounds(journal(), {GROUP_ARN}, (), {"ops"}) == "group group"
 
 
 def test_a_launch_template_of_another_rack_is_out_of_bounds() -> None:
-    assert out_of_bounds(journal(), {"arn:of:another"}, {"lt-1"}) == "launch template lt-1"
+    assert out_of_bounds(journal(), {"arn:of:another"}, {"lt-1"}, {"ops"}) == "launch template lt-1"
+
+
+def test_a_key_pair_that_nothing_of_the_rack_has_is_out_of_bounds() -> None:
+    assert out_of_bounds(journal(), {"arn:of:another"}, {"lt-2"}, {KEY}) == "key pair ops"
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ({"state": "gone"}, '"gone" is no state of a key pair'),
+        ({"key_name": "bank"}, 'key pair "ops" is called "bank" as well'),
+        ({"old_public_key": "ssh-ed25519 AAAA; rm -rf"}, "has a public key that is none"),
+        ({"new_public_key": ""}, "has no new public key"),
+        ({"created": "2026-01-02T03:04:26"}, "says no time zone"),
+        ({"doubtful": [7]}, "a text is expected"),
+        ({"tags": {"team": None}}, "a text is expected"),
+    ],
+)
+def test_a_key_pair_that_no_roll_has_written_so_is_refused(edit: dict[str, Any], says: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=says):
+        edited({"key_pairs": {"ops": edit}})
+
+
+def test_a_group_whose_key_pair_the_journal_does_not_know_is_refused() -> None:
+    with pytest.raises(ValueError, match="it does not say how key pair bank was"):
+        edited({"groups": {"group": {"key_names": ["bank"]}}})
 
 
 def test_what_is_the_racks_own_is_within_bounds() -> None:
-    assert out_of_bounds(journal(), {"arn:of:another"}, {"lt-2"}) == ""
+    assert out_of_bounds(journal(), {"arn:of:another"}, {"lt-2"}, {"ops"}) == ""

@@ -192,6 +192,7 @@ def test_draining_all_at_once_with_nowhere_to_go_is_minded(instances: int, batch
 def test_every_refusal_is_told_at_once() -> None:
     scene = Scene(2)
     scene.group.suspended.update(Launch="", Terminate="")
+    scene.template.versions[1].data.pop("KeyName")
     scene.template.tags["aws:cloudformation:stack-name"] = "stack"
     scene.world.befall("agent-off", scene.old[0])
 

@@ -62,7 +62,7 @@ def test_a_login_that_takes_longer_than_two_seconds_is_reported_once_while_it_la
         began.append(scene.clock.monotonic())
         return Login() if began[-1] - began[0] >= 9 else None
 
-    scene.login = login  # type: ignore[assignment]
+    scene.login = login
     events = start(scene)
 
     (said,) = [event for event in events if "logging in with the new key" in event.message]

@@ -43,11 +43,12 @@ def test_an_instance_refresh_in_progress_blocks_the_roll_until_it_is_over() -> N
     assert_given_back(scene, 2)
 
 
-def test_a_launch_configuration_blocks_the_roll_and_the_way_to_a_template_is_named() -> None:
+def test_a_launch_configuration_without_a_key_blocks_the_roll_and_the_way_to_a_template_is_named() -> None:
     scene = Scene(2)
     scene.group.launch_template, scene.group.launch_configuration = None, "old-style"
 
-    assert "launch configuration old-style" in refused(scene)
+    assert "launches without a key from launch configuration old-style" in (said := refused(scene))
+    assert "migrate-to-launch-templates" in said
 
 
 def test_a_group_that_counts_in_weights_blocks_the_roll() -> None:
@@ -58,14 +59,15 @@ def test_a_group_that_counts_in_weights_blocks_the_roll() -> None:
 
 
 @pytest.mark.parametrize("where", ["template", "group"])
-def test_what_belongs_to_a_stack_blocks_the_roll_unless_out_of_band(where: str) -> None:
+def test_what_a_stack_launches_without_a_key_blocks_the_roll_unless_out_of_band(where: str) -> None:
     scene = Scene(2)
+    scene.template.versions[1].data.pop("KeyName")
     if where == "template":
         scene.template.tags["aws:cloudformation:stack-name"] = "prod-stack"
     else:
         scene.group.tags.append({"Key": "aws:cloudformation:stack-name", "Value": "prod-stack"})
 
-    assert "--out-of-band" in refused(scene)
+    assert "CloudFormation, stack prod-stack: KeyName: NAME; or use --out-of-band" in refused(scene)
     start(scene, RollOptions(out_of_band=True))
     assert set(scene.key_names) == {NEW_KEY}
 

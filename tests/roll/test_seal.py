@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from rackctl.errors import AccessDenied, RackctlError
+from rackctl.keys import generate
 from rackctl.roll.journal import GroupRecord, TemplateRecord
 from rackctl.roll.lock import STALE_AFTER
 from rackctl.roll.view import RollOptions
-from tests.fakes.world import Scene, add_group
+from tests.fakes.world import START, Scene, add_group
 from tests.roll.locks import ME, OTHER, created, document_of, found, lock_of, stored
 from tests.roll.test_journal import journal, merged
 
@@ -131,6 +132,7 @@ def sealed_by_somebody(scene: Scene, group: Any, **record: Any) -> None:
     held = journal()
     held.cluster_arn, held.phase, held.instances = scene.aws.cluster_arn, "replacing", {}
     held.groups = {group.name: GroupRecord(group.name, group.arn, 1, 3, **record)}
+    held.key_pairs = {name: pair for name, pair in held.key_pairs.items() if name in record.get("key_names", ())}
     lock = lock_of(scene)
     assert lock.create(held, OTHER)
     lock.release(held)
@@ -168,6 +170,21 @@ def test_a_sealed_journal_that_names_a_launch_template_of_another_rack_is_refuse
 
     assert scene.aws.mutations == []
     assert template.default_version == 2
+
+
+@pytest.mark.parametrize("way", ["resume", "abort"])
+def test_a_sealed_journal_that_names_a_key_pair_of_another_rack_is_refused(way: str) -> None:
+    """Otherwise its "old" public key would be put in the place of the other rack's."""
+    scene = Scene(2)
+    bank = scene.world.ec2.import_key_pair("ops", generate("ops", created=START).public_key.encode(), {})
+    scene.world.ec2.launch({"KeyName": "ops"}, tags={"Rack": "bank"})
+    sealed_by_somebody(scene, scene.group, key_names=["ops"])
+
+    with pytest.raises(RackctlError, match='names key pair ops, which is not part of rack "prod"; nothing was done'):
+        list(getattr(scene.roll, way)())
+
+    assert scene.aws.mutations == []
+    assert scene.world.ec2.key_pairs["ops"] is bank
 
 
 @pytest.mark.parametrize("way", ["resume", "abort", "unlock"])

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from rackctl.owners import Owner
 from rackctl.roll.reasons.ways import Launching, lines_for, problems_of, ways_of
 
 OWN = "prod-keypair-20250101T000000Z"
+SHOP = Owner("cloudformation", "shop")
 PLAIN = Launching("plain", (OWN,), frozenset({OWN}), ("lt-1",))
 TERRAFORMS = Launching("terraforms", ("ops",), launch_template_ids=("lt-2",))
 STACKS = replace(PLAIN, auto_scaling_group_name="stacks", key_names=("deploy",), own=frozenset(),
-                 launch_template_ids=("lt-3",), stack="shop", owned="group stacks")  # fmt: skip
+                 launch_template_ids=("lt-3",), owner=SHOP, owned="group stacks")  # fmt: skip
 CONFIGURED = Launching("configured", ("legacy",), launch_configuration_name="old-style")
 KEYLESS = Launching("keyless", ("",), launch_template_ids=("lt-4",))
 HALF = Launching("half", ("ops", ""), launch_template_ids=("lt-5", "lt-6"))
@@ -23,9 +25,9 @@ HALF = Launching("half", ("ops", ""), launch_template_ids=("lt-5", "lt-6"))
     [
         (PLAIN, "new", f"key pair {OWN} is one of rackctl's own"),
         (TERRAFORMS, "keep", "rackctl has not given key pair ops its name"),
-        (STACKS, "keep", "group stacks belongs to CloudFormation stack shop"),
+        (STACKS, "keep", "group stacks belongs to stack shop"),
         (CONFIGURED, "keep", "launch configuration old-style cannot be changed"),
-        (replace(STACKS, key_names=(OWN,), own=frozenset({OWN})), "keep", "belongs to CloudFormation stack shop"),
+        (replace(STACKS, key_names=(OWN,), own=frozenset({OWN})), "keep", "belongs to stack shop"),
         (replace(CONFIGURED, key_names=(OWN,), own=frozenset({OWN})), "keep", "old-style cannot be changed"),
         (replace(PLAIN, key_names=(OWN, "ops")), "keep", "rackctl has not given key pair ops its name"),
         (KEYLESS, "new", "it launches without a key"),
@@ -35,7 +37,7 @@ HALF = Launching("half", ("ops", ""), launch_template_ids=("lt-5", "lt-6"))
     ],
 )
 def test_a_name_that_somebody_else_has_given_is_kept(group: Launching, way: str, says: str) -> None:
-    found = ways_of([group], "auto", "new-name")[group.auto_scaling_group_name]
+    found = ways_of([group], "auto", "because", "new-name")[group.auto_scaling_group_name]
 
     assert found.way == way
     assert says in found.reason
@@ -45,13 +47,13 @@ def test_a_name_that_somebody_else_has_given_is_kept(group: Launching, way: str,
 @pytest.mark.parametrize("wanted", ["keep", "new"])
 @pytest.mark.parametrize("group", [PLAIN, TERRAFORMS, STACKS, CONFIGURED])
 def test_what_was_asked_for_is_done_whoever_has_given_the_name(wanted: str, group: Launching) -> None:
-    found = ways_of([group], wanted, "new-name")[group.auto_scaling_group_name]
+    found = ways_of([group], wanted, "because", "new-name")[group.auto_scaling_group_name]
 
-    assert (found.way, found.reason) == (wanted, f"--key-name {wanted}")
+    assert (found.way, found.reason) == (wanted, "because")
 
 
 def test_one_rack_may_have_groups_of_both_ways() -> None:
-    found = ways_of([PLAIN, TERRAFORMS, CONFIGURED], "auto", "new-name")
+    found = ways_of([PLAIN, TERRAFORMS, CONFIGURED], "auto", "because", "new-name")
 
     assert {name: way.way for name, way in found.items()} == {
         "plain": "new", "terraforms": "keep", "configured": "keep"
@@ -64,10 +66,10 @@ def test_groups_that_share_a_template_or_a_key_pair_go_the_same_way() -> None:
     by_its_template = replace(PLAIN, auto_scaling_group_name="b", launch_template_ids=("lt-9",))
     by_key = replace(CONFIGURED, key_names=(OWN,), own=frozenset({OWN}))
 
-    found = ways_of([by_its_template, by_template, TERRAFORMS], "auto", "new-name")
+    found = ways_of([by_its_template, by_template, TERRAFORMS], "auto", "because", "new-name")
     assert {name: way.way for name, way in found.items()} == dict.fromkeys(["a", "b", "terraforms"], "keep")
     assert found["b"].reason == "it shares a launch template with a"
-    found = ways_of([PLAIN, by_key], "auto", "new-name")
+    found = ways_of([PLAIN, by_key], "auto", "because", "new-name")
     assert found["plain"].reason == "it shares a key pair with configured"
     assert found["plain"].key_names == (OWN,)
 
@@ -75,7 +77,7 @@ def test_groups_that_share_a_template_or_a_key_pair_go_the_same_way() -> None:
 def test_a_group_without_a_key_keeps_nothing_because_of_others() -> None:
     shared = replace(KEYLESS, launch_template_ids=("lt-2",))
 
-    assert ways_of([shared, TERRAFORMS], "auto", "new-name")["keyless"].way == "new"
+    assert ways_of([shared, TERRAFORMS], "auto", "because", "new-name")["keyless"].way == "new"
 
 
 @pytest.mark.parametrize(
@@ -86,14 +88,15 @@ def test_a_group_without_a_key_keeps_nothing_because_of_others() -> None:
         (PLAIN, "new", ()),
         (TERRAFORMS, "new", ('Terraform: key_name = "NEW"',)),
         (KEYLESS, "auto", ('Terraform: key_name = "NEW"',)),
-        (STACKS, "new", ("CloudFormation stack shop: KeyName: NEW",
-                         'CDK: keyPair: ec2.KeyPair.fromKeyPairName(this, "KeyPair", "NEW"),')),
+        (STACKS, "new", ("CloudFormation, stack shop: KeyName: NEW",)),
+        (replace(STACKS, owner=Owner("cdk", "shop")), "new",
+         ('CDK, stack shop (CDK): keyPair: ec2.KeyPair.fromKeyPairName(this, "KeyPair", "NEW"),',)),
     ],
 )  # fmt: skip
 def test_the_line_to_write_is_told_where_the_name_changes_for_somebody_else(
     group: Launching, wanted: str, lines: tuple[str, ...]
 ) -> None:
-    assert ways_of([group], wanted, "NEW")[group.auto_scaling_group_name].lines == lines
+    assert ways_of([group], wanted, "because", "NEW")[group.auto_scaling_group_name].lines == lines
 
 
 @pytest.mark.parametrize(
@@ -109,8 +112,8 @@ def test_the_line_to_write_is_told_where_the_name_changes_for_somebody_else(
         (KEYLESS, "keep", True, True, "there is no name to keep"),
         (HALF, "auto", False, True, "another template of it names key pair ops"),
         (HALF, "auto", True, False, "may take the new key away"),
-        (replace(KEYLESS, stack="shop", owned="group keyless"), "auto", False, True, "stack shop"),
-        (replace(KEYLESS, stack="shop", owned="group keyless"), "auto", True, False, "may take the new key away"),
+        (replace(KEYLESS, owner=SHOP, owned="group keyless"), "auto", False, True, "stack shop"),
+        (replace(KEYLESS, owner=SHOP, owned="group keyless"), "auto", True, False, "may take the new key away"),
         (replace(CONFIGURED, key_names=("",)), "auto", True, True, "launches without a key from launch configuration"),
     ],
 )  # fmt: skip
@@ -118,7 +121,7 @@ def test_what_cannot_be_renewed_is_refused(
     group: Launching, wanted: str, out_of_band: bool, refused: bool | None, says: str
 ) -> None:
     """``refused`` is None where there is nothing to say, and False where a plan only warns."""
-    found = list(problems_of([group], ways_of([group], wanted, "NEW"), out_of_band=out_of_band))
+    found = list(problems_of([group], ways_of([group], wanted, "because", "NEW"), out_of_band=out_of_band))
 
     assert [not problem.warns for problem in found] == ([] if refused is None else [refused])
     assert all(says in problem.reason for problem in found)
@@ -126,7 +129,7 @@ def test_what_cannot_be_renewed_is_refused(
 
 
 def test_a_group_without_a_key_is_told_the_line_that_gives_it_one() -> None:
-    (problem,) = problems_of([HALF], ways_of([HALF], "auto", "NEW"), out_of_band=False)
+    (problem,) = problems_of([HALF], ways_of([HALF], "auto", "because", "NEW"), out_of_band=False)
 
-    assert lines_for("", "NAME")[0] in problem.remedy
+    assert lines_for(None, "NAME")[0] in problem.remedy
     assert "--out-of-band" in problem.remedy

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.completers import complete_one_of
 from rackctl.cli.invocation import Invocation, pass_invocation
-from rackctl.cli.options import options
+from rackctl.cli.options import described_setting, into_setting, options
 from rackctl.cli.rolling import (
     add_commands,
     along_the_way,
@@ -26,6 +27,7 @@ from rackctl.cli.rolling import (
     show_plan,
 )
 from rackctl.roll.view import KEYROLL
+from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
     from rackctl.roll.view import Selection
@@ -36,8 +38,14 @@ _options = options(
     engine_options,
     group_option,
     click.option("--key-type", type=click.Choice(["ed25519", "rsa"]), help="Type of the new key.  [default: ed25519]"),
+    click.option("--key-name", metavar="WAY", expose_value=False, callback=into_setting("key_name"),
+                 shell_complete=complete_one_of(*SETTINGS["key_name"].choices),
+                 help=described_setting("key_name", "Name of the new key pair: keep, new, or auto, which keeps a name "
+                                        "that rackctl did not give.")),
+    click.option("--shared-key-pair", is_flag=True, default=None,
+                 help="Continue although others launch with a key pair that is renewed."),
     click.option("--out-of-band", is_flag=True, default=None,
-                 help="Change launch templates that a CloudFormation stack owns, behind its back."),
+                 help="Change launch templates without a key that a CloudFormation stack owns."),
     reason_option,
 )  # fmt: skip
 
@@ -50,7 +58,8 @@ def keyroll(
 ) -> None:
     """Replace all instances, with a new SSH key and without downtime.
 
-    A new key is generated, sealed by KMS and stored in S3. New instances launch before old ones are terminated, within
+    A new key is generated, sealed by KMS and stored in S3. EC2 gets it under the name that the key pair has, or under a
+    new one: see --key-name. New instances launch before old ones are terminated, within
     the group's maximum size. The first new instance must accept the new key. Old instances are drained, one at a time,
     before they are terminated. If the keyroll stops, `status` shows its progress, `resume` continues it from any
     machine, and `abort` rolls back.
@@ -60,6 +69,7 @@ def keyroll(
       rackctl instances keyroll plan
       rackctl instances keyroll --reason 'a laptop was lost'
       rackctl instances keyroll --batch 5 --drain-timeout 30m
+      rackctl instances keyroll --key-name keep
     """
     if ctx.invoked_subcommand is not None:
         refuse_options_before(ctx)

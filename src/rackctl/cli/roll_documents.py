@@ -43,6 +43,13 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
                 "at_once": group.at_once,
                 "missing": group.missing,
                 "seconds": group.seconds,
+                "key": group.key
+                and {
+                    "way": group.key.way,
+                    "reason": group.key.reason,
+                    "key_pairs": list(group.key.key_names),
+                    "lines": list(group.key.lines),
+                },
                 "launches": [asdict(source) for source in group.launches],
                 "launched_from": dict(group.launched_from),
             }
@@ -150,6 +157,8 @@ def _group(group: GroupPlan) -> list[str]:
         *(template(u.launch_template_name or u.launch_template_id, u.version, u.version_number, u.key_name)
           for u in group.templates),
         *(f"  current     {source}" for source in group.launches),
+        *([f"  new key     {group.key}"] if group.key else []),
+        *(f"              then write in {line}" for line in (group.key.lines if group.key else ())),
         f"  surge       {group.surge} ({group.surge_reason})",
         f"  replaces    {counted(len(group.replace), 'instance')}{at_a_time}, in about this order:"
         if group.replace
@@ -161,6 +170,11 @@ def _group(group: GroupPlan) -> list[str]:
 
 # The status
 
+_STATES = {
+    "old": "has its old public key",
+    "changing": "is being changed, and may be missing: the groups that name it do not launch",
+    "new": "has the new public key",
+}
 # A roll's batch is seldom larger.
 _SHOWN = 20
 
@@ -177,6 +191,7 @@ def status_fields(status: Status | None) -> dict[str, Any]:
         "selection": asdict(journal.selection),
         "engine": journal.options.engine,
         "key_name": journal.key_name or None,
+        "key_pairs": [{"key_name": pair.key_name, "state": pair.state} for pair in journal.key_pairs.values()],
         "reason": journal.options.reason,
         "started": journal.started,
         "owner": str(journal.owner) if journal.owner else None,
@@ -243,6 +258,7 @@ def status_text(status: Status | None, rack: str) -> str:
         *([f"  run by      {journal.owner}"] if journal.owner else []),
         *([f"  problem     {journal.problem}"] if journal.problem else []),
         *([f"  key         {journal.key_name}"] if journal.key_name else []),
+        *(f"  key pair    {pair.key_name}: {_STATES[pair.state]}" for pair in journal.key_pairs.values()),
         *([f"  reason      {journal.options.reason}"] if journal.options.reason else []),
         f"  replaced    {max(status.total - status.old, 0)} of {status.total}",
     ]

@@ -68,7 +68,8 @@ def permissions(
         principal = principal_of(rack.aws, caller.arn)
         groups = plan.groups if plan else ()
         templates = [(use.launch_template_id, use.version) for group in groups for use in group.templates]
-        facts = facts_of(rack, [group.auto_scaling_group_name for group in groups], templates)
+        key_pairs = [name for group in groups if group.key for name in group.key.key_names]
+        facts = facts_of(rack, [group.auto_scaling_group_name for group in groups], templates, key_pairs)
         found = list(simulate(rack.aws, principal, role, facts, _arns(rack, instances)))
     except RackctlError as error:
         yield failed("permissions", error, status="skipped", what="what the caller may do")

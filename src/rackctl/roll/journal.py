@@ -6,7 +6,6 @@ be replaced is read from the instances. `rackctl.roll.lock` keeps it in S3.
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,16 +14,15 @@ from rackctl.keys import is_key_name
 from rackctl.launches import LaunchSource
 from rackctl.roll.decide import REBALANCING
 from rackctl.roll.owner import Operator, Owner
+from rackctl.roll.reasons.pairs import KeyPairRecord, PairState, is_public_key
 from rackctl.roll.view import KEYROLL, Engine, Kind, RollOptions, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 Phase = Literal["preparing", "replacing", "finishing", "aborting"]
-PairState = Literal["old", "changing", "new"]
 # The processes that a roll suspends: one all the time, the other while it lowers a desired capacity.
 SUSPENDED_BY_ROLLS = frozenset({REBALANCING, "Launch"})
-_PUBLIC_KEY = re.compile(r"ssh-(ed25519|rsa) [A-Za-z0-9+/]+={0,2}", re.ASCII)
 _MOST_OPERATORS = 10
 # No Auto Scaling group is larger than this.
 _LARGEST = 100_000
@@ -47,29 +45,6 @@ class TemplateRecord:
     key_name: str
     lowest: int
     made: int = 0
-
-
-@dataclass(slots=True)
-class KeyPairRecord:
-    """A key pair that is renewed under its name: as it was before, and what the roll has made of it.
-
-    Both public keys are here before the first of them is taken out of force. ``state`` is which of them EC2 has, or
-    *changing* while it may have neither. ``created`` and ``restored`` are EC2's times of the new one's import and of
-    the old one's, where it had to be imported again; ``generation`` names the new key in the store. ``doubtful`` are
-    instances that something else launched at that time: they may have either key.
-    """
-
-    key_name: str
-    old_key_pair_id: str
-    old_public_key: str
-    tags: dict[str, str]
-    generation: str = ""
-    new_public_key: str = ""
-    state: PairState = "old"
-    new_key_pair_id: str = ""
-    created: str = ""
-    restored: str = ""
-    doubtful: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -300,7 +275,9 @@ def _check_selection(journal: Journal) -> None:
         raise ValueError(f"{journal.launched_until} says no time zone")
     if not is_keyroll and not journal.launched_until:
         raise ValueError("it does not say which instances were there before the roll")
-    if not is_key_name(journal.rack, journal.key_name) if is_keyroll else journal.key_name:
+    all_kept = bool(journal.groups) and all(group.key_names for group in journal.groups.values())
+    names_key = is_keyroll and (journal.key_name or not all_kept)
+    if not is_key_name(journal.rack, journal.key_name) if names_key else journal.key_name:
         raise ValueError(f'"{journal.key_name}" is not a name that a roll of rack "{journal.rack}" gives a key')
     if selection.kind not in get_args(Kind):
         raise ValueError(f'"{selection.kind}" is no reason for a roll')
@@ -346,18 +323,20 @@ def _check_key_pair(name: str, pair: KeyPairRecord) -> None:
     if pair.state != "old" and not pair.new_public_key:
         raise ValueError(f"key pair {name} has no new public key")
     for public_key in filter(None, (pair.old_public_key, pair.new_public_key)):
-        if not _PUBLIC_KEY.fullmatch(public_key):
+        if not is_public_key(public_key):
             raise ValueError(f"key pair {name} has a public key that is none")
     for time in filter(None, (pair.generation, pair.created, pair.restored)):
         if datetime.fromisoformat(time).tzinfo is None:
             raise ValueError(f"{time} says no time zone")
 
 
-def out_of_bounds(journal: Journal, foreign_groups: Collection[str], foreign_templates: Collection[str]) -> str:
+def out_of_bounds(
+    journal: Journal, foreign_groups: Collection[str], foreign_templates: Collection[str], key_names: Collection[str]
+) -> str:
     """Return what a journal would have a roll change that is not its rack's, empty where nothing is.
 
     ``foreign_groups`` are the ARNs of groups of other racks, ``foreign_templates`` the ids of launch templates that
-    only those name.
+    only those name, ``key_names`` the key pairs of the rack's own instances and groups.
     """
     for record in journal.groups.values():
         if record.auto_scaling_group_arn in foreign_groups:
@@ -365,7 +344,7 @@ def out_of_bounds(journal: Journal, foreign_groups: Collection[str], foreign_tem
         for template in record.templates:
             if template.launch_template_id in foreign_templates:
                 return f"launch template {template.launch_template_id}"
-    return ""
+    return next((f"key pair {name}" for name in journal.key_pairs if name not in key_names), "")
 
 
 def _selection(document: Mapping[str, Any]) -> Selection:

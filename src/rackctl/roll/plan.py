@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rackctl.rack_instance import RackInstance
     from rackctl.roll.dips import Dip
     from rackctl.roll.observe import Look
+    from rackctl.roll.reasons.ways import KeyWay
     from rackctl.roll.view import RollOptions, Selection, View
     from rackctl.settings import Value
 
@@ -56,8 +57,8 @@ class GroupPlan:
 
     ``replace`` is in the order that is expected, ``at_once`` how many of them go at a time at most; ``surge`` is
     how many instances more the group will have, and ``surge_reason`` why so. ``missing`` is how many it lacks.
-    ``launches`` is what it launches from, and ``launched_from`` what each of them was launched from, where that makes
-    them outdated.
+    ``key`` is how it gets its new key, in a keyroll. ``launches`` is what it launches from, and ``launched_from`` what
+    each of them was launched from, where that makes them outdated.
     """
 
     auto_scaling_group_name: str
@@ -70,6 +71,7 @@ class GroupPlan:
     at_once: int
     seconds: float
     missing: int = 0
+    key: KeyWay | None = None
     launches: tuple[LaunchSource, ...] = ()
     launched_from: Mapping[str, str] = field(default_factory=dict)
 
@@ -169,14 +171,15 @@ class _Planner:
         everywhere = self._aws.autoscaling.all_groups()
         looks, unclear = self._looks(listed, everywhere)
         views = {name: self._view(look) for name, look in looks.items()}
-        groups = tuple(self._group(look, views[name]) for name, look in looks.items())
+        keys = self._key_preflight(listed, everywhere, looks, views)
+        groups = tuple(
+            self._group(look, views[name], keys.ways.get(name) if keys else None) for name, look in looks.items()
+        )
         problems = [
             *about("groups", unclear),
             *about("groups", self._not_here(looks)),
             *Preflight(self._rack, self._instances, self._observer.instance).problems(listed, looks, views),
-            *about(
-                "key", self._key_problems(listed, everywhere, looks, views) if self._selection.kind == "key" else ()
-            ),
+            *about("key", keys.problems() if keys else ()),
             *self._engine_problems(groups, looks, views),
             *of_alarms(alarms_now(self._aws, self._options.alarms), lasting=0),
         ]
@@ -200,15 +203,20 @@ class _Planner:
             launched_until=max((i.first_launch_time for i in self._members(looks)), default=_EVER),
         )
 
-    def _key_problems(
+    def _key_preflight(
         self,
         listed: Sequence[RackInstance],
         everywhere: Sequence[AutoScalingGroup],
         looks: Mapping[str, Look],
         views: Mapping[str, View],
-    ) -> Iterator[Problem]:
-        preflight = KeyPreflight(self._rack, self._keys, self._options, self._observer.instance)
-        return preflight.problems(listed, everywhere, looks, views)
+    ) -> KeyPreflight | None:
+        if self._selection.kind != "key":
+            return None
+        groups = {name: (look.group, views[name]) for name, look in looks.items()}
+        return KeyPreflight(
+            self._rack, self._keys, self._options, self._observer.instance,
+            listed=listed, everywhere=everywhere, groups=groups,
+        )  # fmt: skip
 
     def _engine_problems(
         self, groups: Sequence[GroupPlan], looks: Mapping[str, Look], views: Mapping[str, View]
@@ -301,7 +309,7 @@ class _Planner:
             refresh=self._aws.autoscaling.refreshing(look.name),
         )
 
-    def _group(self, look: Look, view: View) -> GroupPlan:
+    def _group(self, look: Look, view: View, key: KeyWay | None) -> GroupPlan:
         surge, reason = surge_of(view.desired_capacity, view.max_size, len(view.old), self._options)
         simulation = simulate(view)
         if self._options.engine == "refresh":
@@ -317,6 +325,7 @@ class _Planner:
             at_once=simulation.at_once,
             seconds=simulation.seconds,
             missing=view.missing,
+            key=key,
             launches=self._criterion.launches.get(look.name, ()),
             launched_from=dict(self._launched_from(look)),
         )

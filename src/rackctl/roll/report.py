@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EventKind = Literal[
     "lock", "key", "template", "processes", "surge", "refresh", "instance", "waiting", "proof", "service", "pause",
-    "check", "alarm", "problem", "restored", "retired", "finished",
+    "check", "alarm", "problem", "restored", "retired", "advice", "finished",
 ]  # fmt: skip
 # Old instances wait, drain, terminate and are gone; new ones launch, boot and are ready.
 InstancePhase = Literal["waiting", "draining", "drained", "terminating", "gone", "launching", "booting", "ready"]

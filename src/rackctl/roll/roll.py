@@ -25,6 +25,8 @@ from rackctl.roll.plan import PlanRefused, make_plan
 from rackctl.roll.problems import Problem
 from rackctl.roll.reasons.chosen import Chosen
 from rackctl.roll.reasons.key import NewKey
+from rackctl.roll.reasons.key_preflight import key_pair_record, new_key_name
+from rackctl.roll.reasons.launching import key_names
 from rackctl.roll.reasons.outdated import Outdated
 from rackctl.roll.reasons.templates import Templates
 from rackctl.roll.refresh import RefreshSteps, require_none
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from rackctl.model import Instance
     from rackctl.rack import Rack
     from rackctl.roll.check import Check
-    from rackctl.roll.plan import Plan
+    from rackctl.roll.plan import GroupPlan, Plan
     from rackctl.roll.reasons import Proof, Reason
     from rackctl.roll.report import Event
     from rackctl.roll.view import Engine, RollOptions, Selection
@@ -126,7 +128,7 @@ class Roll:
         journal = Journal(
             rack=self._rack.name,
             cluster_arn=self._rack.ecs_cluster.cluster_arn,
-            key_name=self._new_key_name(now) if selection.kind == "key" else "",
+            key_name=self._new_key_name(now) if any(_gets_a_new_name(group) for group in plan.groups) else "",
             started=rfc3339(now),
             options=plan.options,
             selection=selection,
@@ -157,13 +159,21 @@ class Roll:
         for group in self._rack.aws.autoscaling.groups(list(planned)):
             name = group.auto_scaling_group_name
             if name in planned:
-                hold.journal.groups[name] = GroupRecord(
+                key, journal = planned[name].key, hold.journal
+                for key_name in key.key_names if key else ():
+                    if key_name not in journal.key_pairs:
+                        journal.key_pairs[key_name] = key_pair_record(self._rack.aws, key_name)
+                journal.groups[name] = GroupRecord(
                     name,
                     group.auto_scaling_group_arn,
                     group.desired_capacity,
                     len(planned[name].replace),
-                    templates=templates.record(group) if is_keyroll else [],
+                    templates=templates.record(group) if _gets_a_new_name(planned[name]) else [],
                     launches=list(planned[name].launches),
+                    key_names=list(key.key_names) if key else [],
+                    key_lines=[line.replace(new_key_name(self._rack.name), journal.key_name) for line in key.lines]
+                    if key
+                    else [],
                 )
         if missing := planned.keys() - hold.journal.groups.keys():
             raise RackctlError(
@@ -300,14 +310,18 @@ class Roll:
 
     def _require_bounds(self, journal: Journal, lock: Lock) -> None:
         """Raise RackctlError for a journal that would have a roll change what is not this rack's."""
-        registered = registered_ids(self._instances.list())
+        listed = self._instances.list()
+        registered = registered_ids(listed)
         providers = self._rack.aws.ecs.capacity_providers(self._rack.ecs_cluster.capacity_providers)
         everywhere = self._rack.aws.autoscaling.all_groups()
         others = [g for g in everywhere if belonging(g, self._rack.name, registered, providers) == "foreign"]
         ours = [group for group in everywhere if group not in others]
         named = {ref.launch_template_id for group in ours for ref in group.launch_templates}
         foreign = {ref.launch_template_id for group in others for ref in group.launch_templates} - named
-        what = out_of_bounds(journal, {group.auto_scaling_group_arn for group in others}, foreign)
+        present = {i.instance.key_name for i in listed if i.instance}
+        if not journal.key_pairs.keys() <= present:
+            present.update(key for group in ours for key in key_names(self._rack.aws, group))
+        what = out_of_bounds(journal, {group.auto_scaling_group_arn for group in others}, foreign, present)
         if what:
             raise RackctlError(
                 f'{lock.url} names {what}, which is not part of rack "{self._rack.name}"; nothing was done',
@@ -369,6 +383,10 @@ def _forwards(steps: Steps) -> Iterator[Event]:
 
 def _backwards(steps: Steps) -> Iterator[Event]:
     return steps.backwards()
+
+
+def _gets_a_new_name(group: GroupPlan) -> bool:
+    return group.key is not None and group.key.way == "new"
 
 
 def _nothing_of(selection: Selection) -> str:

@@ -77,6 +77,7 @@ class RollOptions:
     stop_standalone: bool = False
     require_ssh: bool = False
     out_of_band: bool = False
+    shared_key_pair: bool = False
     include_unregistered: bool = False
     keep_old_keys: bool = False
     reason: str = ""

@@ -6,9 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rackctl import keys as ssh_keys
-from rackctl.aws.errors import AwsError
 from rackctl.errors import AccessDenied, NotFound, RackctlError
-from rackctl.roll.reasons.templates import NO_TEMPLATE, Templates
+from rackctl.roll.reasons.kept import KeptPairs
+from rackctl.roll.reasons.launching import keys_of_configurations, keys_of_groups
+from rackctl.roll.reasons.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class NewKey:
-    """Gives every instance of a rack a new key. ``login`` begins a login with one generation of an instance's key."""
+    """Gives every instance of a rack a new key, by a new name or by the one that its key pair has.
+
+    ``login`` begins a login with one generation of an instance's key.
+    """
 
     proves = "accepts the new key"
 
@@ -41,6 +45,7 @@ class NewKey:
         self._keys = keys
         self._login = login
         self._templates = Templates(hold)
+        self._kept = KeptPairs(hold, keys)
 
     @property
     def _name(self) -> str:
@@ -51,8 +56,8 @@ class NewKey:
         return self._journal.launched_before
 
     def is_old(self, instance: Instance, member: GroupInstance | None = None) -> bool:  # noqa: ARG002 - the protocol's
-        """Tell whether an instance was launched with another key than the roll's."""
-        return instance.key_name != self._name
+        """Tell whether an instance has another key than the roll's, as far as is known."""
+        return not (bool(self._name) and instance.key_name == self._name) and not self._kept.is_new(instance)
 
     def is_kept(self, instance: Instance) -> bool:  # noqa: ARG002 - the protocol's
         """Return False: what has the roll's key was launched for it."""
@@ -60,6 +65,8 @@ class NewKey:
 
     def start_proof(self, instance: Instance) -> Callable[[], Proof | None]:
         """Begin a login with the new key and no other generation of it."""
+        if instance.key_name in self._journal.key_pairs:
+            return self._login(instance, self._kept.generation(instance.key_name))
         generations = self._hold.retrying(lambda: self._keys.generations(self._name))
         if not generations:
             raise self._lost()
@@ -69,6 +76,10 @@ class NewKey:
 
     def prepare(self) -> Iterator[Event]:
         """Make, store and import the key, and have the groups launch with it, as far as that is still to do."""
+        yield from self._kept.renew()
+        if not self._name:
+            return
+        self._hold.checkpoint()
         yield from self._make_key()
         self._hold.checkpoint()
         for change in self._templates.give_new_key():
@@ -109,6 +120,9 @@ class NewKey:
 
     def launches_old(self, group: AutoScalingGroup) -> str:
         """Return with which other key a group launches, or that it cannot be given one."""
+        record = self._journal.groups[group.auto_scaling_group_name]
+        if record.key_names:
+            return self._kept.launches_old(group, record)
         if not group.launch_templates:
             return "uses a launch configuration now, whose key cannot be changed"
         for ref in group.launch_templates:
@@ -122,16 +136,24 @@ class NewKey:
 
     def roll_back(self) -> Iterator[Event]:
         """Have the groups launch with the keys that they had."""
+        yield from self._kept.restore()
         for change in self._templates.give_back():
             yield self._hold.event("restored", change)
 
     def finish(self) -> Iterator[Event]:
-        """Delete the keys that nothing has any more."""
+        """Delete the keys that nothing has any more, and say what to write where the groups are made."""
+        if not self._journal.options.keep_old_keys:
+            yield from self._kept.retire()
         yield from self._retire(self._old_keys())
+        for record in self._journal.groups.values():
+            for line in record.key_lines:
+                name = record.auto_scaling_group_name
+                yield self._hold.event("advice", f"group {name}: so that it keeps the new key: {line}", group=name)
 
     def clean_up(self) -> Iterator[Event]:
         """Delete the keys that nothing has any more, the new one among them if no instance has got it."""
-        yield from self._retire([*self._old_keys(), self._name])
+        yield from self._kept.discard()
+        yield from self._retire([*self._old_keys(), *([self._name] if self._name else ())])
 
     def summary(self) -> str:
         """Return which key the instances have, and which have another."""
@@ -140,7 +162,9 @@ class NewKey:
         members = self._hold.retrying(lambda: self._aws.autoscaling.members(others))
         terminating = [id_ for id_ in others if id_ in members and members[id_].is_terminating]
         alone = [id_ for id_ in others if id_ not in terminating]
-        said = f"every instance has key {self._name}"
+        keys = [f"key {self._name}"] if self._name else []
+        keys += [f"the new key of key pair {name}" for name in self._journal.key_pairs]
+        said = f"every instance has {' or '.join(keys)}"
         if alone:
             said += f", except {_some(alone)}, which the roll left alone"
         if terminating:
@@ -210,18 +234,7 @@ class NewKey:
 
     def _launched_with(self) -> dict[str, str]:
         """Map the keys that groups and launch configurations of the account launch with to what names them."""
-        used: dict[str, str] = {}
-        for group in self._hold.all_groups():
-            for ref in group.launch_templates:
-                try:
-                    used[self._aws.ec2.launch_template_version(ref).key_name] = f"group {group.auto_scaling_group_name}"
-                except AwsError as error:
-                    # A group that names a version which does not exist names no key.
-                    if error.code not in NO_TEMPLATE:
-                        raise
-        for configuration, key in self._aws.autoscaling.launch_configuration_keys().items():
-            used[key] = f"launch configuration {configuration}"
-        return used
+        return dict([*keys_of_groups(self._aws, self._hold.all_groups()), *keys_of_configurations(self._aws)])
 
     def _instances_with(self, names: Sequence[str]) -> list[Instance]:
         """Return the instances that have not terminated and have one of these keys."""

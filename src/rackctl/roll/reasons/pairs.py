@@ -6,6 +6,8 @@ own times are compared: the instance's first launch and the CreateTime of the pa
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -13,12 +15,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rackctl.model import Instance, KeyPair
-    from rackctl.roll.journal import KeyPairRecord
 
+PairState = Literal["old", "changing", "new"]
 # What brings a public key into force: delete the other one, import it, nothing more; or the pair is somebody else's.
 Step = Literal["delete", "import", "done", "foreign"]
 # One of the two public keys, or it cannot be told: something launched the instance while EC2 may have had either.
 Has = Literal["old", "new", "unknown"]
+_PUBLIC_KEY = re.compile(r"ssh-(ed25519|rsa) [A-Za-z0-9+/]+={0,2}", re.ASCII)
+
+
+@dataclass(slots=True)
+class KeyPairRecord:
+    """A key pair that is renewed under its name: as it was before, and what the roll has made of it.
+
+    Both public keys are here before the first of them is taken out of force. ``state`` is which of them EC2 has, or
+    *changing* while it may have neither. ``created`` and ``restored`` are EC2's times of the new one's import and of
+    the old one's, where it had to be imported again; ``generation`` names the new key in the store. ``doubtful`` are
+    instances that something else launched at that time: they may have either key.
+    """
+
+    key_name: str
+    old_key_pair_id: str
+    old_public_key: str
+    tags: dict[str, str]
+    generation: str = ""
+    new_public_key: str = ""
+    state: PairState = "old"
+    created: str = ""
+    restored: str = ""
+    doubtful: list[str] = field(default_factory=list)
+
+
+def is_public_key(text: str) -> bool:
+    """Tell whether a text is a public key that EC2 imports, as ``TYPE BASE64``."""
+    return _PUBLIC_KEY.fullmatch(text) is not None
 
 
 def next_step(there: KeyPair | None, wanted: str, other: str) -> Step:

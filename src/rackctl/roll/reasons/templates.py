@@ -18,6 +18,7 @@ from rackctl.errors import RackctlError
 from rackctl.model import LaunchTemplateRef
 from rackctl.roll.journal import TemplateRecord
 from rackctl.roll.observe import GroupDeleted
+from rackctl.roll.reasons.launching import NO_TEMPLATE
 from rackctl.roll.refresh_terms import takes_configuration
 
 if TYPE_CHECKING:
@@ -28,17 +29,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
-NO_TEMPLATE = {
-    "InvalidLaunchTemplateId.NotFound",
-    "InvalidLaunchTemplateId.VersionNotFound",
-    "InvalidLaunchTemplateName.NotFoundException",
-}
 _MADE = re.compile(r"keyroll: version (?P<source>\d+) with key .*")
 
 
 class Templates:
-    """Changes the launch templates of the groups in a roll's journal, and changes them back."""
+    """Changes the launch templates of groups in a roll's journal, and changes them back.
+
+    Of those that get a key of a new name: the others launch from what they launch from.
+    """
 
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
@@ -51,7 +49,7 @@ class Templates:
 
     def give_new_key(self) -> Iterator[str]:
         """Have every group launch with the new key, yielding a sentence for each template that changed for it."""
-        uses = [(group, ref) for group in self._hold.groups() for ref in group.launch_templates]
+        uses = [(group, ref) for group in self._groups() for ref in group.launch_templates]
         # A version made of another one would be `$Latest` until its own successor is made: that one is made last.
         for group, ref in sorted(uses, key=lambda use: use[1].version == "$Latest"):
             yield from self._give(group, ref)
@@ -164,6 +162,10 @@ class Templates:
         """Return the version that a reference names, None if there is none."""
         return self._if_there_is(partial(self._aws.ec2.launch_template_version, ref))
 
+    def _groups(self) -> list[AutoScalingGroup]:
+        records = self._journal.groups
+        return [g for g in self._hold.groups() if not records[g.auto_scaling_group_name].key_names]
+
     def _group(self, name: str) -> AutoScalingGroup:
         """Describe a group as it is now, its policy and all."""
         for group in self._hold.groups():
@@ -198,13 +200,13 @@ class Templates:
         for record in self._records():
             if record.version == "$Default" and record.made:
                 yield from self._restore_default(record)
-        for group in self._hold.groups():
+        for group in self._groups():
             name = group.auto_scaling_group_name
             for record in self._journal.groups[name].templates:
                 if record.version.isdecimal() and record.made:
                     yield from self._restore_number(name, record)
         yield from self._delete_made()
-        for group in self._hold.groups():
+        for group in self._groups():
             for ref in group.launch_templates:
                 yield from self._give_old_key(group, ref)
         for record in self._records():

@@ -15,6 +15,8 @@ from rackctl.text import listed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from rackctl.owners import Owner
+
 Way = Literal["keep", "new"]
 _MIGRATE_DOCS = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/migrate-to-launch-templates.html"
 
@@ -24,8 +26,8 @@ class Launching:
     """With which keys a group launches.
 
     ``key_names`` are those of its launch templates or of its launch configuration, empty for one that names none, and
-    ``own`` those of them that rackctl has given. ``stack`` is the CloudFormation stack that ``owned``, the group or one
-    of its templates, belongs to.
+    ``own`` those of them that rackctl has given. ``owner`` is who ``owned``, the group or one of its templates, belongs
+    to.
     """
 
     auto_scaling_group_name: str
@@ -33,7 +35,7 @@ class Launching:
     own: frozenset[str] = frozenset()
     launch_template_ids: tuple[str, ...] = ()
     launch_configuration_name: str = ""
-    stack: str = ""
+    owner: Owner | None = None
     owned: str = ""
 
     @property
@@ -66,12 +68,12 @@ class KeyWay:
         return f"a new public key for {pairs} {listed(self.key_names)}, by the same name ({self.reason})"
 
 
-def ways_of(groups: Sequence[Launching], wanted: str, new_name: str) -> dict[str, KeyWay]:
+def ways_of(groups: Sequence[Launching], wanted: str, asked: str, new_name: str) -> dict[str, KeyWay]:
     """Return the way of each group: the ``wanted`` one, or for *auto* one that undoes nobody's work.
 
-    ``new_name`` is how the lines call the key pair of a new name.
+    ``asked`` says who wants it, ``new_name`` is how the lines call the key pair of a new name.
     """
-    chosen = {group.auto_scaling_group_name: _way_of(group, wanted) for group in groups}
+    chosen = {group.auto_scaling_group_name: _way_of(group, wanted, asked) for group in groups}
     if wanted == "auto":
         _agree(groups, chosen)
     ways = {}
@@ -81,22 +83,22 @@ def ways_of(groups: Sequence[Launching], wanted: str, new_name: str) -> dict[str
             names = tuple(dict.fromkeys(name for name in group.key_names if name))
             ways[group.auto_scaling_group_name] = KeyWay(way, reason, names)
         else:
-            made_elsewhere = group.stack or group.others or group.lacks_key
-            lines = lines_for(group.stack, new_name) if made_elsewhere else ()
+            made_elsewhere = group.owner or group.others or group.lacks_key
+            lines = lines_for(group.owner, new_name) if made_elsewhere else ()
             ways[group.auto_scaling_group_name] = KeyWay(way, reason, lines=lines)
     return ways
 
 
-def _way_of(group: Launching, wanted: str) -> tuple[Way, str]:
+def _way_of(group: Launching, wanted: str, asked: str) -> tuple[Way, str]:
     match wanted:
         case "keep" | "new":
-            return wanted, f"--key-name {wanted}"
+            return wanted, asked
         case _ if group.launch_configuration_name:
             return "keep", f"launch configuration {group.launch_configuration_name} cannot be changed"
         case _ if group.lacks_key:
             return "new", "it launches without a key"
-        case _ if group.stack:
-            return "keep", f"{group.owned} belongs to CloudFormation stack {group.stack}"
+        case _ if group.owner:
+            return "keep", f"{group.owned} belongs to {group.owner}"
         case _ if group.others:
             return "keep", f"rackctl has not given key pair {group.others[0]} its name"
         case _:
@@ -122,14 +124,13 @@ def _shared(group: Launching, other: Launching) -> str:
     return "a key pair" if set(group.key_names) & set(other.key_names) else ""
 
 
-def lines_for(stack: str, key_name: str) -> tuple[str, ...]:
+def lines_for(owner: Owner | None, key_name: str) -> tuple[str, ...]:
     """Return what to write where a group is made, so that it launches with a key pair from then on."""
-    if stack:
-        return (
-            f"CloudFormation stack {stack}: KeyName: {key_name}",
-            f'CDK: keyPair: ec2.KeyPair.fromKeyPairName(this, "KeyPair", "{key_name}"),',
-        )
-    return (f'Terraform: key_name = "{key_name}"',)
+    if owner is None:
+        return (f'Terraform: key_name = "{key_name}"',)
+    if owner.kind == "cdk":
+        return (f'CDK, {owner}: keyPair: ec2.KeyPair.fromKeyPairName(this, "KeyPair", "{key_name}"),',)
+    return (f"CloudFormation, {owner}: KeyName: {key_name}",)
 
 
 def problems_of(groups: Sequence[Launching], ways: Mapping[str, KeyWay], *, out_of_band: bool) -> Iterator[Problem]:
@@ -144,17 +145,16 @@ def problems_of(groups: Sequence[Launching], ways: Mapping[str, KeyWay], *, out_
                 "be changed",
                 f"use --key-name keep, or move it to a launch template: {_MIGRATE_DOCS}",
             )
-        elif way == "new" and group.stack:
+        elif way == "new" and group.owner:
             yield Problem(
-                f"{group.owned} belongs to CloudFormation stack {group.stack}, whose next update may bring the old "
-                "key back",
+                f"{group.owned} belongs to {group.owner}, whose next update may bring the old key back",
                 warns=True,
             )
 
 
 def _without_key(group: Launching, way: Way, *, out_of_band: bool) -> Iterator[Problem]:
     name = group.auto_scaling_group_name
-    remedy = f"name a key pair there: {'; '.join(lines_for(group.stack, 'NAME'))}"
+    remedy = f"name a key pair there: {'; '.join(lines_for(group.owner, 'NAME'))}"
     if group.launch_configuration_name:
         yield Problem(
             f"group {name} launches without a key from launch configuration {group.launch_configuration_name}, which "
@@ -163,8 +163,8 @@ def _without_key(group: Launching, way: Way, *, out_of_band: bool) -> Iterator[P
         )
     elif way == "keep":
         yield Problem(f"group {name} launches without a key: there is no name to keep", remedy)
-    elif group.stack or group.others:
-        where = f"{group.owned} belongs to CloudFormation stack {group.stack}" if group.stack else (
+    elif group.owner or group.others:
+        where = f"{group.owned} belongs to {group.owner}" if group.owner else (
             f"another template of it names key pair {group.others[0]}"
         )  # fmt: skip
         reason = f"group {name} launches without a key, and {where}"

@@ -1,0 +1,86 @@
+"""SIGKILL between every two calls of a roll that keeps the key pair's name, over HTTP; then another process ends it.
+
+However it ends: launches work, the pair is the new one or the old one, and each instance lets in a stored generation.
+All points take some minutes on two cores: `make chaos` (RACKCTL_CHAOS=all) does them; otherwise it is a sample.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.local.kept import NAME, KeptRolls
+from tests.local.rolls import Observer
+from tests.local.test_keyroll_chaos import Point, kill_at, points_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.local_rack import LocalRackProcess
+
+_CHOSEN = os.environ.get("RACKCTL_CHAOS", "")
+_SHARES = 2
+_SPEED = 200.0
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("share", range(_SHARES))
+@pytest.mark.parametrize("way", ["resume", "abort"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_roll_killed_at_any_call_leaves_a_pair_to_launch_with_and_instances_to_log_in_to(
+    start_local_rack: Callable[..., LocalRackProcess], *, way: str, moment: str, share: int
+) -> None:
+    # Over two seconds: these are dozens of rolls, each of a process and a server.
+    rolls = KeptRolls(start_local_rack(speed=_SPEED), configuration=bool(share))
+    points = points_of(rolls, moment)[share::_SHARES]
+    if _CHOSEN != "all":
+        seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32
+        print(f"a sample: repeat it with RACKCTL_CHAOS={seed}, or all with RACKCTL_CHAOS=all")
+        # One of the calls that change the pair, and one of all.
+        near = [point for point in points if "KeyPair" in point.call]
+        chance = random.Random(f"{seed} {way} {moment} {share}")
+        points = [*chance.sample(near, min(1, len(near))), *chance.sample(points, 1)]
+    killed = 0
+    for point in points:
+        print(f"{way} after being killed {moment} {point.call} ({point.number})")
+        with Observer(rolls.process) as observer:
+            killed += _kill_and_end(rolls, point, way)
+        assert observer.broken_promises == []
+    # Heartbeats are calls, too, of which there are more or fewer each time.
+    assert killed >= 0.8 * len(points) - 1
+
+
+def _kill_and_end(rolls: KeptRolls, point: Point, way: str) -> bool:
+    before, pair = rolls.made(), rolls.pair()
+    old = set(rolls.process.ids())
+    killed = kill_at(rolls, point)
+    status = rolls.roll.status()
+    if status is None:
+        assert rolls.journal_is_gone()
+    else:
+        for event in getattr(rolls.roll, way)():
+            print(f"  {event.message}")
+        record = status.journal.key_pairs[NAME]
+        # What was made before the first change of the pair may have been made anew since.
+        assert rolls.pair()["PublicKey"] == pair["PublicKey"] or way == "resume" or not _some(rolls, old)
+        assert record.old_public_key == pair["PublicKey"]
+    assert rolls.made() == before
+    assert rolls.pair()["Tags"] == pair["Tags"]
+    if status is not None and way == "resume":
+        assert not _some(rolls, old)
+        assert rolls.pair()["PublicKey"] != pair["PublicKey"]
+    another = rolls.launch_one_more()
+    rolls.assert_each_lets_in_a_stored_key()
+    assert rolls.pair()["PublicKey"] in rolls.keys.public_keys(NAME).values()
+    rolls.take_away(another)
+    rolls.assert_given_back(3)
+    return killed
+
+
+def _some(rolls: KeptRolls, old: set[str]) -> set[str]:
+    """Return the old instances that stay."""
+    return {i.ec2_instance_id for i in rolls.aws.ec2.instances_by_id(sorted(old)) if not i.is_terminating}
