@@ -94,6 +94,7 @@ class Aws:
         import botocore.session
 
         from rackctl.aws.models import SlicedLoader
+        from rackctl.aws.timestamps import parse_timestamp
 
         with translated(Where("session")):
             core = botocore.session.Session(profile=self._profile)
@@ -106,6 +107,7 @@ class Aws:
                         hint=f"correct the environment variable, or {name} in the AWS config file",
                     ) from None
             core.register_component("data_loader", SlicedLoader(core.get_config_variable("data_path")))
+            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
         return core
 
     @cached_property

@@ -144,11 +144,13 @@ def _compared(
     A caller who may not know it is refused only if he has asked for that field.
     """
     from rackctl.cli.selection import OUTDATED, names_outdated
-    from rackctl.launches import with_outdated
 
     is_named = names_outdated(filters) or sort_by.removeprefix("-") == OUTDATED or OUTDATED in chosen
     if not is_named and (chosen or output not in _WITH_ALL_FIELDS):
         return found
+
+    from rackctl.launches import with_outdated
+
     try:
         return with_outdated(invocation.rack.aws, found)
     except AccessDenied as error:
