@@ -43,8 +43,7 @@ class Mixture:
         self.said: list[str] = []
         self.raised = self.lowered = 0
         self.options = ["--batch", chance.choice("112"), "--drain-timeout", "20m"]
-        if chance.random() < 0.2:
-            self.options.append("--no-surge")
+        self.options += chance.choice([[], [], [], ["--no-surge"], ["--surge", "2"], ["--pause", "1m"]])
 
     def begin(self) -> None:
         """Roll, and do to the process and the rack what chance says."""

@@ -93,7 +93,10 @@ class Mixture:
             boot_timeout=chance.choice([300.0, 900.0]),
             keep_old_keys=chance.random() < 0.1,
             stop_standalone=chance.random() < 0.2,
+            pause=chance.choice([0.0, 0.0, 0.0, 45.0]),
+            alarms=("errors",) if chance.random() < 0.3 else (),
         )
+        self.scene.world.alarms["errors"] = ("OK", "")
         self.scene.clock.sleep(60)
         self.scene.broken_promises.clear()
         self.scene.aws.terminated_busy.clear()
@@ -135,7 +138,9 @@ class Mixture:
         autoscaling = scene.world.autoscaling
         group = chance.choice(list(autoscaling.groups.values()))
         ids = in_service(group)
-        act = chance.choice(["detach", "standby", "raise", "lower", "activate", "terminate", "agent", "vanish", "stop"])
+        act = chance.choice(
+            ["detach", "standby", "raise", "lower", "activate", "terminate", "agent", "vanish", "alarm", "stop"]
+        )
         if not ids:
             return
         id_ = chance.choice(ids)
@@ -169,6 +174,8 @@ class Mixture:
                 case "vanish":
                     self.hurts = True
                     scene.world.befall("vanish", id_)
+                case "alarm":
+                    scene.world.alarms["errors"] = (chance.choice(["OK", "ALARM", "INSUFFICIENT_DATA"]), "")
                 case "stop":
                     scene.stop.signal = chance.choice([1, 2, 15])
 
@@ -278,6 +285,7 @@ class Mixture:
             self._let_be()
             self.attempt(self._go_on)
         self.calm = True
+        self.scene.world.alarms["errors"] = ("OK", "")
         self.note("calm")
         for id_ in self.scene.world.ec2.instances:
             self._agent_on(id_)
