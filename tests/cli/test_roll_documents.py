@@ -164,7 +164,7 @@ def test_the_plan_of_a_rack_with_a_running_roll_is_blocked_and_names_the_holder(
 
 STATUS_FIELDS = {
     "state", "phase", "rack", "selection", "engine", "key_name", "key_pairs", "reason", "started", "owner",
-    "heartbeat", "problem", "total", "left", "groups", "instances",
+    "heartbeat", "problem", "settling", "total", "left", "groups", "instances",
 }  # fmt: skip
 
 
@@ -185,6 +185,19 @@ def test_status_shows_who_is_running_the_roll_and_how_far_each_group_is(typed: P
     assert set(found) == STATUS_FIELDS
     assert (found["state"], found["phase"], found["key_name"]) == ("running", "replacing", NEW_KEY)
     assert {i["phase"] for i in found["instances"]} >= {"waiting", "terminating"}
+
+
+def test_status_names_the_services_that_the_next_batch_waits_for(typed: Prompt) -> None:
+    scene = typed.scene
+    service = scene.world.seed_service(
+        scene.seeded, "api", "i", "c", desired=3, memory=1100, minimum_percent=0, maximum_percent=100
+    )
+    scene.clock.sleep(60)
+    scene.when(lambda: bool(scene.draining), lambda: setattr(service, "desired", 99))
+    assert typed("--drain-timeout", "5m").exit_code == 6
+
+    assert "\n  settling    api\n" in typed("status").stdout
+    assert json.loads(typed("status", "-o", "json").stdout)["settling"] == ["api"]
 
 
 def test_status_counts_an_instance_as_replaced_only_when_it_is_gone(typed: Prompt) -> None:

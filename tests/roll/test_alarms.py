@@ -9,10 +9,11 @@ import pytest
 from rackctl.aws.errors import AwsError
 from rackctl.errors import RollIncomplete
 from rackctl.roll.view import RollOptions
-from tests.fakes.world import Scene
+from tests.fakes.world import Login, Scene
 from tests.roll.acts import assert_given_back, collect, refused, start, texts
 
 if TYPE_CHECKING:
+    from rackctl.model import Instance
     from rackctl.roll.report import Event
 
 WATCHED = RollOptions(alarms=("errors", "latency"), surge=2)
@@ -156,6 +157,23 @@ def test_alarms_are_asked_for_every_ten_seconds_at_most_and_never_if_none_is_nam
     asked = scene.aws.reads.count("alarms")
     assert 5 < asked <= (scene.clock.at - began) / 10 + 2
     assert "alarms" not in unwatched.aws.reads
+
+
+def test_an_alarm_that_comes_while_the_first_new_instance_is_proven_lets_nothing_be_drained() -> None:
+    scene = watched()
+
+    def login(_: Instance) -> Login:
+        scene.clock.sleep(60)
+        scene.world.alarms["errors"] = ("ALARM", "")
+        return Login()
+
+    scene.login = login
+
+    with pytest.raises(RollIncomplete, match="alarm errors is in state ALARM"):
+        start(scene, WATCHED)
+
+    assert len(scene.logins) == 1
+    assert "set_container_instances_state" not in scene.aws.mutations
 
 
 def test_an_alarm_that_comes_and_goes_between_two_batches_is_reported() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rackctl.text import counted, rfc3339, roughly
+from rackctl.text import counted, listed, rfc3339, roughly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,6 +197,7 @@ def status_fields(status: Status | None) -> dict[str, Any]:
         "owner": str(journal.owner) if journal.owner else None,
         "heartbeat": rfc3339(status.found.heartbeat),
         "problem": journal.problem or None,
+        "settling": sorted(journal.pace.settling),
         "total": status.total,
         "left": status.old,
         "groups": [
@@ -257,6 +258,7 @@ def status_text(status: Status | None, rack: str) -> str:
         f"  state       {said[_state(status)]}; {heartbeat}",
         *([f"  run by      {journal.owner}"] if journal.owner else []),
         *([f"  problem     {journal.problem}"] if journal.problem else []),
+        *([f"  settling    {listed(sorted(journal.pace.settling))}"] if journal.pace.settling else []),
         *([f"  key         {journal.key_name}"] if journal.key_name else []),
         *(f"  key pair    {pair.key_name}: {_STATES[pair.state]}" for pair in journal.key_pairs.values()),
         *([f"  reason      {journal.options.reason}"] if journal.options.reason else []),

@@ -38,14 +38,18 @@ class Alarms:
         self._asked = float("-inf")
         self.seen: tuple[AlarmSeen, ...] = ()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to ask for them."""
+        return bool(self._names) and self._hold.clock.monotonic() - self._asked >= _ASKED_EVERY
+
     def poll(self) -> Iterator[Event]:
         """Ask for the alarms if it is time, and report those whose state is another one."""
-        now = self._hold.clock.monotonic()
-        if not self._names or now - self._asked < _ASKED_EVERY:
+        if not self.is_due:
             return
         before = {alarm.alarm_name: alarm.state for alarm in self.seen} or dict.fromkeys(self._names, "OK")
         found = self._hold.retrying(lambda: alarms_now(self._hold.aws, self._names))
-        self._asked = now
+        self._asked = self._hold.clock.monotonic()
         self.seen = tuple(
             AlarmSeen(a.alarm_name, a.state, a.reason, self._since.lasting(a.alarm_name, not a.state)) for a in found
         )

@@ -104,9 +104,10 @@ class Loop:
                         break
                     view, is_fresh = (yield from self._view(record, at_ecs=False)), True
                     continue
-                if isinstance(action, StartDrains | EndBatch) and self._pace.is_behind and goal == "replace":
-                    yield from self._pace.poll_services()
-                    view = self._pace.on(view)
+                if isinstance(action, StartDrains | EndBatch) and goal == "replace" and self._pace.is_behind:
+                    # A proof or a check took its time, or tasks have just been moved: what forbids more is asked first.
+                    yield from self._pace.poll()
+                    view = yield from self._check(self._pace.on(view), goal)
                     continue
                 if not (yield from self._act(record, view, action)):
                     break

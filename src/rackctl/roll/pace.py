@@ -38,18 +38,22 @@ class Pace:
         self._said: set[str] = set()
         self._excused: set[str] = set()
         self._pause_ends = self._hold.clock.monotonic() + self._pause_left_by_journal()
-        self.is_behind = False
+        self._is_behind = False
 
     # Seeing
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more is to be asked for before tasks are moved."""
+        return self._is_behind or self._alarms.is_due
 
     def poll(self) -> Iterator[Event]:
         """Ask for the alarms, and for the services whose tasks were moved, and report what is news."""
         yield from self._alarms.poll()
-        yield from self.poll_services()
+        yield from self._poll_services()
 
-    def poll_services(self) -> Iterator[Event]:
-        """Ask for the services whose tasks were moved, until each is steady."""
-        self.is_behind = False
+    def _poll_services(self) -> Iterator[Event]:
+        self._is_behind = False
         names = sorted(self._record.settling)
         if not names:
             self._unsteady = ()
@@ -117,7 +121,7 @@ class Pace:
         """Take tasks of some services as moved; the journal is written with what comes next."""
         new = set(services) - set(self._record.settling)
         self._record.settling += sorted(new)
-        self.is_behind |= bool(new)
+        self._is_behind |= bool(new)
 
     def end_batch(self, view: View) -> Iterator[Event]:
         """Run the check, and begin the pause. Raises what stops the roll."""
