@@ -29,12 +29,17 @@ ROOT = Path(__file__).parents[1]
 SPEED = 20.0
 INSTANCES = 20
 WAYS: dict[str, Sequence[Sequence[str]]] = {
-    "rackctl": (("keyroll",),),
-    "refresh": (("keyroll", "--engine", "refresh"),),
-    "refresh, detached": (("keyroll", "--engine", "refresh", "--detach"), ("keyroll", "resume")),
-    "rackctl, `--batch 4`": (("keyroll", "--batch", "4"),),
-    "refresh, `--batch 4`": (("keyroll", "--engine", "refresh", "--batch", "4"),),
+    "rackctl, `--batch 2`": (("keyroll", "--batch", "2"),),
+    "rackctl, `--batch 2 --surge 6`": (("keyroll", "--batch", "2", "--surge", "6"),),
+    "refresh, `--batch 2`": (("keyroll", "--engine", "refresh", "--batch", "2"),),
+    "refresh, `--batch 2 --detach`": (
+        ("keyroll", "--engine", "refresh", "--batch", "2", "--detach"),
+        ("keyroll", "resume"),
+    ),
+    "refresh, `--batch 6`": (("keyroll", "--engine", "refresh", "--batch", "6"),),
 }
+# A boot of 3 minutes, and tasks that take a minute and more to stop, as behind a load balancer.
+SLOW = {"slow-boot": "3.6", "slow-stop": "70"}
 _SAMPLED_EVERY = 0.1
 
 
@@ -93,6 +98,8 @@ def _row(name: str, commands: Sequence[Sequence[str]]) -> str:
                 AutoScalingGroupName=group.auto_scaling_group_name, MaxSize=2 * INSTANCES
             )
             rack.set_condition("managed-draining")
+            for condition, argument in SLOW.items():
+                rack.set_condition(condition, argument)
             rack.seed_service("api", desired=2 * INSTANCES, memory=128, minimum_percent=50, maximum_percent=100)
             rack.seed_service("front", desired=INSTANCES, memory=128)
             before, began, asked = rack.calls()[-1]["number"], time.monotonic(), 0
