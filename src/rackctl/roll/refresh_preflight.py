@@ -114,7 +114,7 @@ class RefreshPreflight:
 
     def _irreversible(self, look: Look) -> Iterator[Problem]:
         if not takes_configuration(look.group):
-            why = "does not name its launch template version by a number"
+            why = "does not name a launch template version by its number"
         elif names_parameter(self._rack.aws, look.group):
             why = "launches an image that an SSM parameter names"
         else:
