@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rackctl.errors import UsageError
 from rackctl.text import printable
 
 if TYPE_CHECKING:
@@ -55,6 +56,22 @@ def waiting_for(what: str, say_it: Callable[[str], object] = note) -> Iterator[N
         yield
     finally:
         timer.cancel()
+
+
+def confirm(question: str, *, done: str) -> None:
+    """Ask on the terminal, and return for yes. Raises click.Abort for no.
+
+    Without a terminal it raises UsageError, which says that nothing was ``done``.
+    """
+    import click
+
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"stdin is not a terminal, so there is nobody to ask; nothing was {done}",
+            hint=f"see what would be {done} with --dry-run, then use --yes",
+        )
+    if not click.confirm(question, err=True):
+        raise click.Abort
 
 
 def draws_on(stream: Any, environment: Mapping[str, str]) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from rackctl.cli.command import LazyGroup, RackCommand
 from rackctl.cli.completers import complete_key
-from rackctl.cli.console import note, say
+from rackctl.cli.console import confirm, note, say
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import described, output_option
 from rackctl.cli.ssh_options import ask_passphrase
@@ -167,7 +166,7 @@ def show(invocation: Invocation, name: str, output: str) -> None:
 
 @keys.command("prune", cls=RackCommand)
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
-@click.option("--yes", is_flag=True, help="Skip the question.")
+@click.option("--yes", "-y", is_flag=True, help="Start without asking; required without a terminal.")
 @pass_invocation
 def prune(invocation: Invocation, dry_run: bool, yes: bool) -> None:
     """Remove the generations that no instance can have from the store.
@@ -184,7 +183,8 @@ def prune(invocation: Invocation, dry_run: bool, yes: bool) -> None:
         note("nothing to delete")
     if not useless or dry_run:
         return
-    _ask(len(useless), yes=yes)
+    if not yes:
+        confirm(f"Delete {counted(len(useless), 'generation')}?", done="deleted")
     # The answer may have taken its time.
     still = [verdict for verdict in _verdicts(invocation) if not verdict.kept]
     for verdict in useless:
@@ -199,15 +199,3 @@ def _verdicts(invocation: Invocation) -> Sequence[Verdict]:
     from rackctl.keys.pruning import examine
 
     return examine(invocation.rack, invocation.keys, invocation.instances.list())
-
-
-def _ask(count: int, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "stdin is not a terminal, so there is nobody to ask; nothing was deleted",
-            hint="see what would be deleted with --dry-run, then use --yes",
-        )
-    if not click.confirm(f"Delete {counted(count, 'generation')}?", err=True):
-        raise click.Abort

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from rackctl.cli.command import RackCommand
-from rackctl.cli.console import AWS, note, say, waiting_for
+from rackctl.cli.console import AWS, confirm, note, say, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options
-from rackctl.errors import RackctlError, UsageError
+from rackctl.errors import RackctlError
 from rackctl.settings import SETTINGS
 from rackctl.text import printable, quoted
 
@@ -87,7 +86,8 @@ def adopt(
         click.echo(printable(f"Cluster {adoption.cluster.name} is a rack already; nothing was changed"))
         return
     if not yes:
-        _ask(adoption)
+        say(_text(adoption, would=False))
+        confirm("Do this?", done="changed")
     _carry_out(adopter, adoption)
     click.echo(printable(f"Cluster {adoption.cluster.name} is now a rack"))
     _say_what_is_next(aws.ecs.cluster(cluster), rack.name)
@@ -102,17 +102,6 @@ def _text(adoption: Adoption, *, would: bool) -> str:
         *(f"  {'would ' if would else ''}{adoption.describe(step)}" for step in adoption.steps),
     ]
     return "\n".join(lines if adoption.steps else [*lines, "  nothing is missing"])
-
-
-def _ask(adoption: Adoption) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "stdin is not a terminal, so there is nobody to ask; nothing was changed",
-            hint="see what would be done with --dry-run, then use --yes",
-        )
-    say(_text(adoption, would=False))
-    if not click.confirm("Do this?", err=True):
-        raise click.Abort
 
 
 def _carry_out(adopter: Adopter, adoption: Adoption) -> None:
