@@ -183,7 +183,14 @@ def test_what_only_some_racks_need_is_not_asked_for_on_others() -> None:
     assert verdicts(permissions(FakeIam()), "ec2:RunInstances") == set()
     assert verdicts(permissions(FakeIam()), "iam:PassRole") == set()
     assert verdicts(permissions(FakeIam(), named=numbered), "ec2:RunInstances") == {("allowed", "")}
-    assert verdicts(permissions(FakeIam(), named=numbered), "iam:PassRole") == {
+    assert verdicts(permissions(FakeIam(), named=numbered), "iam:PassRole") == set()
+
+
+def test_a_role_that_is_not_known_is_not_asked_for_by_an_asterisk() -> None:
+    """A policy that allows to pass one role would be told to deny all of them."""
+    named = {**NAMED, "<launch template>": ["lt-1"], "<numbered template>": ["lt-1"], "<instance role>": ["*"]}
+
+    assert verdicts(permissions(FakeIam(), named=named), "iam:PassRole") == {
         ("unknown", "not simulated, since the rack's instance role is not known")
     }
 

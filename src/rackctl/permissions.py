@@ -6,7 +6,6 @@ them, and one that no policy of the caller's allows may be granted by a bucket's
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -32,6 +31,7 @@ _OPTIONAL = {
     "<caller>",
     "<caller's role>",
     "<image parameter>",
+    "<instance role>",
     "<key pair>",
     "<launch template>",
     "<numbered template>",
@@ -83,12 +83,10 @@ def principal_of(aws: Aws, caller: str) -> str:
             raise RackctlError(f"IAM simulates users and roles, and the caller is {caller}")
 
 
-def facts_of(
-    rack: Rack, groups: Iterable[str], templates: Iterable[tuple[str, str]], key_pairs: Iterable[str] = ()
-) -> Facts:
+def facts_of(rack: Rack, groups: Iterable[str], templates: Iterable[tuple[str, str]]) -> Facts:
     """Return what a rack's names are in policies, of its groups and their launch templates, each with its version.
 
-    ``key_pairs`` are those that a keyroll would renew under their names. A name that could not be read is left out.
+    A name that could not be read is left out.
     """
     named = {
         "<region>": [rack.aws.region],
@@ -97,7 +95,6 @@ def facts_of(
         "<rack>": [rack.name],
         "<prefix>": [rack["prefix"]],
         "<group>": list(groups),
-        "<key pair>": list(dict.fromkeys(key_pairs)),
         "<launch template>": list(dict.fromkeys(id_ for id_, _ in templates)),
         "<numbered template>": list(dict.fromkeys(id_ for id_, version in templates if version.isdecimal())),
     }
@@ -143,14 +140,14 @@ def _questions(needed: Iterable[Grant], facts: Facts, known: Sequence[str]) -> t
     unasked = []
     for grant in needed:
         conditions = {key: value for keys in grant.conditions.values() for key, value in keys.items()}
-        lacking = {name for text in (grant.resource, *conditions.values()) for name in _names(text)}
-        lacking = {name for name in lacking - {"<bucket owner>"} if not facts.named.get(name)}
-        if lacking & _OPTIONAL or (grant.needs and not facts.named.get(grant.needs)):
+        lacking = {name for name in grant.names if not facts.named.get(name)}
+        if lacking & (_OPTIONAL | {grant.needs}):
             continue
+        # Of a policy that names one resource, a simulation with an asterisk in its place would be denied.
+        lacking |= {name for name in grant.names if facts.named.get(name) == ["*"]}
         if lacking:
-            reason = (
-                f"not simulated, since the rack's {listed(sorted(name.strip('<>') for name in lacking))} is not known"
-            )
+            names = listed(sorted(name.strip("<>") for name in lacking - {"<bucket owner>"}))
+            reason = f"not simulated, since the rack's {names} is not known"
             unasked += [Permission(action, "", "unknown", reason) for action in grant.actions]
             continue
         resources = tuple(dict.fromkeys(_known(resource, known) for resource in facts.fill(grant.resource)))
@@ -159,10 +156,6 @@ def _questions(needed: Iterable[Grant], facts: Facts, known: Sequence[str]) -> t
             question = found.setdefault((resources, tuple(context.items())), _Question(resources, context))
             question.actions.extend(action for action in grant.actions if action not in question.actions)
     return list(found.values()), unasked
-
-
-def _names(text: str) -> list[str]:
-    return re.findall(r"<[^>]+>", text)
 
 
 def _known(resource: str, known: Sequence[str]) -> str:

@@ -215,12 +215,7 @@ ROLES: dict[str, Role] = {
             "numbered": (
                 _grant("ec2:RunInstances", "*", "ec2:LaunchTemplate"),
                 _grant("ec2:CreateTags", _INSTANCES, "ec2:CreateAction=RunInstances", needs="<tagging template>"),
-                _grant(
-                    "iam:PassRole",
-                    "arn:aws:iam::<account>:role/<instance role>",
-                    "iam:PassedToService",
-                    needs="<numbered template>",
-                ),
+                _grant("iam:PassRole", "arn:aws:iam::<account>:role/<instance role>", "iam:PassedToService"),
                 _IMAGE_PARAMETER,
             ),
             "kept": (

@@ -107,3 +107,61 @@ def test_a_simulation_of_what_there_is_not_is_refused(
 def test_sts_names_a_user_as_sts_does(local_rack: LocalRackProcess) -> None:
     """STS's API reference, GetCallerIdentity: ``arn:aws:iam::123456789012:user/Alice``."""
     assert local_rack.client("sts").get_caller_identity()["Arn"] == USER
+
+
+def policy_for(rack: LocalRackProcess, *roles: str) -> dict[str, Any]:
+    printed = typed(rack, "racks", "policy", *(word for role in roles for word in ("--for", role)))
+    assert printed.returncode == 0, printed.stderr
+    policy: dict[str, Any] = json.loads(printed.stdout)
+    # What a user needs to be told of himself; `racks policy` does not know who that is.
+    simulates = {"Effect": "Allow", "Action": "iam:SimulatePrincipalPolicy", "Resource": USER}
+    return {**policy, "Statement": [*policy["Statement"], simulates]}
+
+
+def without(policy: dict[str, Any], action: str) -> dict[str, Any]:
+    statements = []
+    for statement in policy["Statement"]:
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        if kept := [one for one in actions if one != action]:
+            statements.append({**statement, "Action": kept})
+    return {**policy, "Statement": statements}
+
+
+def test_the_printed_policy_is_enough_and_an_action_taken_out_of_it_is_the_one_that_is_missing(
+    own_local_rack: LocalRackProcess,
+) -> None:
+    """The local rack decides by the policy, with moto's IAM. Over two seconds: a few dozen commands' worth of calls."""
+    policy = policy_for(own_local_rack, "keyroll", "doctor")
+    own_local_rack.set_policy(policy)
+    whole = permissions(own_local_rack, "keyroll")
+    own_local_rack.set_policy(without(policy, "ecs:UpdateContainerInstancesState"))
+    lacking = permissions(own_local_rack, "keyroll")
+
+    assert "problem" not in whole, whole
+    (problem,) = lacking["problem"]
+    assert problem.startswith(
+        "ecs:UpdateContainerInstancesState on arn:aws:ecs:us-east-1:123456789012:container-instance/"
+    )
+    assert problem.endswith(": no policy allows it")
+
+
+def test_a_condition_that_a_simulation_cannot_know_is_no_permission(own_local_rack: LocalRackProcess) -> None:
+    policy = policy_for(own_local_rack, "list", "doctor")
+    from_office = {"StringEquals": {"aws:SourceIp": "192.0.2.1"}}
+    only = {"Effect": "Allow", "Action": "ecs:DescribeClusters", "Resource": "*", "Condition": from_office}
+    statements = [*without(policy, "ecs:DescribeClusters")["Statement"], only]
+    own_local_rack.set_policy({**policy, "Statement": statements})
+    answer = simulation(own_local_rack, ActionNames=["ecs:DescribeClusters"])["EvaluationResults"][0]
+
+    assert (answer["EvalDecision"], answer["MissingContextValues"]) == ("implicitDeny", ["aws:SourceIp"])
+
+
+def test_a_statement_that_denies_is_told_from_none_that_allows(own_local_rack: LocalRackProcess) -> None:
+    """IAM's guide, policy evaluation logic: an explicit deny overrides any allow."""
+    allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    deny = {"Effect": "Deny", "Action": STOP, "Resource": "*"}
+    own_local_rack.set_policy({"Version": "2012-10-17", "Statement": [allow, deny]})
+
+    (problem,) = permissions(own_local_rack, "terminate")["problem"]
+
+    assert problem.endswith(": a policy denies it")

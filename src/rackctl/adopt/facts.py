@@ -42,7 +42,7 @@ def rack_facts(rack: Rack, instances: Instances, roles: Sequence[str], notify: C
         "<bucket owner>": [cluster.account],
         "<alias>": [default_alias(cluster.name).removeprefix("alias/")],
         **facts.named,
-        **_launches(rack, groups, notify),
+        **launch_facts(rack, groups, notify),
     }
     if "<bucket's key>" in named and rack["bucket"] and "<bucket's key>" not in found:
         _explain_missing_key(rack, notify)
@@ -60,8 +60,11 @@ def _groups(rack: Rack, instances: Instances) -> list[AutoScalingGroup]:
     return [group for group in everywhere if belonging(group, rack.name, registered, providers) == "ours"]
 
 
-def _launches(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]) -> dict[str, list[str]]:
-    """Return what the groups' launch templates ask of whoever has a group name another version of them."""
+def launch_facts(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]) -> dict[str, list[str]]:
+    """Return what the groups' launch templates ask of whoever has a group name another version of them.
+
+    ``notify`` is told what could not be read.
+    """
     key_names: set[str] = set()
     numbered: list[dict[str, Any]] = []
     for group in groups:

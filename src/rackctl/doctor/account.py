@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rackctl.adopt.facts import launch_facts
 from rackctl.aws.sts import clock_skew
 from rackctl.doctor.finding import Finding, failed
 from rackctl.errors import RackctlError
 from rackctl.permissions import facts_of, principal_of, simulate
+from rackctl.policies import Facts
 from rackctl.text import counted, listed, roughly
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rackctl.aws.sts import Caller
+    from rackctl.model import AutoScalingGroup
     from rackctl.permissions import Permission
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
@@ -66,14 +69,16 @@ def permissions(
     """Check whether the caller may do what a role of rackctl's needs. Without a plan, its groups are not known."""
     try:
         principal = principal_of(rack.aws, caller.arn)
-        groups = plan.groups if plan else ()
-        templates = [(use.launch_template_id, use.version) for group in groups for use in group.templates]
-        key_pairs = [name for group in groups if group.key for name in group.key.key_names]
-        facts = facts_of(rack, [group.auto_scaling_group_name for group in groups], templates, key_pairs)
-        found = list(simulate(rack.aws, principal, role, facts, _arns(rack, instances)))
+        names = [group.auto_scaling_group_name for group in plan.groups] if plan else []
+        groups = rack.aws.autoscaling.groups(names)
+        unread: list[str] = []
+        facts = _facts(rack, groups, unread)
+        known = [*(group.auto_scaling_group_arn for group in groups), *_arns(rack, instances)]
+        found = list(simulate(rack.aws, principal, role, facts, known))
     except RackctlError as error:
         yield failed("permissions", error, status="skipped", what="what the caller may do")
         return
+    yield from (Finding("permissions", "skipped", reason) for reason in unread)
     for (resource, reason), actions in _by_reason(found, "denied").items():
         remedy = f"`rackctl racks policy --for {role}` prints what it needs"
         yield Finding("permissions", "problem", f"{listed(actions)} on {resource}: {reason}", remedy)
@@ -85,6 +90,13 @@ def permissions(
     if allowed:
         count = f"{len(allowed)} of the {len(needed)} actions" if allowed != needed else counted(len(allowed), "action")
         yield Finding("permissions", "ok", f"{principal} may take {count} that `{role}` needs")
+
+
+def _facts(rack: Rack, groups: Sequence[AutoScalingGroup], unread: list[str]) -> Facts:
+    """Return the rack's names, and collect what could not be read of what its groups launch from."""
+    templates = [(ref.launch_template_id, ref.version) for group in groups for ref in group.launch_templates]
+    facts = facts_of(rack, [group.auto_scaling_group_name for group in groups], templates)
+    return Facts({**facts.named, **launch_facts(rack, groups, unread.append)}, facts.partition)
 
 
 def _arns(rack: Rack, instances: Sequence[RackInstance]) -> Iterator[str]:

@@ -81,7 +81,7 @@ class Endpoint:
         self._controls = controls
         self._denials = Denials(api.world, moto)
         self.faults = Faults(self._all_calls)
-        api.denies = self.faults.denies
+        api.decide = self._decide
         self.calls = CallLog()
         self._policy: Policy | None = None
         self._stopping = threading.Event()
@@ -215,6 +215,14 @@ class Endpoint:
         if missing or (self._policy and not self._policy.allows(need)):
             return self._refuse("s3", denial("s3", need))
         return answer
+
+    def _decide(self, need: Need) -> tuple[str, list[str]]:
+        """Return what IAM decides of an action, in its word, and the condition keys on which that depends."""
+        if self.faults.denies(need.action):
+            return "implicitDeny", []
+        if self._policy is None:
+            return "allowed", []
+        return self._policy.decision(need), self._policy.unknown_keys(need)
 
     def set_policy(self, document: Any) -> None:
         """Give the rack's user only what an IAM policy allows; all permissions again for None. Raises Refused."""

@@ -6,12 +6,14 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-l
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from rackctl.local.world.base import validation_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+Decision = Literal["allowed", "explicitDeny", "implicitDeny"]
 
 _OPERATORS: Final[dict[str, Callable[[str, str], bool]]] = {
     "StringEquals": lambda wanted, actual: wanted == actual,
@@ -54,17 +56,34 @@ class Policy:
 
     def allows(self, need: Need) -> bool:
         """Return whether a statement allows what a call needs, and none denies it."""
-        from moto.iam.access_control import IAMPolicyStatement, PermissionResult
+        return self.decision(need) == "allowed"
 
-        results = {
-            # moto takes an Allow whose condition does not hold for a Deny.
-            IAMPolicyStatement(
-                {key: value for key, value in statement.items() if key != "Condition"}
-            ).is_action_permitted(need.action, need.resource)
-            for statement in self._statements
+    def decision(self, need: Need) -> Decision:
+        """Return IAM's word for what the policy says of what a call needs."""
+        effects = {
+            statement["Effect"]
+            for statement in self._about(need)
             if _holds(statement.get("Condition", {}), need.context)
         }
-        return PermissionResult.PERMITTED in results and PermissionResult.DENIED not in results
+        return "explicitDeny" if "Deny" in effects else "allowed" if "Allow" in effects else "implicitDeny"
+
+    def unknown_keys(self, need: Need) -> list[str]:
+        """Return the condition keys of the statements about an action and a resource that the request does not have."""
+        actual = {key.lower() for key in need.context}
+        keys = (
+            key for statement in self._about(need) for one in statement.get("Condition", {}).values() for key in one
+        )
+        return [key for key in dict.fromkeys(keys) if key.lower() not in actual]
+
+    def _about(self, need: Need) -> Iterator[Mapping[str, Any]]:
+        """Yield the statements that apply to an action and a resource, whatever their conditions."""
+        from moto.iam.access_control import IAMPolicyStatement, PermissionResult
+
+        for statement in self._statements:
+            # moto takes an Allow whose condition does not hold for a Deny.
+            bare = IAMPolicyStatement({key: value for key, value in statement.items() if key != "Condition"})
+            if bare.is_action_permitted(need.action, need.resource) != PermissionResult.NEUTRAL:
+                yield statement
 
 
 def _holds(condition: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:

@@ -14,10 +14,12 @@ from rackctl.local.api.wire import Answer
 from rackctl.local.world.base import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from rackctl.local.api.iam import Decide
     from rackctl.local.api.operations import Asked, Service
     from rackctl.local.api.twists import Twist
+    from rackctl.local.iam_policy import Need
     from rackctl.local.world import World
 
 __all__ = ["Answer", "Api"]
@@ -29,25 +31,25 @@ _READS = ("Describe", "Get", "List", "Simulate")
 class Api:
     """Answers the requests of AWS clients from a world. The caller lets its time pass and shares it between threads.
 
-    ``denies`` says of an IAM action whether it is denied.
+    ``decide`` says what IAM decides of an action.
     """
 
     SERVICES: Final = frozenset({"ec2", "autoscaling", "ecs", "iam", "ssm"})
 
-    def __init__(self, world: World, denies: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(self, world: World, decide: Decide = lambda _: ("allowed", [])) -> None:
         self.world = world
-        self.denies = denies
+        self.decide = decide
         self.past = Past(world)
         self._services: dict[str, Service] = {
             "ec2": Ec2Service(world),
             "autoscaling": AutoScalingService(world),
             "ecs": EcsService(world),
-            "iam": IamService(world, self._is_denied),
+            "iam": IamService(world, self._decided),
             "ssm": SsmService(world),
         }
 
-    def _is_denied(self, action: str) -> bool:
-        return self.denies(action)
+    def _decided(self, need: Need) -> tuple[str, list[str]]:
+        return self.decide(need)
 
     def operations(self, service: str) -> frozenset[str]:
         """Name the operations of a service that there are."""

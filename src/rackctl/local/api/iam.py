@@ -1,17 +1,23 @@
-"""As much of IAM as a simulation needs: what the rack's one user may do is all but what is denied on purpose."""
+"""As much of IAM as a simulation needs: what the rack's one user may do by its policy and by the denials."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rackctl.local.api.operations import Asked, Result, Room, Service
 from rackctl.local.api.wire_query import AutoScalingProtocol
+from rackctl.local.iam_policy import Need
 from rackctl.local.world.base import USER, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rackctl.local.world import World
+
+# What IAM decides of an action, in its word, and the condition keys that it would have to know.
+Decide: TypeAlias = "Callable[[Need], tuple[str, list[str]]]"
+
+_STRICTNESS: Final = ("allowed", "implicitDeny", "explicitDeny")
 
 
 class IamProtocol(AutoScalingProtocol):
@@ -22,9 +28,9 @@ class IamProtocol(AutoScalingProtocol):
 
 
 class Simulations(Room["IamProtocol"]):
-    def __init__(self, world: World, protocol: IamProtocol, *, denies: Callable[[str], bool]) -> None:
+    def __init__(self, world: World, protocol: IamProtocol, *, decide: Decide) -> None:
         super().__init__(world, protocol)
-        self._denies = denies
+        self._decide = decide
 
     def get_role(self, asked: Asked) -> Result:
         raise Refused("NoSuchEntity", f"The role with name {asked['RoleName']} cannot be found.", 404)
@@ -40,29 +46,38 @@ class Simulations(Room["IamProtocol"]):
         for action in asked["ActionNames"]:
             if action.count(":") != 1:
                 raise Refused("InvalidInput", f"Invalid Action Name: {action}")
-        resources = [name for name in asked.get("ResourceArns", ()) if name != "*"]
-        return {
-            "IsTruncated": False,
-            "EvaluationResults": [self._result(action, resources) for action in asked["ActionNames"]],
+        resources = asked.get("ResourceArns") or ["*"]
+        context = {
+            entry["ContextKeyName"]: (entry.get("ContextKeyValues") or [""])[0]
+            for entry in asked.get("ContextEntries", ())
         }
+        results = [
+            self._result(action, [Need(action, resource, context) for resource in resources])
+            for action in asked["ActionNames"]
+        ]
+        return {"IsTruncated": False, "EvaluationResults": results}
 
-    def _result(self, action: str, resources: list[str]) -> dict[str, Any]:
-        decision = "implicitDeny" if self._denies(action) else "allowed"
-        matched = [{"SourcePolicyId": "user_rackctl-local"}] if decision == "allowed" else []
-        of_each = {"MatchedStatements": matched, "MissingContextValues": []}
+    def _result(self, action: str, needs: list[Need]) -> dict[str, Any]:
+        decided = [(need.resource, *self._decide(need)) for need in needs]
         return {
             "EvalActionName": action,
             "EvalResourceName": "*",
-            "EvalDecision": decision,
-            **of_each,
+            "EvalDecision": max((decision for _, decision, _ in decided), key=_STRICTNESS.index),
+            "MatchedStatements": [],
+            "MissingContextValues": list(dict.fromkeys(key for _, _, missing in decided for key in missing)),
             "ResourceSpecificResults": [
-                {"EvalResourceName": resource, "EvalResourceDecision": decision, **of_each} for resource in resources
+                {
+                    "EvalResourceName": resource,
+                    "EvalResourceDecision": decision,
+                    "MatchedStatements": [],
+                    "MissingContextValues": missing,
+                }
+                for resource, decision, missing in decided
+                if resource != "*"
             ],
         }
 
 
 class IamService(Service):
-    """``denies`` says of an action whether the user may not take it."""
-
-    def __init__(self, world: World, denies: Callable[[str], bool]) -> None:
-        super().__init__(world, "iam", IamProtocol, [Simulations], denies=denies)
+    def __init__(self, world: World, decide: Decide) -> None:
+        super().__init__(world, "iam", IamProtocol, [Simulations], decide=decide)
