@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rackctl.roll.view import RollOptions
-from tests.fakes.world import OLD_KEY, Scene, add_group, drained, name_version, outdate, replacing
+from tests.fakes.world import Scene, add_group, drained, name_version, outdate, replacing
 from tests.roll.acts import EACH, JOURNAL, REFRESH, assert_given_back, run_until_killed, start
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ SCENES: dict[str, tuple[Callable[[], Scene], RollOptions]] = {
     "two groups": (two_groups, REFRESH),
     "batch": (lambda: drained(Scene(4)), RollOptions(engine="refresh", batch=2)),
     "outdated": (lambda: drained(outdate(Scene(3))), REFRESH),
+    "kept": (lambda: drained(Scene(2, key_name="ops")), REFRESH),
     "all": (lambda: replacing(drained(Scene(2)), "all"), REFRESH),
 }
 
@@ -97,7 +98,7 @@ def test_auto_scaling_goes_on_without_a_roll_that_was_killed(name: str, number: 
     assert_status_is_true(scene)
     if JOURNAL in scene.aws.objects:
         list(scene.roll.resume())
-        assert OLD_KEY not in scene.key_names or scene.selection.kind != "key"
+        assert scene.old == [] or scene.selection.kind != "key"
     assert_given_back(scene, capacity)
 
 

@@ -224,7 +224,8 @@ class _Planner:
         if self._options.engine == "rackctl":
             return about("capacity", self._of_full_groups(groups))
         preflight = RefreshPreflight(self._rack, self._options, self._selection, self._observer.instance)
-        return about("hooks", preflight.problems(looks, views, self._criterion.launches, self._providers))
+        kept = {group.auto_scaling_group_name for group in groups if group.key and group.key.way == "keep"}
+        return about("hooks", preflight.problems(looks, views, self._criterion.launches, self._providers, kept))
 
     def _members(self, looks: Mapping[str, Look]) -> Iterator[Instance]:
         for look in looks.values():

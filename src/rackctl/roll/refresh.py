@@ -71,6 +71,8 @@ class RefreshSteps(Steps):
 
     def forwards(self) -> Iterator[Event]:
         """Have Auto Scaling replace every old instance, and wait until it has. Raises RackctlError, StopNow."""
+        # Without Launch, which one that was killed may have left suspended, a refresh would stand still until it fails.
+        yield from self._all_active()
         while self._journal.phase != "finishing" or any(view.old for view in self._loop.views().values()):
             yield from self._prepare()
             yield from self._on_each_group(self._start)

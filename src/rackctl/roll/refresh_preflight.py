@@ -11,6 +11,7 @@ from rackctl.roll.problems import Problem
 from rackctl.roll.refresh_terms import (
     CHECKPOINT_DELAY,
     WARMUP,
+    has_instance_requirements,
     inexpressible,
     matches_launch,
     takes_configuration,
@@ -20,7 +21,7 @@ from rackctl.roll.refresh_terms import (
 from rackctl.roll.simulate import BOOT, DRAIN, Simulation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from rackctl.aws.session import Aws
     from rackctl.launches import LaunchSource
@@ -54,8 +55,13 @@ class RefreshPreflight:
         views: Mapping[str, View],
         launches: Mapping[str, Sequence[LaunchSource]],
         providers: Sequence[CapacityProvider],
+        kept: Collection[str],
     ) -> Iterator[Problem]:
-        """Yield what forbids a refresh; ``launches`` are what the groups launch from, where that was asked."""
+        """Yield what forbids a refresh, and what is to be known before it.
+
+        ``launches`` are what the groups launch from, where that was asked, ``kept`` the groups whose key pairs keep
+        their names.
+        """
         yield from unheeded(self._options)
         yield from without_data(alarms_now(self._rack.aws, self._options.alarms))
         for name, look in looks.items():
@@ -67,7 +73,7 @@ class RefreshPreflight:
             yield from self._full(look)
             yield from inexpressible(look.group, view, self._selection, self._matching(look, launches.get(name, ())))
             if self._selection.kind == "key":
-                yield from self._irreversible(look)
+                yield from self._irreversible(look, is_kept=name in kept)
 
     def _drains(self, look: Look, providers: Sequence[CapacityProvider]) -> Iterator[Problem]:
         """Refuse a group of which nothing shows that its instances are drained before they terminate."""
@@ -112,16 +118,25 @@ class RefreshPreflight:
                 warns=True,
             )
 
-    def _irreversible(self, look: Look) -> Iterator[Problem]:
-        if not takes_configuration(look.group):
+    def _irreversible(self, look: Look, *, is_kept: bool) -> Iterator[Problem]:
+        """Say what Auto Scaling cannot roll back: what it was given no other configuration for, or has no version of.
+
+        https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RollbackInstanceRefresh.html
+        """
+        cannot = "Auto Scaling cannot roll back an instance refresh of it"
+        if is_kept:
+            why = "launches as before, with a key pair that keeps its name"
+            cannot = "an instance refresh replaces all of its instances, and Auto Scaling cannot roll it back"
+        elif has_instance_requirements(look.group):
+            why = "selects instance types by their attributes"
+        elif not takes_configuration(look.group):
             why = "does not name a launch template version by its number"
         elif names_parameter(self._rack.aws, look.group):
             why = "launches an image that an SSM parameter names"
         else:
             return
         yield Problem(
-            f"group {look.name} {why}, so that Auto Scaling cannot roll back an instance refresh of it: abort cancels "
-            "it, and what was replaced stays",
+            f"group {look.name} {why}, so that {cannot}: abort cancels it, and what was replaced stays",
             warns=True,
         )
 
