@@ -237,7 +237,6 @@ ROLES: dict[str, Role] = {
             _grant(f"s3:{_BUCKET_SETTINGS}", _BUCKET, "s3:ResourceAccount"),
             _grant("s3:GetObject", f"{_BUCKET}/<prefix>/*", "s3:ResourceAccount"),
             _grant("s3:PutObject", f"{_BUCKET}/<prefix>/write-check", "s3:ResourceAccount"),
-            _grant("s3:ListBucket", _BUCKET, "s3:ResourceAccount"),
             _grant("kms:DescribeKey GetKeyRotationStatus", _KEY),
             _grant("kms:Encrypt", _KEY, "kms:EncryptionContext:rackctl:rack"),
             _grant("ec2:DescribeKeyPairs DescribeLaunchTemplates DescribeLaunchTemplateVersions", "*", "ec2:Region"),
