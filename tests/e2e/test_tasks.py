@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.conftest import boto3_client
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Ran, Shell
 
 DOCS = Path(__file__).parents[2] / "docs"
-TASKS = dict(re.findall(r"^### (.+)\n\n```sh\n(.*)\n```$", (DOCS / "tasks.md").read_text("utf-8"), re.MULTILINE))
+TEXT = (DOCS / "tasks.md").read_text("utf-8")
+TASKS = dict(re.findall(r"^### (.+)\n\n```sh\n(.*)\n```$", TEXT, re.MULTILINE))
 ID = r"i-[0-9a-f]{17}"
 
 # What each task shows, as a pattern of the whole of stdout; for the others a test of their own says what they do.
@@ -36,6 +39,9 @@ CHANGES = {
     "Fetch a file from an instance",
     "Let ssh, scp and Ansible reach the instances by id",
     "Forget the pinned host key of an instance",
+    "Take an instance out for an hour of maintenance, with its tasks moved away first",
+    "Put an instance back into service",
+    "See who rolled what, when, why, and how it ended",
     "Replace an instance, with its tasks moved away first",
     "Replace the instances of one zone, one after the other",
     "Replace every instance, with a new SSH key",
@@ -48,8 +54,8 @@ def do(shell: Shell, task: str, **environment: str) -> Ran:
     return ran
 
 
-def test_there_are_twenty_tasks_and_each_is_run_here() -> None:
-    assert len(TASKS) == 20
+def test_each_task_is_one_command_or_pipe_and_is_run_here() -> None:
+    assert TEXT.count("\n### ") == len(TASKS)
     assert set(TASKS) == SHOWS.keys() | CHANGES
     assert [task for task, command in TASKS.items() if "\n" in command or ";" in command or "&" in command] == []
 
@@ -84,6 +90,32 @@ def test_a_pinned_host_key_is_forgotten(shell: Shell) -> None:
     shell(f"rackctl instances ssh {shell.ids()[0]} true")
 
     assert "forgot SHA256:" in do(shell, "Forget the pinned host key of an instance").stderr
+
+
+# Over two seconds: a drain, sixty times faster than on AWS.
+def test_an_instance_is_taken_out_with_its_tasks_moved_away_and_is_put_back(changing: Shell) -> None:
+    first, *others = changing.ids()
+    arns = boto3_client(changing, "ecs").list_services(cluster="local", schedulingStrategy="DAEMON")["serviceArns"]
+
+    def active() -> list[str]:
+        return changing("rackctl instances -o id --filter status=active").stdout.split()
+
+    do(changing, "Take an instance out for an hour of maintenance, with its tasks moved away first")
+
+    left = changing.json(f"rackctl instances show -o json {first}")["tasks"]
+    assert {task["service"] for task in left} <= {arn.rpartition("/")[2] for arn in arns}
+    assert active() == others
+    do(changing, "Put an instance back into service")
+    assert active() == [first, *others]
+
+
+# Over two seconds: an instance is replaced, sixty times faster than on AWS.
+def test_the_history_tells_who_rolled_what_when_and_why(changing: Shell) -> None:
+    assert changing(f"rackctl instances replace --reason 'a worn disk' {changing.ids()[0]}").status == 0
+
+    shown = do(changing, "See who rolled what, when, why, and how it ended").stdout
+
+    assert re.fullmatch(r"STARTED .*\n20\d\d-\d\d-\d\d \d\d:\d\d +replace +finished +1 of 1 .*a worn disk\n", shown)
 
 
 # Over two seconds: instances are replaced, sixty times faster than on AWS.
