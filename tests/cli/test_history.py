@@ -92,7 +92,7 @@ def test_older_rolls_and_objects_that_are_no_entries_are_counted_on_stderr() -> 
 
     assert len(result.stdout.splitlines()) == 2
     assert result.stderr == "rackctl: 2 older rolls not shown: use --limit\n"
-    assert history(scene).stderr == ("rackctl: left out 1 object beside the entries that this rackctl cannot read\n")
+    assert history(scene).stderr == ("rackctl: left out 1 object that this rackctl cannot read as a roll\n")
     assert history(scene, "--limit", "0").exit_code == 2
 
 

@@ -302,7 +302,12 @@ def test_unlock_names_the_holder_it_took_the_lock_from_or_says_that_it_was_not_l
     next(typed.scene.roll.start(RollOptions()))
 
     assert re.search(r"taken from \S+@\S+ \(process \d+\)", typed("unlock", "--force").stderr)
-    assert "not locked" in typed("unlock").stderr
+    free = typed("unlock").stderr
+    assert "not locked" in free
+    assert (
+        "continue with `rackctl instances keyroll resume --rack prod` or `rackctl instances keyroll abort --rack prod`"
+        in free
+    )
 
 
 def test_an_option_given_at_the_start_can_be_taken_back_by_resume(typed: Prompt) -> None:

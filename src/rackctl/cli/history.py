@@ -30,7 +30,7 @@ def history(invocation: Invocation, limit: int, output: str) -> None:
     """List the rolls of a rack, newest first: what, when, by whom, why, for how long, and how they ended.
 
     These are the keyrolls and replacements of the last year and the one that is running or unfinished. They are kept
-    in the rack's bucket, where whoever may write to it can change them.
+    in the rack's bucket: anyone who may write there can change them.
 
     \b
     Examples:
@@ -52,7 +52,7 @@ def history(invocation: Invocation, limit: int, output: str) -> None:
     if past.older:
         note(f"{counted(past.older, 'older roll')} not shown: use --limit")
     if past.not_entries:
-        note(f"left out {counted(past.not_entries, 'object')} beside the entries that this rackctl cannot read")
+        note(f"left out {counted(past.not_entries, 'object')} that this rackctl cannot read as a roll")
 
 
 def _cells(entry: Entry) -> list[str]:

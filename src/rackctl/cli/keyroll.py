@@ -43,9 +43,9 @@ _options = options(
                  help=described_setting("key_name", "Name of the new key pair: keep, new, or auto, which keeps a name "
                                         "that rackctl did not give.")),
     click.option("--shared-key-pair", is_flag=True, default=None,
-                 help="Continue although others launch with a key pair that is renewed."),
+                 help="Renew a key pair even if others launch instances with it."),
     click.option("--out-of-band", is_flag=True, default=None,
-                 help="Change launch templates without a key that a CloudFormation stack owns."),
+                 help="Set a key in launch templates that name none, even if a CloudFormation stack owns them."),
     reason_option,
 )  # fmt: skip
 
@@ -59,9 +59,9 @@ def keyroll(
     """Replace all instances, with a new SSH key and without downtime.
 
     A new key is generated, sealed by KMS and stored in S3. EC2 gets it under the name that the key pair has, or under a
-    new one: see --key-name. New instances launch before old ones are terminated, within
-    the group's maximum size. The first new instance must accept the new key. Old instances are drained, one at a time,
-    before they are terminated. If the keyroll stops, `status` shows its progress, `resume` continues it from any
+    new one: see --key-name. New instances launch before old ones are terminated, within the group's maximum size. The
+    first new instance must accept the new key. Old instances are drained before they are terminated, one at a time
+    unless --batch says otherwise. If the keyroll stops, `status` shows its progress, `resume` continues it from any
     machine, and `abort` rolls back.
 
     \b

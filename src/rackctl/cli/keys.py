@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def keys() -> None:
     """List, import, show and prune the stored SSH keys.
 
-    A key pair of EC2 can have had several keys under its name. The store has each of them, a generation.
+    EC2's key pair of one name may have had several keys, one after the other. Each is stored as a generation of it.
     """
 
 
@@ -36,9 +36,9 @@ def keys() -> None:
 @output_option("table")
 @pass_invocation
 def list_(invocation: Invocation, output: str) -> None:
-    """List the stored keys, and the keys that instances have, with the instances.
+    """List the keys that are stored or that instances have, with those instances.
 
-    An instance is expected to have the newest generation that was there when it was launched.
+    An instance is expected to have the generation that was the newest when it was launched.
     """
     from rackctl.cli.render import table
     from rackctl.text import ago
@@ -88,7 +88,7 @@ def _listed(invocation: Invocation) -> Iterator[tuple[str, datetime | None, list
     "--name",
     metavar="NAME",
     shell_complete=complete_key,
-    help=described("Name of EC2's key pair.", default="the pair that fits"),
+    help=described("Name of the key pair in EC2.", default="the pair with this key"),
 )
 @click.option("--convox", is_flag=True, help="Take the key from the settings bucket of the convox v2 rack.")
 @click.argument("file", metavar="(FILE | --convox)", type=click.Path(), required=False)
@@ -96,7 +96,7 @@ def _listed(invocation: Invocation) -> Iterator[tuple[str, datetime | None, list
 def import_(invocation: Invocation, file: str | None, name: str | None, convox: bool) -> None:
     """Store the private key in FILE, sealed by KMS; the file stays as it is.
 
-    It must be the key of EC2's key pair. Importing it again does no harm.
+    EC2 must have a key pair with this key. Importing it again changes nothing.
 
     \b
     Examples:
@@ -169,10 +169,10 @@ def show(invocation: Invocation, name: str, output: str) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Start without asking; required without a terminal.")
 @pass_invocation
 def prune(invocation: Invocation, dry_run: bool, yes: bool) -> None:
-    """Remove the generations that no instance can have from the store.
+    """Delete the stored generations that no instance can have.
 
-    A generation is kept if any instance that exists in the region, also of another rack, may have it, and if instances
-    launched now would get it.
+    A generation is kept if an instance in the region may have it, of this rack or another. The newest is always kept,
+    and so are all generations of a name that no key pair in EC2 has.
     """
     verdicts = _verdicts(invocation)
     useless = [verdict for verdict in verdicts if not verdict.kept]

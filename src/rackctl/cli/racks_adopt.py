@@ -49,7 +49,9 @@ def _checked(setting: str) -> Callable[[click.Context, click.Parameter, str | No
     click.option(
         "--kms-key", "key_id", metavar="KEY", callback=_checked("kms_key"), help="KMS key that seals the SSH keys."
     ),
-    click.option("--create", is_flag=True, help="Store the keys in a new bucket and key, or complete what is there."),
+    click.option(
+        "--create", is_flag=True, help="Create the bucket and the KMS key, or correct the settings of those that exist."
+    ),
     click.option("--yes", "-y", is_flag=True, help="Start without asking; required without a terminal."),
     click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing."),
 )
@@ -60,7 +62,7 @@ def adopt(
     """Adopt the ECS cluster CLUSTER as a rack: a bucket and a KMS key for its SSH keys, and tags that name them.
 
     Without --create, an existing bucket and key are checked and the cluster is tagged. With it, what is missing is
-    made: a bucket that is versioned, private, takes TLS only and encrypts with KMS, and a KMS key with an alias and
+    created: a bucket that is versioned, private, takes TLS only and encrypts with KMS, and a KMS key with an alias and
     yearly rotation. Neither instances nor groups are changed. If the command is repeated, it does what is still
     missing.
 
@@ -112,7 +114,7 @@ def _carry_out(adopter: Adopter, adoption: Adoption) -> None:
             note(f"done: {adoption.describe(step)}")
     except (RackctlError, KeyboardInterrupt):
         note(f"stopped; left to do: {'; '.join(map(adoption.describe, left))}")
-        say("  run the same command again once the cause is mended")
+        say("  solve the problem, then run the same command again")
         raise
 
 

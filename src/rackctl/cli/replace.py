@@ -37,7 +37,9 @@ _NOUN = Selection("outdated").noun
 _ids = click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_instance)
 _options = options(
     click.option("--all", "every", is_flag=True, help="Replace all instances."),
-    click.option("--older-than", type=Duration(), help="Replace instances that were launched longer ago, such as 30d."),
+    click.option(
+        "--older-than", type=Duration(), help="Replace instances that were launched longer ago than this, such as 30d."
+    ),
     group_option,
     *along_the_way(_NOUN).values(),
     engine_options,

@@ -81,16 +81,16 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
                               help=f"Stop the {noun} while this CloudWatch alarm is in state ALARM. Repeat for "
                               f"several.{unless('none')}"),
         "check": click.option("--check", metavar="COMMAND", callback=_not_empty,
-                              help="Run this command of the shell here after each batch, and stop the "
+                              help="Run this shell command on this machine after each batch, and stop the "
                               f"{noun} if it fails."),
         "check-timeout": click.option("--check-timeout", type=Duration(),
                                       help=f"Stop the {noun} if the check takes longer.{unless('10m')}"),
         **(_taken_back(noun) if begun else {}),
         "drain": click.option("--drain-timeout", type=Duration(),
-                              help=f"Stop the {noun} if an instance takes longer to drain, or its services to be "
+                              help=f"Stop the {noun} if a drain takes longer, or the services take longer to be "
                               f"steady again.{unless('15m')}"),
         "boot": click.option("--boot-timeout", type=Duration(),
-                             help=f"Stop the {noun} if a new instance takes longer until it can take tasks."
+                             help=f"Stop the {noun} if a new instance cannot take tasks after this time."
                              f"{unless('15m')}"),
         "force": switch("force", "Continue if a drain times out or an agent is off; tasks that still run there are "
                         "stopped."),
@@ -103,12 +103,14 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
     if begun:
         shared["engine"] = click.option(
             "--engine", type=click.Choice(["rackctl"]),
-            help="What replaces the instances that an instance refresh has left.  [default: as started]",
+            help="Have rackctl itself replace what an instance refresh has left.  [default: as started]",
         )  # fmt: skip
     if noun != KEYROLL.noun:
         return shared
     return shared | {
-        "ssh": switch("require-ssh", "Stop the keyroll if the new key cannot be tried on the first new instance."),
+        "ssh": switch(
+            "require-ssh", "Stop the keyroll if the first new instance cannot be reached to try the new key."
+        ),
         "keep": switch("keep-old-keys", "Keep old keys that no instance uses any more."),
     }
 
@@ -130,11 +132,11 @@ engine_options = options(
     ),
     click.option(
         "--drain-hook", metavar="NAME", callback=_not_empty,
-        help="The lifecycle hook that drains what an instance refresh terminates, for groups without managed draining.",
+        help="Trust this lifecycle hook to drain what an instance refresh terminates, where managed draining is off.",
     ),
 )  # fmt: skip
 detach_option = click.option(
-    "--detach", is_flag=True, help="Start the instance refresh and return, instead of waiting for its end."
+    "--detach", is_flag=True, help="Return when the instance refresh is started, instead of waiting for its end."
 )
 group_option = click.option(
     "--group", "groups", metavar="NAME", multiple=True, callback=_none_empty,
@@ -189,8 +191,8 @@ def add_commands(group: LazyGroup, noun: str, begin: str) -> None:
     @group.command(
         cls=RackCommand,
         help=f"Roll back a {noun} that has stopped or crashed.\n\nThe groups launch as before the {noun} and get back "
-        "their capacity and processes. Draining instances become active again. Instances that were replaced stay so; "
-        "a new key that they have stays stored.",
+        "their capacity and processes. Draining instances become ACTIVE again. Instances that have been replaced stay "
+        "replaced; if they have a new key, it stays stored.",
     )
     @options(
         *(along_the_way(noun, begun=True)[name] for name in ("drain", "boot", "force", "standalone", "unregistered")),
@@ -211,7 +213,8 @@ def add_commands(group: LazyGroup, noun: str, begin: str) -> None:
         found = _roll(invocation).unlock(force=force)
         journal, owner = found.journal, found.journal.owner
         who = f"taken from {owner}" if owner else "not locked"
-        note(f"the {journal.selection.noun} started at {journal.started}: {who}; continue with `resume` or `abort`")
+        ways = " or ".join(map(journal.command, journal.ways_on))
+        note(f"the {journal.selection.noun} started at {journal.started}: {who}; continue with {ways}")
 
 
 def refuse_options_before(ctx: click.Context) -> None:
@@ -296,8 +299,8 @@ def carry_out(
             _show(view, begin_roll(_roll(invocation, stop, check=check)), stop)
     except KeyboardInterrupt:
         note(
-            "stopped at once: instances may still be DRAINING. `status` shows where the roll stands; continue with "
-            "`resume` or `abort`"
+            "stopped at once: instances may still be DRAINING. `rackctl instances keyroll status` shows where the roll "
+            "stands and how to continue it"
         )
         raise
 
