@@ -346,7 +346,10 @@ def follow(
             raise drain_timeout([progress[id_] for id_ in drains.ec2_instance_ids], timeout)
         clock.sleep(POLL)
     if undone:
-        raise RackctlError(f"something else has set {listed(undone)} to ACTIVE, so nothing drains there any more")
+        raise RackctlError(
+            f"something else has set {listed(undone)} to ACTIVE, so nothing drains there any more",
+            hint="find out what does so, then run the same command again",
+        )
 
 
 def drain_timeout(stuck: Sequence[Draining], timeout: float) -> Timeout:
@@ -356,7 +359,7 @@ def drain_timeout(stuck: Sequence[Draining], timeout: float) -> Timeout:
             f"{progress.ec2_instance_id} {_still(progress)} after {timeout:g} s of draining: {blocking(progress)}"
             for progress in stuck
         ),
-        hint="use a longer timeout, make room for the tasks elsewhere, or stop them",
+        hint="use a longer timeout, make room for the tasks elsewhere, or stop them with `aws ecs stop-task`",
     )
 
 

@@ -158,7 +158,7 @@ def test_a_failure_that_ecs_reports_is_an_error_that_says_how_to_undo_the_others
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"ECS did not set {B} to DRAINING: INACTIVE" in result.stderr
-    assert f"not drained, perhaps DRAINING: {A} and {B}" in result.stderr
+    assert f"not drained: {A} and {B} (perhaps DRAINING)" in result.stderr
     assert f"rackctl instances undrain --rack prod {A} {B}" in result.stderr
 
 
@@ -193,7 +193,7 @@ def test_a_wait_that_times_out_leaves_the_instances_draining_and_says_how_to_und
 
     assert result.exit_code == 5
     assert f"{A} still has 1 task after 30 s of draining: arn:t of web (RUNNING)" in result.stderr
-    assert f"rackctl: stopped; drained: {B}; not drained, still DRAINING: {A}\n" in result.stderr
+    assert f"rackctl: stopped; drained: {B}; not drained: {A} (still DRAINING)\n" in result.stderr
     assert f"  set back to ACTIVE with `rackctl instances undrain --rack prod {A} {B}`\n" in result.stderr
     assert statuses(aws) == ["DRAINING", "DRAINING"]
     assert aws.calls == [f"DRAINING arn:{A} arn:{B}"]
@@ -218,7 +218,7 @@ def test_a_signal_during_the_wait_leaves_the_instances_draining_and_says_how_to_
     result = run(aws, "instances", "drain", "--wait", A, clock=Signalled(number))
 
     assert result.exit_code == SIGNALLED + number
-    assert f"rackctl: stopped; not drained, still DRAINING: {A}\n" in result.stderr
+    assert f"rackctl: stopped; not drained: {A} (still DRAINING)\n" in result.stderr
     assert f"rackctl instances undrain --rack prod {A}`" in result.stderr
     assert statuses(aws) == ["DRAINING", "ACTIVE"]
 

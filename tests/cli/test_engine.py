@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rackctl.roll.view import RollOptions
 from tests.fakes.world import drained
-from tests.roll.acts import JOURNAL, refresh_of
+from tests.roll.acts import JOURNAL, refresh_of, run_until_killed
 
 if TYPE_CHECKING:
     from tests.cli.prompt import Prompt
@@ -55,7 +56,20 @@ def test_only_a_refresh_can_be_detached(drains: Prompt) -> None:
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--detach needs --engine refresh" in result.stderr
+    assert "or use --engine refresh" in result.stderr
     assert drains.scene.aws.mutations == []
+
+
+def test_resume_of_a_roll_by_rackctl_cannot_be_detached_and_names_no_option_that_it_lacks(drains: Prompt) -> None:
+    assert run_until_killed(drains.scene, lambda: list(drains.scene.roll.start(RollOptions())), 20, "after")
+    drains.scene.clock.sleep(400)
+    before = list(drains.scene.aws.mutations)
+
+    result = drains("resume", "--detach")
+
+    assert result.exit_code == 2
+    assert result.stderr.endswith("  leave out --detach\n")
+    assert drains.scene.aws.mutations == before
 
 
 def test_the_plan_names_the_engine(drains: Prompt) -> None:

@@ -93,13 +93,16 @@ def test_the_plan_says_how_each_group_gets_its_key_and_why(typed: Prompt) -> Non
 
     text, key = said()
     why = f"key pair {OLD_KEY} is one of rackctl's own"
-    assert f"\n  new key     a key pair of a new name, in new launch template versions ({why})\n" in text
+    assert (
+        f"\n  new key     creates a key pair with a new name and launch template versions that name it ({why})\n"
+        in text
+    )
     assert key == {"way": "new", "reason": why, "key_pairs": [], "lines": []}
 
     with_tags(typed.scene, key_name="keep")
     text, key = said()
     why = "key_name is keep (tag rackctl:key-name)"
-    assert f"\n  new key     a new public key for key pair {OLD_KEY}, by the same name ({why})\n" in text
+    assert f"\n  new key     renews key pair {OLD_KEY} under the same name ({why})\n" in text
     assert key == {"way": "keep", "reason": why, "key_pairs": [OLD_KEY], "lines": []}
 
 

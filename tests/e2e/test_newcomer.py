@@ -98,7 +98,7 @@ def test_the_steps_lead_to_a_login_and_to_instances_that_the_key_in_the_file_doe
 
     assert "problem" not in person(doctor)
     assert ":key-pair/ops" in person(policy)
-    assert "a new public key for key pair ops, by the same name" in person(plan)
+    assert "renews key pair ops under the same name" in person(plan)
     person(keyroll)
 
     after = ID.findall(person(list_))

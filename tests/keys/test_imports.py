@@ -110,7 +110,7 @@ def test_an_ecdsa_key_is_no_key_pairs(tmp_path: Path) -> None:
     """ImportKeyPair: "supported key types: RSA and ED25519" (EC2's user guide, create-key-pairs)."""
     keys = store(Pairs())
 
-    with pytest.raises(UsageError, match="no key pair of EC2 has"):
+    with pytest.raises(UsageError, match="EC2's key pairs do not support"):
         import_key(keys._rack, keys, key_file(tmp_path / "ecdsa", "-t", "ecdsa"))
 
 

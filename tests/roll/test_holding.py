@@ -87,7 +87,7 @@ def test_what_a_roll_that_stopped_had_drained_may_be_set_to_active_and_a_drain_o
 
     warned = typed(scene, "drain", held)
     assert warned.exit_code == 0
-    assert f"had drained {held}: resume and abort set" in warned.stderr
+    assert f"had drained {held}: `resume` and `abort` will set it" in warned.stderr
     undrained = typed(scene, "undrain", held)
 
     assert (undrained.exit_code, undrained.stdout) == (0, f'Set instance "{held}" to ACTIVE\n')

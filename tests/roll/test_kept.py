@@ -314,7 +314,7 @@ def test_a_pair_whose_public_key_ec2_does_not_tell_is_refused() -> None:
 
     (refusal,) = scene.roll.plan(RollOptions()).refusals
 
-    assert "does not tell the public key of key pair ops" in refusal.reason
+    assert "does not show the public key of key pair ops" in refusal.reason
     assert "--key-name new" in refusal.remedy
 
 
@@ -324,7 +324,7 @@ def test_a_pair_that_is_gone_is_refused() -> None:
 
     (refusal,) = scene.roll.plan(RollOptions()).refusals
 
-    assert "EC2 has none of that name" in refusal.reason
+    assert "which does not exist in EC2" in refusal.reason
 
 
 def test_a_pair_that_a_stack_owns_is_told_and_loses_the_tags_that_only_aws_can_give() -> None:
@@ -367,7 +367,7 @@ def test_the_line_to_write_is_told_at_the_end_and_in_the_plan() -> None:
     assert group.key
     assert group.key.reason == "key_name is new (tag rackctl:key-name)"
     assert group.key.lines == ('Terraform: key_name = "prod-keypair-<time>"',)
-    assert f'so that it keeps the new key: Terraform: key_name = "{NEW_KEY}"' in texts(events)
+    assert f'to keep the new key, set in Terraform: key_name = "{NEW_KEY}"' in texts(events)
     assert set(scene.key_names) == {NEW_KEY}
     # It is somebody else's, and only its way out of use.
     assert "ops" in scene.key_pairs

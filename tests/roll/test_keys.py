@@ -123,7 +123,7 @@ def test_a_new_key_that_was_deleted_from_the_store_is_not_made_again_under_its_n
     with pytest.raises(RollIncomplete, match="has been deleted from the store") as caught:
         list(scene.roll.resume())
 
-    assert "abort this roll and start another" in caught.value.hint
+    assert "run `rackctl instances keyroll abort --rack prod`, then start another keyroll" in caught.value.hint
     assert scene.keys.names() == [OLD_KEY]
     list(scene.roll.abort())
     start(scene)

@@ -227,7 +227,7 @@ def test_a_roll_that_waits_for_a_scaling_activity_changes_nothing_once_another_p
     scene.aws.interfering.append(interfere)
     scene.when(lambda: "suspend_processes" in scene.aws.mutations, another)
 
-    with pytest.raises(JournalLost, match="it has stopped"):
+    with pytest.raises(JournalLost, match="the roll has stopped"):
         start(scene)
 
     assert_given_back(scene, 3)

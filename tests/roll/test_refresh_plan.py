@@ -60,7 +60,7 @@ def test_a_terminating_hook_that_the_operator_vouches_for_will_do() -> None:
         ({"force": True}, "--force"),
         ({"stop_standalone": True}, "--stop-standalone"),
         ({"drain_timeout": 60.0}, "--drain-timeout"),
-        ({"pause": 60.0}, "--pause: it has no batches"),
+        ({"pause": 60.0}, "--pause: it does not replace in batches"),
         ({"surge": 0}, "--no-surge"),
     ],
 )
@@ -70,9 +70,17 @@ def test_options_that_a_refresh_cannot_carry_out_are_refused(options: dict[str, 
     assert "--engine rackctl" in said
 
 
+def test_a_refresh_that_has_nothing_to_replace_needs_no_surge() -> None:
+    scene = replacing(with_managed_draining(2), "outdated")
+    (group,) = scene.roll.plan(REFRESH, scene.selection).groups
+
+    assert (group.replace, group.surge, group.seconds) == ((), 0, 0)
+    assert group.surge_reason == "nothing is to be replaced"
+
+
 @pytest.mark.parametrize("kind", ["ids", "age"])
 def test_what_a_refresh_cannot_tell_apart_is_refused(kind: Kind) -> None:
-    assert "replaces all instances of a group, or all that do not match" in refused(
+    assert "replaces all instances of a group, or all of another launch template version" in refused(
         replacing(with_managed_draining(2), kind),
         REFRESH,
     )
@@ -89,7 +97,7 @@ def test_instances_that_only_have_another_image_are_refused_unless_all_have() ->
     scene.world.parameters.put("/ops/ami", "ami-0bbbbbbbbbbbbbbbb")
     scene.world.autoscaling.terminate(next(iter(scene.group.members)), decrement=False)
     scene.clock.sleep(400)
-    assert "only the image is not" in refused(scene, REFRESH)
+    assert "launch template version with another image" in refused(scene, REFRESH)
 
     for member in list(scene.group.members):
         scene.world.ec2.instances[member].image_id = "ami-0aaaaaaaaaaaaaaaa"

@@ -92,7 +92,7 @@ def drain(
     except (RackctlError, KeyboardInterrupt, SystemExit):
         left = [i.ec2_instance_id for i in chosen if i.ec2_instance_id not in drained]
         parts = [f"drained: {listed(drained)}"] if drained else []
-        note(f"stopped; {'; '.join([*parts, f'not drained, {status}: {listed(left)}'])}")
+        note(f"stopped; {'; '.join([*parts, f'not drained: {listed(left)} ({status})'])}")
         if to_drain:
             words = " ".join(i.ec2_instance_id for i in to_drain)
             say(f"  set back to ACTIVE with `rackctl instances undrain --rack {invocation.rack.name} {words}`")

@@ -158,7 +158,7 @@ def _group(group: GroupPlan) -> list[str]:
           for u in group.templates),
         *(f"  current     {source}" for source in group.launches),
         *([f"  new key     {group.key}"] if group.key else []),
-        *(f"              then write in {line}" for line in (group.key.lines if group.key else ())),
+        *(f"              afterwards, set in {line}" for line in (group.key.lines if group.key else ())),
         f"  surge       {group.surge} ({group.surge_reason})",
         f"  replaces    {counted(len(group.replace), 'instance')}{at_a_time}, in about this order:"
         if group.replace

@@ -67,9 +67,8 @@ def terminate(invocation: Invocation, /, ids: tuple[str, ...], dry_run: bool, **
     if len(distinct) > 1:
         if chosen.no_replacement:
             raise UsageError(
-                "of several instances each waits for the replacement of the one before, and --no-replacement expects "
-                "none",
-                hint="give one ID",
+                "--no-replacement takes one ID: each of several instances waits for the replacement of the one before",
+                hint="give one ID, or leave out --no-replacement",
             )
         chosen = replace(chosen, wait=True)
     if chosen.wait and chosen.no_replacement:

@@ -64,7 +64,7 @@ def _well(topic: Topic, plan: Plan) -> str:
                 f"{plan.kms_key.value} ({plan.kms_key.origin}) encrypts and decrypts"
             )
         case "processes":
-            return "Launch and Terminate run in each group, and no instance refresh does"
+            return "Launch and Terminate are not suspended in any group; no instance refresh is in progress"
         case "hooks":
             return "no lifecycle hook holds what terminates"
         case "agents":
@@ -163,7 +163,7 @@ def _room(groups: Sequence[GroupPlan]) -> Iterator[Finding]:
             yield Finding(
                 "capacity",
                 "warning",
-                f"{has}: a roll drains before the replacement has come, with less capacity meanwhile",
+                f"{has}: a roll cannot surge, and has less capacity until each replacement is there",
                 f"`aws autoscaling update-auto-scaling-group --auto-scaling-group-name {name} --max-size {most + 1}`, "
                 "or where the group is made",
             )
@@ -190,7 +190,7 @@ def _provider(provider: CapacityProvider) -> Finding:
     return Finding(
         "providers",
         "warning",
-        f"{provider.name}: {has}: what Auto Scaling terminates by itself stops with its tasks",
+        f"{provider.name}: {has}; instances that Auto Scaling terminates by itself are not drained",
         f"`aws ecs update-capacity-provider --name {provider.name} --auto-scaling-group-provider "
         "managedDraining=ENABLED`",
     )

@@ -41,8 +41,8 @@ def import_key(rack: Rack, keys: KeyStore, file: KeyFile, *, name: str = "", in_
     key_type = _TYPES.get(file.public_key.split()[0])
     if key_type is None:
         raise UsageError(
-            f"{file.key_name} is of the type {file.public_key.split()[0]}, which no key pair of EC2 has",
-            hint="log in with it by -i",
+            f"{file.key_name} is of the type {file.public_key.split()[0]}, which EC2's key pairs do not support",
+            hint=f"use it without storing it: `rackctl instances ssh -i {file.key_name} ID`",
         )
     pair = _named(rack, file, name) if name else _fitting(rack, file, in_use)
     for generation, public_key in keys.public_keys(pair.key_name).items():
@@ -59,11 +59,11 @@ def import_key(rack: Rack, keys: KeyStore, file: KeyFile, *, name: str = "", in_
 def _named(rack: Rack, file: KeyFile, name: str) -> KeyPair:
     pair = rack.aws.ec2.key_pair(name)
     if pair is None:
-        raise NotFound(f"EC2 has no key pair {name} in this region", hint="leave --name out to find the pair that fits")
+        raise NotFound(f"EC2 has no key pair {name} in this region", hint="leave out --name to find the pair")
     if not fits(file, pair):
         raise RackctlError(
             f"{file.key_name} is not the key of EC2's key pair {name}: its public half differs; nothing was stored",
-            hint="leave --name out to find the pair that fits, or log in with the file by -i",
+            hint="leave out --name to find the pair with this key, or use the file: `rackctl instances ssh -i FILE ID`",
         )
     return pair
 
@@ -73,7 +73,7 @@ def _fitting(rack: Rack, file: KeyFile, in_use: Collection[str]) -> KeyPair:
     if not pairs:
         raise NotFound(
             f"EC2 has no key pair in this region with the key in {file.key_name}; nothing was stored",
-            hint="check the region, or log in with the file by -i",
+            hint="check the region, or use the file: `rackctl instances ssh -i FILE ID`",
         )
     chosen = pairs if len(pairs) == 1 else [pair for pair in pairs if pair.key_name in in_use]
     if len(chosen) != 1:

@@ -136,8 +136,11 @@ class Execution:
         """Return which instance refreshes Auto Scaling goes on with by itself, as far as they were seen."""
         refreshes = [r.refresh for r in self._hold.journal.groups.values() if r.refresh and not r.deleted]
         going = [r for r in refreshes if not r.status or InstanceRefresh(r.instance_refresh_id, r.status).is_active]
-        names = listed([refresh.instance_refresh_id or "that may just have started" for refresh in going])
-        return f"Auto Scaling goes on with instance refresh {names}" if going else ""
+        named = [
+            f"instance refresh {r.instance_refresh_id}" if r.instance_refresh_id else "an instance refresh just started"
+            for r in going
+        ]
+        return f"Auto Scaling goes on with {listed(named)}" if going else ""
 
     def _way_on(self) -> str:
         """Return what stays changed until the roll continues, and the commands that continue it."""

@@ -36,13 +36,13 @@ def conflicts(found: Found, instances: Sequence[RackInstance], *, drain: bool) -
         drained = [id_ for id_ in under_way if journal.instances[id_].drained_by_roll]
         if drain and drained:
             yield Problem(
-                f"{roll} is not finished and had drained {listed(drained)}: resume and abort set what they find "
-                "drained by it to ACTIVE",
+                f"{roll} is not finished and had drained {listed(drained)}: `resume` and `abort` will set "
+                f"{'it' if len(drained) == 1 else 'them'} to ACTIVE",
                 warns=True,
             )
     elif under_way:
         yield Problem(
-            f"{roll} is running ({journal.owner}) and is replacing {listed(under_way)}: it would do the opposite",
+            f"{roll} is running ({journal.owner}) and is replacing {listed(under_way)}: it would undo this",
             f"see its progress with {journal.command('status')}; wait for its end, or stop it there with Ctrl-C",
         )
     members = [i.member for i in instances if i.member and i.ec2_instance_id not in under_way]

@@ -221,12 +221,12 @@ class Lock:
         found = self.read()
         if found is None:
             return JournalLost(
-                f"{self.url} was removed while this roll was running; it has stopped", hint=_left_behind(held)
+                f"{self.url} was removed while this roll was running; the roll has stopped", hint=_left_behind(held)
             )
         owner = found.journal.owner
         holder = f"{owner} holds it now" if owner else "it was unlocked"
         return JournalLost(
-            f"the roll was taken from this process ({holder}); it has stopped",
+            f"the roll was taken from this process ({holder}); this process has stopped",
             hint=f"{held.command('status')} shows where it stands",
         )
 

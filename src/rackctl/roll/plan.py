@@ -239,7 +239,7 @@ class _Planner:
             if name not in looks:
                 yield Problem(
                     f'rack "{self._rack.name}" has no Auto Scaling group {name}',
-                    "`keyroll plan` shows the rack's groups",
+                    "`rackctl instances keyroll plan` shows the rack's groups",
                 )
         members = {m.ec2_instance_id: m for look in looks.values() for m in look.members}
         for id_ in self._selection.ec2_instance_ids:
@@ -367,7 +367,7 @@ class _Planner:
             elif id_ not in members:
                 yield LeftAlone(id_, self._outside(instance, looks))
             elif id_ in unknown:
-                yield LeftAlone(id_, "it is not known what it was launched from; to replace it, give its id")
+                yield LeftAlone(id_, "rackctl cannot tell what it was launched from; to replace it, give its id")
         for member in members.values():
             if member.on_standby:
                 yield LeftAlone(member.ec2_instance_id, f"it is on standby in its group ({member.lifecycle_state})")

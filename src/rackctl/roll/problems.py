@@ -136,7 +136,7 @@ def _kept(view: View) -> Iterator[Problem]:
             yield Problem(
                 f"{member.ec2_instance_id} of group {view.group} is not to be replaced and cannot take tasks "
                 f"({member.described}): the group has less capacity than it should",
-                "replace it as well, or mend it first",
+                "replace it as well, or repair it first",
             )
 
 
@@ -154,7 +154,7 @@ def _surges_lost(view: View) -> Iterator[Problem]:
         yield Problem(
             f"the desired capacity of group {view.group} was lowered again after each of the last {view.surges_lost} "
             "surges, and no instance could be replaced",
-            "suspend what scales it in (a policy, managed scaling, a schedule), or roll with --no-surge",
+            "suspend what scales it in (a policy, managed scaling, a schedule), or resume with --no-surge",
         )
 
 

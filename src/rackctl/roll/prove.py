@@ -87,7 +87,7 @@ class Prover:
         if proof.outcome == "refused":
             raise NotProven(
                 f"{id_}, the first new instance of group {name}, refused the new key: {proof.detail}",
-                hint="its image may not accept this type of key (try --key-type rsa), or not EC2's key pair at all",
+                hint="its image may not accept this type of key (try --key-type rsa), or may ignore EC2's key pairs",
             )
         if proof.outcome == "unreachable" and self._hold.journal.options.require_ssh:
             raise NotProven(

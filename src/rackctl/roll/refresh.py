@@ -174,7 +174,7 @@ class RefreshSteps(Steps):
         if lasting > LAG:
             raise RackctlError(
                 f"instance refresh {found.instance_refresh_id} of group {name} has succeeded and left {', '.join(old)}",
-                hint="resume starts another one; resume with --engine rackctl replaces just these",
+                hint=f"to replace just these: {self._journal.command('resume --engine rackctl')}",
             )
         return found.status == "Successful" and not old
 
@@ -281,7 +281,8 @@ class RefreshSteps(Steps):
                     raise RackctlError(
                         f"Auto Scaling could not roll back instance refresh {found.instance_refresh_id} of group "
                         f"{name}: {found.status_reason}",
-                        hint="look at the group's scaling activities; then continue",
+                        hint="see why with `aws autoscaling describe-scaling-activities --auto-scaling-group-name "
+                        f"{name}`; then continue",
                     )
                 left = left or found.is_active
             if not left:
@@ -301,5 +302,5 @@ def require_none(hold: Hold) -> None:
             raise RackctlError(
                 f"instance refresh {found.instance_refresh_id} of group {record.auto_scaling_group_name} is in "
                 f"progress ({found.status})",
-                hint=f"resume without --engine watches it; {hold.journal.command('abort')} stops it",
+                hint=f"{hold.journal.command('resume')} watches it; {hold.journal.command('abort')} stops it",
             )

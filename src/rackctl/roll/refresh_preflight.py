@@ -95,8 +95,8 @@ class RefreshPreflight:
         yield Problem(
             f"{reason}: an instance refresh would terminate its instances undrained",
             "enable managed draining on the group's capacity provider (`aws ecs update-capacity-provider "
-            "--auto-scaling-group-provider managedDraining=ENABLED`), name the terminating lifecycle hook that drains "
-            "with --drain-hook, or use --engine rackctl",
+            f"--name {provider.name if provider else 'NAME'} --auto-scaling-group-provider managedDraining=ENABLED`), "
+            "name a lifecycle hook that drains with --drain-hook, or use --engine rackctl",
         )
 
     @staticmethod
@@ -158,9 +158,11 @@ def names_parameter(aws: Aws, group: AutoScalingGroup) -> bool:
 def course(view: View, order: tuple[str, ...]) -> tuple[int, str, Simulation]:
     """Return by how many instances a refresh lets a group grow, why, and how it is expected to go."""
     left = len(order)
+    if not left:
+        return 0, "nothing is to be replaced", Simulation(order, 0, 0)
     surge = max(min(view.options.extra, left, view.desired_capacity), 1)
-    waves = 1 + math.ceil((left - 1) / surge) if left else 0
-    pauses = CHECKPOINT_DELAY if view.desired_capacity > 1 and left else 0
-    seconds = waves * max(BOOT, WARMUP) + pauses + (DRAIN if left else 0)
+    waves = 1 + math.ceil((left - 1) / surge)
+    pauses = CHECKPOINT_DELAY if view.desired_capacity > 1 else 0
+    seconds = waves * max(BOOT, WARMUP) + pauses + DRAIN
     reason = "the instance refresh launches new instances before old ones are terminated"
     return surge, reason, Simulation(order, surge, seconds)

@@ -28,10 +28,10 @@ WARMUP: Final = 60
 # Options of RollOptions that only rackctl's own engine heeds.
 _UNHEEDED: Final = {
     "drain_timeout": "--drain-timeout: managed draining waits for tasks for up to 48 hours",
-    "force": "--force: managed draining gives up no tasks",
-    "stop_standalone": "--stop-standalone: managed draining waits for tasks of no service",
-    "pause": "--pause: it has no batches",
-    "checked": "--check: it has no batches",
+    "force": "--force: managed draining waits for tasks for up to 48 hours",
+    "stop_standalone": "--stop-standalone: managed draining waits for tasks of no service to end",
+    "pause": "--pause: it does not replace in batches",
+    "checked": "--check: it does not replace in batches",
 }
 # https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html
 _MOST_ALARMS: Final = 10
@@ -42,11 +42,13 @@ def unheeded(options: RollOptions) -> Iterator[Problem]:
     usual = RollOptions()
     for name, why in _UNHEEDED.items():
         if getattr(options, name) != getattr(usual, name):
-            yield Problem(f"an instance refresh does not know {why}", "leave that option out, or use --engine rackctl")
+            yield Problem(
+                f"an instance refresh does not support {why}", "leave that option out, or use --engine rackctl"
+            )
     if not options.extra:
         yield Problem(
-            "an instance refresh of rackctl's launches new instances before old ones are terminated",
-            "leave out --no-surge, or use --engine rackctl",
+            "an instance refresh launches new instances before old ones are terminated: it does not support --no-surge",
+            "leave that option out, or use --engine rackctl",
         )
     if len(options.alarms) > _MOST_ALARMS:
         yield Problem(
@@ -119,9 +121,10 @@ def inexpressible(
     """
     name, hint = view.group, "use --engine rackctl, or --all"
     if selection.kind in {"ids", "age"}:
-        what = "named ones" if selection.kind == "ids" else "those of an age"
+        what = "chosen ones" if selection.kind == "ids" else "those of an age"
         yield Problem(
-            f"an instance refresh replaces all instances of a group, or all that do not match its launch, not {what}",
+            "an instance refresh replaces all instances of a group, or all of another launch template version, not "
+            f"{what}",
             hint,
         )
         return
@@ -131,13 +134,14 @@ def inexpressible(
     if not group.launch_templates or has_instance_requirements(group):
         yield Problem(
             f"an instance refresh would replace all instances of group {name}, also {listed(kept[:5])}, which "
-            f"{'are' if len(kept) > 1 else 'is'} not outdated: it skips what matches for launch templates alone",
+            f"{'are' if len(kept) > 1 else 'is'} not outdated: it can skip instances only in groups that launch from a "
+            "launch template without instance requirements",
             hint,
         )
     elif skipped := [m.ec2_instance_id for m in view.old if m.ec2_instance_id in matching]:
         yield Problem(
-            f"an instance refresh would skip {listed(skipped[:5])} of group {name}: the launch template version is the "
-            "current one, and only the image is not",
+            f"an instance refresh would skip {listed(skipped[:5])} of group {name}, launched from the current launch "
+            "template version with another image",
             hint,
         )
 

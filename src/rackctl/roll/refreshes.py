@@ -57,9 +57,9 @@ class Refreshes:
                 return found
             if self._hold.clock.monotonic() >= deadline:
                 raise RackctlError(
-                    f"Auto Scaling does not describe instance refresh {ours.instance_refresh_id} of group "
-                    f"{record.auto_scaling_group_name}, which it does for six weeks",
-                    hint="abort this roll, and start another for what is left",
+                    f"Auto Scaling no longer describes instance refresh {ours.instance_refresh_id} of group "
+                    f"{record.auto_scaling_group_name}: it keeps them for six weeks",
+                    hint=f"run {self._hold.journal.command('abort')}, then start another roll for what is left",
                 )
             self._hold.pause()
 

@@ -119,7 +119,7 @@ class Roll:
         With ``detach`` leave an instance refresh to Auto Scaling as soon as it is started.
         """
         if detach:
-            _require_detachable(options.engine)
+            _require_detachable(options.engine, hint="leave out --detach, or use --engine refresh")
         plan = self.plan(options, selection)
         if plan.refusals:
             raise PlanRefused(plan.refusals, selection.noun)
@@ -197,7 +197,7 @@ class Roll:
                 hint=f"finish the abort with {found.journal.command('abort')}",
             )
         if detach:
-            _require_detachable(changed.get("engine", found.journal.options.engine))
+            _require_detachable(changed.get("engine", found.journal.options.engine), hint="leave out --detach")
         self._require_engine(lock, found, changed.get("engine", found.journal.options.engine))
         if self._check:
             changed["checked"] = True
@@ -332,7 +332,7 @@ class Roll:
     def _taken(self, lock: Lock, found: Found, changed: dict[str, Any]) -> Hold:
         journal = found.journal
         if not lock.take(found, Owner.this_process()):
-            raise RackctlError("another process has just taken this roll", hint=f"see {journal.command('status')}")
+            raise RackctlError("another process has just taken over this roll", hint=f"see {journal.command('status')}")
         journal.runs_by(self._operator())
         journal.options = replace(journal.options, **changed)
         journal.problem = ""
@@ -369,11 +369,11 @@ class Roll:
         )
 
 
-def _require_detachable(engine: Engine) -> None:
+def _require_detachable(engine: Engine, *, hint: str) -> None:
     if engine != "refresh":
         raise UsageError(
-            "--detach needs --engine refresh: what rackctl itself replaces stands still without it",
-            hint="leave out --detach, or use --engine refresh",
+            "--detach needs --engine refresh: with --engine rackctl, nothing is replaced once rackctl ends",
+            hint=hint,
         )
 
 

@@ -89,11 +89,10 @@ class Generations:
             time += timedelta(seconds=1)
         return time
 
-    @staticmethod
-    def _lost(pair: KeyPairRecord) -> RackctlError:
+    def _lost(self, pair: KeyPairRecord) -> RackctlError:
         return RackctlError(
             f"the new key of key pair {pair.key_name} has been deleted from the store: nothing could log in with it",
-            hint="abort this roll and start another",
+            hint=f"run {self._journal.command('abort')}, then start another roll",
         )
 
     def retire(self) -> Iterator[Event]:
@@ -142,7 +141,9 @@ class Generations:
         name = pair.key_name
         if having:
             some = listed(having, most=_MOST)
-            yield self._hold.event("retired", f"kept the {which} key of key pair {name} in the store: {some}")
+            yield self._hold.event(
+                "retired", f"kept the {which} key of key pair {name} in the store: {some} may have it"
+            )
             return
         try:
             stored = self._hold.retrying(lambda: self._keys.public_keys(name))

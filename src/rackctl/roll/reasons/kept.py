@@ -91,8 +91,8 @@ class KeptPairs:
         while next_step(self._there(pair), pair.new_public_key, "") != "done":
             if self._hold.clock.monotonic() >= deadline:
                 raise RackctlError(
-                    f"key pair {pair.key_name} has not the public key any more that this roll has imported",
-                    hint="find out what has changed it; then abort, and start again",
+                    f"key pair {pair.key_name} no longer has the public key that this roll imported",
+                    hint=f"find out what has changed it; then run {self._journal.command('abort')} and start again",
                 )
             self._hold.pause()
 
@@ -110,7 +110,7 @@ class KeptPairs:
                 pair.state, pair.restored = "old", _time(there)
                 self._hold.write()
                 yield self._hold.event(
-                    "problem", f"key pair {pair.key_name} has a third public key by now; left as it is"
+                    "problem", f"key pair {pair.key_name} has neither its old nor its new public key; left as it is"
                 )
             else:
                 left.append(pair)
@@ -130,7 +130,7 @@ class KeptPairs:
             self._hold.write()
             for pair in pairs:
                 yield from self._bring(pair, new=new)
-            yield self._hold.event("key", f"waiting until EC2 has shown {_named(names)} for {LAG:.0f} s")
+            yield self._hold.event("key", f"waiting until EC2 has shown {_named(names)} unchanged for {LAG:.0f} s")
             there = self._settled(pairs, new=new)
             for pair in pairs:
                 yield from self._note(pair, there[pair.key_name], new=new)
@@ -141,7 +141,7 @@ class KeptPairs:
     def _suspend_launches(self, records: Sequence[GroupRecord]) -> Iterator[Event]:
         """Keep groups from launching, and wait until no launch is under way. Raises Timeout."""
         since = quiet_since = self._hold.clock.monotonic()
-        waits = ""
+        waits = "Launch to stay suspended"
         while True:
             # One that is not described for so long is deleted or not: whatever it launches meanwhile is in doubt.
             described = {group.auto_scaling_group_name: group for group in self._hold.groups()}
@@ -157,13 +157,16 @@ class KeptPairs:
                 launching += self._launching(group)
             now = self._hold.clock.monotonic()
             if launching:
-                waits = listed(launching, most=_MOST)
+                waits = f"{listed(launching, most=_MOST)} to launch"
             elif now - quiet_since >= LAG:
                 return
             if now - since > self._journal.options.boot_timeout + LAG:
-                raise Timeout(f"gave up after {now - since:.0f} s waiting for {waits} to launch")
+                raise Timeout(
+                    f"gave up after {now - since:.0f} s waiting for {waits}",
+                    hint="see what the groups launch with `aws autoscaling describe-scaling-activities`",
+                )
             if self._hold.is_silent:
-                yield self._hold.event("waiting", f"waiting for {waits or 'Launch to be suspended'}")
+                yield self._hold.event("waiting", f"waiting for {waits}")
             self._hold.pause()
 
     def _launching(self, group: AutoScalingGroup) -> Iterator[str]:
@@ -184,11 +187,14 @@ class KeptPairs:
         while (step := next_step(there := self._there(pair), wanted, other)) != "done":
             if step == "foreign":
                 raise RackctlError(
-                    f"EC2 has another key pair named {name} than before this roll; nothing was overwritten",
-                    hint="find out who has imported it; then start again",
+                    f"key pair {name} was changed by something other than this roll; it was not overwritten",
+                    hint=f"see what it is now with `aws ec2 describe-key-pairs --key-names {name}`; then start again",
                 )
             if self._hold.clock.monotonic() >= deadline:
-                raise RackctlError(f"EC2 does not show what was done to key pair {name} for {_PATIENCE:.0f} s")
+                raise RackctlError(
+                    f"EC2 has not shown the last change of key pair {name} for {_PATIENCE:.0f} s",
+                    hint=f"see what it shows with `aws ec2 describe-key-pairs --key-names {name}`",
+                )
             if step == "delete":
                 assert there is not None
                 if not new and not pair.created:
@@ -227,7 +233,7 @@ class KeptPairs:
             if now - began > _PATIENCE:
                 raise RackctlError(
                     f"EC2 has not shown {_named(wanted)} steadily for {_PATIENCE:.0f} s after the import",
-                    hint="find out whether something else changes it (`aws ec2 describe-key-pairs`)",
+                    hint="find out whether something else changes it, with `aws ec2 describe-key-pairs`",
                 )
             self._hold.pause()
 
@@ -243,7 +249,9 @@ class KeptPairs:
             if unsure:
                 some = listed(unsure, most=_MOST)
                 yield self._hold.event(
-                    "problem", f"{some}: launched by something else while key pair {pair.key_name} was changed"
+                    "problem",
+                    f"{some}: launched by something else while key pair {pair.key_name} was changed; may have either "
+                    "key",
                 )
         pair.state = "new" if new else "old"
         self._hold.write()

@@ -115,7 +115,7 @@ class NewKey:
     def _lost(self) -> RackctlError:
         return RackctlError(
             f"key {self._name} has been deleted from the store: rackctl cannot log in to the instances that have it",
-            hint="abort this roll and start another, which replaces those instances too",
+            hint=f"run {self._journal.command('abort')}, then start another keyroll: it replaces those instances too",
         )
 
     def launches_old(self, group: AutoScalingGroup) -> str:
@@ -148,7 +148,7 @@ class NewKey:
         for record in self._journal.groups.values():
             for line in record.key_lines:
                 name = record.auto_scaling_group_name
-                yield self._hold.event("advice", f"group {name}: so that it keeps the new key: {line}", group=name)
+                yield self._hold.event("advice", f"group {name}: to keep the new key, set in {line}", group=name)
 
     def clean_up(self) -> Iterator[Event]:
         """Delete the keys that nothing has any more, the new one among them if no instance has got it."""

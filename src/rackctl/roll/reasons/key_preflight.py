@@ -155,19 +155,19 @@ class KeyPreflight:
             return
         if pair is None:
             yield Problem(
-                f"group {group} launches with key pair {name}, and EC2 has none of that name",
+                f"group {group} launches with key pair {name}, which does not exist in EC2",
                 "import one (`aws ec2 import-key-pair`), so that the group can launch; or use --key-name new",
             )
         elif not is_public_key(pair.public_key) or pair.created is None:
             yield Problem(
-                f"EC2 does not tell the public key of key pair {name} or when it was created: an abort could not bring "
-                "it back",
+                f"EC2 does not show the public key of key pair {name}, or when it was created: an abort could not "
+                "restore it",
                 "use --key-name new, or have the group name another key pair",
             )
         elif owner := owner_of(pair.tags):
             yield Problem(
-                f"key pair {name} belongs to {owner}: it stays there by its name, without CloudFormation's tags; a "
-                "change of its PublicKeyMaterial there would bring another key",
+                f"key pair {name} belongs to {owner}: it keeps its name, but not CloudFormation's tags; if the stack "
+                "changes its PublicKeyMaterial, instances that are launched afterwards get that key",
                 warns=True,
             )
 

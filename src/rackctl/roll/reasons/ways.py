@@ -63,9 +63,9 @@ class KeyWay:
 
     def __str__(self) -> str:
         if self.way == "new":
-            return f"a key pair of a new name, in new launch template versions ({self.reason})"
+            return f"creates a key pair with a new name and launch template versions that name it ({self.reason})"
         pairs = "key pairs" if len(self.key_names) > 1 else "key pair"
-        return f"a new public key for {pairs} {listed(self.key_names)}, by the same name ({self.reason})"
+        return f"renews {pairs} {listed(self.key_names)} under the same name ({self.reason})"
 
 
 def ways_of(groups: Sequence[Launching], wanted: str, asked: str, new_name: str) -> dict[str, KeyWay]:
@@ -162,7 +162,10 @@ def _without_key(group: Launching, way: Way, *, out_of_band: bool) -> Iterator[P
             f"{remedy}; or move the group to a launch template: {_MIGRATE_DOCS}",
         )
     elif way == "keep":
-        yield Problem(f"group {name} launches without a key: there is no name to keep", remedy)
+        yield Problem(
+            f"group {name} launches without a key: there is no name to keep",
+            f"{remedy}; or use --key-name new for a key pair with a new name",
+        )
     elif group.owner or group.others:
         where = f"{group.owned} belongs to {group.owner}" if group.owner else (
             f"another template of it names key pair {group.others[0]}"
