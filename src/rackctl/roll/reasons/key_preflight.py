@@ -166,8 +166,8 @@ class KeyPreflight:
             )
         elif owner := owner_of(pair.tags):
             yield Problem(
-                f"key pair {name} belongs to {owner}: it keeps its name, but not CloudFormation's tags; if the stack "
-                "changes its PublicKeyMaterial, instances that are launched afterwards get that key",
+                f"key pair {name} belongs to {owner}: it keeps its name, but not CloudFormation's tags; a change of "
+                "PublicKeyMaterial in the stack would replace it",
                 warns=True,
             )
 
