@@ -47,8 +47,21 @@ def test_what_a_rack_does_not_have_needs_no_permission() -> None:
     assert of("ec2:RunInstances", numbered)[0]["Condition"] == {
         "ArnEquals": {"ec2:LaunchTemplate": "arn:aws:ec2:eu-west-1:123456789012:launch-template/lt-1"}
     }
-    assert len(of("ec2:CreateTags", numbered)) == 2
+    assert len(of("ec2:CreateTags", numbered)) == 1
     assert of("kms:GenerateDataKey", statements("keyroll", **{"bucket's key": ["q"]}))
+
+
+def test_only_what_gets_a_key_of_a_new_name_may_import_one() -> None:
+    renamed = statements("keyroll", new_key_pair=["prod-keypair-<time>"])
+    kept = statements("keyroll", key_pair=["ops", "build"])
+
+    pairs = "arn:aws:ec2:eu-west-1:123456789012:key-pair"
+    assert [s["Resource"] for s in of("ec2:ImportKeyPair", renamed)] == [f"{pairs}/prod-keypair-*"]
+    assert [s["Resource"] for s in of("ec2:CreateTags", renamed)] == [f"{pairs}/prod-keypair-*"]
+    assert [s["Resource"] for s in of("ec2:ImportKeyPair", kept)] == [[f"{pairs}/ops", f"{pairs}/build"]]
+    assert [s["Resource"] for s in of("ec2:CreateTags", kept)] == [[f"{pairs}/ops", f"{pairs}/build"]]
+    # Those of rackctl's own that nothing has any more are deleted either way.
+    assert f"{pairs}/prod-keypair-*" in [s["Resource"] for s in of("ec2:DeleteKeyPair", kept)]
 
 
 def test_an_action_is_not_repeated_where_a_wider_resource_has_it() -> None:

@@ -83,11 +83,8 @@ def principal_of(aws: Aws, caller: str) -> str:
             raise RackctlError(f"IAM simulates users and roles, and the caller is {caller}")
 
 
-def facts_of(rack: Rack, groups: Iterable[str], templates: Iterable[tuple[str, str]]) -> Facts:
-    """Return what a rack's names are in policies, of its groups and their launch templates, each with its version.
-
-    A name that could not be read is left out.
-    """
+def facts_of(rack: Rack, groups: Iterable[str]) -> Facts:
+    """Return what a rack's names are in policies, of these groups. A name that could not be read is left out."""
     named = {
         "<region>": [rack.aws.region],
         "<account>": [rack.ecs_cluster.account],
@@ -95,8 +92,6 @@ def facts_of(rack: Rack, groups: Iterable[str], templates: Iterable[tuple[str, s
         "<rack>": [rack.name],
         "<prefix>": [rack["prefix"]],
         "<group>": list(groups),
-        "<launch template>": list(dict.fromkeys(id_ for id_, _ in templates)),
-        "<numbered template>": list(dict.fromkeys(id_ for id_, version in templates if version.isdecimal())),
     }
     if rack["bucket"]:
         store = rack.store

@@ -22,6 +22,7 @@ _GROUP = "arn:aws:autoscaling:<region>:<account>:autoScalingGroup:*:autoScalingG
 _STACK = "arn:aws:cloudformation:<region>:<account>:stack/<rack>/*"
 _INSTANCES = "arn:aws:ec2:<region>:<account>:instance/*"
 _OWN_KEY_PAIRS = "arn:aws:ec2:<region>:<account>:key-pair/<rack>-keypair-*"
+_KEY_PAIRS = "arn:aws:ec2:<region>:<account>:key-pair/*"
 _KEY_PAIR = "arn:aws:ec2:<region>:<account>:key-pair/<key pair>"
 _TEMPLATE = "arn:aws:ec2:<region>:<account>:launch-template/<launch template>"
 _BUCKET = "arn:aws:s3:::<bucket>"
@@ -34,6 +35,7 @@ _CONDITIONS = {
     "aws:RequestTag/Rack": ("StringEquals", "<rack>"),
     "aws:ResourceTag/Rack": ("StringEquals", "<rack>"),
     "aws:ResourceTag/aws:autoscaling:groupName": ("StringEquals", "<group>"),
+    "ec2:KeyPairName": ("StringEquals", "<key pair>"),
     "ec2:LaunchTemplate": ("ArnEquals", "arn:aws:ec2:<region>:<account>:launch-template/<numbered template>"),
     "ec2:Region": ("StringEquals", "<region>"),
     "ecs:cluster": ("ArnEquals", _CLUSTER),
@@ -197,12 +199,13 @@ ROLES: dict[str, Role] = {
             _grant("s3:GetObject PutObject DeleteObject", f"{_BUCKET}/<prefix>/*", "s3:ResourceAccount"),
             _grant("kms:Encrypt", _KEY, "kms:EncryptionContext:rackctl:rack"),
             _grant("ec2:DescribeKeyPairs DescribeLaunchTemplates DescribeLaunchTemplateVersions", "*", "ec2:Region"),
-            _grant("ec2:ImportKeyPair", _OWN_KEY_PAIRS, "aws:RequestTag/Rack"),
-            _grant("ec2:CreateTags", _OWN_KEY_PAIRS, "ec2:CreateAction=ImportKeyPair"),
+            _grant("ec2:ImportKeyPair", _OWN_KEY_PAIRS, "aws:RequestTag/Rack", needs="<new key pair>"),
+            _grant("ec2:CreateTags", _OWN_KEY_PAIRS, "ec2:CreateAction=ImportKeyPair", needs="<new key pair>"),
             _grant("ec2:DeleteKeyPair", _OWN_KEY_PAIRS, "aws:ResourceTag/Rack"),
             _grant("ec2:CreateLaunchTemplateVersion ModifyLaunchTemplate DeleteLaunchTemplateVersions", _TEMPLATE),
             _grant("autoscaling:DescribeInstanceRefreshes DescribeLaunchConfigurations DescribeLifecycleHooks"),
-            _grant("autoscaling:SetDesiredCapacity SuspendProcesses ResumeProcesses UpdateAutoScalingGroup", _GROUP),
+            _grant("autoscaling:SetDesiredCapacity SuspendProcesses ResumeProcesses", _GROUP),
+            _grant("autoscaling:UpdateAutoScalingGroup", _GROUP, needs="<new key pair>"),
             _grant("ecs:ListClusters"),
             _grant("ecs:ListServices", "*", "ecs:cluster"),
             _grant("ecs:DescribeCapacityProviders", _PROVIDERS),
@@ -220,6 +223,8 @@ ROLES: dict[str, Role] = {
             ),
             "kept": (
                 _grant("ec2:DeleteKeyPair ImportKeyPair", _KEY_PAIR),
+                # By its id, of which AWS does not say whether the ARN has it: the condition is on the name.
+                _grant("ec2:DeleteKeyPair", _KEY_PAIRS, "ec2:KeyPairName"),
                 _grant("ec2:CreateTags", _KEY_PAIR, "ec2:CreateAction=ImportKeyPair"),
             ),
             "encrypted": _STORE_WITH_KMS,

@@ -82,6 +82,37 @@ def test_the_stack_that_a_group_belongs_to_is_told() -> None:
     assert spot.startswith("prod-spot, of stack Prod: 2 instances")
 
 
+def an_instance_of_another_rack(scene: Scene) -> None:
+    scene.world.ec2.launch({"KeyName": "ops"}, tags={"Rack": "staging"})
+
+
+@pytest.mark.parametrize(
+    ("add", "user"),
+    [
+        (lambda scene: add_group(scene, "staging", Rack="staging"), "group staging"),
+        (lambda scene: scene.world.ec2.create_template("jumps", {"KeyName": "ops"}, {}), "launch template jumps"),
+        (an_instance_of_another_rack, 'of rack "staging"'),
+    ],
+)
+def test_what_else_launches_with_a_key_pair_that_is_renewed_under_its_name_has_a_line_of_its_own(
+    add: Callable[[Scene], Any], user: str
+) -> None:
+    scene = Scene(key_name="ops")
+    ((before, alone),) = of(scene, "sharing")
+    add(scene)
+
+    ((status, message),) = of(scene, "sharing")
+
+    assert (before, alone) == (
+        "ok",
+        "no other group, launch template, launch configuration or instance names key pair ops",
+    )
+    assert status == "problem"
+    assert message.startswith("key pair ops has other users: ")
+    assert user in message
+    assert of(scene, "key") == [("ok", "a keyroll can renew the key")]
+
+
 @pytest.mark.parametrize("process", ["AddToLoadBalancer", "HealthCheck", "ReplaceUnhealthy"])
 def test_a_suspended_process_that_a_group_needs_is_warned_of(process: str) -> None:
     scene = Scene()

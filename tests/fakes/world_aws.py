@@ -150,7 +150,9 @@ class WorldAws(FakeAws):
         return [self._version(id_, template.versions[number]) for (id_, number), template in wanted.items()]
 
     @reading
-    def require_key_pair_permissions(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
+    def require_key_pair_permissions(
+        self, key_name: str, key_pair_id: str, public_key: str, tags: Mapping[str, str]
+    ) -> None:
         assert not any(key.startswith("aws:") for key in tags)
 
     @reading

@@ -160,11 +160,10 @@ def test_a_key_pair_is_imported_found_by_its_tags_and_deleted_twice(asked: tuple
 def test_a_key_pair_of_the_same_name_has_another_id_and_a_later_time(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, _, _ = asked
     first, second = (generate("ops", created=START).public_key for _ in range(2))
-    aws.ec2.require_key_pair_permissions("ops", first, {})
     aws.ec2.import_key_pair("ops", first, {})
     before = aws.ec2.key_pair("ops")
     assert code_of(lambda: aws.ec2.import_key_pair("ops", second, {})) == "InvalidKeyPair.Duplicate"
-    aws.ec2.require_key_pair_permissions("ops", second, {"team": "ops"})
+    aws.ec2.require_key_pair_permissions("ops", before.key_pair_id, second, {"team": "ops"})
     assert aws.ec2.key_pair("ops") == before
 
     aws.ec2.delete_key_pair("ops", before.key_pair_id)

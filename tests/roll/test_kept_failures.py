@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rackctl.errors import RackctlError, RollIncomplete
+from rackctl.errors import AccessDenied, RackctlError, RollIncomplete
 from rackctl.roll.hold import RollStopped
 from rackctl.roll.lock import JournalLost
 from rackctl.roll.view import RollOptions
@@ -16,6 +16,34 @@ from tests.roll.test_kept import THEIRS, at, made, ops, pair
 
 if TYPE_CHECKING:
     from rackctl.roll.report import Event
+
+
+def test_a_deletion_that_is_denied_for_a_pair_that_is_gone_by_now_was_done() -> None:
+    """A call that is repeated since its answer was lost names an id that EC2 cannot judge by a policy any more."""
+    scene = ops(2)
+
+    def deny() -> None:
+        raise AccessDenied("AWS denied ec2:DeleteKeyPair on key pair ops")
+
+    at(scene, "delete_key_pair", deny, "after")
+
+    start(scene)
+
+    assert pair(scene).public_key != scene.old_public_key
+    assert scene.old == []
+    assert_given_back(scene, 2)
+
+
+def test_a_deletion_that_is_denied_changes_nothing() -> None:
+    scene = ops(2)
+    first = pair(scene)
+    fail_from(scene, "delete_key_pair", AccessDenied("AWS denied ec2:DeleteKeyPair on key pair ops"), times=1)
+
+    with pytest.raises(RackctlError, match=r"denied ec2:DeleteKeyPair on key pair ops\. Nothing was drained"):
+        start(scene)
+
+    assert pair(scene) is first
+    assert_given_back(scene, 2)
 
 
 def test_an_import_that_fails_brings_the_old_key_back() -> None:

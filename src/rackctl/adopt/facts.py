@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from rackctl.adopt.adoption import default_alias, default_bucket
 from rackctl.errors import RackctlError
-from rackctl.keys import is_key_name
 from rackctl.permissions import facts_of
 from rackctl.policies import Facts, grants
 from rackctl.roll.groups import belonging, registered_ids
+from rackctl.roll.reasons.key_preflight import new_key_name
+from rackctl.roll.reasons.launching import launching, template_name
+from rackctl.roll.reasons.ways import ways_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rackctl.instances import Instances
-    from rackctl.model import AutoScalingGroup, LaunchTemplateVersion
+    from rackctl.model import AutoScalingGroup, LaunchTemplateRef
     from rackctl.rack import Rack
+    from rackctl.roll.reasons.ways import KeyWay, Launching
 
 # They make a store, or look for those that lack one.
 _WITHOUT_STORE = {"adopt", "find"}
@@ -33,9 +36,8 @@ def rack_facts(rack: Rack, instances: Instances, roles: Sequence[str], notify: C
     if named & {"<bucket>", "<key>"} and not set(roles) <= _WITHOUT_STORE:
         rack.require("bucket")
         rack.require("kms_key")
-    groups = _groups(rack, instances) if named & {"<group>", "<launch template>"} else []
-    templates = [(ref.launch_template_id, ref.version) for group in groups for ref in group.launch_templates]
-    facts = facts_of(rack, [group.auto_scaling_group_name for group in groups], templates)
+    groups = _groups(rack, instances) if named & {"<group>", "<image parameter>"} else []
+    facts = facts_of(rack, [group.auto_scaling_group_name for group in groups])
     cluster = rack.ecs_cluster
     found: dict[str, Sequence[str]] = {
         "<bucket>": [default_bucket(cluster)],
@@ -61,42 +63,55 @@ def _groups(rack: Rack, instances: Instances) -> list[AutoScalingGroup]:
 
 
 def launch_facts(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]) -> dict[str, list[str]]:
-    """Return what the groups' launch templates ask of whoever has a group name another version of them.
+    """Return what groups launch from, and what of it a keyroll has to change, by the way of each to its new key.
 
     ``notify`` is told what could not be read.
     """
-    key_names: set[str] = set()
-    numbered: list[dict[str, Any]] = []
-    for group in groups:
-        if group.launch_configuration_name:
-            key_names.add(_key_of_configuration(rack, group.launch_configuration_name, notify))
-        for ref in group.launch_templates:
-            try:
-                version: LaunchTemplateVersion = rack.aws.ec2.launch_template_version(ref)
-            except RackctlError as error:
-                notify(f"cannot read what group {group.auto_scaling_group_name} launches from: {error}")
-                continue
-            key_names.add(version.key_name)
-            if ref.version.isdecimal():
-                numbered.append(dict(version.data))
-    images = [str(data.get("ImageId", "")) for data in numbered]
+    launches = list(_launches(rack, groups, notify))
+    ways = ways_of(launches, rack["key_name"], "key_name", new_key_name(rack.name))
+    renamed = [group for group in groups if _is_renamed(group, ways)]
+    changed = dict.fromkeys(ref for group in renamed for ref in group.launch_templates)
+    read = [group for group in groups if group.auto_scaling_group_name in ways]
+    launched = {ref: _launch_data(rack, ref, notify) for group in read for ref in group.launch_templates}
+    numbered = {ref: launched.get(ref, {}) for ref in changed if ref.version.isdecimal()}
+    images = [str(data.get("ImageId", "")) for data in launched.values()]
     return {
-        "<key pair>": sorted(name for name in key_names if name and not is_key_name(rack.name, name)),
-        "<tagging template>": ["yes"] if any(data.get("TagSpecifications") for data in numbered) else [],
+        "<key pair>": sorted({name for way in ways.values() for name in way.key_names}),
+        "<new key pair>": [new_key_name(rack.name)] if renamed else [],
+        "<launch template>": list(dict.fromkeys(ref.launch_template_id for ref in changed)),
+        "<numbered template>": list(dict.fromkeys(ref.launch_template_id for ref in numbered)),
+        "<tagging template>": ["yes"] if any(data.get("TagSpecifications") for data in numbered.values()) else [],
         # Which role an instance profile holds, only IAM could tell.
-        "<instance role>": ["*"] if any(data.get("IamInstanceProfile") for data in numbered) else [],
+        "<instance role>": ["*"] if any(data.get("IamInstanceProfile") for data in numbered.values()) else [],
         "<image parameter>": sorted(
             {image.removeprefix(_PARAMETER).lstrip("/") for image in images if image.startswith(_PARAMETER)}
         ),
     }
 
 
-def _key_of_configuration(rack: Rack, name: str, notify: Callable[[str], None]) -> str:
+def _launches(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]) -> Iterator[Launching]:
+    """Yield how groups launch, but for those of which that cannot be read."""
+    for group in groups:
+        ids = sorted({ref.launch_template_id for ref in group.launch_templates} - {""})
+        try:
+            templates = {found.launch_template_id: found for found in rack.aws.ec2.launch_templates(ids)}
+            yield from launching(rack.aws, rack.name, [group], templates)
+        except RackctlError as error:
+            notify(f"cannot read what group {group.auto_scaling_group_name} launches from: {error}")
+
+
+def _is_renamed(group: AutoScalingGroup, ways: Mapping[str, KeyWay]) -> bool:
+    """Return whether a group gets a key of a new name, as far as is known."""
+    way = ways.get(group.auto_scaling_group_name)
+    return way is None or way.way == "new"
+
+
+def _launch_data(rack: Rack, ref: LaunchTemplateRef, notify: Callable[[str], None]) -> Mapping[str, Any]:
     try:
-        return rack.aws.autoscaling.launch_configuration_keys().get(name, "")
+        return rack.aws.ec2.launch_template_version(ref).data
     except RackctlError as error:
-        notify(f"cannot read launch configuration {name}: {error}")
-        return ""
+        notify(f"cannot read version {ref.version} of launch template {template_name(ref)}: {error}")
+        return {}
 
 
 def _explain_missing_key(rack: Rack, notify: Callable[[str], None]) -> None:

@@ -109,13 +109,15 @@ class Ec2:
             if there is None or there.public_key != public_key:
                 raise
 
-    def require_key_pair_permissions(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
-        """Have EC2 check that it would let us delete a key pair and import another one. Raises AccessDenied.
+    def require_key_pair_permissions(
+        self, key_name: str, key_pair_id: str, public_key: str, tags: Mapping[str, str]
+    ) -> None:
+        """Have EC2 check that it would let us delete a key pair by its id and import another one. Raises AccessDenied.
 
         With DryRun nothing is done; the answer is an error in any case.
         """
         asked: tuple[tuple[str, Mapping[str, Any]], ...] = (
-            ("delete_key_pair", {"KeyName": key_name}),
+            ("delete_key_pair", {"KeyPairId": key_pair_id}),
             ("import_key_pair", _to_import(key_name, public_key, tags)),
         )
         for operation, parameters in asked:

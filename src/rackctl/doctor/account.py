@@ -73,7 +73,10 @@ def permissions(
         groups = rack.aws.autoscaling.groups(names)
         unread: list[str] = []
         facts = _facts(rack, groups, unread)
-        known = [*(group.auto_scaling_group_arn for group in groups), *_arns(rack, instances)]
+        known = [
+            *(group.auto_scaling_group_arn for group in groups),
+            *_arns(rack, instances, facts.named.get("<key pair>", ())),
+        ]
         found = list(simulate(rack.aws, principal, role, facts, known))
     except RackctlError as error:
         yield failed("permissions", error, status="skipped", what="what the caller may do")
@@ -94,16 +97,16 @@ def permissions(
 
 def _facts(rack: Rack, groups: Sequence[AutoScalingGroup], unread: list[str]) -> Facts:
     """Return the rack's names, and collect what could not be read of what its groups launch from."""
-    templates = [(ref.launch_template_id, ref.version) for group in groups for ref in group.launch_templates]
-    facts = facts_of(rack, [group.auto_scaling_group_name for group in groups], templates)
+    facts = facts_of(rack, [group.auto_scaling_group_name for group in groups])
     return Facts({**facts.named, **launch_facts(rack, groups, unread.append)}, facts.partition)
 
 
-def _arns(rack: Rack, instances: Sequence[RackInstance]) -> Iterator[str]:
+def _arns(rack: Rack, instances: Sequence[RackInstance], key_pairs: Sequence[str]) -> Iterator[str]:
     partition = rack.ecs_cluster.cluster_arn.split(":")[1]
-    start = f"arn:{partition}:ec2:{rack.ecs_cluster.region}:{rack.ecs_cluster.account}:instance"
+    start = f"arn:{partition}:ec2:{rack.ecs_cluster.region}:{rack.ecs_cluster.account}"
+    yield from (f"{start}:key-pair/{name}" for name in key_pairs)
     for instance in instances:
-        yield f"{start}/{instance.ec2_instance_id}"
+        yield f"{start}:instance/{instance.ec2_instance_id}"
         yield from (registration.container_instance_arn for registration in instance.registrations)
 
 

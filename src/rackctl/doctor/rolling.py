@@ -75,6 +75,11 @@ def _well(topic: Topic, plan: Plan) -> str:
             return "each service with tasks on the instances is steady"
         case "key":
             return "a keyroll can renew the key"
+        case "sharing":
+            kept = sorted({name for group in plan.groups if group.key for name in group.key.key_names})
+            if not kept:
+                return "no key pair is renewed under its name: what else launches with one keeps its key"
+            return f"no other group, launch template, launch configuration or instance names key pair {listed(kept)}"
         case "groups" | "capacity":
             return ""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rackctl.local.moto_services import MotoServices
     from rackctl.local.signature import Request
     from rackctl.local.world import World
+    from rackctl.local.world.key_pairs import KeyPair
 
 CALLER: Final = f"arn:aws:iam::{ACCOUNT_ID}:user/{USER}"
 _CREATES_WITH_TAGS: Final = frozenset({"RunInstances", "ImportKeyPair", "CreateLaunchTemplate"})
@@ -129,18 +130,29 @@ class Denials:
             yield Need("iam:PassRole", _ROLE, {"iam:PassedToService": "ec2.amazonaws.com"}, named)
 
     def _of_ec2(self, action: str, asked: Mapping[str, Any]) -> Iterator[Need]:
+        if pair := self._key_pair_by_id(asked):
+            # The reference has the ARN of a key pair with its name. Whether a call that names the id is asked for by
+            # that ARN or by one with the id, AWS does not say: here it takes the permission for both.
+            by_name = {**asked, "KeyName": pair.key_name}
+            yield from self._of_ec2(action, {key: value for key, value in by_name.items() if key != "KeyPairId"})
+            asked = {**by_name, "KeyPairId": pair.key_pair_id}
         resource = self._ec2_resource(action, asked)
         requested = {
             f"aws:RequestTag/{tag['Key']}": str(tag.get("Value", ""))
             for specification in asked.get("TagSpecifications", ())
             for tag in specification.get("Tags", ())
         }
-        context = {"ec2:Region": self._world.region, **self._resource_tags(resource, asked), **requested}
+        named = {"ec2:KeyPairName": str(asked["KeyName"])} if asked.get("KeyName") else {}
+        context = {"ec2:Region": self._world.region, **named, **self._resource_tags(resource, asked), **requested}
         yield Need(f"ec2:{action}", resource, context)
         if action in _CREATES_WITH_TAGS and asked.get("TagSpecifications"):
             yield Need("ec2:CreateTags", resource, {**context, "ec2:CreateAction": action})
         if action == "RunInstances" and asked.get("LaunchTemplate"):
             yield from self._of_template(asked["LaunchTemplate"], role=_ROLE)
+
+    def _key_pair_by_id(self, asked: Mapping[str, Any]) -> KeyPair | None:
+        pairs = self._world.ec2.key_pairs.values()
+        return next((pair for pair in pairs if pair.key_pair_id == asked.get("KeyPairId")), None)
 
     def _resource_tags(self, resource: str, asked: Mapping[str, Any]) -> dict[str, str]:
         """Return the tags of the resource that a call names, as the condition keys that they are."""
@@ -158,7 +170,7 @@ class Denials:
             return self._arn("ec2", f"instance/{ids[0]}")
         if template := asked.get("LaunchTemplateId"):
             return self._arn("ec2", f"launch-template/{template}")
-        if name := asked.get("KeyName"):
+        if name := asked.get("KeyPairId") or asked.get("KeyName"):
             return self._arn("ec2", f"key-pair/{name}")
         return self._arn("ec2", "instance/*" if action == "RunInstances" else "*/*")
 

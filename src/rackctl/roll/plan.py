@@ -180,6 +180,7 @@ class _Planner:
             *about("groups", self._not_here(looks)),
             *Preflight(self._rack, self._instances, self._observer.instance).problems(listed, looks, views),
             *about("key", keys.problems() if keys else ()),
+            *about("sharing", keys.shared() if keys else ()),
             *self._engine_problems(groups, looks, views),
             *of_alarms(alarms_now(self._aws, self._options.alarms), lasting=0),
         ]

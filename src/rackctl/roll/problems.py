@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # What a plan's problems are about, in the order in which a check of a rack tells of them.
 Topic = Literal[
-    "roll", "store", "groups", "processes", "capacity", "hooks", "agents", "registrations", "services", "key"
+    "roll", "store", "groups", "processes", "capacity", "hooks", "agents", "registrations", "services", "key", "sharing"
 ]
 
 # For how long AWS's answers may leave an instance out, in seconds.

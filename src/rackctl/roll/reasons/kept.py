@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG
-from rackctl.errors import RackctlError, Timeout
+from rackctl.errors import AccessDenied, RackctlError, Timeout
 from rackctl.roll.processes import Processes
 from rackctl.roll.reasons.generations import Generations
 from rackctl.roll.reasons.launching import key_names
@@ -80,7 +80,9 @@ class KeptPairs:
             for pair in left:
                 if pair.state == "old":
                     check = self._aws.ec2.require_key_pair_permissions
-                    self._hold.retrying(partial(check, pair.key_name, pair.new_public_key, pair.tags))
+                    self._hold.retrying(
+                        partial(check, pair.key_name, pair.old_key_pair_id, pair.new_public_key, pair.tags)
+                    )
             yield from self._change(left, new=True)
         for pair in self._pairs:
             self._generations.date(pair)
@@ -202,7 +204,12 @@ class KeptPairs:
                     pair.created = _time(there)
                     self._hold.write()
                 # By its id: by the name it could be the pair that is imported next, if this call is repeated.
-                self._hold.changing(partial(self._aws.ec2.delete_key_pair, name, there.key_pair_id))
+                try:
+                    self._hold.changing(partial(self._aws.ec2.delete_key_pair, name, there.key_pair_id))
+                except AccessDenied:
+                    # Of one that is gone by now EC2 does not know that it is ours to delete.
+                    if not self._goes(there):
+                        raise
                 yield self._hold.event("key", f"deleted key pair {name} ({there.key_pair_id})")
             try:
                 self._hold.changing(partial(self._aws.ec2.import_key_pair, name, wanted, pair.tags))
@@ -273,6 +280,17 @@ class KeptPairs:
 
     def _there(self, pair: KeyPairRecord) -> KeyPair | None:
         return self._hold.retrying(partial(self._aws.ec2.key_pair, pair.key_name))
+
+    def _goes(self, pair: KeyPair) -> bool:
+        """Wait for a key pair not to be described any more; return whether that is so."""
+        deadline = self._hold.clock.monotonic() + LAG
+        while True:
+            there = self._hold.retrying(partial(self._aws.ec2.key_pair, pair.key_name))
+            if there is None or there.key_pair_id != pair.key_pair_id:
+                return True
+            if self._hold.clock.monotonic() >= deadline:
+                return False
+            self._hold.pause()
 
     def _event_of_launch(self, record: GroupRecord, what: str) -> Event:
         name = record.auto_scaling_group_name

@@ -76,7 +76,8 @@ class KeyPreflight:
             yield from self._stored()
         yield from problems_of(self._launching, self.ways, out_of_band=self._options.out_of_band)
         yield from self._sharing()
-        yield from self._key_pairs()
+        for name, group_name in self._kept.items():
+            yield from self._key_pair(name, group_name)
         for group, view in self._groups.values():
             yield from self._windows(group, view)
 
@@ -121,13 +122,16 @@ class KeyPreflight:
                         "the rack's",
                     )
 
-    def _key_pairs(self) -> Iterator[Problem]:
-        """Refuse what could not be undone, and what would be news to somebody else."""
-        names = {name: group for group, way in self.ways.items() for name in way.key_names}
+    @property
+    def _kept(self) -> dict[str, str]:
+        """The key pairs that are renewed under their names, each with a group that launches with it."""
+        return {name: group for group, way in self.ways.items() for name in way.key_names}
+
+    def shared(self) -> Iterator[Problem]:
+        """Refuse what would be news to others who launch with a key pair that is renewed under its name."""
+        names = self._kept
         if not names:
             return
-        for name, group in names.items():
-            yield from self._key_pair(name, group)
         known = {instance.ec2_instance_id for instance in self._listed}
         users: dict[str, list[str]] = {}
         for name, what in (
