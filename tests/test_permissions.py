@@ -126,7 +126,7 @@ def test_what_a_resource_s_own_policy_may_allow_is_not_known(action: str) -> Non
 def test_an_action_of_which_nothing_is_said_is_not_known() -> None:
     iam = FakeIam(lambda a, r: None if a == "ecs:ListTasks" else Decision(a, r, "allowed"))
 
-    assert verdicts(permissions(iam), "ecs:ListTasks") == {("unknown", "IAM's simulation says nothing of it")}
+    assert verdicts(permissions(iam), "ecs:ListTasks") == {("unknown", "IAM's simulation gave no verdict")}
 
 
 def test_actions_that_iam_does_not_take_together_are_asked_for_one_by_one() -> None:

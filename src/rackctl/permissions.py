@@ -180,7 +180,7 @@ def _ask(aws: Aws, principal: str, question: _Question) -> Iterator[Permission]:
     yield from map(_permission, decisions)
     for action, resource in product(question.actions, question.resources):
         if (action.lower(), resource) not in told:
-            yield Permission(action, resource, "unknown", "IAM's simulation says nothing of it")
+            yield Permission(action, resource, "unknown", "IAM's simulation gave no verdict")
 
 
 def _unknown(question: _Question, reason: str) -> Iterator[Permission]:

@@ -75,7 +75,7 @@ def test_up_says_what_to_type_next_and_down_removes_it(down: Typist) -> None:
     assert commands[1] == f"rackctl instances ssh {ids[0]}"
     assert commands[-1] == "rackctl local down"
 
-    assert down.good("local", "down") == "The local rack is down; nothing of it is left.\n"
+    assert down.good("local", "down") == "Stopped and removed the local rack\n"
 
     assert list(down.directory.iterdir()) == []
     again = down("local", "down")

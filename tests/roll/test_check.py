@@ -159,7 +159,7 @@ def test_no_journal_makes_a_machine_run_a_command() -> None:
         list(scene.roll.resume())
 
     assert b"a-secret-command" not in journal
-    assert "was started with --check, and its journal does not hold the command" in str(caught.value)
+    assert "was started with --check, and the journal does not keep the command" in str(caught.value)
     assert "--check COMMAND" in caught.value.hint
     assert len(scene.aws.mutations) == before
     list(scene.roll.resume(checked=False))

@@ -67,7 +67,7 @@ def confirm(question: str, *, done: str) -> None:
 
     if not sys.stdin.isatty():
         raise UsageError(
-            f"stdin is not a terminal, so there is nobody to ask; nothing was {done}",
+            f"stdin is not a terminal, so rackctl cannot ask; nothing was {done}",
             hint=f"see what would be {done} with --dry-run, then use --yes",
         )
     if not click.confirm(question, err=True):

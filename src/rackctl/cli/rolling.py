@@ -247,7 +247,7 @@ def _show_status(invocation: Invocation, output: str, watch: str | None) -> None
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, what takes one back as its value; a check is no option of the roll."""
+    """Return the options that were given. --no-X becomes the value that turns X off; --check is not among them."""
     found = {name: value for name, value in options.items() if value not in {None, ()}}
     for name, option, nothing in (("surge", "surge", 0), ("alarm", "alarms", ()), ("check", "checked", False)):
         value = found.pop("check", None) if name == "check" else found.get(option)
@@ -288,7 +288,7 @@ def carry_out(
     *,
     begin: str,
 ) -> None:
-    """Do what yields events, and show them, until the end or a signal; ``check`` is run after each batch."""
+    """Run a roll and show its events, until its end or a signal; ``check`` is run after each batch."""
     from rackctl.roll.hold import StopRequest
 
     stop = StopRequest()

@@ -1,6 +1,6 @@
 """Everything that could go wrong with a rack, before it does. Reads AWS, and changes nothing.
 
-The checks run at once and are told in one order. What could not be read is never well: a check that failed says so,
+The checks run at once and are reported in one order. What could not be read is never ok: a check that failed says so,
 and hides no other.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Doctor", "Finding", "Status"]
 
 _OF_CLUSTER = (*rolling.TOPICS, "providers", "bucket", "kms", "keys", "ssh")
-# What the other roles than a keyroll's need, of which it is a problem that it is denied.
+# For roles other than a keyroll's: the checks of which a denial is a problem.
 _NEEDED_BY = {"ssh": {"keys", "ssh"}}
 
 

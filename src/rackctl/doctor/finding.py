@@ -1,4 +1,4 @@
-"""What a check finds, and how one that fails is told."""
+"""What a check finds, and what is reported if the check itself fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def skipped(reason: str, checks: Iterable[str]) -> Iterator[Finding]:
 def told(name: str, check: Callable[[], Iterator[Finding]], *, needed: bool = True) -> list[Finding]:
     """Return what a check finds, and what keeps it from finding more. Nothing is raised.
 
-    If it is not ``needed``, that it is denied is no problem.
+    A denial is a problem only for a check that is ``needed``.
     """
     found: list[Finding] = []
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # How many subnets are tried, and for how long each, in seconds.
 _SUBNETS, _LOGIN_TIMEOUT = 10, 20.0
-_REFUSED = "check the user (--user), and whether the stored key is the one that it was launched with"
+_REFUSED = "check the user (--user), and whether the instance was launched with the stored key"
 _UNREACHABLE = "check --jump, --proxy-command and --via, the security group, and the route from this machine"
 
 

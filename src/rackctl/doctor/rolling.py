@@ -1,4 +1,4 @@
-"""The checks of what a keyroll would meet: what its plan says, by topics, and what moves tasks and capacity besides."""
+"""The checks of what a keyroll would meet: what its plan says, by topics, and the capacity providers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def plan_topics(plan: Plan, rack: Rack, instances: Sequence[RackInstance] | None
 
 
 def _well(topic: Topic, plan: Plan) -> str:
-    """Say what is so where a plan has nothing against a topic; empty if that is said otherwise."""
+    """Return the message of a topic without problems; empty if other findings of the topic have it."""
     match topic:
         case "roll":
             return f"no roll of rack {plan.rack} is unfinished"

@@ -1,4 +1,4 @@
-"""The checks of what the SSH keys are kept with and in: the bucket, the KMS key, and the keys themselves."""
+"""The checks of the bucket, of the KMS key, and of the keys that are stored with them."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _not_stored(name: str, count: int) -> Finding:
         return Finding(
             "keys",
             "warning",
-            f"{counted(count, 'instance')} launched without a key pair: nobody can log in with a key",
+            f"{counted(count, 'instance')} launched without a key pair: rackctl cannot log in",
             "name a key pair where the group is made, or keyroll: `rackctl instances keyroll plan` says how",
         )
     return Finding(

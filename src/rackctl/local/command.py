@@ -197,7 +197,7 @@ def down(invocation: Invocation) -> None:
     from rackctl.local import control
 
     if control.down(invocation.state_directory):
-        click.echo("The local rack is down; nothing of it is left.")
+        click.echo("Stopped and removed the local rack")
     else:
         note("there is no local rack")
 

@@ -145,7 +145,7 @@ class History:
             raise RackctlError(
                 f"there are more than {_MOST_LISTED} objects under {self._rack.store.url(self._prefix)}, which rackctl "
                 "did not write",
-                hint="find out who may write to the bucket, and delete what is no history of rolls",
+                hint="find out who may write to the bucket, and delete the objects that are not rolls",
             )
         starts = list(self._starts(key for key, size in found if size <= _LARGEST))
         chosen = starts[-most:][::-1]

@@ -142,7 +142,7 @@ def _registered_twice(listed: Sequence[RackInstance]) -> Iterator[Problem]:
             counts = instance.registrations[0].container_instance_arn.rpartition("/")[2]
             yield Problem(
                 f"{instance.ec2_instance_id} has {len(instance.registrations)} registrations with ECS; its "
-                f"status is that of {counts}, and a drain follows the tasks of each whose agent is on",
+                f"status is that of {counts}; a drain follows the tasks of each registration with a connected agent",
                 warns=True,
             )
 

@@ -1,4 +1,4 @@
-"""A roll that Auto Scaling's instance refresh carries out: nothing of rackctl's has to stay up meanwhile.
+"""A roll that Auto Scaling's instance refresh carries out: no process of rackctl has to run meanwhile.
 
 The reason prepares it as any roll, and one refresh is started in each group. Whoever watches proves the first new
 instance, for which the refresh waits a while, and finishes the roll. ECS drains what is terminated: managed draining.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rackctl.roll.report import Event, InstancePhase
     from rackctl.roll.view import View
 
-# What becomes of a refresh that nobody of the roll's has stopped.
+# How a refresh ends that the roll itself has not stopped.
 _ENDED = {
     "Failed": "failed",
     "Cancelled": "was cancelled, and not by this roll",
@@ -51,11 +51,11 @@ _UNDONE = {"RollbackInProgress", "RollbackSuccessful"}
 
 
 class RolledBack(RackctlError):
-    """Auto Scaling has rolled back an instance refresh, or is at it: so does the roll with the rest."""
+    """Auto Scaling has rolled back an instance refresh, or is rolling it back: the roll rolls back the rest."""
 
 
 class RefreshSteps(Steps):
-    """The steps of such a roll. With ``detach`` it leaves when every group's refresh is started."""
+    """The steps of such a roll. With ``detach`` it ends once every group's refresh is started."""
 
     def __init__(self, hold: Hold, reason: Reason, loop: Loop, *, detach: bool = False) -> None:
         super().__init__(hold, reason, loop)
@@ -90,7 +90,7 @@ class RefreshSteps(Steps):
         self._hold.write()
 
     def _start(self, record: GroupRecord) -> Iterator[Event]:
-        """Start the refresh of a group, unless it is under way or nothing is left for one."""
+        """Start the refresh of a group, unless it is in progress or has nothing left to replace."""
         name = record.auto_scaling_group_name
         found = self._refreshes.of(record)
         view = self._loop.views().get(name)
@@ -143,7 +143,7 @@ class RefreshSteps(Steps):
             for record in [r for r in self._journal.groups.values() if not r.deleted]:
                 view = views.get(record.auto_scaling_group_name)
                 if view is None:
-                    yield from self._on_each_group(self._be_there)
+                    yield from self._on_each_group(self._mark_deleted)
                     done = False
                     continue
                 found = self._refreshes.of(record)
@@ -154,8 +154,8 @@ class RefreshSteps(Steps):
                 return
             self._hold.pause(sum(len(view.members) for view in views.values()))
 
-    def _be_there(self, _: GroupRecord) -> Iterator[Event]:
-        """Do nothing with a group that exists."""
+    def _mark_deleted(self, _: GroupRecord) -> Iterator[Event]:
+        """Do nothing: `_on_each_group` finds out which groups were deleted."""
         yield from ()
 
     def _has_replaced(self, found: InstanceRefresh | None, view: View) -> bool:
@@ -179,7 +179,7 @@ class RefreshSteps(Steps):
         return found.status == "Successful" and not old
 
     def _check(self, view: View, found: InstanceRefresh | None) -> Iterator[Event]:
-        """Prove the first new instance of a group. Stop AWS if it is none, or if new ones do not come up."""
+        """Prove the first new instance of a group; stop the refresh if that fails, or if later ones are not ready."""
         name, new = view.group, [m for m in view.capacity if m.is_new]
         if len(new) > math.ceil(view.desired_capacity / 100):
             self._past_checkpoint = True
@@ -197,7 +197,7 @@ class RefreshSteps(Steps):
             raise
 
     def undoes(self, error: RackctlError) -> bool:
-        """Tell whether an error is a reason to roll back by itself: AWS does, or nothing is lost but a bad instance."""
+        """Tell whether the roll rolls back after an error: AWS does, or at most the first instance is replaced."""
         if self._journal.phase not in {"preparing", "replacing"}:
             return False
         if isinstance(error, RolledBack):

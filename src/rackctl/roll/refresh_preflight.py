@@ -76,7 +76,7 @@ class RefreshPreflight:
                 yield from self._irreversible(look, is_kept=name in kept)
 
     def _drains(self, look: Look, providers: Sequence[CapacityProvider]) -> Iterator[Problem]:
-        """Refuse a group of which nothing shows that its instances are drained before they terminate."""
+        """Refuse a group if nothing shows that its instances are drained before they terminate."""
         name, trusted = look.name, self._options.drain_hook
         hooks = {h.name for h in self._rack.aws.autoscaling.lifecycle_hooks(name) if h.is_terminating}
         if trusted in hooks:

@@ -1,4 +1,4 @@
-"""What a roll asks of an instance refresh, and what of a roll no instance refresh can do. Pure.
+"""What a roll asks of an instance refresh, and what an instance refresh cannot do for a roll. Pure.
 
 https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RefreshPreferences.html
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHECKPOINT_DELAY: Final = 300
 # How long after its launch an instance counts as ready, unless its group says otherwise: it registers with ECS in that.
 WARMUP: Final = 60
-# Options of RollOptions that only rackctl's own engine heeds.
+# Options of RollOptions that only rackctl's own engine supports.
 _UNHEEDED: Final = {
     "drain_timeout": "--drain-timeout: managed draining waits for tasks for up to 48 hours",
     "force": "--force: managed draining waits for tasks for up to 48 hours",
@@ -115,7 +115,7 @@ def matches_launch(source: LaunchSource | None, launches: Iterable[LaunchSource]
 def inexpressible(
     group: AutoScalingGroup, view: View, selection: Selection, matching: Collection[str]
 ) -> Iterator[Problem]:
-    """Yield what is to be replaced and what a refresh, which replaces all or what does not match, cannot tell apart.
+    """Yield which selections a refresh cannot make: it replaces all instances, or those that do not match.
 
     ``matching`` are the instances that match their group's launch by `matches_launch`.
     """

@@ -31,6 +31,8 @@ _TRIED_FOR: Final = 120.0
 
 
 class Refreshes:
+    """The instance refreshes of one roll, one a group."""
+
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
         self._autoscaling = hold.aws.autoscaling
@@ -41,7 +43,7 @@ class Refreshes:
     # What there is
 
     def of(self, record: GroupRecord) -> InstanceRefresh | None:
-        """Describe the roll's refresh of a group; None while there is none. What was started unseen is found again.
+        """Describe the roll's refresh of a group; None if there is none. One whose start got no answer is found again.
 
         Raises RackctlError for one that Auto Scaling does not describe any more.
         """

@@ -203,8 +203,8 @@ class Roll:
             changed["checked"] = True
         elif found.journal.options.checked and changed.get("checked", True):
             raise RackctlError(
-                f"this {found.journal.selection.noun} was started with --check, and its journal does not hold the "
-                "command: nobody else is to say what this machine runs",
+                f"this {found.journal.selection.noun} was started with --check, and the journal does not keep the "
+                "command, so that no other machine decides what runs on this one",
                 hint=f"give it again: {found.journal.command('resume')}; or continue without it: --no-check",
             )
         hold = self._taken(lock, found, changed)

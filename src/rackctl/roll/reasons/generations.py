@@ -1,4 +1,4 @@
-"""The keys of key pairs that are renewed under their names, in the store: each name has several generations."""
+"""The store's side of key pairs that are renewed under their names: each name has several generations of a key."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Generations:
         return list(self._journal.key_pairs.values())
 
     def make(self, pair: KeyPairRecord) -> Iterator[Event]:
-        """Make the new key and store it, both public keys in the journal, as far as that is still to do."""
+        """Generate and store the new key, unless that is done, and write its public key into the journal."""
         name, options = pair.key_name, self._journal.options
         stored = self._open(pair, _time(pair)) if pair.generation else None
         if stored is None:
@@ -54,7 +54,7 @@ class Generations:
         self._hold.write()
 
     def date(self, pair: KeyPairRecord) -> None:
-        """Have the store name the new key by EC2's time of its import, and not by this machine's."""
+        """Store the new key under EC2's time of its import, in place of this machine's time."""
         imported, before = datetime.fromisoformat(pair.created), _time(pair)
         dated = imported.replace(microsecond=0)
         if dated == before:
@@ -114,7 +114,7 @@ class Generations:
             yield from self._delete_stored(pair, pair.new_public_key, "new", having)
 
     def _store_again(self, pair: KeyPairRecord) -> None:
-        """Have the store tell that the old key is that of instances that are launched since it was restored."""
+        """Store the old key once more, as the generation of instances that are launched after it was restored."""
         name, restored = pair.key_name, datetime.fromisoformat(pair.restored)
         generations = self._hold.retrying(lambda: self._keys.generations(name))
         if restored.replace(microsecond=0) in generations:
@@ -163,7 +163,7 @@ class Generations:
         yield self._hold.event("retired", f"deleted the {which} key of key pair {name} from the store ({times})")
 
     def instances(self, pair: KeyPairRecord) -> list[Instance]:
-        """Return the instances of whatever rack that exist and have a pair's name; asked for twice."""
+        """Return the existing instances of any rack with a pair's name; asked for twice, as an answer may lack some."""
         found = {
             instance.ec2_instance_id: instance
             for _ in range(2)

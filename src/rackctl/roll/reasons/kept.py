@@ -1,8 +1,8 @@
 """Renew key pairs under the names that they have: delete the pair, import another public key by the same name.
 
-Instances keep the key that they have; what is launched from then on gets the new one, and nothing that a stack or
-Terraform owns is touched. In between there is no pair to launch with, so that the groups that name it do not launch:
-their Launch process is suspended from before the one call until EC2 has shown the other pair steadily.
+Running instances keep their key; instances that are launched afterwards get the new one. Nothing that a stack or
+Terraform owns is touched. Between the two calls there is no pair to launch with. Therefore the Launch process of the
+groups that name it is suspended before the deletion, and resumed once EC2 has shown the imported pair for a while.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class KeptPairs:
     # Forwards
 
     def renew(self) -> Iterator[Event]:
-        """Have EC2 give the new public keys from now on. Raises RackctlError, StopNow."""
+        """Import the new public keys, where that is still to do. Raises RackctlError, StopNow."""
         for pair in self._pairs:
             if pair.state == "new":
                 self._require_new(pair)
@@ -88,7 +88,7 @@ class KeptPairs:
             self._generations.date(pair)
 
     def _require_new(self, pair: KeyPairRecord) -> None:
-        """Raise RackctlError when EC2 has another public key again by now."""
+        """Raise RackctlError if EC2 no longer has the new public key of a pair."""
         deadline = self._hold.clock.monotonic() + LAG
         while next_step(self._there(pair), pair.new_public_key, "") != "done":
             if self._hold.clock.monotonic() >= deadline:
@@ -101,7 +101,7 @@ class KeptPairs:
     # Backwards
 
     def restore(self) -> Iterator[Event]:
-        """Have EC2 give the old public keys again, as far as it does not. Raises RackctlError, StopNow."""
+        """Import the old public keys again, where they were replaced. Raises RackctlError, StopNow."""
         left = []
         for pair in self._pairs:
             if pair.state == "old":
@@ -122,7 +122,7 @@ class KeptPairs:
     # Both
 
     def _change(self, pairs: Sequence[KeyPairRecord], *, new: bool) -> Iterator[Event]:
-        """Bring the new public keys of pairs into force, or the old ones, while no group launches with them."""
+        """Import the new public keys of pairs, or the old ones again, while no group launches with the pairs."""
         names = {pair.key_name for pair in pairs}
         groups = [g for g in self._journal.groups.values() if names & set(g.key_names) and not g.deleted]
         yield from self._suspend_launches(groups)
@@ -145,7 +145,7 @@ class KeptPairs:
         since = quiet_since = self._hold.clock.monotonic()
         waits = "Launch to stay suspended"
         while True:
-            # One that is not described for so long is deleted or not: whatever it launches meanwhile is in doubt.
+            # A group that is not described may still launch: what it launches is among the doubtful instances later.
             described = {group.auto_scaling_group_name: group for group in self._hold.groups()}
             launching: list[str] = []
             for record in records:
@@ -200,7 +200,7 @@ class KeptPairs:
             if step == "delete":
                 assert there is not None
                 if not new and not pair.created:
-                    # Once it is gone, nothing says any more since when instances have got it.
+                    # Once the pair is deleted, EC2 no longer tells since when instances have got it.
                     pair.created = _time(there)
                     self._hold.write()
                 # By its id: by the name it could be the pair that is imported next, if this call is repeated.
@@ -214,7 +214,7 @@ class KeptPairs:
             try:
                 self._hold.changing(partial(self._aws.ec2.import_key_pair, name, wanted, pair.tags))
             except AwsError as error:
-                # What was deleted may still be there to EC2 for a while, or the import be done already.
+                # EC2 may still see the deleted pair for a while, or an earlier try may have imported the key.
                 if error.code != "InvalidKeyPair.Duplicate":
                     raise
                 self._hold.pause()
@@ -245,7 +245,7 @@ class KeptPairs:
             self._hold.pause()
 
     def _note(self, pair: KeyPairRecord, there: KeyPair, *, new: bool) -> Iterator[Event]:
-        """Write down since when instances get the public key, by EC2's clock, and of which that is not sure."""
+        """Record since when instances get the public key, by EC2's clock, and which instances may have either key."""
         if new:
             pair.created = _time(there)
         elif there.key_pair_id != pair.old_key_pair_id:
@@ -263,10 +263,10 @@ class KeptPairs:
         pair.state = "new" if new else "old"
         self._hold.write()
 
-    # While it lasts
+    # During the roll
 
     def launches_old(self, group: AutoScalingGroup, record: GroupRecord) -> str:
-        """Return with which other key a group launches; empty when it is the new one of its pair."""
+        """Say with which other key a group launches; empty if it launches with the new one of its pair."""
         for name in key_names(self._aws, group):
             pair = self._journal.key_pairs.get(name)
             if pair is None or name not in record.key_names:

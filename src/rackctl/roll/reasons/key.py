@@ -119,7 +119,7 @@ class NewKey:
         )
 
     def launches_old(self, group: AutoScalingGroup) -> str:
-        """Return with which other key a group launches, or that it cannot be given one."""
+        """Say with which other key a group launches, or that its key cannot be changed; empty if it is the new one."""
         record = self._journal.groups[group.auto_scaling_group_name]
         if record.key_names:
             return self._kept.launches_old(group, record)

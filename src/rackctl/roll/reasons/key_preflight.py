@@ -128,7 +128,7 @@ class KeyPreflight:
         return {name: group for group, way in self.ways.items() for name in way.key_names}
 
     def shared(self) -> Iterator[Problem]:
-        """Refuse what would be news to others who launch with a key pair that is renewed under its name."""
+        """Refuse key pairs that are renewed under their names and that others launch with as well."""
         names = self._kept
         if not names:
             return
@@ -188,7 +188,7 @@ class KeyPreflight:
 
 
 def new_key_name(rack: str) -> str:
-    """Return how a plan calls the key pair of a new name, which is named by the time at which the roll begins."""
+    """Return the placeholder of a plan for the name of a new key pair, which has the time at which the roll begins."""
     return f"{rack}-keypair-<time>"
 
 

@@ -87,7 +87,7 @@ def keys_of_configurations(aws: Aws, *, besides: Collection[str] = ()) -> Iterat
 def other_users(
     aws: Aws, rolled: Sequence[AutoScalingGroup], everywhere: Sequence[AutoScalingGroup]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the keys of the account, each with what launches with it and is not rolled; some of them twice."""
+    """Yield each key with which something that is not rolled launches, and what that is; some of them twice."""
     ours = {group.auto_scaling_group_name for group in rolled}
     others = [group for group in everywhere if group.auto_scaling_group_name not in ours]
     templates = {ref.launch_template_id for group in rolled for ref in group.launch_templates}
@@ -105,7 +105,7 @@ def other_users(
 
 
 def other_instances(aws: Aws, key_pairs: Collection[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield the key of each instance that has one of these and is not known, and what the instance is."""
+    """Yield the key and a description of each instance that has one of these key pairs and is not ``known``."""
     for instance in aws.ec2.instances_with_key(sorted(key_pairs)):
         if not instance.is_terminating and instance.ec2_instance_id not in known:
             rack = instance.tags.get("Rack", "")

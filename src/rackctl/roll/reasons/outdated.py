@@ -17,13 +17,13 @@ class Outdated(Chosen):
     """Replaces what was launched from something else than its group launched from when the roll began."""
 
     def is_old(self, instance: Instance, member: GroupInstance | None) -> bool:
-        """Tell whether an instance is outdated; one of which it is not known is not."""
+        """Tell whether an instance is outdated; False if that is not known."""
         name = member.auto_scaling_group_name if member else instance.auto_scaling_group_name
         record = self._journal.groups.get(name)
         return record is not None and is_outdated(launched_from(instance, member), record.launches) is True
 
     def launches_old(self, group: AutoScalingGroup) -> str:
-        """Return what else a group launches from than when the roll began."""
+        """Say what a group launches from now, if that has changed since the roll began."""
         record = self._journal.groups[group.auto_scaling_group_name]
         now = self._hold.retrying(partial(launch_sources, self._hold.aws, group))
         if set(now) == set(record.launches):

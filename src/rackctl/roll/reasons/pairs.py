@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from rackctl.model import Instance, KeyPair
 
 PairState = Literal["old", "changing", "new"]
-# What brings a public key into force: delete the other one, import it, nothing more; or the pair is somebody else's.
+# What is next for a name to have a public key: delete the other key, import this one, or nothing; *foreign*: the name
+# has a third key, which the roll does not touch.
 Step = Literal["delete", "import", "done", "foreign"]
-# One of the two public keys, or it cannot be told: something launched the instance while EC2 may have had either.
+# Which of the two public keys an instance has; *unknown*: it was launched while EC2 may have had either.
 Has = Literal["old", "new", "unknown"]
 _PUBLIC_KEY = re.compile(r"ssh-(ed25519|rsa) [A-Za-z0-9+/]+={0,2}", re.ASCII)
 
@@ -28,7 +29,7 @@ _PUBLIC_KEY = re.compile(r"ssh-(ed25519|rsa) [A-Za-z0-9+/]+={0,2}", re.ASCII)
 class KeyPairRecord:
     """A key pair that is renewed under its name: as it was before, and what the roll has made of it.
 
-    Both public keys are here before the first of them is taken out of force. ``state`` is which of them EC2 has, or
+    Both public keys are here before the old one is deleted. ``state`` is which of them EC2 has, or
     *changing* while it may have neither. ``created`` and ``restored`` are EC2's times of the new one's import and of
     the old one's, where it had to be imported again; ``generation`` names the new key in the store. ``doubtful`` are
     instances that something else launched at that time: they may have either key.
@@ -63,8 +64,8 @@ def next_step(there: KeyPair | None, wanted: str, other: str) -> Step:
 def which_key(record: KeyPairRecord, instance: Instance) -> Has:
     """Return which public key an instance has that was launched with a renewed pair's name.
 
-    Between the deletion of one pair and the import of the other there is none to launch with. So what was launched in
-    the second of an import had either of them, and what was launched soon after it may have.
+    EC2's times have whole seconds: an instance that was launched in the second of an import may have either key. So may
+    the doubtful ones, which something else launched soon after an import.
     """
     if instance.ec2_instance_id in record.doubtful:
         return "unknown"
@@ -77,9 +78,6 @@ def which_key(record: KeyPairRecord, instance: Instance) -> Has:
 
 
 def doubtful(record: KeyPairRecord, instances: Iterable[Instance]) -> list[str]:
-    """Return which of the pair's instances were launched since it was imported last.
-
-    While the groups cannot launch that is none of theirs.
-    """
+    """Return which of the pair's instances were launched since its last import, while the groups could not launch."""
     since = datetime.fromisoformat(record.restored or record.created)
     return sorted(i.ec2_instance_id for i in instances if i.first_launch_time >= since)

@@ -69,9 +69,9 @@ class KeyWay:
 
 
 def ways_of(groups: Sequence[Launching], wanted: str, asked: str, new_name: str) -> dict[str, KeyWay]:
-    """Return the way of each group: the ``wanted`` one, or for *auto* one that undoes nobody's work.
+    """Return the way of each group: the ``wanted`` one; for *auto*, one that changes nothing that a stack owns.
 
-    ``asked`` says who wants it, ``new_name`` is how the lines call the key pair of a new name.
+    ``asked`` says what wants it, ``new_name`` is the name of a new key pair in the lines.
     """
     chosen = {group.auto_scaling_group_name: _way_of(group, wanted, asked) for group in groups}
     if wanted == "auto":
@@ -106,7 +106,7 @@ def _way_of(group: Launching, wanted: str, asked: str) -> tuple[Way, str]:
 
 
 def _agree(groups: Sequence[Launching], chosen: dict[str, tuple[Way, str]]) -> None:
-    """Have what shares a template or a key pair with a group that keeps its name keep it as well."""
+    """Let groups that share a template or a key pair with a group that keeps its name keep theirs as well."""
     undecided = [g for g in groups if chosen[g.auto_scaling_group_name][0] == "new" and not g.lacks_key]
     keeping = [g for g in groups if chosen[g.auto_scaling_group_name][0] == "keep"]
     while keeping:
@@ -134,7 +134,7 @@ def lines_for(owner: Owner | None, key_name: str) -> tuple[str, ...]:
 
 
 def problems_of(groups: Sequence[Launching], ways: Mapping[str, KeyWay], *, out_of_band: bool) -> Iterator[Problem]:
-    """Yield what forbids to give the groups new keys in these ways, and what is to be known before."""
+    """Yield what refuses new keys in these ways, and what a plan warns of."""
     for group in groups:
         name, way = group.auto_scaling_group_name, ways[group.auto_scaling_group_name].way
         if group.lacks_key:
