@@ -17,7 +17,7 @@ from tests.local_rack import LocalRackProcess
 from rackctl.local.state import Options
 
 ROOT = Path(__file__).parents[1]
-SPEED = 20.0
+SPEED = 6.0
 BATCH = 10
 SIZES = (25, 50, 100, 200)
 
