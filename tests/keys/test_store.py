@@ -164,6 +164,17 @@ def test_a_key_moved_to_another_name_does_not_open(key: SshKey) -> None:
         store(aws).fetch("other", WHEN)
 
 
+def test_a_generation_moved_to_another_time_does_not_open(key: SshKey) -> None:
+    """An old key, whose private half somebody has kept, would be taken for the new one of a key pair's name."""
+    aws = FakeAws()
+    store(aws).store(key)
+    aws.objects["b", f"rackctl/prod/keys/{NAME}/20260202T030405Z.json"] = aws.objects[OBJECT]
+
+    assert store(aws).open(NAME, WHEN) == key
+    with pytest.raises(AccessDenied, match=NAME):
+        store(aws).open(NAME, WHEN.replace(month=2))
+
+
 # What somebody can do who may write to the bucket, or has another bucket
 
 
@@ -210,13 +221,18 @@ def test_a_planted_key_that_kms_has_not_sealed_does_not_open(key: SshKey) -> Non
 
 def sealed(aws: FakeAws, private_key: bytes, fingerprint: str) -> None:
     """Store what somebody has sealed who may use the rack's KMS key."""
-    context = {"rackctl:rack": "prod", "rackctl:key-name": NAME, "rackctl:fingerprint": fingerprint}
+    context = {
+        "rackctl:rack": "prod",
+        "rackctl:key-name": NAME,
+        "rackctl:generation": "20260102T030405Z",
+        "rackctl:fingerprint": fingerprint,
+    }
     ciphertext = aws.encrypt("alias/k", private_key, context, what="")
     document = {**WELL_FORMED, "fingerprint": fingerprint, "private_key": base64.b64encode(ciphertext).decode()}
     aws.objects[OBJECT] = StoredObject(json.dumps(document).encode(), '"1"', WHEN)
 
 
-def test_the_encryption_context_names_the_rack_the_key_and_its_fingerprint(key: SshKey) -> None:
+def test_the_encryption_context_names_the_rack_the_key_its_generation_and_its_fingerprint(key: SshKey) -> None:
     """KMS has it in CloudTrail and in key policies, and opens nothing for another one."""
     aws = FakeAws()
 

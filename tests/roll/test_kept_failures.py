@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rackctl.errors import AccessDenied, RackctlError, RollIncomplete
+from rackctl.keys import generate
 from rackctl.roll.hold import RollStopped
 from rackctl.roll.lock import JournalLost
 from rackctl.roll.view import RollOptions
-from tests.fakes.world import Login
+from tests.fakes.world import START, Login
 from tests.roll.acts import JOURNAL, assert_given_back, collect, fail_from, killed, start, texts, until
-from tests.roll.test_kept import THEIRS, at, made, ops, pair
+from tests.roll.test_kept import THEIRS, at, journal, made, ops, pair
 
 if TYPE_CHECKING:
     from rackctl.roll.report import Event
@@ -92,6 +94,30 @@ def test_a_third_key_that_somebody_imports_in_between_is_not_overwritten(way: st
     assert pair(scene) is theirs
     assert JOURNAL not in scene.aws.objects
     assert scene.group.suspended == {}
+
+
+def test_an_older_key_that_was_planted_as_the_new_generation_is_not_imported() -> None:
+    """Who has kept its private half, and may write to the bucket, could log in to every new instance.
+
+    KMS Decrypt: "you must specify the same (an exact case-sensitive match) encryption context to decrypt the data".
+    """
+    scene = ops(2)
+    former = generate("ops", created=START - timedelta(days=30))
+    scene.keys.store(former)
+    killed(scene, until(scene, "key", "stored a new key"))
+    folder = JOURNAL[1].replace("roll.json", "keys/ops/")
+    new = journal(scene)["key_pairs"]["ops"]["generation"]
+    places = [f"{folder}{time.astimezone(UTC):%Y%m%dT%H%M%SZ}.json" for time in scene.keys.generations("ops")]
+    assert datetime.fromisoformat(new) == scene.keys.generations("ops")[-1]
+    scene.aws.objects["b", places[-1]] = scene.aws.objects["b", places[0]]
+
+    with pytest.raises(RackctlError, match=r"cannot open SSH key ops.*rolled back"):
+        list(scene.roll.resume())
+
+    assert pair(scene).public_key == scene.old_public_key
+    for generation in (former.generation, datetime.fromisoformat(new)):
+        scene.keys.delete("ops", generation)
+    assert_given_back(scene, 2)
 
 
 def test_a_request_to_stop_waits_until_there_is_a_pair_to_launch_with() -> None:

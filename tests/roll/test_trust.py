@@ -339,7 +339,7 @@ def test_a_process_that_took_a_roll_over_and_lost_it_changes_nothing_more(at: in
     killed(scene, events)
     changed = stand_still_at(scene, at, first)
 
-    with pytest.raises(RackctlError, match=r"was taken from this process|has just taken this roll|was removed while"):
+    with pytest.raises(RackctlError, match=r"was taken from|has just taken over this roll|was removed while"):
         list(getattr(scene.roll, first)())
 
     assert changed == []

@@ -127,9 +127,9 @@ class KeyStore:
 
     EC2 keeps one public key by a name at a time, and may have had others by it before. Each is one object,
     ``<prefix>/keys/<key name>/<UTC time>.json``, written once and never changed. Its private half is what KMS `Encrypt`
-    returned, bound to the rack's and the key's name and to the fingerprint by the encryption context. The public half
-    is not stored: it is derived from the private half that KMS has opened, so that write access to the bucket alone
-    puts no other key in its place.
+    returned, bound to the rack's and the key's name, the generation and the fingerprint by the encryption context. The
+    public half is not stored: it is derived from the private half that KMS has opened. So write access to the bucket
+    alone puts no other key in its place, be it an older one of the same name.
     """
 
     def __init__(self, rack: Rack) -> None:
@@ -141,7 +141,7 @@ class KeyStore:
         sealed = rack.aws.kms.encrypt(
             rack.kms_key,
             key.private_key,
-            self._context(key.key_name, key.fingerprint),
+            self._context(key.key_name, key.generation, key.fingerprint),
             what=f"SSH key {key.key_name}",
         )
         document = {
@@ -193,7 +193,7 @@ class KeyStore:
         forbid_core_files()
         private_key = self._rack.aws.kms.decrypt(
             sealed.private_key,
-            self._context(name, sealed.fingerprint),
+            self._context(name, generation, sealed.fingerprint),
             what=f"SSH key {name}",
             kms_key=self._rack.kms_key,
         )
@@ -275,10 +275,11 @@ class KeyStore:
     def _url(self, name: str, generation: datetime) -> str:
         return self._rack.store.url(self._object(name, generation))
 
-    def _context(self, name: str, fingerprint: str) -> dict[str, str]:
+    def _context(self, name: str, generation: datetime, fingerprint: str) -> dict[str, str]:
         return {
             "rackctl:rack": self._rack.name,
             "rackctl:key-name": name,
+            "rackctl:generation": f"{generation.astimezone(UTC):{_TIME}}",
             "rackctl:fingerprint": fingerprint,
         }
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rackctl import keys as ssh_keys
-from rackctl.errors import NotFound, RackctlError
+from rackctl.errors import AccessDenied, NotFound, RackctlError
 from rackctl.roll.reasons.pairs import which_key
 from rackctl.text import listed, rfc3339
 
@@ -104,8 +104,16 @@ class Generations:
     def discard(self) -> Iterator[Event]:
         """Delete the new keys from the store that no instance can have, after the old ones were restored."""
         for pair in self._pairs:
-            if not pair.new_public_key and pair.generation and (stored := self._open(pair, _time(pair))):
-                pair.new_public_key = stored.public_key
+            if not pair.new_public_key and pair.generation:
+                try:
+                    stored = self._open(pair, _time(pair))
+                except (ssh_keys.Unreadable, AccessDenied) as error:
+                    # It was never imported: the journal would have its public key.
+                    yield self._hold.event(
+                        "retired", f"kept {rfc3339(_time(pair))} of key pair {pair.key_name}: {error}"
+                    )
+                    continue
+                pair.new_public_key = stored.public_key if stored else ""
             if not pair.new_public_key:
                 continue
             having = self._having(pair, "new")
