@@ -148,7 +148,7 @@ def test_an_unfinished_roll_comes_first_and_is_not_said_to_have_ended() -> None:
     stopped(scene, events)
 
     assert [entry.outcome for entry in past(scene).entries] == ["unfinished", "finished"]
-    assert past(scene).entries[0].problem == "it was asked to stop"
+    assert past(scene).entries[0].problem == "stopped by SIGINT (Ctrl-C)"
     assert [entry.outcome for entry in past(scene, 1).entries] == ["unfinished"]
     assert past(scene, 1).older == 1
 

@@ -131,6 +131,18 @@ def test_a_roll_that_was_unlocked_names_who_unlocked_it() -> None:
     assert status.journal.problem.startswith("it was unlocked by ")
 
 
+def test_unlocking_a_roll_that_no_process_holds_keeps_the_reason_why_it_stopped() -> None:
+    scene = Scene(2)
+    events = scene.roll.start(DEFAULT)
+    next(events)
+    stopped(scene, events)
+
+    assert scene.roll.unlock().journal.owner is None
+    status = scene.roll.status()
+    assert status
+    assert status.journal.problem == "stopped by SIGINT (Ctrl-C)"
+
+
 def test_a_stop_leaves_everything_running_and_names_the_commands_that_continue() -> None:
     scene = Scene(3)
     scene.when(lambda: bool(scene.draining), lambda: setattr(scene.stop, "signal", 15))

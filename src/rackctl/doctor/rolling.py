@@ -78,7 +78,7 @@ def _well(topic: Topic, plan: Plan) -> str:
         case "sharing":
             kept = sorted({name for group in plan.groups if group.key for name in group.key.key_names})
             if not kept:
-                return "no key pair is renewed under its name: what else launches with one keeps its key"
+                return "a keyroll renews no key pair under its name"
             return f"no other group, launch template, launch configuration or instance names key pair {listed(kept)}"
         case "groups" | "capacity":
             return ""

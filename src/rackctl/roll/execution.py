@@ -45,12 +45,11 @@ class Execution:
                 self._hold.wait(blind_for)
             yield from way(self._steps)
         except StopNow:
-            left = self._leave("it was asked to stop")
-            name = Signals(self._hold.stop_signal).name + (
-                " (Ctrl-C)" if self._hold.stop_signal == Signals.SIGINT else ""
-            )
+            name = Signals(self._hold.stop_signal).name
+            stopped = f"stopped by {name}{' (Ctrl-C)' if name == 'SIGINT' else ''}"
+            left = self._leave(stopped)
             raise RollStopped(
-                f"stopped by {name}. {self._so_far(left)}", signal=self._hold.stop_signal, hint=self._way_on()
+                f"{stopped}. {self._so_far(left)}", signal=self._hold.stop_signal, hint=self._way_on()
             ) from None
         except JournalLost:
             raise

@@ -245,7 +245,8 @@ class Roll:
         taken, owner = deepcopy(found), Owner.this_process()
         if not lock.take(taken, owner):
             raise RackctlError(f"{lock.url} was changed meanwhile: its holder is running")
-        taken.journal.problem = f"it was unlocked by {owner}"
+        if found.journal.owner:
+            taken.journal.problem = f"it was unlocked by {owner}"
         lock.release(taken.journal)
         return found
 
