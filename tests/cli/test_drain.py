@@ -129,7 +129,7 @@ def test_none_of_several_is_changed_if_one_cannot_be(
     assert aws.calls == []
 
 
-def test_an_agent_that_is_off_is_said() -> None:
+def test_drain_warns_of_an_agent_that_is_off() -> None:
     aws = rack_of(ec2(A), registered=[ecs(A, agent=False, tasks=0)])
 
     result = run(aws, "instances", "drain", A)

@@ -96,7 +96,7 @@ def test_older_rolls_and_objects_that_are_no_entries_are_counted_on_stderr() -> 
     assert history(scene, "--limit", "0").exit_code == 2
 
 
-def test_a_journal_that_cannot_be_read_is_said() -> None:
+def test_history_says_that_the_journal_cannot_be_read() -> None:
     scene = rolled()
     scene.aws.objects[JOURNAL] = StoredObject(b"{}", '"x"', START)
 

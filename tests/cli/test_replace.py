@@ -30,7 +30,7 @@ def test_outdated_instances_are_replaced(replace: Prompt) -> None:
     assert replace.scene.old == []
 
 
-def test_nothing_to_replace_is_said_and_no_error(replace: Prompt) -> None:
+def test_replace_says_that_nothing_is_outdated_and_exits_with_0(replace: Prompt) -> None:
     result = replace()
 
     assert (result.exit_code, result.stdout) == (0, "")
@@ -86,7 +86,7 @@ def test_a_command_line_that_contradicts_itself_or_is_empty_is_a_usage_error(
     assert replace.scene.aws.mutations == []
 
 
-def test_the_reason_of_an_option_is_no_subcommand(replace: Prompt) -> None:
+def test_the_value_of_reason_is_not_taken_for_a_subcommand(replace: Prompt) -> None:
     assert replace("--all", "--reason", "plan").exit_code == 0
     assert not any(replace.scene.world.ec2.instances[id_].exists for id_ in replace.scene.first)
 

@@ -46,7 +46,7 @@ def test_a_clock_that_cannot_be_compared_is_not_ok() -> None:
     assert clock(None).status == "skipped"
 
 
-def test_the_cluster_of_another_account_is_told() -> None:
+def test_a_cluster_of_another_account_is_a_warning() -> None:
     found = list(account.cluster(Scene().rack, Caller("999999999999", ARN)))
 
     assert [f.status for f in found] == ["ok", "warning"]

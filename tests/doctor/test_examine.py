@@ -40,7 +40,7 @@ def failing(scene: Scene, *methods: str, error: Exception) -> Scene:
     return scene
 
 
-def test_a_mistake_of_a_check_is_told_and_hides_no_other() -> None:
+def test_a_bug_in_one_check_is_reported_and_the_other_checks_still_run() -> None:
     def listed() -> Sequence[RackInstance]:
         raise ZeroDivisionError("a bug")
 
@@ -54,7 +54,7 @@ def test_a_mistake_of_a_check_is_told_and_hides_no_other() -> None:
     }  # fmt: skip
 
 
-def test_a_plan_that_cannot_be_made_leaves_no_topic_untold() -> None:
+def test_if_no_plan_can_be_made_each_of_its_topics_says_so() -> None:
     denied = AccessDenied("AWS denied autoscaling:DescribeLifecycleHooks", hint="the IAM permission")
 
     found = examined(failing(Scene(), "lifecycle_hooks", error=denied))
@@ -66,7 +66,7 @@ def test_a_plan_that_cannot_be_made_leaves_no_topic_untold() -> None:
 
 
 @pytest.mark.parametrize(("role", "status"), [("", "problem"), ("keyroll", "problem"), ("ssh", "skipped")])
-def test_what_is_denied_is_a_problem_only_for_those_who_need_it(role: str, status: str) -> None:
+def test_a_denied_check_is_a_problem_only_for_a_role_that_needs_it(role: str, status: str) -> None:
     denied = AccessDenied("AWS denied ecs:DescribeCapacityProviders", hint="the IAM permission")
 
     found = examined(failing(Scene(), "capacity_providers", error=denied), role=role)
@@ -109,7 +109,7 @@ def test_the_checks_run_at_once() -> None:
     assert statuses(found, "ssh", "hooks") == {"ssh": {"ok"}, "hooks": {"ok"}}
 
 
-def test_a_rack_that_is_well_has_nothing_but_ok() -> None:
+def test_a_healthy_rack_has_only_ok_findings() -> None:
     assert {(f.check, f.status) for f in examined(Scene()) if f.status != "ok"} == {("clock", "skipped")}
 
 

@@ -50,7 +50,7 @@ def proving(outcome: str | RackctlError) -> Callable[[Instance, float], Proof]:
         (AccessDenied("AWS denied kms:Decrypt"), "problem", "AWS denied kms:Decrypt"),
     ],
 )
-def test_only_a_login_is_ok(outcome: str | RackctlError, status: str, says: str) -> None:
+def test_the_ssh_check_is_ok_only_if_a_login_succeeds(outcome: str | RackctlError, status: str, says: str) -> None:
     (one,) = found(proving(outcome), instance(1, "subnet-a"))
 
     assert (one.check, one.status) == ("ssh", status)
@@ -76,7 +76,7 @@ def test_one_running_instance_of_each_subnet_is_tried() -> None:
     assert sorted(tried) == ["2", "4"]
 
 
-def test_all_are_tried_at_once() -> None:
+def test_the_logins_of_all_subnets_run_at_the_same_time() -> None:
     together = threading.Barrier(3, timeout=10)
 
     def prove(_: Instance, __: float) -> Proof:
@@ -86,7 +86,7 @@ def test_all_are_tried_at_once() -> None:
     assert {f.status for f in found(prove, *(instance(n, f"subnet-{n}") for n in range(3)))} == {"ok"}
 
 
-def test_what_is_wrong_with_several_in_the_same_way_is_told_once() -> None:
+def test_instances_that_fail_in_the_same_way_share_one_finding() -> None:
     error = NotFound("no key ops is stored", hint="import it")
 
     (one,) = found(proving(error), instance(1, "subnet-a"), instance(2, "subnet-b"))
@@ -101,7 +101,7 @@ def test_subnets_that_are_not_tried_are_counted_as_skipped() -> None:
     assert (last.status, last.message) == ("skipped", "2 more subnets: 10 are tried")
 
 
-def test_without_a_running_instance_nothing_is_ok() -> None:
+def test_without_a_running_instance_the_ssh_check_is_skipped() -> None:
     (one,) = found(proving("accepted"), instance(1, "subnet-a", state="stopped"))
 
     assert (one.status, one.message) == ("skipped", "no instance with a key is running")

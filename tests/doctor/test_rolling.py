@@ -27,7 +27,7 @@ def of(scene: Scene, check: str) -> list[tuple[str, str]]:
     return [(f.status, f.message) for f in told(scene) if f.check == check]
 
 
-def test_a_rack_that_is_well_has_one_ok_for_each_topic() -> None:
+def test_a_healthy_rack_has_one_ok_finding_for_each_topic_of_the_plan() -> None:
     found = told(Scene())
 
     assert [f.check for f in found] == list(TOPICS)
@@ -63,7 +63,7 @@ def launch_configuration(scene: Scene) -> None:
         (launch_configuration, "launch configuration old-style"),
     ],
 )
-def test_what_a_group_launches_from_is_told(change: Callable[[Scene], Any], form: str) -> None:
+def test_doctor_says_what_each_group_launches_from(change: Callable[[Scene], Any], form: str) -> None:
     scene = Scene()
     change(scene)
 
@@ -123,7 +123,7 @@ def test_a_suspended_process_that_a_group_needs_is_warned_of(process: str) -> No
     assert message.startswith(f"the {process} process of group prod-instances is suspended: ")
 
 
-def test_a_process_that_is_suspended_on_purpose_is_no_matter() -> None:
+def test_a_suspended_process_that_a_group_does_not_need_is_not_reported() -> None:
     scene = Scene()
     scene.group.suspended["ScheduledActions"] = "User suspended"
 

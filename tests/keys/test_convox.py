@@ -148,7 +148,9 @@ def test_a_name_that_neither_a_cluster_nor_a_convox_stack_has_is_an_error(convox
         ({"c": "%", "k": "", "n": ""}, "is not a key that convox has stored"),
     ],
 )
-def test_what_is_no_envelope_is_named(convox: Convox, document: object, says: str) -> None:
+def test_an_object_that_is_not_a_convox_envelope_is_named_in_the_error(
+    convox: Convox, document: object, says: str
+) -> None:
     convox.put(document)
 
     ran = convox.run("keys", "import", "--convox")
@@ -184,7 +186,7 @@ def test_another_key_than_ec2s_is_not_stored(convox: Convox) -> None:
     ("words", "says"),
     [(["--convox", "file"], "contradict each other"), ([], "no key given"), (["--name", "", "f"], "empty")],
 )
-def test_what_is_to_be_imported_must_be_said(convox: Convox, words: list[str], says: str) -> None:
+def test_keys_import_needs_a_file_or_convox(convox: Convox, words: list[str], says: str) -> None:
     ran = convox.run("keys", "import", *words)
 
     assert ran.returncode == 2

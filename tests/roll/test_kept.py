@@ -227,7 +227,7 @@ def test_the_old_key_stays_stored_while_an_instance_that_was_left_alone_has_it()
     assert key.public_key == alone.authorized_key
 
 
-def test_a_name_is_renewed_again_and_again() -> None:
+def test_a_key_pair_can_be_renewed_under_its_name_several_times() -> None:
     scene = ops(2)
     keys = set()
     for _ in range(3):
@@ -318,7 +318,7 @@ def test_a_pair_whose_public_key_ec2_does_not_tell_is_refused() -> None:
     assert "--key-name new" in refusal.remedy
 
 
-def test_a_pair_that_is_gone_is_refused() -> None:
+def test_a_group_whose_key_pair_does_not_exist_is_refused() -> None:
     scene = ops(2)
     scene.world.ec2.key_pairs.change("ops", None)
 
@@ -337,7 +337,7 @@ def test_a_pair_that_a_stack_owns_is_told_and_loses_the_tags_that_only_aws_can_g
     assert pair(scene).tags == {"team": "ops"}
 
 
-def test_who_may_not_delete_or_import_finds_out_before_anything_is_changed() -> None:
+def test_a_missing_permission_to_delete_or_import_the_pair_is_found_before_anything_is_changed() -> None:
     scene = ops(2)
 
     def refuse(*_: object) -> None:
@@ -357,7 +357,7 @@ def test_who_may_not_delete_or_import_finds_out_before_anything_is_changed() -> 
 # What is told
 
 
-def test_the_line_to_write_is_told_at_the_end_and_in_the_plan() -> None:
+def test_the_line_for_terraform_is_in_the_plan_and_in_an_event_at_the_end() -> None:
     scene = ops(1)
     scene.rack._given["key_name"] = Value("new", Origin(Source.TAG, "rackctl:key-name"))  # type: ignore[index]
 
@@ -373,7 +373,7 @@ def test_the_line_to_write_is_told_at_the_end_and_in_the_plan() -> None:
     assert "ops" in scene.key_pairs
 
 
-def test_status_tells_that_a_pair_may_be_missing() -> None:
+def test_status_says_that_a_key_pair_may_be_missing_while_it_is_changed() -> None:
     scene = ops(1)
     killed(scene, until(scene, "key", "deleted key pair ops"))
 

@@ -260,7 +260,7 @@ def test_new_instances_that_stop_coming_up_later_stop_the_refresh() -> None:
 # Leaving, and coming back
 
 
-def test_ctrl_c_only_leaves_it() -> None:
+def test_ctrl_c_leaves_the_instance_refresh_running() -> None:
     scene = with_managed_draining(3)
     events = until_event(scene, "accepts the new key")
     scene.stop.signal = 2
@@ -316,7 +316,7 @@ def test_abort_rolls_back_what_auto_scaling_has_replaced() -> None:
     assert_given_back(scene, 3)
 
 
-def test_abort_cancels_what_cannot_be_rolled_back_and_what_was_replaced_stays() -> None:
+def test_abort_cancels_a_refresh_that_auto_scaling_cannot_roll_back_and_keeps_replaced_instances() -> None:
     scene = with_managed_draining(4)
     name_version(scene, "$Default")
     events = until_event(scene, "50 % complete")
@@ -332,7 +332,7 @@ def test_abort_cancels_what_cannot_be_rolled_back_and_what_was_replaced_stays() 
     assert_given_back(scene, 4)
 
 
-def test_abort_finishes_what_has_replaced_all() -> None:
+def test_abort_finishes_a_roll_whose_refreshes_have_replaced_everything() -> None:
     scene = with_managed_draining(2)
     list(scene.roll.start(REFRESH, detach=True))
     scene.clock.sleep(2000)

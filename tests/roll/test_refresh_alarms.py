@@ -38,7 +38,7 @@ def test_the_alarms_are_passed_on_and_rolled_back_for_where_that_can_be() -> Non
 
 
 @pytest.mark.parametrize("why", ["$Latest", "parameter"])
-def test_what_auto_scaling_cannot_roll_back_is_not_asked_for(why: str) -> None:
+def test_auto_rollback_is_not_asked_for_where_auto_scaling_cannot_roll_back(why: str) -> None:
     """AutoRollback in Auto Scaling's model: "not supported" with $Latest, $Default or a parameter."""
     scene = quiet()
     if why == "parameter":

@@ -108,7 +108,7 @@ def test_instances_that_only_have_another_image_are_refused_unless_all_have() ->
     assert {i.image_id for i in scene.world.ec2.instances.values() if i.exists} == {"ami-0bbbbbbbbbbbbbbbb"}
 
 
-def test_a_refresh_of_somebody_else_refuses_the_roll_as_ever() -> None:
+def test_another_instance_refresh_in_progress_refuses_a_roll_by_instance_refresh() -> None:
     scene = with_managed_draining(2)
     scene.world.refreshes.start(scene.group, {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 100})
 

@@ -46,7 +46,7 @@ def test_a_name_that_somebody_else_has_given_is_kept(group: Launching, way: str,
 
 @pytest.mark.parametrize("wanted", ["keep", "new"])
 @pytest.mark.parametrize("group", [PLAIN, TERRAFORMS, STACKS, CONFIGURED])
-def test_what_was_asked_for_is_done_whoever_has_given_the_name(wanted: str, group: Launching) -> None:
+def test_key_name_keep_and_new_hold_for_every_group(wanted: str, group: Launching) -> None:
     found = ways_of([group], wanted, "because", "new-name")[group.auto_scaling_group_name]
 
     assert (found.way, found.reason) == (wanted, "because")
@@ -74,7 +74,7 @@ def test_groups_that_share_a_template_or_a_key_pair_go_the_same_way() -> None:
     assert found["plain"].key_names == (OWN,)
 
 
-def test_a_group_without_a_key_keeps_nothing_because_of_others() -> None:
+def test_a_group_without_a_key_gets_a_new_name_even_if_groups_that_share_its_template_keep_theirs() -> None:
     shared = replace(KEYLESS, launch_template_ids=("lt-2",))
 
     assert ways_of([shared, TERRAFORMS], "auto", "because", "new-name")["keyless"].way == "new"
