@@ -66,28 +66,31 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
     "a surge may be larger than the batch": (view(*map(old, "123"), options=RollOptions(surge=3)), Raise(3)),
     "but not larger than what is to be replaced": (view(*map(old, "123"), options=RollOptions(surge=9)), Raise(3)),
     "the rest of a surge follows when there is room": (
-        view(old("i-1"), old("i-2", "b"), old("i-3"), new("i-9", "b"), share=1, options=RollOptions(surge=2)),
+        view(old("i-1"), old("i-2", "b"), old("i-3"), new("i-9", "b"), remaining_surge=1, options=RollOptions(surge=2)),
         Raise(1),
     ),
     "a surge that is larger than asked for now is kept": (
-        view(old("i-1"), old("i-2", "b"), old("i-3"), new("i-8"), new("i-9", "b"), share=2),
+        view(old("i-1"), old("i-2", "b"), old("i-3"), new("i-8"), new("i-9", "b"), remaining_surge=2),
         StartDrains(("i-1",)),
     ),
     "the surge is what the maximum size allows": (
         replace(view(*map(old, "123"), options=RollOptions(batch=3)), max_size=4),
         Raise(1),
     ),
-    "a surge that has not been launched yet is waited for": (view(old("i-1"), desired=2, share=1), None),
-    "a new instance that boots is waited for": (view(old("i-1"), booting("i-9", "b"), share=1), None),
+    "a surge that has not been launched yet is waited for": (view(old("i-1"), desired=2, remaining_surge=1), None),
+    "a new instance that boots is waited for": (view(old("i-1"), booting("i-9", "b"), remaining_surge=1), None),
     "the first new instance is proven before anything is drained": (
-        view(old("i-1"), new("i-9", "b"), share=1, is_proven=False),
+        view(old("i-1"), new("i-9", "b"), remaining_surge=1, is_proven=False),
         Prove("i-9"),
     ),
     "then an old one is drained, of the zone where Auto Scaling launches next": (
-        view(old("i-1"), old("i-2", "b"), new("i-9"), share=1),
+        view(old("i-1"), old("i-2", "b"), new("i-9"), remaining_surge=1),
         StartDrains(("i-2",)),
     ),
-    "no more are drained at once than the batch": (view(draining("i-1"), old("i-2"), new("i-9", "b"), share=1), None),
+    "no more are drained at once than the batch": (
+        view(draining("i-1"), old("i-2"), new("i-9", "b"), remaining_surge=1),
+        None,
+    ),
     "while it drains, the rest of the surge has booted, and waits": (
         view(
             draining("i-1"),
@@ -95,7 +98,7 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
             old("i-3", "b"),
             new("i-8", "b"),
             new("i-9"),
-            share=2,
+            remaining_surge=2,
             options=RollOptions(surge=2),
         ),
         None,
@@ -107,7 +110,7 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
             old("i-4"),
             booting("i-7"),
             new("i-8", "b"),
-            share=2,
+            remaining_surge=2,
             options=RollOptions(surge=2),
         ),
         StartDrains(("i-2",)),
@@ -119,21 +122,21 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
             old("i-4"),
             booting("i-7"),
             booting("i-8", "b"),
-            share=2,
+            remaining_surge=2,
             options=RollOptions(surge=2),
         ),
         None,
     ),
     "what is seen to be empty is terminated": (
-        view(draining("i-1", drain=OVER), old("i-2", "b"), new("i-9"), share=1),
+        view(draining("i-1", drain=OVER), old("i-2", "b"), new("i-9"), remaining_surge=1),
         Terminate("i-1", decrement=False, evidence=EMPTY),
     ),
     "the surge stands in for the last one": (
-        view(draining("i-1", drain=OVER), new("i-8", "b"), new("i-9"), share=1),
+        view(draining("i-1", drain=OVER), new("i-8", "b"), new("i-9"), remaining_surge=1),
         Terminate("i-1", decrement=True, evidence=EMPTY),
     ),
     "but not before it is seen in which zone the replacement of another one comes": (
-        view(draining("i-1", drain=OVER), new("i-8", "b"), new("i-9"), desired=4, share=1),
+        view(draining("i-1", drain=OVER), new("i-8", "b"), new("i-9"), desired=4, remaining_surge=1),
         None,
     ),
     "which never comes where nothing can be launched": (
@@ -142,13 +145,13 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
             new("i-8", "b"),
             new("i-9"),
             desired=4,
-            share=1,
+            remaining_surge=1,
             launch_failures=("no capacity",) * 3,
         ),
         Terminate("i-1", decrement=False, evidence=EMPTY),
     ),
     "nor where the zones would be uneven without a replacement": (
-        view(draining("i-1", "b", drain=OVER), new("i-7"), new("i-8"), new("i-9"), share=1),
+        view(draining("i-1", "b", drain=OVER), new("i-7"), new("i-8"), new("i-9"), remaining_surge=1),
         Terminate("i-1", decrement=False, evidence=EMPTY),
     ),
     "without room for a surge one is drained, and no second before a new one is proven": (
@@ -156,57 +159,61 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
         StartDrains(("i-1",)),
     ),
     "an old instance is not drained while others cannot take tasks": (
-        view(old("i-1"), old("i-2", is_active=False), new("i-9", "b"), share=1, options=RollOptions(batch=1)),
+        view(old("i-1"), old("i-2", is_active=False), new("i-9", "b"), remaining_surge=1, options=RollOptions(batch=1)),
         StartDrains(("i-2",)),
     ),
     "what ECS has not reported is waited for": (
-        view(old("i-1", registration="unknown", agent_connected=False), new("i-9", "b"), share=1),
+        view(old("i-1", registration="unknown", agent_connected=False), new("i-9", "b"), remaining_surge=1),
         None,
     ),
     "what EC2 has not reported is neither old nor new": (view(replace(old("i-1"), is_old=None)), None),
     "what is registered nowhere stays": (
-        view(old("i-1", registration="absent", agent_connected=False), new("i-9", "b"), share=1),
+        view(old("i-1", registration="absent", agent_connected=False), new("i-9", "b"), remaining_surge=1),
         None,
     ),
     "unless it is given up": (
         view(
             old("i-1", registration="absent", agent_connected=False),
             new("i-9", "b"),
-            share=1,
+            remaining_surge=1,
             options=RollOptions(include_unregistered=True),
         ),
         Terminate("i-1", decrement=True, evidence="--include-unregistered"),
     ),
     "what could not register has no tasks": (
-        view(old("i-1", registration="failed", agent_connected=False, is_confirmed=True), new("i-9", "b"), share=1),
+        view(
+            old("i-1", registration="failed", agent_connected=False, is_confirmed=True),
+            new("i-9", "b"),
+            remaining_surge=1,
+        ),
         Terminate(
             "i-1", decrement=True, evidence="it could not register with ECS, so that no task was ever placed on it"
         ),
     ),
     "but only once ECS has confirmed by id that no other registration lives": (
-        view(old("i-1", registration="failed", agent_connected=False), new("i-9", "b"), share=1),
+        view(old("i-1", registration="failed", agent_connected=False), new("i-9", "b"), remaining_surge=1),
         None,
     ),
     "an agent that is off keeps an instance": (
-        view(old("i-1", agent_connected=False, agent_off_for=9e9), new("i-9", "b"), share=1),
+        view(old("i-1", agent_connected=False, agent_off_for=9e9), new("i-9", "b"), remaining_surge=1),
         None,
     ),
     "an agent that has just gone off is waited for, also by --force": (
         view(
             old("i-1", agent_connected=False, agent_off_for=5),
             new("i-9", "b"),
-            share=1,
+            remaining_surge=1,
             options=RollOptions(force=True),
         ),
         None,
     ),
     "what was set to ACTIVE by something else is drained again": (
-        view(replace(draining("i-1"), is_active=True), new("i-9", "b"), share=1),
+        view(replace(draining("i-1"), is_active=True), new("i-9", "b"), remaining_surge=1),
         StartDrains(("i-1",)),
     ),
     "standby members are left alone": (view(old("i-1", lifecycle_state="Standby"), new("i-9"), desired=1), Done()),
     "a surge is taken back by --no-surge": (
-        view(old("i-1"), old("i-2", "b"), new("i-9"), share=1, options=RollOptions(surge=0)),
+        view(old("i-1"), old("i-2", "b"), new("i-9"), remaining_surge=1, options=RollOptions(surge=0)),
         StartDrains(("i-9",)),
     ),
 }
@@ -216,15 +223,18 @@ CHECKED, PAUSED = RollOptions(batch=2, checked=True), RollOptions(batch=2, pause
 THREE = (old("i-1"), old("i-2", "b"), old("i-3"), new("i-8"), new("i-9", "b"))
 
 REPLACE |= {
-    "nothing more is drained while a service is not steady again": (view(*THREE, share=2, unsteady=MOVED), None),
+    "nothing more is drained while a service is not steady again": (
+        view(*THREE, remaining_surge=2, unsteady=MOVED),
+        None,
+    ),
     "but what is drained is terminated": (
-        view(draining("i-1", drain=OVER), *THREE[1:], share=2, unsteady=MOVED),
+        view(draining("i-1", drain=OVER), *THREE[1:], remaining_surge=2, unsteady=MOVED),
         Terminate("i-1", decrement=False, evidence=EMPTY),
     ),
     "--force waits for a service no longer than for a drain": (
         view(
             *THREE,
-            share=2,
+            remaining_surge=2,
             options=RollOptions(force=True),
             unsteady=(replace(MOVED[0], lasting=900.0), replace(MOVED[0], lasting=901.0)),
         ),
@@ -235,16 +245,16 @@ REPLACE |= {
         Done(),
     ),
     "a batch that has begun takes on what it may": (
-        view(draining("i-1"), *THREE[1:], new("i-7"), share=3, begun=1, options=replace(CHECKED, surge=3)),
+        view(draining("i-1"), *THREE[1:], new("i-7"), remaining_surge=3, begun=1, options=replace(CHECKED, surge=3)),
         StartDrains(("i-2",)),
     ),
     "and no more, although one of it is gone": (
-        view(draining("i-1"), *THREE[1:], new("i-7"), share=3, begun=2, options=replace(CHECKED, surge=3)),
+        view(draining("i-1"), *THREE[1:], new("i-7"), remaining_surge=3, begun=2, options=replace(CHECKED, surge=3)),
         None,
     ),
-    "it ends when nothing of it is under way": (view(*THREE, share=2, begun=2, options=CHECKED), EndBatch()),
-    "also if it has taken on fewer": (view(*THREE, share=2, begun=1, options=PAUSED), EndBatch()),
-    "and its services are steady": (view(*THREE, share=2, begun=2, unsteady=MOVED, options=CHECKED), None),
+    "it ends when nothing of it is under way": (view(*THREE, remaining_surge=2, begun=2, options=CHECKED), EndBatch()),
+    "also if it has taken on fewer": (view(*THREE, remaining_surge=2, begun=1, options=PAUSED), EndBatch()),
+    "and its services are steady": (view(*THREE, remaining_surge=2, begun=2, unsteady=MOVED, options=CHECKED), None),
     "without a surge when its replacements can take tasks": (
         view(old("i-1"), booting("i-9", "b"), begun=1, options=RollOptions(surge=0, checked=True)),
         None,
@@ -255,9 +265,9 @@ REPLACE |= {
         view(new("i-8"), new("i-9", "b"), begun=1, unsteady=MOVED, options=CHECKED),
         None,
     ),
-    "the next one begins after the pause": (view(*THREE, share=2, pause_left=5.0, options=PAUSED), None),
+    "the next one begins after the pause": (view(*THREE, remaining_surge=2, pause_left=5.0, options=PAUSED), None),
     "during which a surge is launched": (
-        view(*THREE, share=2, pause_left=5.0, options=replace(PAUSED, surge=3)),
+        view(*THREE, remaining_surge=2, pause_left=5.0, options=replace(PAUSED, surge=3)),
         Raise(1),
     ),
 }
@@ -265,33 +275,33 @@ REPLACE |= {
 RESTORE: dict[str, tuple[View, Action | None]] = {
     "nothing is left of the surge": (view(old("i-1")), Done()),
     "what is taken back waits for no service": (
-        view(old("i-1"), old("i-2", "b"), new("i-9"), share=1, unsteady=MOVED, pause_left=5.0),
+        view(old("i-1"), old("i-2", "b"), new("i-9"), remaining_surge=1, unsteady=MOVED, pause_left=5.0),
         StartDrains(("i-9",)),
     ),
     "what is still drained gets tasks again": (view(draining("i-1")), Reactivate(("i-1",))),
     "what was never launched is given back": (
-        view(old("i-1"), old("i-2", "b"), desired=3, share=1),
+        view(old("i-1"), old("i-2", "b"), desired=3, remaining_surge=1),
         LowerByMissing(),
     ),
     "a zone that waits for an instance gets it first": (
-        view(old("i-1"), old("i-2"), desired=3, share=1),
+        view(old("i-1"), old("i-2"), desired=3, remaining_surge=1),
         None,
     ),
     "but not one that cannot be launched": (
-        view(old("i-1"), old("i-2"), desired=3, share=1, launch_failures=("no capacity",) * 3),
+        view(old("i-1"), old("i-2"), desired=3, remaining_surge=1, launch_failures=("no capacity",) * 3),
         LowerByMissing(),
     ),
     "a new instance goes before an old one, drained": (
-        view(old("i-1"), old("i-2", "b"), new("i-9"), share=1),
+        view(old("i-1"), old("i-2", "b"), new("i-9"), remaining_surge=1),
         StartDrains(("i-9",)),
     ),
     "one that this roll launched and that never registered goes at once": (
-        view(old("i-1"), replace(booting("i-9"), registration="absent"), share=1),
+        view(old("i-1"), replace(booting("i-9"), registration="absent"), remaining_surge=1),
         Terminate("i-9", decrement=True, evidence="this roll launched it, and it never registered with ECS"),
     ),
-    "one that is not known to have registered does not": (view(old("i-1"), booting("i-9"), share=1), None),
+    "one that is not known to have registered does not": (view(old("i-1"), booting("i-9"), remaining_surge=1), None),
     "none that is needed goes while another one boots": (
-        view(old("i-1"), new("i-9"), replace(booting("i-8", "b"), unready_for=30), share=1),
+        view(old("i-1"), new("i-9"), replace(booting("i-8", "b"), unready_for=30), remaining_surge=1),
         None,
     ),
 }

@@ -42,7 +42,7 @@ def learned(*views: tuple[float, View]) -> Learned:
 
 
 def test_a_boot_is_from_when_its_group_lacked_the_instance_until_it_can_take_tasks() -> None:
-    before = view(old("i-1"), desired=2, share=1)
+    before = view(old("i-1"), desired=2, remaining_surge=1)
     found = learned(
         (0, before),
         (10, before),

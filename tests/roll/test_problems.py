@@ -74,7 +74,7 @@ SITUATIONS: dict[str, tuple[View, str, str]] = {
         "",
     ),
     "no capacity, three times": (
-        view(old("i-1"), desired=2, share=1, launch_failures=("no capacity",) * 3),
+        view(old("i-1"), desired=2, remaining_surge=1, launch_failures=("no capacity",) * 3),
         "warns: group group lacks 1 of 2",
         "group group has 1 instances of 2",
     ),
@@ -149,7 +149,7 @@ def test_whatever_refuses_or_stops_has_a_remedy(situation: str) -> None:
 def test_a_hint_names_no_surge_only_where_something_was_surged() -> None:
     lacking = view(old("i-1"), desired=2, launch_failures=("no capacity",) * 3)
 
-    (surged,) = in_roll(replace(lacking, share=1), "replace")
+    (surged,) = in_roll(replace(lacking, remaining_surge=1), "replace")
     (without,) = in_roll(lacking, "replace")
 
     assert "--no-surge" in surged.remedy

@@ -126,7 +126,7 @@ def view(world: World, misread: tuple[str, int] | None = None) -> View:
     kept = min(world.surge, max(world.desired - world.original, 0))
     return View(
         "group", world.desired, world.max_size, members=tuple(members), zones=("a", "b"),
-        suspended={} if world.rebalancing else {REBALANCING: 60.0}, share=kept, is_proven=world.proven,
+        suspended={} if world.rebalancing else {REBALANCING: 60.0}, remaining_surge=kept, is_proven=world.proven,
         options=world.options, begun=world.begun, pause_left=60.0 if world.pausing else 0.0,
         unsteady=(Unsteady("api", "1 of 2 tasks running"),) if world.settling else (),
     )  # fmt: skip

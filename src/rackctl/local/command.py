@@ -150,8 +150,8 @@ def _introduce(invocation: Invocation, rack: RackDescription, *, started: bool) 
         _of_a_stranger(rack)
         if rack.key_file
         else {
-            f"{rackctl} instances": "see them",
-            f"{rackctl} instances ssh {some}": "get onto one",
+            f"{rackctl} instances": "list them",
+            f"{rackctl} instances ssh {some}": "log in to one",
             f"{rackctl} instances terminate {some}": "replace one",
             f"{rackctl} instances keyroll": "replace all, with a new SSH key",
             'eval "$(rackctl local env)"': "let any AWS client use it",
@@ -167,9 +167,9 @@ def _of_a_stranger(rack: RackDescription) -> dict[str, str]:
     """Return what a person with an existing cluster types; the key is in ``rack.key_file``."""
     return {
         "rackctl racks find": "see the clusters, and what each lacks to be a rack",
-        f"rackctl racks adopt {rack.name} --create": "make what is missing: bucket, KMS key, tags",
-        f"rackctl instances keys import {rack.key_file}": "seal the key that the instances have",
-        "rackctl instances": "see them",
+        f"rackctl racks adopt {rack.name} --create": "create bucket, KMS key and tags",
+        f"rackctl instances keys import {rack.key_file}": "store the key that the instances have, sealed",
+        "rackctl instances": "list them",
         "rackctl doctor": "check everything",
         'eval "$(rackctl local env)"': "let any AWS client use it",
         "rackctl local down": "remove it",

@@ -45,7 +45,7 @@ ANSWERS: Final = {
     "empty": "answer with all lists emptied",
     "incomplete": "answer with one item left out: the first, or what has the id, ARN or name --which",
     "late": "answer a read of EC2, Auto Scaling or ECS as it was so many of AWS's seconds ago (--seconds)",
-    "same-token": "answer each page with the first page and the same token for the next, for ever",
+    "same-token": "answer each page with the first page and the same token for the next, without end",
     **SPOILED,
 }
 DENIALS: Final = {"deny": "answer every call that needs this IAM action as AWS does where it is not allowed"}

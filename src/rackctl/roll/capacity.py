@@ -93,12 +93,12 @@ class Capacity:
             return  # it may be to come
         record.pending = None
 
-    def share(self, record: GroupRecord, look: Look, taken_out: int = 0) -> int:
-        """Return the roll's share of the desired capacity.
+    def remaining_surge(self, record: GroupRecord, look: Look, taken_out: int = 0) -> int:
+        """Return how much of the desired capacity is the roll's surge.
 
-        Something else may have set it lower meanwhile, or the minimum size higher: then that much of the surge is gone
-        or not the roll's any more. Where it is lower because so many members were ``taken_out``
-        with a decrement (DetachInstances, EnterStandby), it is the group that is smaller, not the surge.
+        If something else has lowered the desired capacity meanwhile, or raised the minimum size, that much of the surge
+        is gone, or no longer the roll's. If it is lower because so many members were ``taken_out`` with a decrement
+        (DetachInstances, EnterStandby), the group is smaller, and not the surge.
         """
         lower_by = record.desired_capacity + record.surge - look.group.desired_capacity
         if record.surge and lower_by > 0:
@@ -215,7 +215,7 @@ class Capacity:
             self._hold.wait(LAG)
             look = self.look(record, at_ecs=False)
             alive = sum(member.is_member for member in look.members)
-            surplus = min(self.share(record, look), look.group.desired_capacity - alive)
+            surplus = min(self.remaining_surge(record, look), look.group.desired_capacity - alive)
             if surplus > 0:
                 yield self._set(record, look, look.group.desired_capacity - surplus)
         except (JournalLost, GroupDeleted):

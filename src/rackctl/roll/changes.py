@@ -135,7 +135,7 @@ class Changes:
         return self._taken_out.pop(group, 0)
 
     def count_out(self, id_: str, group: str = "") -> None:
-        """Take an instance that was taken out of its group out of the total, if it was to be replaced."""
+        """Subtract an instance that left its group from the total, if it was to be replaced."""
         journalled = self._hold.journal.instances.get(id_)
         if id_ in self._counted_out or (journalled and journalled.counted_out):
             return

@@ -64,10 +64,14 @@ def after(view: View, action: Action) -> View:
         case Suspend(process):
             return replace(view, suspended={**view.suspended, process: 0.0})
         case Raise(count):
-            return replace(view, desired_capacity=view.desired_capacity + count, share=view.share + count)
+            return replace(
+                view, desired_capacity=view.desired_capacity + count, remaining_surge=view.remaining_surge + count
+            )
         case LowerByMissing():
-            count = min(view.share, view.missing)
-            return replace(view, desired_capacity=view.desired_capacity - count, share=view.share - count)
+            count = min(view.remaining_surge, view.missing)
+            return replace(
+                view, desired_capacity=view.desired_capacity - count, remaining_surge=view.remaining_surge - count
+            )
         case Prove():
             return replace(view, is_proven=True)
         case StartDrains(ids):
@@ -84,7 +88,9 @@ def after(view: View, action: Action) -> View:
             view = replace(view, begun=begun if view.options.ends_batches else 0)
             view = view.with_members(replace(m, is_terminating=True, drain=None) for m in members)
             taken = int(decrement)
-            return replace(view, desired_capacity=view.desired_capacity - taken, share=view.share - taken)
+            return replace(
+                view, desired_capacity=view.desired_capacity - taken, remaining_surge=view.remaining_surge - taken
+            )
         case EndBatch():
             return replace(view, begun=0, pause_left=view.options.pause)
         case Done():
@@ -144,7 +150,7 @@ def replacing_order(old: Sequence[Member], filled: Mapping[str, int]) -> list[Me
 
 def _replace(view: View) -> Action | None:
     options = view.options
-    if view.share and not options.extra:
+    if view.remaining_surge and not options.extra:
         return _restore(view)
     ready = [m for m in view.capacity if m.is_new and m.can_take_tasks]
     is_whole = not view.missing and all(m.can_take_tasks for m in view.capacity)
@@ -154,8 +160,8 @@ def _replace(view: View) -> Action | None:
         return _end_batch(view) if view.begun else Done()
     if REBALANCING not in view.suspended:
         return Suspend(REBALANCING)
-    count, _ = surge_of(view.desired_capacity, view.max_size, max(len(view.old) - view.share, 0), options)
-    if (count := min(count, options.extra - view.share)) > 0:
+    count, _ = surge_of(view.desired_capacity, view.max_size, max(len(view.old) - view.remaining_surge, 0), options)
+    if (count := min(count, options.extra - view.remaining_surge)) > 0:
         return Raise(count)
     if ready and not view.is_proven:
         return Prove(ready[0].ec2_instance_id)
@@ -164,7 +170,7 @@ def _replace(view: View) -> Action | None:
 
 def _terminate_old(view: View) -> Action | None:
     """Terminate what is drained, taking the surge back with the last ones."""
-    if len(view.old) <= view.share and view.missing and not cannot_launch(view):
+    if len(view.old) <= view.remaining_surge and view.missing and not cannot_launch(view):
         # The surge stands in for those that are left, once it is seen in which zones it makes the group uneven.
         return None
     for member in sorted(view.old, key=lambda m: m.ec2_instance_id):
@@ -183,7 +189,7 @@ def _end_batch(view: View) -> Action | None:
     """End a batch of which nothing is under way; without a surge, the replacements belong to it."""
     if not view.begun or any(m.drain for m in view.capacity) or _settling(view):
         return None
-    if not view.share and (view.missing or any(not m.can_take_tasks and not m.is_old for m in view.capacity)):
+    if not view.remaining_surge and (view.missing or any(not m.can_take_tasks and not m.is_old for m in view.capacity)):
         return None
     return EndBatch()
 
@@ -207,7 +213,7 @@ def _drain_old(view: View) -> Action | None:
     ):
         return None
     able = sum(m.can_take_tasks for m in view.capacity)
-    enough = view.desired_capacity - view.share - (0 if view.share else options.batch)
+    enough = view.desired_capacity - view.remaining_surge - (0 if view.remaining_surge else options.batch)
     slots = options.batch - max(len(on_the_way), view.begun)
     if not view.is_proven:
         slots = min(slots, 1)
@@ -240,14 +246,14 @@ def _needs_no_replacement(member: Member, view: View) -> bool:
     """
     old = {m.ec2_instance_id for m in view.old}
     # What is launched in the place of the last one may not be seen yet, nor in which zone.
-    if len(old) > view.share or view.missing:
+    if len(old) > view.remaining_surge or view.missing:
         return False
     return is_even(view.by_zone(without=old)) or member.availability_zone in _fullest_zones(view)
 
 
 def _restore(view: View) -> Action | None:
     under_way = [m for m in view.capacity if m.drain]
-    if not view.share:
+    if not view.remaining_surge:
         return Reactivate(tuple(m.ec2_instance_id for m in under_way)) if under_way else Done()
     if view.missing:
         return None if _waits_for_missing(view) else LowerByMissing()
@@ -256,7 +262,7 @@ def _restore(view: View) -> Action | None:
             return Terminate(member.ec2_instance_id, decrement=True, evidence=why)
     if again := _drain_again(view):
         return again
-    if view.share > len(under_way) and (surplus := _surplus(view, {m.ec2_instance_id for m in under_way})):
+    if view.remaining_surge > len(under_way) and (surplus := _surplus(view, {m.ec2_instance_id for m in under_way})):
         if why := evidence(surplus, view.options):
             return Terminate(surplus.ec2_instance_id, decrement=True, evidence=why)
         return StartDrains((surplus.ec2_instance_id,)) if surplus.registration == "registered" else None
@@ -301,7 +307,7 @@ def _surplus(view: View, under_way: Collection[str]) -> Member | None:
     ]
     member = best(left)
     able = sum(m.can_take_tasks for m in view.capacity)
-    if member is None or not member.can_take_tasks or able > view.desired_capacity - view.share:
+    if member is None or not member.can_take_tasks or able > view.desired_capacity - view.remaining_surge:
         return member
     if any(_is_coming(m) for m in view.capacity):
         return None

@@ -83,18 +83,18 @@ class Learned:
         coming = [m for m in view.capacity if not m.can_take_tasks and not m.is_old]
         boots = [max(boot - (now - self._booting.get(m.ec2_instance_id, now)), 0.0) for m in coming]
         drains = [max(drain - m.drain.elapsed, 0.0) for m in view.old if m.drain]
-        share = view.share
-        if not share and not any(m.drain for m in view.old) and not coming:
+        surge = view.remaining_surge
+        if not surge and not any(m.drain for m in view.old) and not coming:
             # It has not begun, or has no room.
-            share = min(view.options.extra, len(view.old), max(view.max_size - view.desired_capacity, 0))
-            boots += [boot] * share
+            surge = min(view.options.extra, len(view.old), max(view.max_size - view.desired_capacity, 0))
+            boots += [boot] * surge
         able = sum(m.can_take_tasks for m in view.capacity)
-        enough = view.desired_capacity - view.share - (0 if share else view.options.batch)
+        enough = view.desired_capacity - view.remaining_surge - (0 if surge else view.options.batch)
         return seconds_of(
             ready=[0.0] * max(able - enough, 0) + boots + [boot] * view.missing,
             drains=drains,
             waiting=sum(m.drain is None for m in view.old),
-            replacements=max(len(view.old) - share, 0),
+            replacements=max(len(view.old) - surge, 0),
             boot=boot,
             drain=drain,
             options=view.options,

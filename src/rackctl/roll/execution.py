@@ -34,9 +34,9 @@ class Execution:
         self._steps = steps
 
     def carry_out(self, way: Callable[[Steps], Iterator[Event]], *, blind_for: float = 0) -> Iterator[Event]:
-        """Do the steps of the roll, and leave everything running if they do not get through.
+        """Run the steps of the roll; if they fail, leave everything running.
 
-        ``blind_for`` is for how many seconds what another process did last may not be seen yet.
+        For ``blind_for`` seconds, AWS may not show yet what another process has changed last.
         """
         try:
             self._loop.views()
@@ -159,7 +159,7 @@ class Execution:
 
 
 def _try(call: Callable[[], object]) -> None:
-    """Do something as far as AWS lets us. Raises JournalLost alone."""
+    """Call something, and ignore its errors except JournalLost."""
     try:
         call()
     except JournalLost:

@@ -176,9 +176,9 @@ class Hold:
         return call()
 
     def unless_lost(self, call: Callable[[], T]) -> T:
-        """Change something also while S3 does not say who owns the journal. Raises JournalLost.
+        """Change something even if S3 cannot be asked who owns the journal. Raises JournalLost if another process does.
 
-        That nothing is known of the journal is no reason to leave an instance draining.
+        An instance must not stay DRAINING for lack of an answer from S3.
         """
         try:
             self.lock.check_owner(self.journal)
@@ -209,7 +209,7 @@ class Hold:
 
     @contextmanager
     def uninterrupted(self) -> Iterator[None]:
-        """Be no safe point inside: what was begun there is finished before a request to stop is heeded."""
+        """Make no wait inside a safe point: the work is finished before a stop request takes effect."""
         self._may_stop = False
         try:
             yield
@@ -244,7 +244,7 @@ class Hold:
         self.checkpoint()
 
     def wait(self, seconds: float) -> None:
-        """Let so much time pass, as `pause` does."""
+        """Pause for at least so many seconds, as `pause` does."""
         until = self.clock.monotonic() + seconds
         while self.clock.monotonic() < until:
             self.pause()

@@ -118,7 +118,7 @@ class Lock:
             ) from error
 
     def create(self, journal: Journal, owner: Owner) -> bool:
-        """Begin a journal and hold it; return whether there was none. Raises what KMS says."""
+        """Create the journal and hold it; return False if there is one already. Raises RackctlError if KMS refuses."""
         if not self._mac_key:
             forbid_core_files()
             self._mac_key = secrets.token_bytes(32)
@@ -169,7 +169,7 @@ class Lock:
             self.write(journal)
 
     def release(self, journal: Journal) -> None:
-        """Let go of the journal, which stays for `resume` or `abort`. Raises JournalLost."""
+        """Release the lock; the journal stays for `resume` or `abort`. Raises JournalLost."""
         if not self._write(journal, None, etag=self._etag):
             raise self._lost(journal)
 

@@ -81,7 +81,7 @@ class Loop:
     # The goals
 
     def reach(self, record: GroupRecord, goal: Goal) -> Iterator[Event]:
-        """Do what leads to a goal in one group until it is reached. Raises what stops the roll."""
+        """Act on one group until it has reached a goal. Raises what stops the roll."""
         name = record.auto_scaling_group_name
         if goal == "replace":
             self._disturbed.add(name)
@@ -117,14 +117,14 @@ class Loop:
             yield from self._remind(view, goal)
             self._hold.pause(len(view.members))
 
-    def hold_still(self, record: GroupRecord) -> Iterator[Event]:
+    def suspend_rebalancing(self, record: GroupRecord) -> Iterator[Event]:
         """Keep Auto Scaling from terminating instances, undrained, to balance the zones."""
         look = self._capacity.look_once(record, at_ecs=False)
         if look and self._processes.suspend(record, look.group, REBALANCING):
             yield self._event_of_processes(look.name, f"suspended {REBALANCING}")
 
     def groups_launch_new(self) -> None:
-        """Take every group as launching new instances from now on."""
+        """Treat old instances that launch in any group from now on as late."""
         self._observer.groups_launch_new()
 
     def instance(self, ec2_instance_id: str) -> Instance | None:
@@ -169,7 +169,7 @@ class Loop:
         name = record.auto_scaling_group_name
         look = self._capacity.look(record, at_ecs=at_ecs)
         departures = self._changes.departed(look)
-        view = self._compose(look, self._capacity.share(record, look, self._changes.taken_out(name)))
+        view = self._compose(look, self._capacity.remaining_surge(record, look, self._changes.taken_out(name)))
         self._hold.progress.count(view)
         yield from self._changes.of_new_instances(view)
         for id_, departure in departures:
@@ -187,13 +187,13 @@ class Loop:
                 yield from self._changes.of_drain(member, name, event)
         return view
 
-    def _compose(self, look: Look, share: int) -> View:
+    def _compose(self, look: Look, remaining_surge: int) -> View:
         name = look.name
         if look.is_whole:
             self._failures.pop(name, None)
         view = replace(
             look.view(self._options),
-            share=share,
+            remaining_surge=remaining_surge,
             is_proven=self._prover.is_proven(name),
             launch_failures=tuple(self._failures.get(name, {}).values()),
             missing_for=self._since.lasting(f"missing {name}", not look.is_whole),
@@ -279,7 +279,7 @@ class Loop:
         look = self._capacity.look(record, at_ecs=False) if isinstance(action, Raise | LowerByMissing) else None
         match action:
             case Suspend():
-                yield from self.hold_still(record)
+                yield from self.suspend_rebalancing(record)
                 return True
             case Raise(count):
                 assert look is not None

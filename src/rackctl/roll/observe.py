@@ -117,16 +117,16 @@ class Observer:
     # What other parts of the roll tell it
 
     def terminated(self, ec2_instance_id: str) -> None:
-        """Take an instance as terminating, also while AWS does not show it yet."""
+        """Treat an instance as terminating even if AWS does not show it yet."""
         self._terminated[ec2_instance_id] = self._clock.monotonic()
 
     def drains(self, progress: Mapping[str, tuple[Draining, float, float]]) -> None:
-        """Take over how far drains are, and how many seconds ago each began and was asked for last."""
+        """Store the progress of each drain, and how many seconds ago it began and was polled last."""
         self._drains = progress
         self._seen_draining &= progress.keys()
 
     def groups_launch_new(self) -> None:
-        """Take the groups as launching new instances from now on; what is launched old after that comes late."""
+        """Treat old instances that launch from now on as late: the groups launch new ones by now."""
         self._late_from = self._clock.monotonic()
         self._late_since = self._clock.now()
 

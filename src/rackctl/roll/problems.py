@@ -61,7 +61,7 @@ def in_plan(view: View) -> list[Problem]:
 def in_roll(view: View, goal: Goal) -> list[Problem]:
     """Return what stops a roll of a group now."""
     if goal == "restore":
-        stuck = _keeps_the_surge(view) if view.share and decide(view, goal) is None else ()
+        stuck = _keeps_the_surge(view) if view.remaining_surge and decide(view, goal) is None else ()
         return [*_suspended(view, "Terminate", lasting=LAG), *_drains(view), *stuck]
     return [
         *_suspended(view, "Launch", "Terminate", lasting=LAG),
@@ -185,7 +185,7 @@ def _replace_it(ec2_instance_id: str) -> str:
 def _not_launched(view: View) -> Iterator[Problem]:
     if view.missing and cannot_launch(view):
         reason = f": {view.launch_failures[-1]}" if view.launch_failures else ""
-        without = "; resume with --no-surge needs no extra instance" if view.share else ""
+        without = "; resume with --no-surge needs no extra instance" if view.remaining_surge else ""
         yield Problem(
             f"group {view.group} has {len(view.capacity)} instances of {view.desired_capacity}, and no more have been "
             f"launched for {view.missing_for:.0f} s{reason}",

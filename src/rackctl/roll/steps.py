@@ -50,7 +50,7 @@ class Steps:
         self._hold.checkpoint()
         yield from self._reason.prepare()
         self._loop.groups_launch_new()
-        yield from self._on_each_group(self._loop.hold_still)
+        yield from self._on_each_group(self._loop.suspend_rebalancing)
         self._journal.phase = "replacing"
         self._hold.write()
 
@@ -68,7 +68,7 @@ class Steps:
         yield from self._loop.wait_for_terminations(record, old=False)
 
     def _all_active(self) -> Iterator[Event]:
-        """Begin from where nothing is DRAINING by a roll that was cut off, and every group can launch."""
+        """Undo what a roll that was cut off has left: set its DRAINING instances to ACTIVE, and resume Launch."""
         for group in self._hold.groups():
             self._loop.resume_launch(self._journal.groups[group.auto_scaling_group_name])
         for id_ in self._hold.changing(self._loop.reactivate):

@@ -213,8 +213,8 @@ class Member:
 class View:
     """One look at one group.
 
-    ``suspended`` maps each suspended process to how long it has been so. ``share`` is how much of the desired capacity
-    the roll has added. ``is_proven`` says that a new instance of this group was logged in to, or need not be.
+    ``suspended`` maps each suspended process to how long it has been so. ``remaining_surge`` is how much of the desired
+    capacity is the roll's. ``is_proven`` says that a new instance of this group was logged in to, or need not be.
     ``launch_failures`` are the messages of launches that failed since the group last was whole; ``missing_for`` is how
     long it has lacked instances; ``lost`` how many new instances in a row went before they could take tasks, and
     ``surges_lost`` how many surges. ``launches_old`` says how the group launches old instances (again), and
@@ -232,7 +232,7 @@ class View:
     members: tuple[Member, ...] = ()
     zones: tuple[str, ...] = ()
     suspended: Mapping[str, float] = field(default_factory=dict)
-    share: int = 0
+    remaining_surge: int = 0
     is_proven: bool = False
     options: RollOptions = RollOptions()
     launch_failures: tuple[str, ...] = ()

@@ -49,22 +49,22 @@ class Reason(Criterion, Protocol):
     def proves(self) -> str: ...
 
     def prepare(self) -> Iterator[Event]:
-        """Have the groups launch new instances from now on."""
+        """Change AWS so that the groups launch new instances from now on."""
 
     def launches_old(self, group: AutoScalingGroup) -> str:
-        """Return how a group launches old instances, empty when it launches new ones."""
+        """Say how a group launches old instances; empty if it launches new ones."""
 
     def start_proof(self, instance: Instance) -> Callable[[], Proof | None]:
-        """Begin to find out whether a new instance is as it should be."""
+        """Start to check a new instance; return a function that gives the proof, or None while there is none."""
 
     def finish(self) -> Iterator[Event]:
         """Delete what nothing needs any more, after everything was replaced."""
 
     def roll_back(self) -> Iterator[Event]:
-        """Have the groups launch as before the roll."""
+        """Change AWS back so that the groups launch as before the roll."""
 
     def clean_up(self) -> Iterator[Event]:
         """Delete what nothing needs any more, after the roll was rolled back."""
 
     def summary(self) -> str:
-        """Return what is so at the end of a roll."""
+        """Return a sentence on the result of the roll, for its last event."""
