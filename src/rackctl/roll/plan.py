@@ -242,9 +242,9 @@ class _Planner:
                     f'rack "{self._rack.name}" has no Auto Scaling group {name}',
                     "`rackctl instances keyroll plan` shows the rack's groups",
                 )
-        members = {m.ec2_instance_id: m for look in looks.values() for m in look.members}
+        members = {m.ec2_instance_id: (name, m) for name, look in looks.items() for m in look.members}
         for id_ in self._selection.ec2_instance_ids:
-            member = members.get(id_)
+            group, member = members.get(id_, ("", None))
             if member is None:
                 yield Problem(
                     f'{id_} is not an instance of one of the groups of rack "{self._rack.name}"',
@@ -252,8 +252,8 @@ class _Planner:
                 )
             elif member.on_standby:
                 yield Problem(
-                    f"{id_} is on standby in its group ({member.lifecycle_state})",
-                    f"`aws autoscaling exit-standby --instance-ids {id_}` puts it into service",
+                    f"{id_} is on standby in group {group} ({member.lifecycle_state})",
+                    f"`aws autoscaling exit-standby --auto-scaling-group-name {group} --instance-ids {id_}`",
                 )
 
     def _looks(
