@@ -12,7 +12,7 @@ import random
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,8 +41,13 @@ def points_of(rolls: Rolls, moment: str) -> list[Point]:
     """Roll once, and give what a roll can be killed at."""
     before = rolls.process.calls()[-1]["number"]
     list(rolls.roll.start(RollOptions(), rolls.selection))
-    calls = rolls.process.actions(since=before, mutating=True)
-    return [Point(number, call, moment) for number, call in enumerate(calls)]
+    return points_among(rolls.process.calls(since=before, mutating=True), moment)
+
+
+def points_among(calls: list[dict[str, Any]], moment: str) -> list[Point]:
+    """Give the points of a roll's calls. One that was refused, as a dry run is, had no effect to be killed after."""
+    numbered = [(number, call) for number, call in enumerate(calls) if moment == "before" or call["carried_out"]]
+    return [Point(number, f"{call['service']}:{call['action']}", moment) for number, call in numbered]
 
 
 def kill_at(rolls: Rolls, point: Point, *options: str) -> bool:
