@@ -32,10 +32,7 @@ def test_the_plan_is_text_that_a_person_can_read(typed: Prompt) -> None:
 
     assert result.exit_code == 0
     text = result.stdout
-    # On a local rack that runs faster, minutes are not those of a watch.
-    said = (
-        'A keyroll of rack "prod" would replace 3 instances, in about 14 minutes (AWS\'s time), with 1 extra instance'
-    )
+    said = 'A keyroll of rack "prod" would replace 3 instances, in about 14 minutes, with 1 extra instance'
     assert said in text.splitlines()[0]
     assert f"  launches    prod-instances version 1, with key {OLD_KEY}" in text
     assert "  single: 1 task, 0 at least (minimum 0 %, maximum 200 %" in text

@@ -36,7 +36,7 @@ def typed(line: str) -> Result:
         ("instances terminate --wait-time 3 i-0a321c8b", "no such option: --wait-time", "did you mean --wait-timeout?"),
         ("instances keyroll --no-drain", "no such option: --no-drain", "a keyroll drains every instance; --force"),
         ("instances keyroll --dryrun", "no such option: --dryrun", "did you mean --dry-run?"),
-        ("instances keyroll --yes", "no such option: --yes", "rackctl asks no questions"),
+        ("instances keyroll --yes", "no such option: --yes", "this command asks no questions"),
         ("instances --json", "no such option: --json", "use -o json"),
         ("instances ssh-config --json", "no such option: --json", "`rackctl instances ssh-config --help` lists"),
         ("instances ssh --key file i-0a321c8b", "no such option: --key", "-i names the file of a private key"),

@@ -159,7 +159,7 @@ def test_capacity_providers_are_told_and_one_that_does_not_drain_is_warned_of() 
         provider.switches["managedDraining"] = "DISABLED"
     (not_draining,) = providers(scene.rack)
 
-    assert without == [("ok", "no capacity provider of an Auto Scaling group: ECS scales nothing")]
+    assert without == [("ok", "the cluster has no capacity provider of an Auto Scaling group")]
     assert [f.status for f in draining] == ["ok"]
     assert (not_draining.status, "managed draining is off" in not_draining.message) == ("warning", True)
     assert not_draining.remedy.startswith("`aws ecs update-capacity-provider")

@@ -46,7 +46,7 @@ def test_a_rack_that_is_well_is_told_line_by_line(shell: Shell) -> None:
     lines = ran.stdout.splitlines()
     assert ran.status == 0, ran.stdout
     assert all(re.match(r"ok       [a-z]+ +\S", line) for line in lines[:-2]), ran.stdout
-    assert lines[-2:] == ["", "everything is well"]
+    assert lines[-2:] == ["", "all checks are ok"]
     assert ran.stderr == ""
 
 

@@ -96,4 +96,4 @@ def _lines(found: Sequence[Finding], *, colored: bool) -> Iterator[str]:
     counts = {status: sum(f.status == status for f in found) for status in ("problem", "warning", "skipped")}
     told = [counted(count, word) for word, count in counts.items() if count and word != "skipped"]
     told += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
-    yield f"\n{', '.join(told) if told else 'everything is well'}"
+    yield f"\n{', '.join(told) if told else 'all checks are ok'}"

@@ -86,7 +86,7 @@ def plan_text(plan: Plan) -> str:
 
 def _sections(plan: Plan) -> Iterator[list[str]]:
     count = counted(plan.total, "instance")
-    about = f"in about {roughly(plan.seconds)} (AWS's time){_cost(plan)}"
+    about = f"in about {roughly(plan.seconds)}{_cost(plan)}"
     what = f"would replace {count}, {about}" if plan.total else "would replace nothing"
     refused = "; blocked: see below" if plan.refusals else ""
     yield [

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # How alike a suggestion has to be: "--no-drain" must not become "--no-surge", which does something else.
 _ALIKE = 0.75
 
-_ASKS_NOTHING = "rackctl asks no questions; leave it out"
+_ASKS_NOTHING = "this command asks no questions; leave it out"
 # By command (empty: any) and option: what other tools, or other commands, have it for.
 OPTION_HINTS = {
     ("", "--yes"): _ASKS_NOTHING,

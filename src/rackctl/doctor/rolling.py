@@ -66,7 +66,7 @@ def _well(topic: Topic, plan: Plan) -> str:
         case "processes":
             return "Launch and Terminate are not suspended in any group; no instance refresh is in progress"
         case "hooks":
-            return "no lifecycle hook holds what terminates"
+            return "no lifecycle hook holds terminating instances"
         case "agents":
             return "the ECS agent of each instance is connected"
         case "registrations":
@@ -178,7 +178,7 @@ def providers(rack: Rack) -> Iterator[Finding]:
     """Check the capacity providers: who scales, whether instances with tasks are protected, and drained."""
     found = rack.aws.ecs.capacity_providers(rack.ecs_cluster.capacity_providers)
     if not found:
-        yield Finding("providers", "ok", "no capacity provider of an Auto Scaling group: ECS scales nothing")
+        yield Finding("providers", "ok", "the cluster has no capacity provider of an Auto Scaling group")
     for provider in found:
         yield _provider(provider)
 
