@@ -30,7 +30,7 @@ def policy(invocation: Invocation, roles: tuple[str, ...]) -> None:
     """Print the least IAM policy that lets a user or role run commands on this rack.
 
     Actions, resources and conditions name this rack's cluster, groups, launch templates, bucket and keys as they are
-    now: print it again when the rack gets other groups or another bucket.
+    now. Print it again when the rack gets other groups, another bucket or another key_name setting.
 
     \b
     Examples:
