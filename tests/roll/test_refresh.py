@@ -231,9 +231,10 @@ def test_new_instances_that_never_register_are_rolled_back_before_the_checkpoint
     scene = with_managed_draining(3)
     scene.world.set_condition("never-register")
 
-    with pytest.raises(RackctlError, match=r"gave up after 120 s waiting for i-.*rolled back"):
+    with pytest.raises(RackctlError, match=r"gave up after 120 s waiting for i-.*rolled back") as caught:
         start(scene, RollOptions(engine="refresh", boot_timeout=120.0))
 
+    assert "get-console-output" in caught.value.hint  # the instance is gone: no login would help
     scene.clock.sleep(120)
     assert set(scene.key_names) == {OLD_KEY}
     assert scene.broken_promises == []

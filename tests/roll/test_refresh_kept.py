@@ -101,7 +101,7 @@ def test_the_plan_says_that_all_are_replaced_and_that_nothing_is_rolled_back(lau
     assert not plan.refusals
     [warning] = [warning for warning in plan.warnings if "roll" in warning]
     assert "launches as before, with a key pair that keeps its name" in warning
-    assert "replaces all of its instances, and Auto Scaling cannot roll it back: abort cancels it" in warning
+    assert "replaces all of its instances, and Auto Scaling cannot roll it back. An abort cancels it" in warning
 
 
 def test_auto_scaling_is_not_asked_to_roll_back_for_an_alarm() -> None:

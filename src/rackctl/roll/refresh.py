@@ -46,6 +46,9 @@ _ENDED = {
 }
 
 
+# The first new instance is terminated when the refresh is rolled back: there is none to log in to.
+_WHY_NOT_READY = "see why with `aws ec2 get-console-output --instance-id ID`, then start again"
+
 # With these, what the refresh did is undone or about to be: by an alarm, or by an operator.
 _UNDONE = {"RollbackInProgress", "RollbackSuccessful"}
 
@@ -189,7 +192,7 @@ class RefreshSteps(Steps):
                 yield from self._loop.prove(name, ready[0])
             for problem in in_refresh(view):
                 if not self._loop.is_proven(name):
-                    raise NotProven(problem.reason, hint=problem.remedy)
+                    raise NotProven(problem.reason, hint=_WHY_NOT_READY)
                 raise (Timeout if problem.timed_out else RackctlError)(problem.reason, hint=problem.remedy)
         except RackctlError as error:
             if found and found.is_active and not self.undoes(error):

@@ -119,7 +119,7 @@ class RefreshPreflight:
             )
 
     def _irreversible(self, look: Look, *, is_kept: bool) -> Iterator[Problem]:
-        """Say what Auto Scaling cannot roll back: what it was given no other configuration for, or has no version of.
+        """Warn of a group whose instance refresh Auto Scaling cannot roll back, and say why.
 
         https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RollbackInstanceRefresh.html
         """
@@ -136,7 +136,7 @@ class RefreshPreflight:
         else:
             return
         yield Problem(
-            f"group {look.name} {why}, so that {cannot}: abort cancels it, and what was replaced stays",
+            f"group {look.name} {why}: {cannot}. An abort cancels it, and keeps the instances that were replaced",
             warns=True,
         )
 
