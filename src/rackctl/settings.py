@@ -137,7 +137,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("profile", "AWS profile, as in ~/.aws/config", check=_printable),
         Setting("endpoint_url", "endpoint in place of AWS's own", check=_URL),
         Setting("cluster", "name of the ECS cluster", default=lambda rack: rack, check=_CLUSTER),
-        Setting("bucket", "S3 bucket for SSH keys and the keyroll's journal", check=_BUCKET, tagged=True),
+        Setting("bucket", "S3 bucket for SSH keys, journals and the history of rolls", check=_BUCKET, tagged=True),
         Setting("bucket_owner", "AWS account that owns the bucket, if not the cluster's", check=_ACCOUNT),
         Setting(
             "prefix",
@@ -149,7 +149,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("kms_key", "KMS key (id, ARN or alias) that seals the SSH keys", check=_KMS_KEY, tagged=True),
         Setting(
             "key_name",
-            "key pair that a keyroll makes: keep (by the name it has), new (by a new one) or auto",
+            "name of a keyroll's new key pair: keep (the one it has), new or auto",
             default=lambda _: "auto",
             choices=("auto", "keep", "new"),
             tagged=True,
