@@ -158,7 +158,7 @@ def test_a_roll_that_stops_says_what_is_done_what_is_left_and_how_to_continue(ty
     result = typed("--drain-timeout", "1m")
 
     assert result.exit_code == 6
-    assert "0 of 3 instances have been replaced, 3 are left; nothing is left draining" in result.stderr
+    assert "Replaced 0 of 3 instances, 3 are left; nothing is left draining" in result.stderr
     assert "continue with `rackctl instances keyroll resume --rack prod`" in result.stderr
     typed.scene.world.clear_condition("stuck-drain")
     assert typed("resume", "--drain-timeout", "10m").exit_code == 0

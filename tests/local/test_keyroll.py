@@ -413,7 +413,7 @@ def test_on_a_terminal_the_view_is_live_and_shows_nothing_that_is_typed_and_ctrl
         person.type("ghost\r")
         person.expect("0 of 3 replaced")
         person.type("\x03")
-        person.expect("stopped by SIGINT.*0 of 3 instances have been replaced")
+        person.expect("stopped by SIGINT.*Replaced 0 of 3 instances")
         person.expect("keyroll resume")
         status = person.wait()
         assert echoes(person)

@@ -105,7 +105,7 @@ def test_a_check_that_fails_stops_the_roll() -> None:
 
     assert caught.value.exit_code == 6
     assert "the check after a batch failed with exit status 7." in str(caught.value)
-    assert "2 of 3 instances have been replaced" in str(caught.value)
+    assert "Replaced 2 of 3 instances" in str(caught.value)
     assert "keyroll resume --rack prod --check COMMAND" in caught.value.hint
     assert len(check.runs) == 2
     assert scene.draining == []

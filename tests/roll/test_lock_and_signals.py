@@ -147,7 +147,7 @@ def test_a_stop_leaves_everything_running_and_names_the_commands_that_continue()
     scene = Scene(3)
     scene.when(lambda: bool(scene.draining), lambda: setattr(scene.stop, "signal", 15))
 
-    with pytest.raises(RollStopped, match=r"stopped by SIGTERM. 0 of 3 instances have been replaced") as caught:
+    with pytest.raises(RollStopped, match=r"stopped by SIGTERM. Replaced 0 of 3 instances") as caught:
         start(scene)
 
     assert caught.value.exit_code == 143
@@ -274,7 +274,7 @@ def test_a_roll_that_is_stopped_while_it_waits_for_aws_knows_what_was_done_befor
     next(event for event in events if "waiting" in event.message)
     scene.stop.signal = 15
 
-    with pytest.raises(RollStopped, match="1 of 3 instances have been replaced"):
+    with pytest.raises(RollStopped, match="Replaced 1 of 3 instances"):
         list(events)
 
 

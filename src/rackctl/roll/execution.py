@@ -129,7 +129,7 @@ class Execution:
         running = f"{', '.join(draining)} may still be DRAINING" if draining else "nothing is left draining"
         running = self._going_on() or running
         rest = f"{left} {'is' if left == 1 else 'are'} left"
-        return f"{self._hold.progress.done} of {total} instances have been replaced, {rest}; {running}"
+        return f"Replaced {self._hold.progress.done} of {total} instances, {rest}; {running}"
 
     def _going_on(self) -> str:
         """Return which instance refreshes Auto Scaling goes on with by itself, as far as they were seen."""
