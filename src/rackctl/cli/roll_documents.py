@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rackctl.instance_refresh import InstanceRefresh
     from rackctl.roll.dips import Dip
     from rackctl.roll.plan import GroupPlan, Plan
-    from rackctl.roll.problems import Problem
     from rackctl.roll.report import Status
     from rackctl.settings import Value
 
@@ -113,7 +112,7 @@ def _sections(plan: Plan) -> Iterator[list[str]]:
     if plan.warnings:
         yield ["Warnings:", *(f"  {warning}" for warning in plan.warnings)]
     if plan.refusals:
-        yield ["Blocked:", *(line for refusal in plan.refusals for line in _refusal(refusal))]
+        yield ["Blocked:", *(line for refusal in plan.refusals for line in refusal.lines())]
 
 
 def _pace(plan: Plan) -> Iterator[str]:
@@ -129,12 +128,6 @@ def _pace(plan: Plan) -> Iterator[str]:
 
 def _dip(dip: Dip) -> str:
     return f"  {dip.service_name}: {counted(dip.desired_count, 'task')}, {dip.lowest_count} at least ({dip.reason})"
-
-
-def _refusal(refusal: Problem) -> Iterator[str]:
-    yield f"  {refusal.reason}"
-    if refusal.remedy:
-        yield f"    → {refusal.remedy}"
 
 
 def _cost(plan: Plan) -> str:

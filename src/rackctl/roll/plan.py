@@ -130,11 +130,11 @@ class PlanRefused(RackctlError):
     """A roll that did not begin. Nothing was changed."""
 
     def __init__(self, refusals: Sequence[Problem], noun: str = KEYROLL.noun) -> None:
-        reasons = "; ".join(r.reason for r in refusals)
-        super().__init__(
-            f"no {noun} was started and nothing was changed: {reasons}",
-            hint="\n  ".join(r.remedy for r in refusals if r.remedy),
-        )
+        before = f"no {noun} was started and nothing was changed"
+        if len(refusals) == 1:
+            super().__init__(f"{before}: {refusals[0].reason}", hint=refusals[0].remedy)
+        else:
+            super().__init__("\n".join([f"{before}:", *(line for one in refusals for line in one.lines())]))
         self.refusals = tuple(refusals)
 
 

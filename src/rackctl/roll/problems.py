@@ -42,6 +42,10 @@ class Problem:
     timed_out: bool = False
     topic: Topic = "roll"
 
+    def lines(self) -> list[str]:
+        """Return the reason and, below it, the remedy."""
+        return [f"  {self.reason}", *([f"    → {self.remedy}"] if self.remedy else [])]
+
 
 def about(topic: Topic, problems: Iterable[Problem]) -> Iterator[Problem]:
     """Yield problems as being about a topic."""
