@@ -65,7 +65,7 @@ class Stacks:
             "IamInstanceProfile": {"Name": "ecsInstanceRole"},
             "MetadataOptions": {"HttpTokens": "required"},
         }
-        template = self._ec2.create_template(f"{stack}Hosts", data, self._tags(stack, "HostsLaunchTemplate"))
+        template = self._ec2.create_template(f"{stack}Hosts", data, self._tags(stack, "HostsTemplateCF05DD87"))
         group = self._group(stack, instances, template.launch_template_id, template.launch_template_name)
         provider = self._provide(stack, cluster, group)
         seeds.run(cluster, group, template, instances, capacity_provider=provider)
