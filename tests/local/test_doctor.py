@@ -61,7 +61,7 @@ def test_every_check_has_a_line(local_rack: LocalRackProcess) -> None:
 
     assert checks == {
         "credentials", "region", "clock", "cluster", "roll", "store", "groups", "processes", "capacity", "hooks",
-        "agents", "registrations", "services", "key", "providers", "bucket", "kms", "keys", "ssh",
+        "agents", "registrations", "services", "key", "sharing", "providers", "bucket", "kms", "keys", "ssh",
     }  # fmt: skip
 
 
