@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rackctl.keys import KeyStore, generate
-from tests.local.typist import Typist, actions_of, kept, provided, reading, without
+from tests.local.typist import Typist, actions_of, kept, launch_with, provided, reading, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -71,6 +71,23 @@ def test_a_role_s_commands_pass_under_its_policy_and_each_action_that_is_removed
         assert typist("instances", "replace", typist.rack.ids()[0]).status == 0
 
     assert assert_each_is_needed(typist, reading(typist, role), typist.policy(role)) == set()
+
+
+def test_a_list_needs_the_parameter_that_names_the_image_of_a_group(typist: Typist) -> None:
+    """Whether an instance is outdated depends on the image that the parameter names now.
+
+    Over two seconds: it takes a rack of its own.
+    """
+    parameter = "aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id"
+    launch_with(typist, {"ImageId": f"resolve:ssm:/{parameter}"})
+    policy = typist.policy("list")
+
+    (statement,) = [s for s in policy["Statement"] if s["Action"] == "ssm:GetParameters"]
+    assert statement["Resource"] == f"arn:aws:ssm:us-east-1:*:parameter/{parameter}"
+    typist.rack.set_policy(policy)
+    listed = typist("instances", "--columns", "id,outdated")
+    assert (listed.status, listed.stderr) == (0, "")
+    assert "yes" in listed.stdout
 
 
 def test_a_doctor_needs_all_of_its_policy_and_names_what_is_missing_of_it(typist: Typist) -> None:

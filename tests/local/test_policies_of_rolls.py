@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from rackctl.keys import generate
 from rackctl.policies import ROLES, grants
-from tests.local.typist import Typist, actions_of, kept, provided, reading, without
+from tests.local.typist import Typist, actions_of, kept, launch_with, provided, reading, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,21 +27,7 @@ def typist(own_local_rack: LocalRackProcess) -> Typist:
 
 def numbered(typist: Typist) -> None:
     """Have the group name its template's version by a number, and the template tag what it launches."""
-    ec2, autoscaling = typist.rack.client("ec2"), typist.rack.client("autoscaling")
-    (group,) = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
-    template = group["LaunchTemplate"]["LaunchTemplateId"]
-    made = ec2.create_launch_template_version(
-        LaunchTemplateId=template,
-        SourceVersion=group["LaunchTemplate"]["Version"],
-        LaunchTemplateData={"TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}]},
-    )
-    autoscaling.update_auto_scaling_group(
-        AutoScalingGroupName=group["AutoScalingGroupName"],
-        LaunchTemplate={
-            "LaunchTemplateId": template,
-            "Version": str(made["LaunchTemplateVersion"]["VersionNumber"]),
-        },
-    )
+    launch_with(typist, {"TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}]})
 
 
 # Looked for only where an instance is not registered; moved only for groups that name $Default; for another engine.

@@ -112,19 +112,22 @@ def reading(typist: Typist, role: str) -> list[tuple[str, ...]]:
 
 def kept(typist: Typist) -> None:
     """Have the group launch with a key pair that somebody else has named."""
-    ec2, autoscaling = typist.rack.client("ec2"), typist.rack.client("autoscaling")
-    (group,) = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
-    template = group["LaunchTemplate"]["LaunchTemplateId"]
     key = generate("ops", created=datetime.now(UTC))
-    ec2.import_key_pair(
+    typist.rack.client("ec2").import_key_pair(
         KeyName="ops",
         PublicKeyMaterial=key.public_key.encode(),
         TagSpecifications=[{"ResourceType": "key-pair", "Tags": [{"Key": "team", "Value": "ops"}]}],
     )
+    launch_with(typist, {"KeyName": "ops"})
+
+
+def launch_with(typist: Typist, data: dict[str, Any]) -> None:
+    """Have the group name by its number a version of its template that differs in this."""
+    ec2, autoscaling = typist.rack.client("ec2"), typist.rack.client("autoscaling")
+    (group,) = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+    template = group["LaunchTemplate"]["LaunchTemplateId"]
     made = ec2.create_launch_template_version(
-        LaunchTemplateId=template,
-        SourceVersion=group["LaunchTemplate"]["Version"],
-        LaunchTemplateData={"KeyName": "ops"},
+        LaunchTemplateId=template, SourceVersion=group["LaunchTemplate"]["Version"], LaunchTemplateData=data
     )
     autoscaling.update_auto_scaling_group(
         AutoScalingGroupName=group["AutoScalingGroupName"],
