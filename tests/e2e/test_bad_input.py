@@ -101,7 +101,7 @@ def test_terminate_does_not_take_the_start_of_an_id(shell: Shell) -> None:
     assert shell.ids() == before
 
 
-def test_an_id_of_another_rack_is_refused(shell: Shell) -> None:
+def test_an_id_of_another_rack_is_refused(changing: Shell) -> None:
     script = """
         eval "$(rackctl local env)"
         python - <<'PYTHON'
@@ -110,7 +110,7 @@ boto3.client("ecs").create_cluster(clusterName="other")
 PYTHON
         rackctl -r other instances terminate "$(rackctl -r local instances -o id | head -n 1)"
     """
-    _is_refusal(shell(script), 3, 'not an instance of rack "other"', "Rack=local")
+    _is_refusal(changing(script), 3, 'not an instance of rack "other"', "Rack=local")
 
 
 def test_an_unknown_filter_names_the_known_ones(shell: Shell) -> None:

@@ -22,7 +22,7 @@ ID = r"i-[0-9a-f]{17}"
 SHOWS = {
     "List the instances": rf"ID +AGENT +STATUS .*\n({ID} +on +active .*\n){{3}}",
     "Find the instances whose agent is off": "",
-    "Find the instances on which tasks reserve most of the memory": rf"ID +ZONE +MEM\n({ID} .*\n)+",
+    "Find the instances with the most reserved memory": rf"ID +ZONE +MEM\n({ID} .*\n)+",
     "Count the instances of each zone": r"( +\d us-east-1[a-c]\n)+",
     "Find the oldest instance": rf"{ID}\n",
     "See everything about one instance": rf"ID +{ID}\n(.*\n)+TASK .*\n(.*\n)+",
