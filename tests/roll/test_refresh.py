@@ -396,7 +396,7 @@ def test_a_refresh_that_fails_says_why_and_is_not_rolled_back_by_itself() -> Non
     scene = with_managed_draining(3)
     scene.when(lambda: len(scene.new) == 1, lambda: scene.world.set_condition("no-capacity"))
 
-    with pytest.raises(RollIncomplete, match=r"failed: Waiting for remaining instances.*1 of 3 instances have been"):
+    with pytest.raises(RollIncomplete, match=r"failed: Waiting for remaining instances.*Replaced 1 of 3 instances"):
         start(scene, REFRESH)
 
     scene.world.clear_condition("no-capacity")

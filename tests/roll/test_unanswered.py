@@ -31,7 +31,7 @@ def test_credentials_that_expire_stop_the_roll_and_resume_continues_it() -> None
     expired = AccessDenied("the AWS credentials have expired", hint="log in again")
     scene.when(lambda: bool(scene.draining), lambda: fail_from(scene, "groups", expired))
 
-    with pytest.raises(RollIncomplete, match=r"expired. 0 of 3 .* 3 are left") as caught:
+    with pytest.raises(RollIncomplete, match=r"expired. Replaced 0 of 3 .* 3 are left") as caught:
         start(scene)
 
     assert "log in again\n" in caught.value.hint
