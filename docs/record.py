@@ -40,8 +40,8 @@ COMMANDS = (
     "rackctl instances",
 )
 KEYROLL = "rackctl instances keyroll --batch 2 --reason 'a laptop was lost'"
-# The moment of it that is shown: two instances are replaced, and the next ones have tasks left.
-MOMENT = re.compile(r"old +draining +\d+:\d\d +\d task.*2 of 6 replaced", re.DOTALL)
+# The moment of it that is shown: two instances are replaced, more on a slow machine, and the next ones have tasks left.
+MOMENT = re.compile(r"old +draining +\d+:\d\d +\d task.*[2-5] of 6 replaced", re.DOTALL)
 # GitHub's colours: black, red, green, yellow, blue, magenta, cyan, white.
 THEMES = {
     "light": TerminalTheme(
@@ -66,7 +66,7 @@ VARYING = (
     (re.compile(r"AGO \d+"), "AGO PS"),  # where ECS places the tasks of the new instances
     (re.compile(r"keypair-\w+"), "KEY"),
     (re.compile(r"(ID (old|new) .*\n)+"), "INSTANCES\n"),  # how far the other instances are at that moment
-    (re.compile(r"and \d waiting"), "REST"),
+    (re.compile(r"(and \d waiting\n)?local: replacing +[2-5] of 6 replaced"), "REST"),
     (re.compile(r"\b\d+:\d\d\b.*"), "TIME"),
 )
 
