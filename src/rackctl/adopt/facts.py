@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rackctl.adopt.adoption import default_alias, default_bucket
 from rackctl.errors import RackctlError
@@ -10,14 +10,14 @@ from rackctl.permissions import facts_of
 from rackctl.policies import Facts, grants
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.reasons.key_preflight import new_key_name
-from rackctl.roll.reasons.launching import launching, template_name
+from rackctl.roll.reasons.launching import launching
 from rackctl.roll.reasons.ways import ways_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rackctl.instances import Instances
-    from rackctl.model import AutoScalingGroup, LaunchTemplateRef
+    from rackctl.model import AutoScalingGroup
     from rackctl.rack import Rack
     from rackctl.roll.reasons.ways import KeyWay, Launching
 
@@ -37,14 +37,13 @@ def rack_facts(rack: Rack, instances: Instances, roles: Sequence[str], notify: C
         rack.require("bucket")
         rack.require("kms_key")
     groups = _groups(rack, instances) if named & {"<group>", "<image parameter>"} else []
-    facts = facts_of(rack, [group.auto_scaling_group_name for group in groups])
+    facts = facts_with_groups(rack, groups, notify)
     cluster = rack.ecs_cluster
     found: dict[str, Sequence[str]] = {
         "<bucket>": [default_bucket(cluster)],
         "<bucket owner>": [cluster.account],
         "<alias>": [default_alias(cluster.name).removeprefix("alias/")],
         **facts.named,
-        **launch_facts(rack, groups, notify),
     }
     if "<bucket's key>" in named and rack["bucket"] and "<bucket's key>" not in found:
         _explain_missing_key(rack, notify)
@@ -62,17 +61,21 @@ def _groups(rack: Rack, instances: Instances) -> list[AutoScalingGroup]:
     return [group for group in everywhere if belonging(group, rack.name, registered, providers) == "ours"]
 
 
-def launch_facts(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]) -> dict[str, list[str]]:
-    """Return what groups launch from, and what of it a keyroll has to change, by the way of each to its new key.
+def facts_with_groups(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]) -> Facts:
+    """Return a rack's names, with what these groups launch from; ``notify`` is told what could not be read."""
+    facts = facts_of(rack, [group.auto_scaling_group_name for group in groups])
+    return Facts({**facts.named, **_launch_facts(rack, groups, notify)}, facts.partition)
 
-    ``notify`` is told what could not be read.
-    """
+
+def _launch_facts(
+    rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]
+) -> dict[str, list[str]]:
+    """Return what groups launch from, and what of it a keyroll has to change, by the way of each to its new key."""
     launches = list(_launches(rack, groups, notify))
     ways = ways_of(launches, rack["key_name"], "key_name", new_key_name(rack.name))
     renamed = [group for group in groups if _is_renamed(group, ways)]
     changed = dict.fromkeys(ref for group in renamed for ref in group.launch_templates)
-    read = [group for group in groups if group.auto_scaling_group_name in ways]
-    launched = {ref: _launch_data(rack, ref, notify) for group in read for ref in group.launch_templates}
+    launched = {ref: version.data for launch in launches for ref, version in launch.versions.items()}
     numbered = {ref: launched.get(ref, {}) for ref in changed if ref.version.isdecimal()}
     images = [str(data.get("ImageId", "")) for data in launched.values()]
     return {
@@ -104,14 +107,6 @@ def _is_renamed(group: AutoScalingGroup, ways: Mapping[str, KeyWay]) -> bool:
     """Return whether a group gets a key of a new name, as far as is known."""
     way = ways.get(group.auto_scaling_group_name)
     return way is None or way.way == "new"
-
-
-def _launch_data(rack: Rack, ref: LaunchTemplateRef, notify: Callable[[str], None]) -> Mapping[str, Any]:
-    try:
-        return rack.aws.ec2.launch_template_version(ref).data
-    except RackctlError as error:
-        notify(f"cannot read version {ref.version} of launch template {template_name(ref)}: {error}")
-        return {}
 
 
 def _explain_missing_key(rack: Rack, notify: Callable[[str], None]) -> None:

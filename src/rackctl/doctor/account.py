@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rackctl.adopt.facts import launch_facts
+from rackctl.adopt.facts import facts_with_groups
 from rackctl.aws.sts import clock_skew
 from rackctl.doctor.finding import Finding, failed
 from rackctl.errors import RackctlError
-from rackctl.permissions import facts_of, principal_of, simulate
-from rackctl.policies import Facts
+from rackctl.permissions import principal_of, simulate
 from rackctl.text import counted, listed, roughly
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rackctl.aws.sts import Caller
-    from rackctl.model import AutoScalingGroup
     from rackctl.permissions import Permission
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
@@ -72,7 +70,7 @@ def permissions(
         names = [group.auto_scaling_group_name for group in plan.groups] if plan else []
         groups = rack.aws.autoscaling.groups(names)
         unread: list[str] = []
-        facts = _facts(rack, groups, unread)
+        facts = facts_with_groups(rack, groups, unread.append)
         known = [
             *(group.auto_scaling_group_arn for group in groups),
             *_arns(rack, instances, facts.named.get("<key pair>", ())),
@@ -93,12 +91,6 @@ def permissions(
     if allowed:
         count = f"{len(allowed)} of the {len(needed)} actions" if allowed != needed else counted(len(allowed), "action")
         yield Finding("permissions", "ok", f"{principal} may take {count} that `{role}` needs")
-
-
-def _facts(rack: Rack, groups: Sequence[AutoScalingGroup], unread: list[str]) -> Facts:
-    """Return the rack's names, and collect what could not be read of what its groups launch from."""
-    facts = facts_of(rack, [group.auto_scaling_group_name for group in groups])
-    return Facts({**facts.named, **launch_facts(rack, groups, unread.append)}, facts.partition)
 
 
 def _arns(rack: Rack, instances: Sequence[RackInstance], key_pairs: Sequence[str]) -> Iterator[str]:

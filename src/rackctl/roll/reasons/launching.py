@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from rackctl.aws.session import Aws
-    from rackctl.model import AutoScalingGroup, LaunchTemplate, LaunchTemplateRef
+    from rackctl.model import AutoScalingGroup, LaunchTemplate, LaunchTemplateRef, LaunchTemplateVersion
     from rackctl.owners import Owner
 
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
@@ -26,10 +26,20 @@ NO_TEMPLATE = {
 
 def key_names(aws: Aws, group: AutoScalingGroup) -> tuple[str, ...]:
     """Return the keys of all that a group launches from, each once; empty for what names none."""
+    return _key_names(aws, group, _versions(aws, group))
+
+
+def _versions(aws: Aws, group: AutoScalingGroup) -> dict[LaunchTemplateRef, LaunchTemplateVersion]:
+    return {ref: aws.ec2.launch_template_version(ref) for ref in group.launch_templates}
+
+
+def _key_names(
+    aws: Aws, group: AutoScalingGroup, versions: Mapping[LaunchTemplateRef, LaunchTemplateVersion]
+) -> tuple[str, ...]:
     if group.launch_configuration_name:
         # One that is gone names no key: nothing is launched from it.
         return (aws.autoscaling.launch_configuration_keys().get(group.launch_configuration_name, ""),)
-    return tuple(dict.fromkeys(aws.ec2.launch_template_version(ref).key_name for ref in group.launch_templates))
+    return tuple(dict.fromkeys(version.key_name for version in versions.values()))
 
 
 def launching(
@@ -40,7 +50,8 @@ def launching(
 
 
 def _launching(aws: Aws, rack: str, group: AutoScalingGroup, templates: Mapping[str, LaunchTemplate]) -> Launching:
-    names = key_names(aws, group)
+    versions = _versions(aws, group)
+    names = _key_names(aws, group, versions)
     owned, owner = _owner(group, templates)
     return Launching(
         group.auto_scaling_group_name,
@@ -50,6 +61,7 @@ def _launching(aws: Aws, rack: str, group: AutoScalingGroup, templates: Mapping[
         group.launch_configuration_name,
         owner,
         owned,
+        versions,
     )
 
 

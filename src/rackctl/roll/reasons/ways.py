@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from rackctl.roll.problems import Problem
@@ -15,6 +15,7 @@ from rackctl.text import listed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from rackctl.model import LaunchTemplateRef, LaunchTemplateVersion
     from rackctl.owners import Owner
 
 Way = Literal["keep", "new"]
@@ -27,7 +28,7 @@ class Launching:
 
     ``key_names`` are those of its launch templates or of its launch configuration, empty for one that names none, and
     ``own`` those of them that rackctl has given. ``owner`` is who ``owned``, the group or one of its templates, belongs
-    to.
+    to. ``versions`` are what its launch templates are now.
     """
 
     auto_scaling_group_name: str
@@ -37,6 +38,7 @@ class Launching:
     launch_configuration_name: str = ""
     owner: Owner | None = None
     owned: str = ""
+    versions: Mapping[LaunchTemplateRef, LaunchTemplateVersion] = field(default_factory=dict)
 
     @property
     def lacks_key(self) -> bool:
