@@ -50,6 +50,15 @@ def points_among(calls: list[dict[str, Any]], moment: str) -> list[Point]:
     return [Point(number, f"{call['service']}:{call['action']}", moment) for number, call in numbered]
 
 
+def chance_of(*what: object) -> random.Random | None:
+    """Give what chooses the sample of a test, and print how to repeat it; None where it does all points."""
+    if _CHOSEN == "all":
+        return None
+    seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32
+    print(f"a sample: repeat it with RACKCTL_CHAOS={seed}, or all with RACKCTL_CHAOS=all")
+    return random.Random(" ".join(map(str, (seed, *what))))
+
+
 def kill_at(rolls: Rolls, point: Point, *options: str) -> bool:
     """Roll in another process, and kill it while its call of this number is held; tell whether it came to that.
 
@@ -91,12 +100,8 @@ def test_a_roll_killed_at_any_call_is_finished_by_resume_and_rolled_back_by_abor
     if reason == "outdated":
         rolls.outdate()
     points = points_of(rolls, moment)[share::_SHARES]
-    if _CHOSEN != "all":
-        seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32
-        print(f"a sample: repeat it with RACKCTL_CHAOS={seed}, or all with RACKCTL_CHAOS=all")
-        points = random.Random(f"{seed} {reason} {way} {moment} {share}").sample(
-            points, _SAMPLE if reason == "key" else 1
-        )
+    if chance := chance_of(reason, way, moment, share):
+        points = chance.sample(points, _SAMPLE if reason == "key" else 1)
     killed = 0
     for point in points:
         print(f"{way} after being killed {moment} {point.call} ({point.number})")

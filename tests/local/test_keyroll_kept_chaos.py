@@ -6,23 +6,19 @@ All points take some minutes on two cores: `make chaos` (RACKCTL_CHAOS=all) does
 
 from __future__ import annotations
 
-import os
-import random
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.local.kept import NAME, KeptRolls
 from tests.local.rolls import Observer
-from tests.local.test_keyroll_chaos import Point, kill_at, points_of
+from tests.local.test_keyroll_chaos import Point, chance_of, kill_at, points_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.local_rack import LocalRackProcess
 
-_CHOSEN = os.environ.get("RACKCTL_CHAOS", "")
 _SHARES = 2
 _SPEED = 200.0
 
@@ -37,12 +33,9 @@ def test_a_roll_killed_at_any_call_leaves_a_pair_to_launch_with_and_instances_to
     # Over two seconds: these are dozens of rolls, each of a process and a server.
     rolls = KeptRolls(start_local_rack(speed=_SPEED), configuration=bool(share))
     points = points_of(rolls, moment)[share::_SHARES]
-    if _CHOSEN != "all":
-        seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32
-        print(f"a sample: repeat it with RACKCTL_CHAOS={seed}, or all with RACKCTL_CHAOS=all")
+    if chance := chance_of(way, moment, share):
         # One of the calls that change the pair, and one of all.
         near = [point for point in points if "KeyPair" in point.call]
-        chance = random.Random(f"{seed} {way} {moment} {share}")
         points = [*chance.sample(near, min(1, len(near))), *chance.sample(points, 1)]
     killed = 0
     for point in points:

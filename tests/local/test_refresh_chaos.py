@@ -7,9 +7,6 @@ everywhere; otherwise it is a sample, another one each time, whose seed is print
 
 from __future__ import annotations
 
-import os
-import random
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,14 +14,13 @@ import pytest
 from rackctl.roll.view import RollOptions
 from tests.local.kept import KeptRolls
 from tests.local.rolls import Observer, Rolls
-from tests.local.test_keyroll_chaos import Point, kill_at, points_among
+from tests.local.test_keyroll_chaos import Point, chance_of, kill_at, points_among
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.local_rack import LocalRackProcess
 
-_CHOSEN = os.environ.get("RACKCTL_CHAOS", "")
 _SAMPLE = {"new": 2, "kept": 1}  # points for each moment and way
 _SPEED = 200.0
 _OPTIONS = ("--engine", "refresh")
@@ -57,10 +53,8 @@ def test_auto_scaling_goes_on_whatever_call_its_roll_was_killed_at(
     rolls = KeptRolls(process, configuration=False) if name == "kept" else Rolls(process)
     rolls.drain_by_ecs()
     points = points_of(rolls, moment)
-    if _CHOSEN != "all":
-        seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32
-        print(f"a sample: repeat it with RACKCTL_CHAOS={seed}, or all with RACKCTL_CHAOS=all")
-        points = random.Random(f"{seed} refresh {name} {moment} {way}").sample(points, _SAMPLE[name])
+    if chance := chance_of("refresh", name, moment, way):
+        points = chance.sample(points, _SAMPLE[name])
     killed = 0
     for point in points:
         print(f"{way} after being killed {moment} {point.call} ({point.number})")
