@@ -40,6 +40,10 @@ from rackctl.rack import Rack, Sources
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+needs_openssh = pytest.mark.skipif(
+    shutil.which("ssh") is None and not os.environ.get("RACKCTL_REQUIRE_SSHD"),
+    reason="no OpenSSH client on this machine; .ci/run installs it",
+)
 SPEED = 100.0
 
 

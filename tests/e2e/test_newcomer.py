@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.conftest import with_rack
+from tests.local_rack import needs_openssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_the_page_has_five_commands_to_the_first_login_and_nine_to_the_end_of_a_
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(not shutil.which("ssh"), reason="no OpenSSH client on this machine")
+@needs_openssh
 def test_the_steps_lead_to_a_login_and_to_instances_that_the_key_in_the_file_does_not_open(foreign: Shell) -> None:
     """Over two seconds: a rack of its own, and a keyroll, which waits 40 seconds for EC2 around the change of the pair.
 

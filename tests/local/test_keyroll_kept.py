@@ -7,7 +7,6 @@ boto3, and the logins with the old key in a file are OpenSSH's.
 
 from __future__ import annotations
 
-import shutil
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,14 +15,13 @@ import pytest
 from rackctl.errors import RackctlError
 from tests.local.kept import NAME, KeptRolls
 from tests.local.rolls import SOON, SPEED, start, texts
+from tests.local_rack import needs_openssh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.local_rack import LocalRackProcess
-
-needs_openssh = pytest.mark.skipif(not shutil.which("ssh"), reason="no OpenSSH client on this machine")
 
 
 @pytest.fixture(params=["template", "configuration"])
