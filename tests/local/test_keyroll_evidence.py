@@ -232,7 +232,7 @@ def test_a_young_instance_that_is_not_registered_is_waited_for_and_that_is_said(
 
     [warning] = [warning for warning in rolls.roll.plan(SOON).warnings if f"{young} of group" in warning]
     assert "waits for it" in warning
-    process = rolls.command("-o", "json", "--boot-timeout", "3m")
+    process = rolls.command("-o", "json", "--boot-timeout", "6m")
     out, err = process.communicate()
 
     assert process.returncode != 0, err
