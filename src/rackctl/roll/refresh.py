@@ -146,7 +146,7 @@ class RefreshSteps(Steps):
             for record in [r for r in self._journal.groups.values() if not r.deleted]:
                 view = views.get(record.auto_scaling_group_name)
                 if view is None:
-                    yield from self._on_each_group(self._mark_deleted)
+                    yield from self._on_each_group(self._nothing)
                     done = False
                     continue
                 found = self._refreshes.of(record)
@@ -157,8 +157,8 @@ class RefreshSteps(Steps):
                 return
             self._hold.pause(sum(len(view.members) for view in views.values()))
 
-    def _mark_deleted(self, _: GroupRecord) -> Iterator[Event]:
-        """Do nothing: `_on_each_group` finds out which groups were deleted."""
+    def _nothing(self, _: GroupRecord) -> Iterator[Event]:
+        """Do nothing with a group: `_on_each_group` itself finds out which groups were deleted."""
         yield from ()
 
     def _has_replaced(self, found: InstanceRefresh | None, view: View) -> bool:

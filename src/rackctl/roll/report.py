@@ -85,6 +85,17 @@ class Progress:
         return sum(max(self._journal.groups[name].total - left, 0) for name, left in self._left.items())
 
     @property
+    def terminating(self) -> int:
+        """How many old instances are terminating and not gone yet: no rollback brings them back."""
+        members = (member for view in self._views.values() for member in view.members)
+        return sum(bool(m.is_old) and m.is_terminating and not m.is_gone for m in members)
+
+    @property
+    def replaced(self) -> int:
+        """How many instances have been replaced when what is terminating is gone."""
+        return self.done + self.terminating
+
+    @property
     def waiting(self) -> int:
         """How many old instances have still to be taken on."""
         if self._journal.phase != "replacing":

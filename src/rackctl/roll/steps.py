@@ -129,7 +129,7 @@ class Steps:
     def _end(self, outcome: Outcome, problem: str = "") -> Iterator[Event]:
         """Keep an entry in the history, if that can be, and remove the journal."""
         hold, now = self._hold, self._hold.clock.now()
-        entry = entry_of(self._journal, outcome, ended=now, replaced=hold.progress.done, problem=problem)
+        entry = entry_of(self._journal, outcome, ended=now, replaced=hold.progress.replaced, problem=problem)
         try:
             hold.change(partial(History(hold.rack).add, entry, now))
         except JournalLost:
@@ -160,6 +160,8 @@ class Steps:
 
 def rolled_back(hold: Hold) -> str:
     """Say how much of a rack that was rolled back is as it was before the roll."""
-    if not hold.progress.done:
+    replaced, terminating = hold.progress.replaced, hold.progress.terminating
+    if not replaced:
         return "rolled back; nothing is changed"
-    return f"rolled back, except for {hold.progress.done} of {hold.journal.total} instances, which have been replaced"
+    said = f"rolled back, except for {replaced} of {hold.journal.total} instances, which have been replaced"
+    return f"{said} ({terminating} of them still terminating)" if terminating else said
