@@ -9,6 +9,7 @@ import pytest
 
 from rackctl.roll.view import RollOptions
 from tests.fakes.world import outdate
+from tests.roll.acts import fail_from
 
 if TYPE_CHECKING:
     from tests.cli.prompt import Prompt
@@ -35,6 +36,21 @@ def test_replace_says_that_nothing_is_outdated_and_exits_with_0(replace: Prompt)
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert "nothing to replace: no instance is outdated" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["keyroll", "replace"])
+def test_a_roll_that_is_stopped_at_once_names_the_command_that_shows_where_it_stands(
+    typed: Prompt, command: str
+) -> None:
+    typed.command = command
+    outdate(typed.scene)
+    fail_from(typed.scene, "set_container_instances_state", KeyboardInterrupt())
+
+    result = typed()
+
+    assert result.exit_code == 130
+    assert "stopped at once: instances may still be DRAINING" in result.stderr
+    assert f"`rackctl instances {command} status` shows where the roll stands" in result.stderr
 
 
 def test_ids_stand_before_or_after_the_options(replace: Prompt) -> None:

@@ -7,24 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.command import LazyGroup
 from rackctl.cli.completers import complete_one_of
-from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import described_setting, into_setting, options
 from rackctl.cli.rolling import (
     add_commands,
     along_the_way,
-    carry_out,
-    detach_option,
-    document_option,
-    dry_run_option,
     engine_options,
-    events_option,
     group_option,
     reason_option,
-    refuse_options_before,
-    roll_options,
-    show_plan,
+    start_options,
+    start_roll,
 )
 from rackctl.roll.view import KEYROLL
 from rackctl.settings import SETTINGS
@@ -32,7 +25,6 @@ from rackctl.settings import SETTINGS
 if TYPE_CHECKING:
     from rackctl.roll.view import Selection
 
-_BEGIN = "Rebooting instances..."
 _options = options(
     *along_the_way(KEYROLL.noun).values(),
     engine_options,
@@ -51,11 +43,9 @@ _options = options(
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True)
-@options(_options, detach_option, dry_run_option, events_option)
+@options(_options, start_options)
 @click.pass_context
-def keyroll(
-    ctx: click.Context, /, output: str, dry_run: bool, detach: bool, groups: tuple[str, ...], **options: Any
-) -> None:
+def keyroll(ctx: click.Context, /, **options: Any) -> None:
     """Replace all instances, with a new SSH key and without downtime.
 
     A new key is generated, sealed by KMS and stored in S3. EC2 gets it under the name that the key pair has, or under a
@@ -71,34 +61,11 @@ def keyroll(
       rackctl instances keyroll --batch 5 --drain-timeout 30m
       rackctl instances keyroll --key-name keep
     """
-    if ctx.invoked_subcommand is not None:
-        refuse_options_before(ctx)
-        return
-    invocation = ctx.ensure_object(Invocation)
-    if dry_run:
-        show_plan(ctx, invocation, output, options, _selection(groups))
-        return
-    selection = _selection(groups)
-    carry_out(
-        invocation, output, lambda roll: roll.start(roll_options(options), selection, detach=detach), options["check"],
-        begin=_BEGIN,
-    )  # fmt: skip
+    start_roll(ctx, _select, options)
 
 
-@keyroll.command(cls=RackCommand)
-@options(_options, document_option)
-@click.pass_context
-@pass_invocation
-def plan(invocation: Invocation, ctx: click.Context, /, output: str, groups: tuple[str, ...], **options: Any) -> None:
-    """Show what a keyroll with these options would do, and change nothing.
-
-    The exit status is 1 if the keyroll would be refused.
-    """
-    show_plan(ctx, invocation, output, options, _selection(groups))
+def _select(groups: tuple[str, ...], **options: Any) -> tuple[Selection, dict[str, Any]]:
+    return replace(KEYROLL, groups=groups), options
 
 
-def _selection(groups: tuple[str, ...]) -> Selection:
-    return replace(KEYROLL, groups=groups)
-
-
-add_commands(keyroll, KEYROLL.noun, _BEGIN)
+add_commands(keyroll, KEYROLL, _select, _options)

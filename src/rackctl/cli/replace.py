@@ -6,25 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.command import LazyGroup, RackCommand
+from rackctl.cli.command import LazyGroup
 from rackctl.cli.completers import complete_instance
 from rackctl.cli.duration import Duration
-from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options
 from rackctl.cli.rolling import (
     add_commands,
     along_the_way,
-    carry_out,
-    detach_option,
-    document_option,
-    dry_run_option,
     engine_options,
-    events_option,
     group_option,
     reason_option,
-    refuse_options_before,
-    roll_options,
-    show_plan,
+    start_options,
+    start_roll,
 )
 from rackctl.errors import UsageError
 from rackctl.roll.view import Selection
@@ -32,16 +25,15 @@ from rackctl.roll.view import Selection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_BEGIN = "Replacing instances..."
-_NOUN = Selection("outdated").noun
-_ids = click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_instance)
+_OUTDATED = Selection("outdated")
 _options = options(
+    click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_instance),
     click.option("--all", "every", is_flag=True, help="Replace all instances."),
     click.option(
         "--older-than", type=Duration(), help="Replace instances that were launched longer ago than this, such as 30d."
     ),
     group_option,
-    *along_the_way(_NOUN).values(),
+    *along_the_way(_OUTDATED.noun).values(),
     engine_options,
     reason_option,
 )
@@ -86,12 +78,9 @@ _TAKES_IDS = f"{__name__}.takes_ids"
 
 
 @click.group(cls=_IdsOrCommand, invoke_without_command=True)
-@_ids
-@options(_options, detach_option, dry_run_option, events_option)
+@options(_options, start_options)
 @click.pass_context
-def replace(
-    ctx: click.Context, /, output: str, dry_run: bool, detach: bool, ids: tuple[str, ...] = (), **options: Any
-) -> None:
+def replace(ctx: click.Context, /, **options: Any) -> None:
     """Replace instances, without downtime: outdated ones, or those that are chosen.
 
     An instance is outdated if it was launched from another launch template version, image or launch configuration than
@@ -106,36 +95,11 @@ def replace(
       rackctl instances replace i-0a321c8b i-0b81ab34
       rackctl instances replace --older-than 30d --group prod-spot
     """
-    if ctx.invoked_subcommand is not None:
-        refuse_options_before(ctx)
-        return
-    invocation = ctx.ensure_object(Invocation)
-    selection, given = _selection(ids, **options)
-    if dry_run:
-        show_plan(ctx, invocation, output, given, selection)
-        return
-    carry_out(
-        invocation, output, lambda roll: roll.start(roll_options(given), selection, detach=detach), given["check"],
-        begin=_BEGIN,
-    )  # fmt: skip
+    start_roll(ctx, _select, options)
 
 
-@replace.command(cls=RackCommand)
-@_ids
-@options(_options, document_option)
-@click.pass_context
-@pass_invocation
-def plan(invocation: Invocation, ctx: click.Context, /, output: str, ids: tuple[str, ...], **options: Any) -> None:
-    """Show what a replacement with these options would do, and change nothing.
-
-    The exit status is 1 if the replacement would be refused.
-    """
-    selection, given = _selection(ids, **options)
-    show_plan(ctx, invocation, output, given, selection)
-
-
-def _selection(
-    ids: Sequence[str], *, every: bool, older_than: float | None, groups: tuple[str, ...], **options: Any
+def _select(
+    *, every: bool, older_than: float | None, groups: tuple[str, ...], ids: Sequence[str] = (), **options: Any
 ) -> tuple[Selection, dict[str, Any]]:
     """Return which instances are meant, and the options that are left. Raises UsageError."""
     from rackctl.instances import require_ec2_instance_id
@@ -158,4 +122,4 @@ def _selection(
     return Selection("all" if every else "outdated", groups=groups), options
 
 
-add_commands(replace, _NOUN, _BEGIN)
+add_commands(replace, _OUTDATED, _select, _options)

@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from rackctl.roll.roll import Roll
     from rackctl.roll.view import RollOptions, Selection
 
+    # Takes the options of a group, and returns which instances they mean and the options that are left.
+    Select = Callable[..., tuple[Selection, dict[str, Any]]]
+
 _REFUSED = 1
+_BEGIN = {"keyroll": "Rebooting instances...", "replace": "Replacing instances..."}
 
 
-def _not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not value.strip():
+def _not_empty(_: click.Context, parameter: click.Parameter, given: str | tuple[str, ...] | None) -> Any:
+    """Refuse a value, or one of several, that is empty."""
+    values = given if isinstance(given, tuple) else (given,)
+    if any(value is not None and not value.strip() for value in values):
         raise UsageError(f"{parameter.opts[0]} is empty", hint="is a variable in your script unset?")
-    return value
-
-
-def _none_empty(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        _not_empty(ctx, parameter, value)
-    return values
+    return given
 
 
 class _Count(click.IntRange):
@@ -77,7 +77,7 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
                                  help="Launch no instance before one is terminated, as with --surge 0."),
         "pause": click.option("--pause", type=Duration(),
                               help=f"Wait this long between two batches.{unless('0s')}"),
-        "alarm": click.option("--alarm", "alarms", metavar="NAME", multiple=True, callback=_none_empty,
+        "alarm": click.option("--alarm", "alarms", metavar="NAME", multiple=True, callback=_not_empty,
                               help=f"Stop the {noun} while this CloudWatch alarm is in state ALARM. Repeat for "
                               f"several.{unless('none')}"),
         "check": click.option("--check", metavar="COMMAND", callback=_not_empty,
@@ -85,7 +85,11 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
                               f"{noun} if it fails."),
         "check-timeout": click.option("--check-timeout", type=Duration(),
                                       help=f"Stop the {noun} if the check takes longer.{unless('10m')}"),
-        **(_taken_back(noun) if begun else {}),
+        **({
+            "no-alarm": click.option("--no-alarm", is_flag=True, default=None, help="Continue without the alarms."),
+            "no-check": click.option("--no-check", is_flag=True, default=None,
+                                     help=f"Continue without the check that the {noun} was started with."),
+        } if begun else {}),
         "drain": click.option("--drain-timeout", type=Duration(),
                               help=f"Stop the {noun} if a drain takes longer, or the services take longer to be "
                               f"steady again.{unless('15m')}"),
@@ -115,15 +119,6 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
     }
 
 
-def _taken_back(noun: str) -> dict[str, Callable[..., Any]]:
-    """Make the options that take back what a roll was started with."""
-    return {
-        "no-alarm": click.option("--no-alarm", is_flag=True, default=None, help="Continue without the alarms."),
-        "no-check": click.option("--no-check", is_flag=True, default=None,
-                                 help=f"Continue without the check that the {noun} was started with."),
-    }  # fmt: skip
-
-
 engine_options = options(
     click.option(
         "--engine", type=click.Choice(["rackctl", "refresh"]),
@@ -135,42 +130,71 @@ engine_options = options(
         help="Trust this lifecycle hook to drain what an instance refresh terminates, where managed draining is off.",
     ),
 )  # fmt: skip
-detach_option = click.option(
+_detach_option = click.option(
     "--detach", is_flag=True, help="Return when the instance refresh is started, instead of waiting for its end."
 )
 group_option = click.option(
-    "--group", "groups", metavar="NAME", multiple=True, callback=_none_empty,
+    "--group", "groups", metavar="NAME", multiple=True, callback=_not_empty,
     help="Roll this Auto Scaling group only. Repeat for several.",
 )  # fmt: skip
 reason_option = click.option("--reason", metavar="TEXT", callback=_not_empty, help="Record this reason in the journal.")
-dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Show what would be done, as `plan` does, and change nothing."
-)
-events_option = click.option(
+_events_option = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True,
     help="Output format; json prints one event a line on stdout.",
 )  # fmt: skip
-document_option = output_option("text")
+start_options = options(
+    _detach_option,
+    click.option("--dry-run", is_flag=True, help="Show what would be done, as `plan` does, and change nothing."),
+    _events_option,
+)
+_document_option = output_option("text")
 
 
-def show_plan(
-    ctx: click.Context, invocation: Invocation, output: str, options: dict[str, Any], selection: Selection
-) -> None:
+def start_roll(ctx: click.Context, select: Select, options: dict[str, Any]) -> None:
+    """Do what a group does without a subcommand: roll, or with --dry-run show the plan."""
+    if ctx.invoked_subcommand is not None:
+        _refuse_options_before(ctx)
+        return
+    selection, rest = select(**options)
+    output, dry_run, detach = rest.pop("output"), rest.pop("dry_run"), rest.pop("detach")
+    if dry_run:
+        _show_plan(ctx, output, selection, rest)
+        return
+    _carry_out(
+        ctx.ensure_object(Invocation), output, selection.command,
+        lambda roll: roll.start(_roll_options(rest), selection, detach=detach), rest["check"],
+        begin=_BEGIN[selection.command],
+    )  # fmt: skip
+
+
+def _show_plan(ctx: click.Context, output: str, selection: Selection, options: dict[str, Any]) -> None:
     """Print the plan of a roll; the exit status is 1 if it would be refused."""
     from rackctl.cli.roll_documents import plan_fields, plan_text
 
     with waiting_for(AWS):
-        made = _roll(invocation, check=options["check"]).plan(roll_options(options), selection)
+        roll = _roll(ctx.ensure_object(Invocation), check=options["check"])
+        made = roll.plan(_roll_options(options), selection)
     click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else printable(plan_text(made)))
     if made.refusals:
         ctx.exit(_REFUSED)
 
 
-def add_commands(group: LazyGroup, noun: str, begin: str) -> None:
-    """Add the commands to a group that every roll has; ``noun`` is what its roll is called."""
+def add_commands(group: LazyGroup, any_selection: Selection, select: Select, plan_options: Callable[..., Any]) -> None:
+    """Add the commands to a group that every roll has; ``any_selection`` says what its rolls are called."""
+    noun, command = any_selection.noun, any_selection.command
+
+    @group.command(
+        cls=RackCommand,
+        help=f"Show what a {noun} with these options would do, and change nothing.\n\n"
+        f"The exit status is 1 if the {noun} would be refused.",
+    )
+    @options(plan_options, _document_option)
+    @click.pass_context
+    def plan(ctx: click.Context, /, output: str, **options: Any) -> None:
+        _show_plan(ctx, output, *select(**options))
 
     @group.command(cls=RackCommand, help=f"Show the progress of the current {noun} and who is running it.")
-    @document_option
+    @_document_option
     @watch_option(f" until no process runs a {noun}")
     @pass_invocation
     def status(invocation: Invocation, output: str, watch: str | None) -> None:
@@ -181,12 +205,13 @@ def add_commands(group: LazyGroup, noun: str, begin: str) -> None:
         help=f"Resume a {noun} that has stopped or crashed, from this machine.\n\nOptions given here replace those "
         f"that the {noun} was started with.",
     )
-    @options(*along_the_way(noun, begun=True).values(), detach_option, events_option)
+    @options(*along_the_way(noun, begun=True).values(), _detach_option, _events_option)
     @pass_invocation
     def resume(invocation: Invocation, /, output: str, detach: bool, **options: Any) -> None:
-        carry_out(
-            invocation, output, lambda roll: roll.resume(detach=detach, **given(options)), options["check"], begin=begin
-        )
+        _carry_out(
+            invocation, output, command, lambda roll: roll.resume(detach=detach, **_given(options)), options["check"],
+            begin=_BEGIN[command],
+        )  # fmt: skip
 
     @group.command(
         cls=RackCommand,
@@ -196,11 +221,11 @@ def add_commands(group: LazyGroup, noun: str, begin: str) -> None:
     )
     @options(
         *(along_the_way(noun, begun=True)[name] for name in ("drain", "boot", "force", "standalone", "unregistered")),
-        events_option,
+        _events_option,
     )
     @pass_invocation
     def abort(invocation: Invocation, /, output: str, **options: Any) -> None:
-        carry_out(invocation, output, lambda roll: roll.abort(**given(options)), begin="")
+        _carry_out(invocation, output, command, lambda roll: roll.abort(**_given(options)))
 
     @group.command(
         cls=RackCommand,
@@ -217,7 +242,7 @@ def add_commands(group: LazyGroup, noun: str, begin: str) -> None:
         note(f"the {journal.selection.noun} started at {journal.started}: {who}; continue with {ways}")
 
 
-def refuse_options_before(ctx: click.Context) -> None:
+def _refuse_options_before(ctx: click.Context) -> None:
     """Refuse options of a group's own that stand before one of its subcommands."""
     before = [p for p in ctx.params if ctx.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
     if before:
@@ -246,7 +271,7 @@ def _show_status(invocation: Invocation, output: str, watch: str | None) -> None
         repeat(invocation, text, seconds, is_over=lambda: not (latest[0] and latest[0].found.is_live))
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
+def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given. --no-X becomes the value that turns X off; --check is not among them."""
     found = {name: value for name, value in options.items() if value not in {None, ()}}
     for name, option, nothing in (("surge", "surge", 0), ("alarm", "alarms", ()), ("check", "checked", False)):
@@ -258,11 +283,11 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def roll_options(options: dict[str, Any]) -> RollOptions:
+def _roll_options(options: dict[str, Any]) -> RollOptions:
     """Return the options of a roll from those that were given."""
     from rackctl.roll.view import RollOptions
 
-    return RollOptions(**given(options))
+    return RollOptions(**_given(options))
 
 
 def _roll(invocation: Invocation, stop: StopRequest | None = None, *, check: str | None = None) -> Roll:
@@ -280,13 +305,14 @@ def _roll(invocation: Invocation, stop: StopRequest | None = None, *, check: str
     )
 
 
-def carry_out(
+def _carry_out(
     invocation: Invocation,
     output: str,
+    command: str,
     begin_roll: Callable[[Roll], Iterator[Event]],
     check: str | None = None,
     *,
-    begin: str,
+    begin: str = "",
 ) -> None:
     """Run a roll and show its events, until its end or a signal; ``check`` is run after each batch."""
     from rackctl.roll.hold import StopRequest
@@ -299,8 +325,8 @@ def carry_out(
             _show(view, begin_roll(_roll(invocation, stop, check=check)), stop)
     except KeyboardInterrupt:
         note(
-            "stopped at once: instances may still be DRAINING. `rackctl instances keyroll status` shows where the roll "
-            "stands and how to continue it"
+            f"stopped at once: instances may still be DRAINING. `rackctl instances {command} status` shows where the "
+            "roll stands and how to continue it"
         )
         raise
 
