@@ -18,7 +18,6 @@ from rackctl.roll.hold import BUSY_FOR
 from rackctl.roll.journal import PendingChange
 from rackctl.roll.lock import JournalLost
 from rackctl.roll.observe import GroupDeleted
-from rackctl.roll.processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -38,7 +37,6 @@ class Capacity:
         self._autoscaling = hold.aws.autoscaling
         self._clock = hold.clock
         self._observer = observer
-        self._processes = Processes(hold)
         # The capacity that was set last, and when; when a change was last tried; when a termination was requested whose
         # outcome is not known yet.
         self._set_to: dict[str, tuple[int, float]] = {}
@@ -211,7 +209,7 @@ class Capacity:
         And one that has just come may not be described at once.
         """
         try:
-            self._processes.suspend(record, look.group, "Launch")
+            self._hold.suspend(record, look.group, "Launch")
             self._hold.wait(LAG)
             look = self.look(record, at_ecs=False)
             alive = sum(member.is_member for member in look.members)
@@ -223,6 +221,6 @@ class Capacity:
         except Exception:
             # The group must not stay unable to launch. If this fails too, the journal says so.
             with suppress(RackctlError):
-                self._processes.resume(record, ["Launch"])
+                self._hold.resume(record, ["Launch"])
             raise
-        self._processes.resume(record, ["Launch"])
+        self._hold.resume(record, ["Launch"])

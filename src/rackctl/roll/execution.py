@@ -33,8 +33,8 @@ class Execution:
         self._loop = loop
         self._steps = steps
 
-    def carry_out(self, way: Callable[[Steps], Iterator[Event]], *, blind_for: float = 0) -> Iterator[Event]:
-        """Run the steps of the roll; if they fail, leave everything running.
+    def carry_out(self, *, backwards: bool = False, blind_for: float = 0) -> Iterator[Event]:
+        """Run the steps of the roll, forwards or backwards; if they fail, leave everything running.
 
         For ``blind_for`` seconds, AWS may not show yet what another process has changed last.
         """
@@ -43,7 +43,7 @@ class Execution:
             if blind_for > 0:
                 yield self._hold.event("lock", f"waiting up to {blind_for:.0f} s for AWS to reflect the last change")
                 self._hold.wait(blind_for)
-            yield from way(self._steps)
+            yield from self._steps.backwards() if backwards else self._steps.forwards()
         except StopNow:
             name = Signals(self._hold.stop_signal).name
             stopped = f"stopped by {name}{' (Ctrl-C)' if name == 'SIGINT' else ''}"
@@ -145,17 +145,15 @@ class Execution:
         """Return what stays changed until the roll continues, and the commands that continue it."""
         aborting = self._hold.journal.phase == "aborting"
         until = "until you abort" if aborting else "until you resume or abort"
+        command = self._hold.journal.command
         meanwhile = "".join(f"{until}, {what}\n  " for what in _all_changed(self._hold.journal) if what)
-        ways = f"continue with {self._command('resume')}, or roll back with {self._command('abort')}"
+        ways = f"continue with {command('resume')}, or roll back with {command('abort')}"
         if self._going_on():
             ways = (
-                f"see how far it is with {self._command('status')}, watch and finish it with "
-                f"{self._command('resume')}, or stop it and roll back with {self._command('abort')}"
+                f"see how far it is with {command('status')}, watch and finish it with "
+                f"{command('resume')}, or stop it and roll back with {command('abort')}"
             )
-        return meanwhile + (f"continue with {self._command('abort')}" if aborting else ways)
-
-    def _command(self, word: str) -> str:
-        return self._hold.journal.command(word)
+        return meanwhile + (f"continue with {command('abort')}" if aborting else ways)
 
 
 def _try(call: Callable[[], object]) -> None:

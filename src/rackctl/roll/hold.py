@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG, POLL
-from rackctl.errors import SIGNALLED, RackctlError, RollIncomplete
+from rackctl.errors import SIGNALLED, AccessDenied, RackctlError, RollIncomplete
 from rackctl.roll.journal import InstanceRecord
 from rackctl.roll.lock import JournalLost
 from rackctl.roll.report import Event, Progress
 from rackctl.text import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rackctl.clock import Clock
     from rackctl.model import AutoScalingGroup, Instance
     from rackctl.rack import Rack
-    from rackctl.roll.journal import Journal
+    from rackctl.roll.journal import GroupRecord, Journal
     from rackctl.roll.lock import Lock
     from rackctl.roll.report import EventKind, InstancePhase
 
@@ -155,12 +155,25 @@ class Hold:
 
     def _groups(self, ask: Callable[[], list[AutoScalingGroup]]) -> list[AutoScalingGroup]:
         arns = {group.auto_scaling_group_arn for group in self.journal.groups.values() if not group.deleted}
+        ours: list[AutoScalingGroup] = []
+
+        def all_described() -> bool:
+            ours[:] = [group for group in self.retrying(ask) if group.auto_scaling_group_arn in arns]
+            return len(ours) == len(arns)
+
+        self.until(all_described)
+        return ours
+
+    def group(self, name: str) -> AutoScalingGroup | None:
+        """Describe one group of the journal, its policy and all; None if it is not described."""
+        return next((group for group in self.groups() if group.auto_scaling_group_name == name), None)
+
+    def until(self, ask: Callable[[], T | None]) -> T | None:
+        """Ask until there is an answer, for as long as AWS's answers may lag; return the last one."""
         deadline = self.clock.monotonic() + LAG
-        while True:
-            ours = [group for group in self.retrying(ask) if group.auto_scaling_group_arn in arns]
-            if len(ours) == len(arns) or self.clock.monotonic() >= deadline:
-                return ours
+        while not (found := ask()) and self.clock.monotonic() < deadline:
             self.pause()
+        return found
 
     def write(self) -> None:
         """Write the journal, if it has changed: always before the change in AWS that it describes."""
@@ -204,6 +217,39 @@ class Hold:
             else:
                 return
             self.pause()
+
+    # The processes of groups
+
+    def suspend(self, record: GroupRecord, group: AutoScalingGroup, process: str) -> bool:
+        """Suspend a process of a group, and write that to the journal first; return whether it was running."""
+        if process in group.suspended_processes:
+            return False
+        new = process not in record.suspended
+        if new:
+            record.suspended.append(process)
+            self.write()
+        name = record.auto_scaling_group_name
+        try:
+            self.when_not_busy(lambda: self.aws.autoscaling.suspend_processes(name, [process]))
+        except AccessDenied:
+            if new:  # it was not done, so there is nothing to resume
+                record.suspended.remove(process)
+                self.write()
+            raise
+        return new
+
+    def resume(self, record: GroupRecord, processes: Sequence[str]) -> list[str]:
+        """Resume those of these processes that the roll itself has suspended; return them."""
+        ours = [process for process in processes if process in record.suspended]
+        if ours:
+            name, resume = record.auto_scaling_group_name, self.aws.autoscaling.resume_processes
+            self.retrying(lambda: self.when_not_busy(lambda: resume(name, ours)))
+            record.suspended = [process for process in record.suspended if process not in ours]
+            self.write()
+        return ours
+
+    def event_of_processes(self, group: str, what: str) -> Event:
+        return self.event("processes", f"group {group}: {what}", group=group)
 
     # Safe points
 

@@ -19,7 +19,6 @@ from rackctl.roll.drained import Drained
 from rackctl.roll.observe import GroupDeleted, Observer, Since
 from rackctl.roll.pace import Pace
 from rackctl.roll.problems import in_roll
-from rackctl.roll.processes import Processes
 from rackctl.roll.prove import Prover
 from rackctl.roll.view import (
     Done,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from rackctl.instances import Instances
-    from rackctl.model import Instance, ScalingActivity
+    from rackctl.model import ScalingActivity
     from rackctl.roll.check import Check
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord
@@ -54,7 +53,7 @@ _TERMINATING_FOR = 120.0
 
 
 class Loop:
-    """Works on one group at a time, and remembers what this process has seen and started."""
+    """Works on one group at a time, and remembers what this process has seen, drained and proven."""
 
     def __init__(self, hold: Hold, instances: Instances, reason: Reason, check: Check | None) -> None:
         self._hold = hold
@@ -62,12 +61,11 @@ class Loop:
         self._reason = reason
         self._options = hold.journal.options
         self._clock = hold.clock
-        self._observer = Observer(hold.rack, instances, hold.clock, reason)
-        self._capacity = Capacity(hold, self._observer)
-        self._processes = Processes(hold)
+        self.observer = Observer(hold.rack, instances, hold.clock, reason)
+        self._capacity = Capacity(hold, self.observer)
         self._changes = Changes(hold, reason.is_old)
-        self._drained = Drained(hold, instances, self._observer, self._capacity, self._changes)
-        self._prover = Prover(hold, reason)
+        self.drained = Drained(hold, instances, self.observer, self._capacity, self._changes)
+        self.prover = Prover(hold, reason)
         self._pace = Pace(hold, check)
         self._since = Since(hold.clock)
         self._past: dict[str, set[str]] = {}
@@ -89,7 +87,7 @@ class Loop:
             self._failures.pop(name, None)
         while True:
             self._hold.checkpoint()
-            self._drained.poll()
+            self.drained.poll()
             if goal == "replace":
                 yield from self._pace.poll()
             view = yield from self._view(record)
@@ -120,16 +118,8 @@ class Loop:
     def suspend_rebalancing(self, record: GroupRecord) -> Iterator[Event]:
         """Keep Auto Scaling from terminating instances, undrained, to balance the zones."""
         look = self._capacity.look_once(record, at_ecs=False)
-        if look and self._processes.suspend(record, look.group, REBALANCING):
-            yield self._event_of_processes(look.name, f"suspended {REBALANCING}")
-
-    def groups_launch_new(self) -> None:
-        """Treat old instances that launch in any group from now on as late."""
-        self._observer.groups_launch_new()
-
-    def instance(self, ec2_instance_id: str) -> Instance | None:
-        """Return what EC2 has said of an instance, if it has been asked."""
-        return self._observer.instance(ec2_instance_id)
+        if look and self._hold.suspend(record, look.group, REBALANCING):
+            yield self._hold.event_of_processes(look.name, f"suspended {REBALANCING}")
 
     def views(self) -> dict[str, View]:
         """Look at every group of the journal that exists, once, and count what is left."""
@@ -173,17 +163,17 @@ class Loop:
         self._hold.progress.count(view)
         yield from self._changes.of_new_instances(view)
         for id_, departure in departures:
-            self._drained.forget(id_)
+            self.drained.forget(id_)
             if departure == "vanished":
                 self._disturbed.add(name)
             if departure in {"detached", "standby"}:
-                yield from self._drained.let_go(name, id_, DEPARTED[departure])
+                yield from self.drained.let_go(name, id_, DEPARTED[departure])
             yield self._hold.event(
                 "instance", f"{id_}: {DEPARTED[departure]}", group=name, ec2_instance_id=id_, phase="gone"
             )
         for member in view.members:
             if member.drain:
-                event = self._drained.service_event(member.ec2_instance_id)
+                event = self.drained.service_event(member.ec2_instance_id)
                 yield from self._changes.of_drain(member, name, event)
         return view
 
@@ -194,7 +184,7 @@ class Loop:
         view = replace(
             look.view(self._options),
             remaining_surge=remaining_surge,
-            is_proven=self._prover.is_proven(name),
+            is_proven=self.prover.is_proven(name),
             launch_failures=tuple(self._failures.get(name, {}).values()),
             missing_for=self._since.lasting(f"missing {name}", not look.is_whole),
             lost=self._changes.lost,
@@ -226,8 +216,8 @@ class Loop:
         # Read at the first look, and when an old instance has joined since. How a group names its template may lag too.
         old, known = {m.ec2_instance_id for m in view.old}, self._checked_old.get(name, set())
         if not old <= known:
-            groups = [group for group in self._hold.groups() if group.auto_scaling_group_name == name]
-            launches_old = "".join(self._hold.retrying(partial(self._reason.launches_old, group)) for group in groups)
+            group = self._hold.group(name)
+            launches_old = self._hold.retrying(partial(self._reason.launches_old, group)) if group else ""
             lasting = self._since.lasting(f"launches old {name}", bool(launches_old))
             if launches_old:
                 view = replace(view, launches_old=launches_old, launches_old_for=lasting)
@@ -290,18 +280,18 @@ class Loop:
                 yield from self._capacity.lower_by_missing(record, look)
                 return False
             case Prove(id_):
-                yield from self._prover.prove(view.group, id_)
-                return self._prover.is_proven(view.group)
+                yield from self.prover.prove(view.group, id_)
+                return self.prover.is_proven(view.group)
             case StartDrains(ids):
                 self._pace.take_on(m.ec2_instance_id for m in view.old if m.ec2_instance_id in ids and not m.drain)
-                self._drained.start(view, ids)
+                self.drained.start(view, ids)
                 return True
             case Reactivate(ids):
                 self._hold.check_owner()
                 self.reactivate()
                 for id_ in ids:
                     self._hold.note(view.group, id_, "waiting")
-                    self._drained.forget(id_)
+                    self.drained.forget(id_)
                 return True
             case Terminate():
                 return (yield from self._terminate(record, view, action))
@@ -318,12 +308,12 @@ class Loop:
             said = f"{id_}: terminating it with whatever runs on it ({action.evidence})"
             yield self._hold.event("problem", said, group=view.group, ec2_instance_id=id_)
         self._hold.journal.anything_drained = True
-        self._pace.moved(self._drained.services(id_))
+        self._pace.moved(self.drained.services(id_))
         if any(m.ec2_instance_id == id_ and not m.drain for m in view.old):
             self._pace.take_on([id_])
         done = yield from self._capacity.terminate(record, view, id_, decrement=action.decrement)
         if done:
-            self._drained.forget(id_)
+            self.drained.forget(id_)
         return done
 
     def _require_not_elsewhere(self, view: View, action: Terminate) -> None:
@@ -340,26 +330,9 @@ class Loop:
 
     # What a roll undoes
 
-    def prove(self, name: str, ec2_instance_id: str) -> Iterator[Event]:
-        """Log in to a new instance of a group. Raises NotProven."""
-        yield from self._prover.prove(name, ec2_instance_id)
-
-    def is_proven(self, name: str) -> bool:
-        """Tell whether this process has proven a new instance of a group."""
-        return self._prover.is_proven(name)
-
     def reactivate(self) -> list[str]:
         """Set the instances that the roll has drained, and not terminated, to ACTIVE; return their ids."""
-        return self._drained.reactivate({m.ec2_instance_id: m for view in self.views().values() for m in view.members})
-
-    def let_go_of(self, record: GroupRecord) -> Iterator[Event]:
-        """Set to ACTIVE the drained instances of a deleted group that still run, and forget them."""
-        yield from self._drained.let_go_of(record.auto_scaling_group_name)
-
-    def resume_launch(self, record: GroupRecord) -> None:
-        """Resume Launch if an interrupted roll has left it suspended, and there is a key pair to launch with."""
-        if not self._hold.journal.lacks_key_pair(record):
-            self._processes.resume(record, ["Launch"])
+        return self.drained.reactivate({m.ec2_instance_id: m for view in self.views().values() for m in view.members})
 
     def resume_processes(self, record: GroupRecord) -> Iterator[Event]:
         """Resume what the roll has suspended, except zone rebalancing if that would terminate instances."""
@@ -368,18 +341,15 @@ class Loop:
         if REBALANCING in processes and not self._is_balanced(record):
             processes.remove(REBALANCING)
             record.suspended = processes
-            yield self._event_of_processes(
+            yield self._hold.event_of_processes(
                 name,
                 f"left {REBALANCING} suspended: the Availability Zones are uneven, and Auto Scaling would terminate "
                 "instances undrained to even them. When that is wanted: `aws autoscaling resume-processes "
                 f"--auto-scaling-group-name {name} --scaling-processes {REBALANCING}`",
             )
-        if resumed := self._processes.resume(record, processes):
-            yield self._event_of_processes(name, f"resumed {', '.join(resumed)}")
+        if resumed := self._hold.resume(record, processes):
+            yield self._hold.event_of_processes(name, f"resumed {', '.join(resumed)}")
 
     def _is_balanced(self, record: GroupRecord) -> bool:
         look = self._capacity.look(record, at_ecs=False)
         return is_even(self._compose(look, record.surge).by_zone())
-
-    def _event_of_processes(self, group: str, what: str) -> Event:
-        return self._hold.event("processes", f"group {group}: {what}", group=group)

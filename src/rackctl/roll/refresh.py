@@ -24,7 +24,7 @@ from rackctl.roll.report import phase_of
 from rackctl.roll.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from rackctl.instance_refresh import InstanceRefresh
     from rackctl.model import AutoScalingGroup, LaunchTemplateRef
@@ -72,19 +72,11 @@ class RefreshSteps(Steps):
 
     # Forwards
 
-    def forwards(self) -> Iterator[Event]:
-        """Have Auto Scaling replace every old instance, and wait until it has. Raises RackctlError, StopNow."""
-        # Without Launch, which one that was killed may have left suspended, a refresh would stand still until it fails.
-        yield from self._all_active()
-        while self._journal.phase != "finishing" or any(view.old for view in self._loop.views().values()):
-            yield from self._prepare()
-            yield from self._on_each_group(self._start)
-            if self._detach:
-                yield from self._leave()
-                return
-            yield from self._watch()
-            self._journal.phase = "finishing"
-        yield from self._finish()
+    def _replace_all(self) -> Generator[Event, None, bool]:
+        """Have Auto Scaling replace the old instances of each group, and wait until it has, unless that is left."""
+        yield from self._on_each_group(self._start)
+        yield from self._leave() if self._detach else self._watch()
+        return not self._detach
 
     def _prepare(self) -> Iterator[Event]:
         self._hold.checkpoint()
@@ -97,23 +89,22 @@ class RefreshSteps(Steps):
         name = record.auto_scaling_group_name
         found = self._refreshes.of(record)
         view = self._loop.views().get(name)
-        if view is None or (found and found.is_active):
+        if view is None or (found and found.is_active) or (group := self._hold.group(name)) is None:
             return
-        for group in (group for group in self._hold.groups() if group.auto_scaling_group_name == name):
-            versions = new_versions(group, record)
-            if not view.old and not versions:
-                if found and found.status != "Successful":
-                    record.refresh = None  # however it has ended, it has left nothing
-                return
-            skips = bool(versions) or self._skips_matching(group, record, view)
-            started = self._refreshes.start(
-                record,
-                preferences(group, self._journal.options, skips=skips, rolls_back=self._rolls_back(group, versions)),
-                desired_configuration(group, versions) if versions else {},
-            )
-            yield self._hold.event(
-                "refresh", f"group {name}: started instance refresh {started.instance_refresh_id}", group=name
-            )
+        versions = new_versions(group, record)
+        if not view.old and not versions:
+            if found and found.status != "Successful":
+                record.refresh = None  # however it has ended, it has left nothing
+            return
+        skips = bool(versions) or self._skips_matching(group, record, view)
+        started = self._refreshes.start(
+            record,
+            preferences(group, self._journal.options, skips=skips, rolls_back=self._rolls_back(group, versions)),
+            desired_configuration(group, versions) if versions else {},
+        )
+        yield self._hold.event(
+            "refresh", f"group {name}: started instance refresh {started.instance_refresh_id}", group=name
+        )
 
     def _rolls_back(self, group: AutoScalingGroup, versions: Mapping[LaunchTemplateRef, str]) -> bool:
         if not versions or not self._journal.options.alarms:
@@ -125,7 +116,7 @@ class RefreshSteps(Steps):
             return False
         members = {m.ec2_instance_id: m for m in group.instances}
         for old in view.old:
-            instance, member = self._loop.instance(old.ec2_instance_id), members.get(old.ec2_instance_id)
+            instance, member = self._loop.observer.instance(old.ec2_instance_id), members.get(old.ec2_instance_id)
             if instance and matches_launch(launched_from(instance, member), record.launches):
                 return False
         return True
@@ -188,10 +179,10 @@ class RefreshSteps(Steps):
             self._past_checkpoint = True
         ready = [m.ec2_instance_id for m in new if m.can_take_tasks]
         try:
-            if ready and not self._loop.is_proven(name):
-                yield from self._loop.prove(name, ready[0])
+            if ready and not self._loop.prover.is_proven(name):
+                yield from self._loop.prover.prove(name, ready[0])
             for problem in in_refresh(view):
-                if not self._loop.is_proven(name):
+                if not self._loop.prover.is_proven(name):
                     raise NotProven(problem.reason, hint=_WHY_NOT_READY)
                 raise (Timeout if problem.timed_out else RackctlError)(problem.reason, hint=problem.remedy)
         except RackctlError as error:

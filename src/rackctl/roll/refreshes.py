@@ -50,20 +50,20 @@ class Refreshes:
         ours = record.refresh
         if ours is None:
             return None
-        deadline = self._hold.clock.monotonic() + LAG
-        while True:
-            found = _ours(ours, self._described(record.auto_scaling_group_name))
-            if found:
-                ours.instance_refresh_id, ours.status = found.instance_refresh_id, found.status
-            if found or not ours.instance_refresh_id:
-                return found
-            if self._hold.clock.monotonic() >= deadline:
-                raise RackctlError(
-                    f"Auto Scaling no longer describes instance refresh {ours.instance_refresh_id} of group "
-                    f"{record.auto_scaling_group_name}: it keeps them for six weeks",
-                    hint=f"run {self._hold.journal.command('abort')}, then start another roll for what is left",
-                )
-            self._hold.pause()
+
+        def described() -> InstanceRefresh | None:
+            return _ours(ours, self._described(record.auto_scaling_group_name))
+
+        found = self._hold.until(described) if ours.instance_refresh_id else described()
+        if found:
+            ours.instance_refresh_id, ours.status = found.instance_refresh_id, found.status
+        elif ours.instance_refresh_id:
+            raise RackctlError(
+                f"Auto Scaling no longer describes instance refresh {ours.instance_refresh_id} of group "
+                f"{record.auto_scaling_group_name}: it keeps them for six weeks",
+                hint=f"run {self._hold.journal.command('abort')}, then start another roll for what is left",
+            )
+        return found
 
     def seen(self, record: GroupRecord) -> InstanceRefresh | None:
         """Describe the roll's refresh of a group as it is shown now, for display; what is not shown has no status."""

@@ -105,7 +105,7 @@ class Roll:
             m.ec2_instance_id: instance.key_name
             for view in views.values()
             for m in view.members
-            if (instance := loop.instance(m.ec2_instance_id))
+            if (instance := loop.observer.instance(m.ec2_instance_id))
         }
         refreshes = Refreshes(hold)
         shown = {name: refreshes.seen(found.journal.groups[name]) for name in views}
@@ -149,7 +149,7 @@ class Roll:
             raise PlanRefused([refusal], selection.noun)
         where = f'rack "{self._rack.name}" in {self._rack.aws.region}'
         yield hold.event("lock", f"{where}: replacing {journal.total} instances; lock: {lock.url}")
-        yield from self._execution(hold, detach=detach).carry_out(_forwards)
+        yield from self._execution(hold, detach=detach).carry_out()
 
     def _record_groups(self, hold: Hold, plan: Plan) -> None:
         """Note in the journal how the groups are that are to be rolled. Raises RackctlError."""
@@ -209,7 +209,7 @@ class Roll:
             )
         hold = self._taken(lock, found, changed)
         yield hold.event("lock", f"resumed the roll started at {hold.journal.started}")
-        yield from self._execution(hold, detach=detach).carry_out(_forwards, blind_for=LAG - found.silent_for)
+        yield from self._execution(hold, detach=detach).carry_out(blind_for=LAG - found.silent_for)
 
     def _require_engine(self, lock: Lock, found: Found, engine: Engine) -> None:
         """Raise RackctlError for an engine that cannot go on where the other one has stopped."""
@@ -229,7 +229,7 @@ class Roll:
         lock, found = self._dead()
         hold = self._taken(lock, found, changed)
         yield hold.event("lock", f"took over the roll started at {hold.journal.started}")
-        yield from self._execution(hold).carry_out(_backwards, blind_for=LAG - found.silent_for)
+        yield from self._execution(hold).carry_out(backwards=True, blind_for=LAG - found.silent_for)
 
     def unlock(self, *, force: bool = False) -> Found:
         """Take the journal from its holder, so that `resume` or `abort` can have it; return it as it was found.
@@ -376,14 +376,6 @@ def _require_detachable(engine: Engine, *, hint: str) -> None:
             "--detach needs --engine refresh: with --engine rackctl, nothing is replaced once rackctl ends",
             hint=hint,
         )
-
-
-def _forwards(steps: Steps) -> Iterator[Event]:
-    return steps.forwards()
-
-
-def _backwards(steps: Steps) -> Iterator[Event]:
-    return steps.backwards()
 
 
 def _gets_a_new_name(group: GroupPlan) -> bool:

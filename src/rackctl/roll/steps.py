@@ -37,7 +37,8 @@ class Steps:
         # An old one may have come back into service meanwhile, as from standby, into a group that was done.
         while self._journal.phase != "finishing" or any(view.old for view in self._loop.views().values()):
             yield from self._prepare()
-            yield from self._on_each_group(self._replace)
+            if not (yield from self._replace_all()):
+                return
             self._journal.phase = "finishing"
         yield from self._finish()
 
@@ -49,28 +50,35 @@ class Steps:
     def _prepare(self) -> Iterator[Event]:
         self._hold.checkpoint()
         yield from self._reason.prepare()
-        self._loop.groups_launch_new()
+        self._loop.observer.groups_launch_new()
         yield from self._on_each_group(self._loop.suspend_rebalancing)
         self._journal.phase = "replacing"
         self._hold.write()
+
+    def _replace_all(self) -> Generator[Event, None, bool]:
+        """Replace the old instances of each group; tell whether the roll can be finished."""
+        yield from self._on_each_group(self._replace)
+        return True
 
     def _replace(self, record: GroupRecord) -> Iterator[Event]:
         yield from self._loop.reach(record, "replace")
         yield from self._loop.reach(record, "restore")
 
-    def _restore(self, record: GroupRecord) -> Iterator[Event]:
-        yield from self._loop.reach(record, "restore")
-
-    def _wait_for_old_ones(self, record: GroupRecord) -> Iterator[Event]:
-        yield from self._loop.wait_for_terminations(record, old=True)
-
-    def _wait_for_new_ones(self, record: GroupRecord) -> Iterator[Event]:
-        yield from self._loop.wait_for_terminations(record, old=False)
+    def _give_back(self, *, wait_for_old: bool) -> Iterator[Event]:
+        """Restore capacity and processes, and wait for the terminating instances, the old or the new ones."""
+        yield from self._on_each_group(partial(self._loop.reach, goal="restore"))
+        yield from self._on_each_group(self._loop.resume_processes)
+        yield from self._on_each_group(partial(self._loop.wait_for_terminations, old=wait_for_old))
 
     def _all_active(self) -> Iterator[Event]:
-        """Undo what a roll that was cut off has left: set its DRAINING instances to ACTIVE, and resume Launch."""
+        """Undo what a roll that was cut off has left: set its DRAINING instances to ACTIVE, and resume Launch.
+
+        With Launch suspended, an instance refresh would stand still until it fails.
+        """
         for group in self._hold.groups():
-            self._loop.resume_launch(self._journal.groups[group.auto_scaling_group_name])
+            record = self._journal.groups[group.auto_scaling_group_name]
+            if not self._journal.lacks_key_pair(record):
+                self._hold.resume(record, ["Launch"])
         for id_ in self._hold.changing(self._loop.reactivate):
             yield self._hold.event("restored", f"{id_}: set to ACTIVE", ec2_instance_id=id_)
 
@@ -85,7 +93,7 @@ class Steps:
             except GroupDeleted as deleted:
                 record.deleted = True
                 self._hold.progress.forget(record.auto_scaling_group_name)
-                yield from self._loop.let_go_of(record)
+                yield from self._loop.drained.let_go_of(record.auto_scaling_group_name)
                 self._hold.write()
                 yield self._hold.event(
                     "problem", f"{deleted}; continuing without it", group=record.auto_scaling_group_name
@@ -93,9 +101,7 @@ class Steps:
 
     def _finish(self) -> Iterator[Event]:
         self._hold.write()
-        yield from self._on_each_group(self._restore)
-        yield from self._on_each_group(self._loop.resume_processes)
-        yield from self._on_each_group(self._wait_for_old_ones)
+        yield from self._give_back(wait_for_old=True)
         yield from self._reason.finish()
         summary = self._reason.summary()
         yield from self._end("finished")
@@ -118,10 +124,8 @@ class Steps:
         self._journal.phase = "aborting"
         self._hold.write()
         yield from self._reason.roll_back()
-        yield from self._on_each_group(self._restore)
-        yield from self._on_each_group(self._loop.resume_processes)
         # A hook may hold the new instances that made up the surge: they have the key that is to be deleted.
-        yield from self._on_each_group(self._wait_for_new_ones)
+        yield from self._give_back(wait_for_old=False)
         yield from self._reason.clean_up()
         yield from self._end("rolled back" if because else "aborted", because)
         yield self._hold.event("restored", rolled_back(self._hold))
@@ -147,15 +151,15 @@ class Steps:
         views = self._loop.views()
         if not views or any(m.is_old is not False for view in views.values() for m in view.capacity):
             return False
-        proven = 0
+        prover, proven = self._loop.prover, 0
         for view in views.values():
             if ready := [m for m in view.capacity if m.can_take_tasks]:
                 try:
-                    yield from self._loop.prove(view.group, ready[0].ec2_instance_id)
+                    yield from prover.prove(view.group, ready[0].ec2_instance_id)
                 except NotProven:
                     return False
-                proven += self._loop.is_proven(view.group)
-        return proven > 0 and all(self._loop.is_proven(name) or not view.capacity for name, view in views.items())
+                proven += prover.is_proven(view.group)
+        return proven > 0 and all(prover.is_proven(name) or not view.capacity for name, view in views.items())
 
 
 def rolled_back(hold: Hold) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG
 from rackctl.errors import AccessDenied, RackctlError, Timeout
-from rackctl.roll.processes import Processes
 from rackctl.roll.reasons.generations import Generations
 from rackctl.roll.reasons.launching import key_names
 from rackctl.roll.reasons.pairs import doubtful, next_step, which_key
@@ -44,7 +43,6 @@ class KeptPairs:
         self._aws = hold.aws
         self._journal = hold.journal
         self._generations = Generations(hold, keys)
-        self._processes = Processes(hold)
 
     @property
     def _pairs(self) -> list[KeyPairRecord]:
@@ -89,14 +87,11 @@ class KeptPairs:
 
     def _require_new(self, pair: KeyPairRecord) -> None:
         """Raise RackctlError if EC2 no longer has the new public key of a pair."""
-        deadline = self._hold.clock.monotonic() + LAG
-        while next_step(self._there(pair), pair.new_public_key, "") != "done":
-            if self._hold.clock.monotonic() >= deadline:
-                raise RackctlError(
-                    f"key pair {pair.key_name} no longer has the public key that this roll imported",
-                    hint=f"find out what has changed it; then run {self._journal.command('abort')} and start again",
-                )
-            self._hold.pause()
+        if not self._hold.until(lambda: next_step(self._there(pair), pair.new_public_key, "") == "done"):
+            raise RackctlError(
+                f"key pair {pair.key_name} no longer has the public key that this roll imported",
+                hint=f"find out what has changed it; then run {self._journal.command('abort')} and start again",
+            )
 
     # Backwards
 
@@ -137,8 +132,8 @@ class KeptPairs:
             for pair in pairs:
                 yield from self._note(pair, there[pair.key_name], new=new)
         for record in groups:
-            if self._processes.resume(record, [_LAUNCH]):
-                yield self._event_of_launch(record, "resumed")
+            if self._hold.resume(record, [_LAUNCH]):
+                yield self._hold.event_of_processes(record.auto_scaling_group_name, f"resumed {_LAUNCH}")
 
     def _suspend_launches(self, records: Sequence[GroupRecord]) -> Iterator[Event]:
         """Keep groups from launching, and wait until no launch is under way. Raises Timeout."""
@@ -154,8 +149,8 @@ class KeptPairs:
                     continue
                 if _LAUNCH not in group.suspended_processes:
                     quiet_since = self._hold.clock.monotonic()
-                    if self._processes.suspend(record, group, _LAUNCH):
-                        yield self._event_of_launch(record, "suspended")
+                    if self._hold.suspend(record, group, _LAUNCH):
+                        yield self._hold.event_of_processes(group.auto_scaling_group_name, f"suspended {_LAUNCH}")
                 launching += self._launching(group)
             now = self._hold.clock.monotonic()
             if launching:
@@ -208,7 +203,7 @@ class KeptPairs:
                     self._hold.changing(partial(self._aws.ec2.delete_key_pair, name, there.key_pair_id))
                 except AccessDenied:
                     # Of one that is gone by now EC2 does not know that it is ours to delete.
-                    if not self._goes(there):
+                    if not self._hold.until(lambda: self._is_gone(there)):
                         raise
                 yield self._hold.event("key", f"deleted key pair {name} ({there.key_pair_id})")
             try:
@@ -281,20 +276,9 @@ class KeptPairs:
     def _there(self, pair: KeyPairRecord) -> KeyPair | None:
         return self._hold.retrying(partial(self._aws.ec2.key_pair, pair.key_name))
 
-    def _goes(self, pair: KeyPair) -> bool:
-        """Wait for a key pair not to be described any more; return whether that is so."""
-        deadline = self._hold.clock.monotonic() + LAG
-        while True:
-            there = self._hold.retrying(partial(self._aws.ec2.key_pair, pair.key_name))
-            if there is None or there.key_pair_id != pair.key_pair_id:
-                return True
-            if self._hold.clock.monotonic() >= deadline:
-                return False
-            self._hold.pause()
-
-    def _event_of_launch(self, record: GroupRecord, what: str) -> Event:
-        name = record.auto_scaling_group_name
-        return self._hold.event("processes", f"group {name}: {what} {_LAUNCH}", group=name)
+    def _is_gone(self, pair: KeyPair) -> bool:
+        there = self._hold.retrying(partial(self._aws.ec2.key_pair, pair.key_name))
+        return there is None or there.key_pair_id != pair.key_pair_id
 
 
 def _time(pair: KeyPair) -> str:

@@ -13,12 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rackctl.aws.errors import AwsError
-from rackctl.clock import LAG
 from rackctl.errors import RackctlError
 from rackctl.model import LaunchTemplateRef
 from rackctl.roll.journal import TemplateRecord
 from rackctl.roll.observe import GroupDeleted
-from rackctl.roll.reasons.launching import NO_TEMPLATE
+from rackctl.roll.reasons.launching import NO_TEMPLATE, template_name
 from rackctl.roll.refresh_terms import takes_configuration
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class Templates:
         what = f"version {record.source} with the new key"
         if self._journal.options.engine == "refresh" and takes_configuration(group):
             # The refresh has the group name it, once all instances have come from it.
-            yield f"launch template {_named(ref)}: created version {made} ({what})"
+            yield f"launch template {template_name(ref)}: created version {made} ({what})"
         else:
             yield self._use(group, ref, made, what)
 
@@ -117,16 +116,14 @@ class Templates:
     def _created(self, launch_template_id: str, number: int) -> LaunchTemplateVersion:
         """Read a version that was created just now, which may be described a moment later."""
         ref = LaunchTemplateRef(launch_template_id, "", str(number))
-        deadline = self._hold.clock.monotonic() + LAG
-        while (version := self._version(ref)) is None:
-            if self._hold.clock.monotonic() >= deadline:
-                raise RackctlError(f"EC2 does not describe version {number} of launch template {launch_template_id}")
-            self._hold.pause()
+        version = self._hold.until(partial(self._version, ref))
+        if version is None:
+            raise RackctlError(f"EC2 does not describe version {number} of launch template {launch_template_id}")
         return version
 
     def _use(self, group: AutoScalingGroup, ref: LaunchTemplateRef, version: int, what: str) -> str:
         """Have what a reference names be this version, and say so."""
-        template = _named(ref)
+        template = template_name(ref)
         if ref.version == "$Default":
             self._set_default(ref.launch_template_id, version)
             return f"launch template {template}: version {version} is the default ({what})"
@@ -167,10 +164,9 @@ class Templates:
         return [g for g in self._hold.groups() if not records[g.auto_scaling_group_name].key_names]
 
     def _group(self, name: str) -> AutoScalingGroup:
-        """Describe a group as it is now, its policy and all."""
-        for group in self._hold.groups():
-            if group.auto_scaling_group_name == name:
-                return group
+        """Describe a group as it is now, its policy and all. Raises GroupDeleted."""
+        if group := self._hold.group(name):
+            return group
         raise GroupDeleted(f"group {name} has been deleted")
 
     def _template(self, launch_template_id: str) -> LaunchTemplate | None:
@@ -221,8 +217,8 @@ class Templates:
         if not before or self._hold.retrying(partial(self._aws.ec2.key_pair, before)) is None:
             # A key can be put in the place of another; none cannot.
             yield (
-                f"launch template {_named(ref)}: version {now.version_number}, created during the roll, keeps key "
-                f"{now.key_name}"
+                f"launch template {template_name(ref)}: version {now.version_number}, created during the roll, keeps "
+                f"key {now.key_name}"
             )
             return
         made = self._derived(ref, now.version_number, before)
@@ -299,10 +295,6 @@ def _record(ref: LaunchTemplateRef, version: LaunchTemplateVersion) -> TemplateR
         key_name=version.key_name,
         lowest=number,
     )
-
-
-def _named(ref: LaunchTemplateRef) -> str:
-    return ref.launch_template_name or ref.launch_template_id
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:
