@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +18,7 @@ from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
 from rackctl.errors import AccessDenied, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rackctl.rack_instance import RackInstance
 
@@ -122,11 +124,21 @@ def list_instances(
         return _rendered(invocation, output, listed, chosen, tell=seconds is None)
 
     if seconds is None:
-        with waiting_for(AWS):
+        with waiting_for(AWS), _garbage_collection_paused():
             listed = text()
         print_text(listed)
     else:
         repeat(invocation, text, seconds)
+
+
+@contextmanager
+def _garbage_collection_paused() -> Iterator[None]:
+    """Keep the collector from going through the trees that botocore parses, which reference counting frees."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _compared(

@@ -107,7 +107,8 @@ WIDE = (
 def _column(name: str) -> _Column:
     if name in _COLUMNS:
         return _COLUMNS[name]
-    return _Column(_SHORT.get(name, name.replace("_", " ").upper()), lambda i, now: as_text(fields(i, now)[name]))
+    header = _SHORT.get(name, name.replace("_", " ").upper())
+    return _Column(header, lambda i, now: as_text(fields(i, now, [name])[name]))
 
 
 def wide(instances: Sequence[RackInstance]) -> Sequence[str]:
@@ -152,7 +153,7 @@ def as_table(
 
 
 def as_json(instances: Sequence[RackInstance], now: datetime, columns: Sequence[str] = FIELDS) -> str:
-    return json.dumps([_only(columns, i, now) for i in instances], indent=2)
+    return json.dumps([fields(i, now, columns) for i in instances], indent=2)
 
 
 def as_csv(instances: Sequence[RackInstance], now: datetime, columns: Sequence[str] = FIELDS) -> str:
@@ -160,7 +161,7 @@ def as_csv(instances: Sequence[RackInstance], now: datetime, columns: Sequence[s
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_csv_cell(value) for value in _only(columns, i, now).values()] for i in instances)
+    writer.writerows([_csv_cell(value) for value in fields(i, now, columns).values()] for i in instances)
     return text.getvalue().rstrip("\n")
 
 
@@ -171,11 +172,6 @@ _FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 - the full-width forms coun
 def _csv_cell(value: Field) -> str:
     text = printable(as_text(value), kept="")
     return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
-
-
-def _only(columns: Sequence[str], instance: RackInstance, now: datetime) -> dict[str, Field]:
-    found = fields(instance, now)
-    return {name: found[name] for name in columns}
 
 
 def as_ids(instances: Sequence[RackInstance]) -> str:

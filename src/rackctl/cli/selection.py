@@ -6,7 +6,6 @@ import json
 import operator
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,7 +14,9 @@ from rackctl.text import quoted, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
+    from rackctl.model import ContainerInstance, Instance
     from rackctl.rack_instance import RackInstance
 
 Field: TypeAlias = str | float | bool | None
@@ -23,58 +24,68 @@ Field: TypeAlias = str | float | bool | None
 OUTDATED = "outdated"
 
 
-def fields(instance: RackInstance, now: datetime) -> dict[str, Field]:
-    """Return an instance as the flat object of ``-o json``. Names and meanings are documented and stable."""
+def _ec2(read: Callable[[Instance], str]) -> Callable[[RackInstance, datetime], Field]:
+    """Return a field that EC2 tells; what it leaves out is None."""
+    return lambda i, _: (read(i.instance) or None) if i.instance else None
+
+
+def _ecs(read: Callable[[ContainerInstance], Field]) -> Callable[[RackInstance, datetime], Field]:
+    """Return a field of the registration that counts, None where there is none."""
+    return lambda i, _: read(i.container_instance) if i.container_instance else None
+
+
+def _template_version(instance: RackInstance, _: datetime) -> Field:
     from rackctl.launches import launched_from
 
-    ec2, ecs = instance.instance, instance.container_instance
-    source = launched_from(ec2, instance.member) if ec2 else None
-    since = instance.first_started
-    return {
-        "id": instance.ec2_instance_id,
-        "status": instance.status,
-        "ec2_state": ec2.state if ec2 else None,
-        "ecs_status": ecs.status if ecs else None,
-        "ecs_status_reason": (ecs.status_reason or None) if ecs else None,
-        "agent_connected": ecs.agent_connected if ecs else None,
-        "agent_version": (ecs.agent_version or None) if ecs else None,
-        "started": rfc3339(instance.started) if instance.started else None,
-        "running_tasks": instance.running_tasks_count if ecs else None,
-        "pending_tasks": instance.pending_tasks_count if ecs else None,
-        "cpu_registered": ecs.registered.cpu if ecs else None,
-        "cpu_remaining": ecs.remaining.cpu if ecs else None,
-        "cpu_percent": _rounded(instance.cpu_percent),
-        "memory_registered": ecs.registered.memory if ecs else None,
-        "memory_remaining": ecs.remaining.memory if ecs else None,
-        "memory_percent": _rounded(instance.memory_percent),
-        "type": (ec2.instance_type or None) if ec2 else None,
-        "zone": (ec2.availability_zone or None) if ec2 else None,
-        "private_ip": (ec2.private_ip or None) if ec2 else None,
-        "public_ip": (ec2.public_ip or None) if ec2 else None,
-        "key_name": (ec2.key_name or None) if ec2 else None,
-        "group": (ec2.auto_scaling_group_name or None) if ec2 else None,
-        "container_instance_arn": ecs.container_instance_arn if ecs else None,
-        "registrations": len(instance.registrations),
-        "name": (ec2.tags.get("Name") or None) if ec2 else None,
-        "ipv6": (ec2.ipv6_address or None) if ec2 else None,
-        "age": max(int((now - since).total_seconds()), 0) if since else None,
-        "image_id": (ec2.image_id or None) if ec2 else None,
-        "launch_template_version": (source.version_number or None) if source else None,
-        OUTDATED: instance.outdated,
-    }
+    source = launched_from(instance.instance, instance.member) if instance.instance else None
+    return (source.version_number or None) if source else None
 
 
 def _rounded(percent: float | None) -> float | None:
     return None if percent is None else round(percent, 2)
 
 
-def _field_names() -> tuple[str, ...]:
-    from rackctl.rack_instance import RackInstance
+# Names and meanings are documented and stable.
+_FIELDS: Mapping[str, Callable[[RackInstance, datetime], Field]] = {
+    "id": lambda i, _: i.ec2_instance_id,
+    "status": lambda i, _: i.status,
+    "ec2_state": _ec2(lambda ec2: ec2.state),
+    "ecs_status": _ecs(lambda ecs: ecs.status),
+    "ecs_status_reason": _ecs(lambda ecs: ecs.status_reason or None),
+    "agent_connected": _ecs(lambda ecs: ecs.agent_connected),
+    "agent_version": _ecs(lambda ecs: ecs.agent_version or None),
+    "started": lambda i, _: rfc3339(i.started) if i.started else None,
+    "running_tasks": lambda i, _: i.running_tasks_count if i.registrations else None,
+    "pending_tasks": lambda i, _: i.pending_tasks_count if i.registrations else None,
+    "cpu_registered": _ecs(lambda ecs: ecs.registered.cpu),
+    "cpu_remaining": _ecs(lambda ecs: ecs.remaining.cpu),
+    "cpu_percent": lambda i, _: _rounded(i.cpu_percent),
+    "memory_registered": _ecs(lambda ecs: ecs.registered.memory),
+    "memory_remaining": _ecs(lambda ecs: ecs.remaining.memory),
+    "memory_percent": lambda i, _: _rounded(i.memory_percent),
+    "type": _ec2(lambda ec2: ec2.instance_type),
+    "zone": _ec2(lambda ec2: ec2.availability_zone),
+    "private_ip": _ec2(lambda ec2: ec2.private_ip),
+    "public_ip": _ec2(lambda ec2: ec2.public_ip),
+    "key_name": _ec2(lambda ec2: ec2.key_name),
+    "group": _ec2(lambda ec2: ec2.auto_scaling_group_name),
+    "container_instance_arn": _ecs(lambda ecs: ecs.container_instance_arn),
+    "registrations": lambda i, _: len(i.registrations),
+    "name": _ec2(lambda ec2: ec2.tags.get("Name", "")),
+    "ipv6": _ec2(lambda ec2: ec2.ipv6_address),
+    "age": lambda i, now: max(int((now - i.first_started).total_seconds()), 0) if i.first_started else None,
+    "image_id": _ec2(lambda ec2: ec2.image_id),
+    "launch_template_version": _template_version,
+    OUTDATED: lambda i, _: i.outdated,
+}
+FIELDS = tuple(_FIELDS)
 
-    return tuple(fields(RackInstance(""), datetime.max.replace(tzinfo=UTC)))
+
+def fields(instance: RackInstance, now: datetime, names: Sequence[str] = FIELDS) -> dict[str, Field]:
+    """Return an instance as the flat object of ``-o json``, of all fields or of some."""
+    return {name: _FIELDS[name](instance, now) for name in names}
 
 
-FIELDS = _field_names()
 _BOOLEANS = frozenset({"agent_connected", OUTDATED})
 _NUMBERS = frozenset(
     {
@@ -198,14 +209,15 @@ def filtered(instances: Sequence[RackInstance], expressions: Sequence[str], now:
     filters = [_parsed(expression) for expression in expressions]
     if not filters:
         return list(instances)
-    return [i for i in instances for found in [fields(i, now)] if all(f.matches(found[f.field]) for f in filters)]
+    return [i for i in instances if all(f.matches(_FIELDS[f.field](i, now)) for f in filters)]
 
 
 def ordered(instances: Sequence[RackInstance], by: str, now: datetime) -> list[RackInstance]:
     """Sort by a field, in descending order after a ``-``; missing values come last. Raises UsageError."""
     name = by.removeprefix("-")
     require_field(name, "--sort")
-    keyed = [(fields(i, now)[name], i) for i in instances]
+    field = _FIELDS[name]
+    keyed = [(field(i, now), i) for i in instances]
     present = sorted(
         ((value, i) for value, i in keyed if value is not None),
         key=lambda pair: pair[0],
