@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,5 +112,7 @@ def _checked_rack(name: str, table: Mapping[str, Any], complaints: _Complaints) 
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
     close = get_close_matches(word, known, n=1)
     return f": did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"

@@ -305,7 +305,7 @@ class SlicedLoader(Loader):  # type: ignore[misc]  # botocore has no types
         """
         if not self._services:
             self._services = sorted(
-                {path.name for place in self._potential_locations() for path in Path(place).iterdir()}
+                {entry.name for place in self._potential_locations() for entry in os.scandir(place)}
             )
         return self._services
 
