@@ -30,5 +30,5 @@ class Prompt:
         invocation.rack = self.scene.rack
         invocation.instances = Instances(self.scene.rack, self.scene.clock)
         invocation.keys = self.scene.keys
-        invocation.start_proof = self.scene.start_login  # type: ignore[assignment]
+        invocation.start_proof = self.scene.start_login
         return CliRunner().invoke(cli, ["instances", self.command, *words], obj=invocation)

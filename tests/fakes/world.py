@@ -9,7 +9,7 @@ import math
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rackctl.instances import Instances
 from rackctl.keys import KeyStore, generate
@@ -19,6 +19,7 @@ from rackctl.roll.hold import StopRequest
 from rackctl.roll.roll import Roll
 from rackctl.roll.view import KEYROLL, Selection
 from rackctl.settings import Value
+from rackctl.ssh.login import Proof
 from tests.fakes.aws import FakeAws
 from tests.fakes.origin import GIVEN
 from tests.fakes.world_aws import RACK, WorldAws
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
         Instance,
     )
     from rackctl.roll.check import Check
-    from rackctl.roll.reasons import Proof
     from rackctl.roll.view import Kind
 
 OLD_KEY = "prod-keypair-20250101T000000Z"
@@ -65,10 +65,9 @@ class WorldClock:
                 watch()
 
 
-@dataclass(frozen=True)
-class Login:
-    outcome: Any = "accepted"
-    detail: str = ""
+@dataclass(frozen=True, slots=True)
+class Login(Proof):
+    outcome: Literal["accepted", "refused", "unreachable"] = "accepted"
 
 
 class Scene:

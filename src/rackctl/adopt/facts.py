@@ -98,7 +98,7 @@ def _launches(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[
         ids = sorted({ref.launch_template_id for ref in group.launch_templates} - {""})
         try:
             templates = {found.launch_template_id: found for found in rack.aws.ec2.launch_templates(ids)}
-            yield from launching(rack.aws, rack.name, [group], templates)
+            yield launching(rack.aws, rack.name, group, templates)
         except RackctlError as error:
             notify(f"cannot read what group {group.auto_scaling_group_name} launches from: {error}")
 

@@ -12,12 +12,12 @@ import signal
 import subprocess
 import threading
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, TypeAlias
 
 from rackctl.errors import RackctlError, Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rackctl.roll.hold import Hold
     from rackctl.roll.report import Event
@@ -43,10 +43,8 @@ class Running(Protocol):
         """End it, if it still runs."""
 
 
-class Check(Protocol):
-    """Begin a command, with some variables added to its environment."""
-
-    def __call__(self, variables: Mapping[str, str]) -> Running: ...
+# Begins a command, with some variables added to its environment.
+Check: TypeAlias = "Callable[[Mapping[str, str]], Running]"
 
 
 class ShellCommand:

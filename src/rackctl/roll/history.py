@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rackctl.errors import RackctlError
-from rackctl.roll.lock import Lock
+from rackctl.roll.holding import unfinished_roll
 from rackctl.roll.owner import Operator
 from rackctl.roll.view import Engine, Kind, Selection
 from rackctl.text import rfc3339
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
     from rackctl.rack import Rack
     from rackctl.roll.journal import Journal
-    from rackctl.roll.lock import Found
 
 # How a roll ended: every instance replaced, given up by `abort`, undone by itself because of an error. Or not yet.
 Outcome = Literal["finished", "aborted", "rolled back", "running", "unfinished"]
@@ -93,32 +92,27 @@ class Past:
     unknown: str = ""
 
 
-def entry_of(journal: Journal, outcome: Outcome, *, ended: datetime, replaced: int, problem: str = "") -> Entry:
-    """Make the entry of a roll that ends."""
-    entry = _entry(journal, outcome)
-    return replace(entry, ended=rfc3339(ended), replaced=replaced, problem=problem[:_LONGEST_TEXT])
-
-
-def _entry(journal: Journal, outcome: Outcome) -> Entry:
+def entry_of(
+    journal: Journal, outcome: Outcome, problem: str, *, ended: datetime | None = None, replaced: int | None = None
+) -> Entry:
+    """Make the entry of a roll."""
     return Entry(
         rack=journal.rack,
         cluster_arn=journal.cluster_arn,
         started=journal.started,
         kind=journal.selection.kind,
         outcome=outcome,
+        ended=rfc3339(ended) if ended else "",
+        replaced=replaced,
         total=journal.total,
         reason=journal.options.reason[:_LONGEST_TEXT],
+        problem=problem[:_LONGEST_TEXT],
         key_name=journal.key_name,
         engine=journal.options.engine,
         older_than=journal.selection.older_than,
         groups=tuple(sorted(journal.groups)[:_MOST_GROUPS]),
         operators=tuple(journal.operators),
     )
-
-
-def _unfinished(found: Found) -> Entry:
-    entry = _entry(found.journal, "running" if found.is_live else "unfinished")
-    return replace(entry, problem=found.journal.problem[:_LONGEST_TEXT])
 
 
 class History:
@@ -176,14 +170,15 @@ def past_rolls(rack: Rack, clock: Clock, most: int) -> Past:
     """Return the newest rolls of a rack, the unfinished one first."""
     past = History(rack).newest(most)
     try:
-        found = Lock(rack, clock).read()
+        found = unfinished_roll(rack, clock)
     except RackctlError as error:
         return replace(past, unknown=str(error))
-    if found is None or found.journal.cluster_arn != rack.ecs_cluster.cluster_arn:
+    if found is None:
         return past
     # A roll that was killed between its entry and the end of its journal is not over.
     entries = [entry for entry in past.entries if entry.started != found.journal.started]
-    kept = (_unfinished(found), *entries)[:most]
+    unfinished = entry_of(found.journal, "running" if found.is_live else "unfinished", found.journal.problem)
+    kept = (unfinished, *entries)[:most]
     return replace(past, entries=kept, older=past.older + len(entries) + 1 - len(kept))
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from rackctl.errors import RackctlError
 from rackctl.launches import launch_sources, launched_from
-from rackctl.roll.alarms import alarms_now
 from rackctl.roll.decide import surge_of
 from rackctl.roll.dips import dips, instance_of, not_steady, standalone_tasks
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.observe import Observer
+from rackctl.roll.pace import alarms_now
 from rackctl.roll.preflight import Preflight
 from rackctl.roll.problems import Problem, about, of_alarms
+from rackctl.roll.reasons.chosen import Planned
 from rackctl.roll.reasons.key_preflight import KeyPreflight
-from rackctl.roll.reasons.planned import Planned
 from rackctl.roll.refresh_preflight import RefreshPreflight, course
 from rackctl.roll.simulate import simulate
 from rackctl.roll.view import KEYROLL
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from rackctl.instances import Instances
     from rackctl.keys import KeyStore
     from rackctl.launches import LaunchSource
-    from rackctl.model import AutoScalingGroup, CapacityProvider, GroupInstance, Instance, LaunchTemplateRef
+    from rackctl.model import AutoScalingGroup, CapacityProvider, Instance, LaunchTemplateRef
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
     from rackctl.roll.dips import Dip
     from rackctl.roll.observe import Look
     from rackctl.roll.reasons.ways import KeyWay
-    from rackctl.roll.view import RollOptions, Selection, View
+    from rackctl.roll.view import AlarmSeen, RollOptions, Selection, View
     from rackctl.settings import Value
 
 _EVER = datetime.min.replace(tzinfo=UTC)
@@ -138,14 +138,9 @@ class PlanRefused(RackctlError):
         self.refusals = tuple(refusals)
 
 
-def make_plan(
-    rack: Rack, instances: Instances, keys: KeyStore, clock: Clock, *, options: RollOptions, selection: Selection
-) -> Plan:
-    """Look at everything a roll depends on, changing nothing. Raises what AWS refuses."""
-    return _Planner(rack, instances, keys, clock, options=options, selection=selection).plan()
+class Planner:
+    """Looks at everything a roll depends on, changing nothing."""
 
-
-class _Planner:
     def __init__(
         self,
         rack: Rack,
@@ -167,6 +162,7 @@ class _Planner:
         self._providers: list[CapacityProvider] = []
 
     def plan(self) -> Plan:
+        """Make the plan. Raises what AWS refuses."""
         listed = self._instances.list()
         everywhere = self._aws.autoscaling.all_groups()
         looks, unclear = self._looks(listed, everywhere)
@@ -175,14 +171,15 @@ class _Planner:
         groups = tuple(
             self._group(look, views[name], keys.ways.get(name) if keys else None) for name, look in looks.items()
         )
+        alarms = alarms_now(self._aws, self._options.alarms)
         problems = [
             *about("groups", unclear),
             *about("groups", self._not_here(looks)),
             *Preflight(self._rack, self._instances, self._observer.instance).problems(listed, looks, views),
             *about("key", keys.problems() if keys else ()),
             *about("sharing", keys.shared() if keys else ()),
-            *self._engine_problems(groups, looks, views),
-            *of_alarms(alarms_now(self._aws, self._options.alarms), lasting=0),
+            *self._engine_problems(groups, looks, views, alarms),
+            *of_alarms(alarms, lasting=0),
         ]
         where = instance_of(listed)
         replaced = {id_ for group in groups for id_ in group.replace}
@@ -220,11 +217,15 @@ class _Planner:
         )  # fmt: skip
 
     def _engine_problems(
-        self, groups: Sequence[GroupPlan], looks: Mapping[str, Look], views: Mapping[str, View]
+        self,
+        groups: Sequence[GroupPlan],
+        looks: Mapping[str, Look],
+        views: Mapping[str, View],
+        alarms: Sequence[AlarmSeen],
     ) -> Iterator[Problem]:
         if self._options.engine == "rackctl":
             return about("capacity", self._of_full_groups(groups))
-        preflight = RefreshPreflight(self._rack, self._options, self._selection, self._observer.instance)
+        preflight = RefreshPreflight(self._rack, self._options, self._selection, self._observer.instance, alarms)
         kept = {group.auto_scaling_group_name for group in groups if group.key and group.key.way == "keep"}
         return about("hooks", preflight.problems(looks, views, self._criterion.launches, self._providers, kept))
 
@@ -329,16 +330,18 @@ class _Planner:
             missing=view.missing,
             key=key,
             launches=self._criterion.launches.get(look.name, ()),
-            launched_from=dict(self._launched_from(look)),
+            launched_from={id_: str(source) for id_, source in self._sources(look).items() if source},
         )
 
-    def _launched_from(self, look: Look) -> Iterator[tuple[str, str]]:
+    def _sources(self, look: Look) -> dict[str, LaunchSource | None]:
+        """Map the members of a group to what they were launched from, where that makes them outdated."""
         if self._selection.kind != "outdated":
-            return
-        for member in look.group.instances:
-            instance = self._observer.instance(member.ec2_instance_id)
-            if instance and (source := launched_from(instance, member)):
-                yield member.ec2_instance_id, str(source)
+            return {}
+        return {
+            member.ec2_instance_id: launched_from(instance, member)
+            for member in look.group.instances
+            if (instance := self._observer.instance(member.ec2_instance_id))
+        }
 
     def _uses(self, refs: Sequence[LaunchTemplateRef]) -> Iterator[TemplateUse]:
         for ref in refs:
@@ -356,7 +359,7 @@ class _Planner:
         if self._selection.kind == "ids":
             return
         members = {m.ec2_instance_id: m for look in looks.values() for m in look.members}
-        unknown = {m.ec2_instance_id for look in looks.values() for m in look.group.instances if self._is_unclear(m)}
+        unknown = {id_ for look in looks.values() for id_, source in self._sources(look).items() if source is None}
         for instance in listed:
             id_ = instance.ec2_instance_id
             if instance.is_external:
@@ -372,12 +375,6 @@ class _Planner:
         for member in members.values():
             if member.on_standby:
                 yield LeftAlone(member.ec2_instance_id, f"it is on standby in its group ({member.lifecycle_state})")
-
-    def _is_unclear(self, member: GroupInstance) -> bool:
-        instance = self._observer.instance(member.ec2_instance_id)
-        if self._selection.kind != "outdated" or instance is None:
-            return False
-        return launched_from(instance, member) is None
 
     def _outside(self, instance: RackInstance, looks: Mapping[str, Look]) -> str:
         group = instance.instance.auto_scaling_group_name if instance.instance else ""

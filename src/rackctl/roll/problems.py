@@ -73,7 +73,7 @@ def in_roll(view: View, goal: Goal) -> list[Problem]:
         *_launches_old(view),
         *_lost(view),
         *_surges_lost(view),
-        *_booting(view),
+        *booting(view),
         *_not_launched(view),
         *_agents(view, lasting=AGENT_OFF_FOR),
         *_unregistered(view, lasting=view.options.boot_timeout),
@@ -84,14 +84,9 @@ def in_roll(view: View, goal: Goal) -> list[Problem]:
     ]
 
 
-def in_refresh(view: View) -> list[Problem]:
-    """Return what stops an instance refresh of a group now: Auto Scaling does not ask ECS whether an instance is up."""
-    return list(_booting(view))
-
-
 def _keeps_the_surge(view: View) -> Iterator[Problem]:
     """Yield what cannot take tasks for so long that a surge, which stands in for it, would never end."""
-    yield from (problem for problem in _booting(view) if problem.timed_out)
+    yield from (problem for problem in booting(view) if problem.timed_out)
     yield from _unregistered(view, lasting=view.options.boot_timeout)
     yield from _unreported(view)
 
@@ -162,7 +157,11 @@ def _surges_lost(view: View) -> Iterator[Problem]:
         )
 
 
-def _booting(view: View) -> Iterator[Problem]:
+def booting(view: View) -> Iterator[Problem]:
+    """Yield the new instances that cannot take tasks, although it was time.
+
+    They stop an instance refresh too: Auto Scaling does not ask ECS whether an instance is up.
+    """
     limit = view.options.boot_timeout
     for member in view.capacity:
         id_ = member.ec2_instance_id

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rackctl.errors import RackctlError
+from rackctl.ssh.login import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from rackctl.roll.hold import Hold
-    from rackctl.roll.reasons import Proof, Reason
+    from rackctl.roll.reasons import Reason
     from rackctl.roll.report import Event
 
 _PROOFS = 6
@@ -40,14 +40,14 @@ class Prover:
 
     def prove(self, name: str, id_: str) -> Iterator[Event]:
         """Log in to a new instance of the group. Raises NotProven."""
-        proof: Proof | None = None
         # A login may come before the instance is done with its first boot.
         for attempt in range(1, _PROOFS + 1):
             proof = yield from self._login(name, id_)
             if proof is None:
                 return  # it is gone: the next look decides
             if proof.outcome == "accepted" or attempt == _PROOFS:
-                break
+                yield from self._judge(name, id_, proof)
+                return
             yield self._hold.event(
                 "instance",
                 f"{id_}: new, login {proof.outcome} ({proof.detail}), attempt {attempt} of {_PROOFS}",
@@ -57,8 +57,6 @@ class Prover:
                 waits_for=f"login {proof.outcome}, attempt {attempt} of {_PROOFS}",
             )
             self._hold.wait(_PROVE_AGAIN)
-        assert proof is not None
-        yield from self._judge(name, id_, proof)
 
     def _login(self, name: str, id_: str) -> Generator[Event, None, Proof | None]:
         """Log in beside the heartbeats, and stop waiting when the roll is to stop. A wait is reported."""
@@ -79,7 +77,7 @@ class Prover:
                     waits_for=f"the login to {id_}",
                 )
             if self._hold.clock.monotonic() >= deadline:
-                return _NoAnswer()
+                return Proof("unreachable", f"no answer within {_PROOF_TIMEOUT:g} s")
             self._hold.short_pause()
         return proof
 
@@ -103,9 +101,3 @@ class Prover:
                 "known; continuing"
             )
         yield self._hold.event("proof", said, group=name, ec2_instance_id=id_)
-
-
-@dataclass(frozen=True, slots=True)
-class _NoAnswer:
-    outcome: Literal["unreachable"] = "unreachable"
-    detail: str = f"no answer within {_PROOF_TIMEOUT:g} s"

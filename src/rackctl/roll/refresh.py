@@ -15,7 +15,7 @@ from rackctl.clock import LAG
 from rackctl.errors import RackctlError, Timeout
 from rackctl.launches import launched_from
 from rackctl.roll.observe import GroupDeleted, Since
-from rackctl.roll.problems import in_refresh
+from rackctl.roll.problems import booting
 from rackctl.roll.prove import NotProven
 from rackctl.roll.refresh_preflight import names_parameter
 from rackctl.roll.refresh_terms import matches_launch, new_versions, preferences, skips_matching
@@ -181,7 +181,7 @@ class RefreshSteps(Steps):
         try:
             if ready and not self._loop.prover.is_proven(name):
                 yield from self._loop.prover.prove(name, ready[0])
-            for problem in in_refresh(view):
+            for problem in booting(view):
                 if not self._loop.prover.is_proven(name):
                     raise NotProven(problem.reason, hint=_WHY_NOT_READY)
                 raise (Timeout if problem.timed_out else RackctlError)(problem.reason, hint=problem.remedy)

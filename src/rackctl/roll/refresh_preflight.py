@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from rackctl.launches import launched_from
-from rackctl.roll.alarms import alarms_now
 from rackctl.roll.problems import Problem
 from rackctl.roll.refresh_terms import (
     CHECKPOINT_DELAY,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from rackctl.model import AutoScalingGroup, CapacityProvider, Instance
     from rackctl.rack import Rack
     from rackctl.roll.observe import Look
-    from rackctl.roll.view import RollOptions, Selection, View
+    from rackctl.roll.view import AlarmSeen, RollOptions, Selection, View
 
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-instance-draining.html
 MANAGED_DRAINING_HOOK: Final = "ecs-managed-draining-termination-hook"
@@ -43,11 +42,13 @@ class RefreshPreflight:
         options: RollOptions,
         selection: Selection,
         instance: Callable[[str], Instance | None],
+        alarms: Sequence[AlarmSeen],
     ) -> None:
         self._rack = rack
         self._options = options
         self._selection = selection
         self._instance = instance
+        self._alarms = alarms
 
     def problems(
         self,
@@ -63,7 +64,7 @@ class RefreshPreflight:
         their names.
         """
         yield from unheeded(self._options)
-        yield from without_data(alarms_now(self._rack.aws, self._options.alarms))
+        yield from without_data(self._alarms)
         for name, look in looks.items():
             view = views[name]
             if not view.old:

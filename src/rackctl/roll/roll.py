@@ -21,13 +21,12 @@ from rackctl.roll.journal import GroupRecord, Journal, PaceRecord, out_of_bounds
 from rackctl.roll.lock import STALE_AFTER, Found, Lock
 from rackctl.roll.loop import Loop
 from rackctl.roll.owner import Operator, Owner
-from rackctl.roll.plan import PlanRefused, make_plan
+from rackctl.roll.plan import Planner, PlanRefused
 from rackctl.roll.problems import Problem
-from rackctl.roll.reasons.chosen import Chosen
+from rackctl.roll.reasons.chosen import Chosen, Outdated
 from rackctl.roll.reasons.key import NewKey
 from rackctl.roll.reasons.key_preflight import key_pair_record, new_key_name
 from rackctl.roll.reasons.launching import key_names
-from rackctl.roll.reasons.outdated import Outdated
 from rackctl.roll.reasons.templates import Templates
 from rackctl.roll.refresh import RefreshSteps, require_none
 from rackctl.roll.refreshes import Refreshes
@@ -47,9 +46,10 @@ if TYPE_CHECKING:
     from rackctl.rack import Rack
     from rackctl.roll.check import Check
     from rackctl.roll.plan import GroupPlan, Plan
-    from rackctl.roll.reasons import Proof, Reason
+    from rackctl.roll.reasons import Reason
     from rackctl.roll.report import Event
     from rackctl.roll.view import Engine, RollOptions, Selection
+    from rackctl.ssh.login import Proof
 
 
 class Roll:
@@ -84,16 +84,18 @@ class Roll:
     def plan(self, options: RollOptions, selection: Selection = KEYROLL) -> Plan:
         """Return what `start` would do. Changes nothing."""
         options = replace(options, checked=self._check is not None)
-        plan = make_plan(self._rack, self._instances, self._keys, self._clock, options=options, selection=selection)
+        plan = Planner(
+            self._rack, self._instances, self._keys, self._clock, options=options, selection=selection
+        ).plan()
         if self._rack["bucket"]:
-            found = self._lock().read()
+            found = Lock(self._rack, self._clock).read()
             if found is not None:
                 plan = replace(plan, problems=(self._refusal(found), *plan.problems))
         return plan
 
     def status(self) -> Status | None:
         """Return where the roll stands; None when there is none."""
-        lock = self._lock()
+        lock = Lock(self._rack, self._clock)
         found = lock.read()
         if found is None:
             return None
@@ -124,7 +126,7 @@ class Roll:
         if plan.refusals:
             raise PlanRefused(plan.refusals, selection.noun)
         now = self._clock.now()
-        lock = self._lock()
+        lock = Lock(self._rack, self._clock)
         journal = Journal(
             rack=self._rack.name,
             cluster_arn=self._rack.ecs_cluster.cluster_arn,
@@ -237,9 +239,7 @@ class Roll:
         A holder that is running finds out at its next step and stops. Raises RackctlError for a live holder
         unless ``force``, and NotFound when there is no roll.
         """
-        lock = self._lock()
-        found = self._existing(lock)
-        self._require_here(found.journal, lock)
+        lock, found = self._existing()
         if found.is_live and not force:
             raise RackctlError(f"{self._held_by(found)}; still running", hint="use --force to take it anyway")
         taken, owner = deepcopy(found), Owner.this_process()
@@ -251,9 +251,6 @@ class Roll:
         return found
 
     # The hold
-
-    def _lock(self) -> Lock:
-        return Lock(self._rack, self._clock)
 
     def _loop(self, hold: Hold) -> tuple[Reason, Loop]:
         reason = self._reason(hold)
@@ -274,17 +271,18 @@ class Roll:
             return Execution(hold, loop, RefreshSteps(hold, reason, loop, detach=detach))
         return Execution(hold, loop, Steps(hold, reason, loop))
 
-    def _existing(self, lock: Lock) -> Found:
+    def _existing(self) -> tuple[Lock, Found]:
+        """Return the rack's journal. Raises NotFound if there is none, RackctlError for one of another rack."""
+        lock = Lock(self._rack, self._clock)
         found = lock.read()
         if found is None:
             raise NotFound(f'there is no roll on rack "{self._rack.name}" ({lock.url} does not exist)')
-        return found
+        self._require_here(found.journal, lock)
+        return lock, found
 
     def _dead(self) -> tuple[Lock, Found]:
         """Return the journal of a roll that no process is running. Raises RackctlError, NotFound."""
-        lock = self._lock()
-        found = self._existing(lock)
-        self._require_here(found.journal, lock)
+        lock, found = self._existing()
         if found.is_live:
             raise RackctlError(
                 f"{self._held_by(found)}; still running",

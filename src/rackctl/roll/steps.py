@@ -133,7 +133,7 @@ class Steps:
     def _end(self, outcome: Outcome, problem: str = "") -> Iterator[Event]:
         """Keep an entry in the history, if that can be, and remove the journal."""
         hold, now = self._hold, self._hold.clock.now()
-        entry = entry_of(self._journal, outcome, ended=now, replaced=hold.progress.replaced, problem=problem)
+        entry = entry_of(self._journal, outcome, problem, ended=now, replaced=hold.progress.replaced)
         try:
             hold.change(partial(History(hold.rack).add, entry, now))
         except JournalLost:

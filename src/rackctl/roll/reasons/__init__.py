@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -10,19 +10,7 @@ if TYPE_CHECKING:
 
     from rackctl.model import AutoScalingGroup, GroupInstance, Instance
     from rackctl.roll.report import Event
-
-
-class Proof(Protocol):
-    """How the login to a new instance went; ``detail`` says why it did not work."""
-
-    @property
-    def outcome(self) -> Literal["accepted", "refused", "unreachable"]: ...
-    @property
-    def detail(self) -> str: ...
-
-
-# Begins a login to an instance; what it returns is asked for the outcome, which is None while there is none.
-StartProof = "Callable[[Instance], Callable[[], Proof | None]]"
+    from rackctl.ssh.login import Proof
 
 
 class Criterion(Protocol):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rackctl.keys import KeyStore
     from rackctl.model import AutoScalingGroup, GroupInstance, Instance, KeyPair
     from rackctl.roll.hold import Hold
-    from rackctl.roll.reasons import Proof
     from rackctl.roll.report import Event
+    from rackctl.ssh.login import Proof
 
 
 class NewKey:

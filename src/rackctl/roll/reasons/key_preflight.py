@@ -60,7 +60,7 @@ class KeyPreflight:
     def _launching(self) -> list[Launching]:
         ids = sorted({ref.launch_template_id for group in self._rolled for ref in group.launch_templates} - {""})
         templates = {t.launch_template_id: t for t in self._aws.ec2.launch_templates(ids)}
-        return launching(self._aws, self._rack.name, self._rolled, templates)
+        return [launching(self._aws, self._rack.name, group, templates) for group in self._rolled]
 
     @cached_property
     def ways(self) -> dict[str, KeyWay]:

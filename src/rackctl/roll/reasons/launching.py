@@ -42,14 +42,8 @@ def _key_names(
     return tuple(dict.fromkeys(version.key_name for version in versions.values()))
 
 
-def launching(
-    aws: Aws, rack: str, groups: Sequence[AutoScalingGroup], templates: Mapping[str, LaunchTemplate]
-) -> list[Launching]:
-    """Return how groups launch; ``templates`` are their launch templates by id."""
-    return [_launching(aws, rack, group, templates) for group in groups]
-
-
-def _launching(aws: Aws, rack: str, group: AutoScalingGroup, templates: Mapping[str, LaunchTemplate]) -> Launching:
+def launching(aws: Aws, rack: str, group: AutoScalingGroup, templates: Mapping[str, LaunchTemplate]) -> Launching:
+    """Return how a group launches; ``templates`` are its launch templates by id, and perhaps others."""
     versions = _versions(aws, group)
     names = _key_names(aws, group, versions)
     owned, owner = _owner(group, templates)
