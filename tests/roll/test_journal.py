@@ -93,14 +93,15 @@ def test_a_journal_without_a_holder_is_read_back_as_well() -> None:
     [
         ({"started": "yesterday"}, "yesterday"),
         ({"started": "2026-01-02T03:04:05"}, "no time zone"),
-        ({"started": 5}, "must be str"),
-        ({"phase": "resting"}, "no phase of a roll"),
+        ({"started": ""}, "isoformat"),
+        ({"started": 5}, "started is 5"),
+        ({"phase": "resting"}, "phase is 'resting'"),
         ({"cluster_arn": "prod"}, "not the ARN of a cluster"),
-        ({"groups": {"group": {"total": "3"}}}, "size of '3'"),
+        ({"groups": {"group": {"total": "3"}}}, "total is '3'"),
         ({"groups": {"group": {"auto_scaling_group_arn": "group"}}}, "not the ARN of a group"),
         ({"groups": {"group": {"auto_scaling_group_name": "other"}}}, 'called "other" as well'),
-        ({"groups": {"group": {"templates": [5]}}}, "mapping"),
-        ({"groups": []}, "list"),
+        ({"groups": {"group": {"templates": [5]}}}, "templates is 5"),
+        ({"groups": []}, "groups is"),
         ({"options": {"batch": "2"}}, "batch is '2'"),
         ({"options": {"batch": 0}}, "replaces 0 instances at a time"),
         ({"options": {"surge": -1}}, "with -1 extra"),
@@ -110,19 +111,19 @@ def test_a_journal_without_a_holder_is_read_back_as_well() -> None:
         ({"options": {"pause": -1.0}}, "it pauses for -1.0 s"),
         ({"options": {"pause": float("nan")}}, "it pauses for nan s"),
         ({"options": {"check": "rm -rf /"}}, "check"),
-        ({"options": {"alarms": 5}}, "not iterable"),
-        ({"options": {"alarms": [5]}}, "a text is expected"),
-        ({"pace": {"begun": [5]}}, "a text is expected"),
+        ({"options": {"alarms": 5}}, "alarms is 5"),
+        ({"options": {"alarms": [5]}}, "alarms is 5"),
+        ({"pace": {"begun": [5]}}, "begun is 5"),
         ({"pace": {"ended": "noon"}}, "noon"),
         ({"pace": {"ended": "2026-01-02T03:04:05"}}, "no time zone"),
         ({"pace": {"check": "rm -rf /"}}, "check"),
         ({"options": {"sudo": True}}, "sudo"),
-        ({"owner": "me"}, "mapping"),
-        ({"owner": {"pid": "1"}}, "process number"),
+        ({"owner": "me"}, "owner is 'me'"),
+        ({"owner": {"pid": "1"}}, "pid is '1'"),
         ({"owner": {"pid": 2**80}}, "process number"),
-        ({"owner": {"who": 5}}, "a text is expected"),
-        ({"problem": 5}, "a text is expected"),
-        ({"instances": {"i-1": {"phase": 5}}}, "a text is expected"),
+        ({"owner": {"who": 5}}, "who is 5"),
+        ({"problem": 5}, "problem is 5"),
+        ({"instances": {"i-1": {"phase": 5}}}, "phase is 5"),
         ({"sudo": True}, "sudo"),
     ],
 )
@@ -168,27 +169,30 @@ def test_the_processes_that_a_roll_suspends_are_accepted(process: str) -> None:
     assert edited({"groups": {"group": {"suspended": [process]}}}).groups["group"].suspended == [process]
 
 
-@pytest.mark.parametrize("size", [-1, 100_001, 1.5, True, None, "3", 1e400])
-@pytest.mark.parametrize("name", ["desired_capacity", "total", "surge"])
-def test_a_size_that_no_group_can_have_is_refused(name: str, size: object) -> None:
-    with pytest.raises(ValueError, match="group group has a size of"):
-        edited({"groups": {"group": {name: size}}})
+@pytest.mark.parametrize("size", [-1, 100_001])
+@pytest.mark.parametrize("name", ["desired_capacity", "total", "surge", "before", "after"])
+def test_a_size_that_no_group_can_have_is_refused(name: str, size: int) -> None:
+    with pytest.raises(ValueError, match=f"group group has a size of {size}"):
+        edited({"groups": {"group": {"pending": {name: size}} if name in {"before", "after"} else {name: size}}})
 
 
-@pytest.mark.parametrize("size", [-1, 100_001, "3"])
-@pytest.mark.parametrize("name", ["before", "after"])
-def test_a_pending_change_to_a_size_that_no_group_can_have_is_refused(name: str, size: object) -> None:
-    with pytest.raises(ValueError, match="group group has a size of"):
-        edited({"groups": {"group": {"pending": {name: size}}}})
-
-
-@pytest.mark.parametrize("version", [-1, "1", 1.0, None, True])
 @pytest.mark.parametrize("name", ["source", "lowest", "made"])
-def test_a_template_version_that_is_not_a_number_is_refused(name: str, version: object) -> None:
-    template = {**journal().dumps()["groups"]["group"]["templates"][0], name: version}
+def test_a_template_version_below_zero_is_refused(name: str) -> None:
+    template = {**journal().dumps()["groups"]["group"]["templates"][0], name: -1}
 
-    with pytest.raises(ValueError, match="template lt-1 has a version that is not a number"):
+    with pytest.raises(ValueError, match="template lt-1 has a version below zero"):
         edited({"groups": {"group": {"templates": [template]}}})
+
+
+@pytest.mark.parametrize("number", ["1", 1.0, 1e400, None, True])
+@pytest.mark.parametrize("name", ["total", "surge", "before", "made"])
+def test_what_is_not_a_whole_number_is_refused(name: str, number: object) -> None:
+    group = json.loads(json.dumps(journal().dumps()))["groups"]["group"]
+    where = {"before": group["pending"], "made": group["templates"][0]}.get(name, group)
+    where[name] = number
+
+    with pytest.raises(TypeError, match=f"{name} is {number!r}"):
+        edited({"groups": {"group": group}})
 
 
 def test_a_group_of_another_rack_is_out_of_bounds() -> None:
@@ -206,13 +210,13 @@ def test_a_key_pair_that_nothing_of_the_rack_has_is_out_of_bounds() -> None:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        ({"state": "gone"}, '"gone" is no state of a key pair'),
+        ({"state": "gone"}, "state is 'gone'"),
         ({"key_name": "bank"}, 'key pair "ops" is called "bank" as well'),
         ({"old_public_key": "ssh-ed25519 AAAA; rm -rf"}, "has a public key that is none"),
         ({"new_public_key": ""}, "has no new public key"),
         ({"created": "2026-01-02T03:04:26"}, "says no time zone"),
-        ({"doubtful": [7]}, "a text is expected"),
-        ({"tags": {"team": None}}, "a text is expected"),
+        ({"doubtful": [7]}, "doubtful is 7"),
+        ({"tags": {"team": None}}, "tags is None"),
     ],
 )
 def test_a_key_pair_that_no_roll_has_written_so_is_refused(edit: dict[str, Any], says: str) -> None:

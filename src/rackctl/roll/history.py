@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from rackctl.errors import RackctlError
 from rackctl.roll.holding import unfinished_roll
-from rackctl.roll.owner import Operator
+from rackctl.roll.owner import Operator  # noqa: TC001 - read as a type hint
+from rackctl.roll.typed import read
 from rackctl.roll.view import Engine, Kind, Selection
 from rackctl.text import rfc3339
 
@@ -187,19 +188,12 @@ def _loaded(body: bytes) -> Entry:
     document: dict[str, Any] = json.loads(body)
     if document.pop("version") != _FORMAT_VERSION:
         raise ValueError("it has another format version")
-    operators = tuple(Operator(**operator) for operator in document.pop("operators"))
-    entry = Entry(**{**document, "groups": tuple(document["groups"]), "operators": operators})
-    texts = [entry.rack, entry.cluster_arn, entry.reason, entry.problem, entry.key_name, *entry.groups]
-    texts += [text for operator in operators for text in (operator.who, operator.caller_arn)]
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a text is expected")
+    entry = read(Entry, document)
     for number in (entry.total, entry.replaced, entry.older_than):
-        if type(number) not in {int, float} or not 0 <= number < _LARGEST_NUMBER:  # type: ignore[operator]
-            raise TypeError("a number is expected")
-    if entry.kind not in get_args(Kind) or entry.engine not in get_args(Engine):
-        raise ValueError("it does not say what was rolled")
-    if entry.outcome not in get_args(Outcome) or not _NAME.fullmatch(entry.ended):
-        raise ValueError("it does not say how it ended, and when")
+        if number is None or not 0 <= number < _LARGEST_NUMBER:
+            raise ValueError("a number is expected")
+    if not _NAME.fullmatch(entry.ended):
+        raise ValueError("it does not say when it ended")
     if entry.seconds is None or entry.seconds < 0:
         raise ValueError("it ended before it began")
     return entry

@@ -6,16 +6,17 @@ be replaced is read from the instances. `rackctl.roll.lock` keeps it in S3.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from rackctl.keys import is_key_name
-from rackctl.launches import LaunchSource
+from rackctl.launches import LaunchSource  # noqa: TC001 - read as a type hint
 from rackctl.roll.decide import REBALANCING
-from rackctl.roll.owner import Operator, Owner
-from rackctl.roll.reasons.pairs import KeyPairRecord, PairState, is_public_key
-from rackctl.roll.view import KEYROLL, Engine, Kind, RollOptions, Selection
+from rackctl.roll.owner import Operator, Owner  # noqa: TC001 - read as a type hint
+from rackctl.roll.reasons.pairs import KeyPairRecord, is_public_key
+from rackctl.roll.typed import read
+from rackctl.roll.view import KEYROLL, RollOptions, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -195,96 +196,52 @@ class Journal:
 
     @classmethod
     def loads(cls, document: Mapping[str, Any]) -> Journal:
-        """Read a journal. Raises ValueError, KeyError, TypeError or AttributeError for what is none."""
-        owner = document["owner"]
-        journal = cls(
-            **{
-                **document,
-                "options": RollOptions(**{**document["options"], "alarms": tuple(document["options"]["alarms"])}),
-                "selection": _selection(document["selection"]),
-                "owner": Owner(**owner) if owner else None,
-                "operators": [Operator(**operator) for operator in document["operators"]],
-                "groups": {name: _group(record) for name, record in document["groups"].items()},
-                "key_pairs": {name: KeyPairRecord(**pair) for name, pair in document["key_pairs"].items()},
-                "instances": {id_: InstanceRecord(**record) for id_, record in document["instances"].items()},
-                "pace": PaceRecord(**document["pace"]),
-            }
-        )
+        """Read a journal. Raises ValueError, KeyError or TypeError for what is none."""
+        if missing := {field.name for field in fields(cls)} - document.keys():
+            raise KeyError(min(missing))
+        journal = read(cls, document)
         _check(journal)
         return journal
 
 
 def _check(journal: Journal) -> None:
-    """Raise ValueError or TypeError for what no roll writes into a journal."""
-    if datetime.fromisoformat(journal.started).tzinfo is None:
-        raise ValueError(f"{journal.started} says no time zone")
-    if journal.phase not in get_args(Phase):
-        raise ValueError(f'"{journal.phase}" is no phase of a roll')
+    """Raise ValueError for what no roll writes into a journal, though it is of the right type."""
+    times = [journal.launched_until, journal.pace.ended]
+    times += [time for pair in journal.key_pairs.values() for time in (pair.generation, pair.created, pair.restored)]
+    for time in (journal.started, *filter(None, times)):
+        if datetime.fromisoformat(time).tzinfo is None:
+            raise ValueError(f"{time} says no time zone")
     if journal.cluster_arn.count(":") != 5:
         raise ValueError(f'"{journal.cluster_arn}" is not the ARN of a cluster')
+    if journal.owner and not 0 < journal.owner.pid < 2**31:
+        raise ValueError(f"the owner's process number is {journal.owner.pid}")
     _check_selection(journal)
+    _check_options(journal.options)
     for name, group in journal.groups.items():
         _check_group(name, group)
         if missing := set(group.key_names) - journal.key_pairs.keys():
             raise ValueError(f"it does not say how key pair {min(missing)} was")
     for name, pair in journal.key_pairs.items():
         _check_key_pair(name, pair)
-    texts = [journal.rack, journal.problem, *journal.retiring, *_owner_texts(journal.owner)]
-    texts += [text for operator in journal.operators for text in (operator.who, operator.caller_arn)]
-    for record in journal.instances.values():
-        texts += (record.auto_scaling_group_name, record.phase, record.since)
-    pace = journal.pace
-    texts += (*journal.options.alarms, *pace.begun, *pace.settling, *pace.unsteady)
-    if pace.ended and datetime.fromisoformat(pace.ended).tzinfo is None:
-        raise ValueError(f"{pace.ended} says no time zone")
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a text is expected")
-    _check_options(journal.options)
 
 
 def _check_options(options: RollOptions) -> None:
-    usual = RollOptions(surge=0)
-    if options.surge is None:
-        options = replace(options, surge=0)
-    for name in (option.name for option in fields(usual)):
-        value, like = getattr(options, name), getattr(usual, name)
-        # JSON tells no whole float from an integer, and a boolean is an integer to Python.
-        if type(value) is not type(like) and not (type(like) is float and type(value) is int):
-            raise TypeError(f"{name} is {value!r}")
-    if options.engine not in get_args(Engine):
-        raise ValueError(f'"{options.engine}" carries out no roll')
     if not (0 < options.batch <= _LARGEST and 0 <= options.extra <= _LARGEST):
         raise ValueError(f"it replaces {options.batch} instances at a time, with {options.extra} extra")
     if not (0 <= options.pause < _LONGEST and 0 <= options.check_timeout < _LONGEST):
         raise ValueError(f"it pauses for {options.pause} s and checks for {options.check_timeout} s")
 
 
-def _owner_texts(owner: Owner | None) -> list[Any]:
-    if owner is None:
-        return []
-    texts = asdict(owner)
-    pid = texts.pop("pid")
-    if type(pid) is not int or not 0 < pid < 2**31:
-        raise TypeError(f"the owner's process number is {pid!r}")
-    return list(texts.values())
-
-
 def _check_selection(journal: Journal) -> None:
     selection, is_keyroll = journal.selection, journal.selection.kind == "key"
-    if journal.launched_until and datetime.fromisoformat(journal.launched_until).tzinfo is None:
-        raise ValueError(f"{journal.launched_until} says no time zone")
     if not is_keyroll and not journal.launched_until:
         raise ValueError("it does not say which instances were there before the roll")
     all_kept = bool(journal.groups) and all(group.key_names for group in journal.groups.values())
     names_key = is_keyroll and (journal.key_name or not all_kept)
     if not is_key_name(journal.rack, journal.key_name) if names_key else journal.key_name:
         raise ValueError(f'"{journal.key_name}" is not a name that a roll of rack "{journal.rack}" gives a key')
-    if selection.kind not in get_args(Kind):
-        raise ValueError(f'"{selection.kind}" is no reason for a roll')
-    if not isinstance(selection.older_than, int | float) or not 0 <= selection.older_than < _LONGEST:
+    if not 0 <= selection.older_than < _LONGEST:
         raise ValueError(f"it replaces instances older than {selection.older_than!r} s")
-    if not all(isinstance(text, str) for text in (*selection.ec2_instance_ids, *selection.groups)):
-        raise TypeError("a text is expected")
 
 
 def _check_group(name: str, group: GroupRecord) -> None:
@@ -293,41 +250,25 @@ def _check_group(name: str, group: GroupRecord) -> None:
     if group.auto_scaling_group_arn.count(":") < 5:
         raise ValueError(f'"{group.auto_scaling_group_arn}" is not the ARN of a group')
     if foreign := set(group.suspended) - SUSPENDED_BY_ROLLS:
-        raise ValueError(f"a roll does not suspend {', '.join(sorted(map(str, foreign)))}")
+        raise ValueError(f"a roll does not suspend {', '.join(sorted(foreign))}")
     pending = group.pending
     numbers = (group.desired_capacity, group.total, group.surge, *((pending.before, pending.after) if pending else ()))
     for number in numbers:
-        if type(number) is not int or not 0 <= number <= _LARGEST:
-            raise ValueError(f"group {name} has a size of {number!r}")
+        if not 0 <= number <= _LARGEST:
+            raise ValueError(f"group {name} has a size of {number}")
     for template in group.templates:
-        if not all(type(n) is int and n >= 0 for n in (template.source, template.lowest, template.made)):
-            raise ValueError(f"template {template.launch_template_id} has a version that is not a number")
-    for source in group.launches:
-        if type(source.version_number) is not int:
-            raise TypeError(f"group {name} launches from a version that is not a number")
-    if group.refresh:
-        texts = (group.refresh.before, group.refresh.instance_refresh_id, group.refresh.status)
-        documents = (group.refresh.preferences, group.refresh.desired_configuration)
-        if not all(isinstance(text, str) for text in texts) or not all(isinstance(d, dict) for d in documents):
-            raise TypeError(f"the instance refresh of group {name} is none")
+        if min(template.source, template.lowest, template.made) < 0:
+            raise ValueError(f"template {template.launch_template_id} has a version below zero")
 
 
 def _check_key_pair(name: str, pair: KeyPairRecord) -> None:
-    texts = {k: v for k, v in asdict(pair).items() if k not in {"tags", "doubtful"}}
-    if not all(isinstance(text, str) for text in (*texts.values(), *pair.tags, *pair.tags.values(), *pair.doubtful)):
-        raise TypeError("a text is expected")
     if pair.key_name != name:
         raise ValueError(f'key pair "{name}" is called "{pair.key_name}" as well')
-    if pair.state not in get_args(PairState):
-        raise ValueError(f'"{pair.state}" is no state of a key pair')
     if pair.state != "old" and not pair.new_public_key:
         raise ValueError(f"key pair {name} has no new public key")
     for public_key in filter(None, (pair.old_public_key, pair.new_public_key)):
         if not is_public_key(public_key):
             raise ValueError(f"key pair {name} has a public key that is none")
-    for time in filter(None, (pair.generation, pair.created, pair.restored)):
-        if datetime.fromisoformat(time).tzinfo is None:
-            raise ValueError(f"{time} says no time zone")
 
 
 def out_of_bounds(
@@ -345,21 +286,3 @@ def out_of_bounds(
             if template.launch_template_id in foreign_templates:
                 return f"launch template {template.launch_template_id}"
     return next((f"key pair {name}" for name in journal.key_pairs if name not in key_names), "")
-
-
-def _selection(document: Mapping[str, Any]) -> Selection:
-    named = {name: tuple(document[name]) for name in ("ec2_instance_ids", "groups")}
-    return Selection(**{**document, **named})
-
-
-def _group(record: Mapping[str, Any]) -> GroupRecord:
-    pending, refresh = record["pending"], record.get("refresh")
-    return GroupRecord(
-        **{
-            **record,
-            "templates": [TemplateRecord(**template) for template in record["templates"]],
-            "launches": [LaunchSource(**source) for source in record["launches"]],
-            "pending": PendingChange(**pending) if pending else None,
-            "refresh": RefreshRecord(**refresh) if refresh else None,
-        }
-    )
