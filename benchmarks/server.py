@@ -294,13 +294,17 @@ class _Connection(asyncio.Protocol):
         self._answers = answers
         self._delay = delay
         self._received = bytearray()
+        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         self._received += data
+        if self._transport is None:  # the client's first request may come before start_tls() has returned
+            return
         head, blank, rest = self._received.partition(b"\r\n\r\n")
         if not blank:
             return
@@ -317,6 +321,7 @@ class _Connection(asyncio.Protocol):
         asyncio.get_running_loop().call_later(self._delay, self._answer, method, path, target, bytes(rest))
 
     def _answer(self, method: bytes, path: bytes, target: bytes, body: bytes) -> None:
+        assert self._transport
         content_type, answer = self._answers.to(method, path, target, body)
         self._transport.writelines(
             [
