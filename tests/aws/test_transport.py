@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -111,6 +113,31 @@ def test_a_client_made_later_connects_nowhere_while_a_connection_to_its_endpoint
                 thread.join()
 
         assert server.connections == 1
+
+
+_THREADS_AT_THE_IMPORT_OF_BOTOCORE = """
+import sys, threading
+from rackctl.aws.session import Aws
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "botocore":
+            print(*(thread.name for thread in threading.enumerate()), sep="\\n")
+            sys.meta_path.remove(self)
+
+sys.meta_path.insert(0, Finder())
+Aws(region="us-east-1", endpoint_url=sys.argv[1]).client("ecs")
+"""
+
+
+def test_the_first_connection_is_being_opened_when_botocore_is_imported(certified: Path) -> None:
+    assert certified
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = "127.0.0.1:{1}".format(*silent.getsockname())
+        command = [sys.executable, "-c", _THREADS_AT_THE_IMPORT_OF_BOTOCORE, f"https://{address}"]
+        threads = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert f"connect {address}" in threads.splitlines()
 
 
 @pytest.mark.parametrize("setting", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "ca_bundle"])

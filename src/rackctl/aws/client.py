@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from rackctl.aws.errors import Silent, Where, has_request_id, not_awss, translated
+from rackctl.background import in_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,15 +139,7 @@ def _within(seconds: float, call: _Call, ask: Callable[[], T], where: Where) -> 
     No timeout of a socket ends a response that comes a byte at a time, nor a look-up of a name. What is given up
     sends nothing any more.
     """
-    result: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(ask())
-        except BaseException as error:  # noqa: BLE001 - raised again by the caller
-            result.set_exception(error)
-
-    threading.Thread(target=run, name=f"aws {where}", daemon=True).start()
+    result = in_background(ask, f"aws {where}")
     try:
         return result.result(timeout=seconds)
     except TimeoutError:

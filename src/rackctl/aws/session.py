@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,8 @@ class Aws:
         if self._given_send:
             return
         if self.endpoint_url:
-            self._early.open(self.endpoint_url)
+            with suppress(ValueError):  # botocore says what is wrong with it
+                self._early.open(self.endpoint_url)
         elif service in _AT_REGION and _COMMERCIAL_REGION.fullmatch(region) and not _ELSEWHERE & os.environ.keys():
             self._early.open(f"https://{service}.{region}.amazonaws.com")
 
@@ -206,8 +208,8 @@ class Aws:
 
     def client(self, service: str, *, deadline: float | None = None) -> Client:
         """Make the client of a service; `Client` is what the service modules call AWS through."""
-        with translated(Where(service)):
-            self._connect_ahead(service)
+        # Before anything of botocore is imported, as `translated` does.
+        self._connect_ahead(service)
 
         from botocore.config import Config
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import threading
 import weakref
-from concurrent.futures import Future
 from contextlib import suppress
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from rackctl.background import in_background
 from rackctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from ssl import SSLContext
 
 CONNECT_TIMEOUT = 5
@@ -35,11 +35,16 @@ class Transport:
     def __init__(self, ca_bundle: str = "") -> None:
         self.ca_bundle = ca_bundle
         self._endpoints: dict[tuple[str, str], _Endpoint] = {}
+        self._authorities: Future[SSLContext] | None = None
         self._lock = threading.Lock()
-        self._making = threading.Lock()
 
     def open(self, url: str) -> None:
         """Begin to connect to an endpoint where no connection is idle; the next request takes it, or its error."""
+        if urlsplit(url).scheme == "https":
+            self._context()
+        # Imported now, not in the thread that connects: it would take turns with what the caller imports next.
+        import urllib3.connection  # noqa: F401
+
         if not _is_proxied(url):
             self._endpoint(url).open()
 
@@ -102,30 +107,35 @@ class Transport:
                 self._endpoints[scheme, address] = _Endpoint(url, self._context)
             return self._endpoints[scheme, address]
 
-    def _context(self) -> SSLContext:
-        with self._making:
-            return self._shared_context
+    def _context(self) -> Future[SSLContext]:
+        """Return the TLS context of all connections, which is made once, in a thread of its own."""
+        with self._lock:
+            if self._authorities is None:
+                self._authorities = in_background(self._read_authorities, "read certificate authorities")
+            return self._authorities
 
-    @cached_property
-    def _shared_context(self) -> SSLContext:
+    def _read_authorities(self) -> SSLContext:
+        import ssl
+
         import certifi
-        from urllib3.util.ssl_ import create_urllib3_context
 
-        context, bundle = create_urllib3_context(), self.ca_bundle or certifi.where()
+        bundle = self.ca_bundle or certifi.where()
+        file, directory = (None, bundle) if Path(bundle).is_dir() else (bundle, None)
         try:
-            context.load_verify_locations(**{"capath" if Path(bundle).is_dir() else "cafile": bundle})
+            context = ssl.create_default_context(cafile=file, capath=directory)
         except OSError as error:  # ssl's own errors among them
             raise UsageError(
                 f"cannot read certificate authorities from {bundle}: {error.strerror or error}",
                 hint="check AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE and ca_bundle in the AWS config file",
             ) from error
+        context.hostname_checks_common_name = False
         return context
 
 
 class _Endpoint:
     """The connections to one address: those that are idle, and one that is being opened ahead."""
 
-    def __init__(self, url: str, context: Callable[[], SSLContext]) -> None:
+    def __init__(self, url: str, context: Callable[[], Future[SSLContext]]) -> None:
         self._url = urlsplit(url)
         self._context = context
         self._idle: SimpleQueue[Any] = SimpleQueue()
@@ -133,18 +143,8 @@ class _Endpoint:
         weakref.finalize(self, _close_all, self._idle, self._ahead)
 
     def open(self) -> None:
-        if not self._idle.empty():
-            return
-        opened: Future[Any] = Future()
-
-        def connect() -> None:
-            try:
-                opened.set_result(self._connect())
-            except BaseException as error:  # noqa: BLE001 - raised by whoever takes it
-                opened.set_exception(error)
-
-        self._ahead.put(opened)
-        threading.Thread(target=connect, name=f"connect {self._url.netloc}", daemon=True).start()
+        if self._idle.empty():
+            self._ahead.put(in_background(self._connect, f"connect {self._url.netloc}"))
 
     def take(self) -> Any:
         with suppress(Empty):
@@ -170,7 +170,7 @@ class _Endpoint:
                 self._url.port,
                 timeout=CONNECT_TIMEOUT,
                 cert_reqs="CERT_REQUIRED",
-                ssl_context=self._context(),
+                ssl_context=self._context().result(),
             )
             if self._url.scheme == "https"
             else HTTPConnection(self._url.hostname, self._url.port, timeout=CONNECT_TIMEOUT)

@@ -115,7 +115,7 @@ def run(
       rackctl instances run --all -o json -- df / | jq 'select(.exit_status > 0)'
     """
     command = b" ".join(map(os.fsencode, ctx.meta[_COMMAND]))
-    from rackctl.ssh.background import in_background
+    from rackctl.background import in_background
     from rackctl.ssh.login import import_paramiko, locale
 
     importing = in_background(import_paramiko)

@@ -188,8 +188,8 @@ def _open_connection(invocation: Invocation, ec2_instance_id: str, identity: str
 
     While AWS looks for it, paramiko is imported and the stored keys are listed.
     """
+    from rackctl.background import in_background
     from rackctl.keys import SharedKeyStore
-    from rackctl.ssh.background import in_background
     from rackctl.ssh.login import connect, import_paramiko
 
     importing = in_background(import_paramiko)

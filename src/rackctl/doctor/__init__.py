@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from rackctl.background import in_background
 from rackctl.doctor import account, reach, rolling, store
 from rackctl.doctor.finding import Finding, Status, failed, skipped, told
 from rackctl.errors import AccessDenied, RackctlError
 from rackctl.roll.view import RollOptions
-from rackctl.ssh.background import in_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

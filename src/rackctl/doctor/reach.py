@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rackctl.background import in_background
 from rackctl.doctor.finding import Finding
 from rackctl.errors import NotFound, RackctlError
-from rackctl.ssh.background import in_background
 from rackctl.text import counted, listed
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from rackctl.background import in_background
 from rackctl.errors import SshError
-from rackctl.ssh.background import in_background
 from rackctl.ssh.deadline import Deadline
 from rackctl.ssh.dial import Link, dial
 from rackctl.ssh.failures import during_login, shorten

@@ -11,8 +11,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from rackctl.background import in_background
 from rackctl.errors import RackctlError
-from rackctl.ssh.background import in_background
 from rackctl.ssh.session import Session
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from rackctl.background import in_background
 from rackctl.errors import AccessDenied, RackctlError, SshError
 from rackctl.files import make_own_directory, read_own
-from rackctl.ssh.background import in_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

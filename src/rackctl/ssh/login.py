@@ -8,8 +8,8 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
+from rackctl.background import in_background
 from rackctl.errors import SshError
-from rackctl.ssh.background import in_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

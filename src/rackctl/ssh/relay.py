@@ -7,8 +7,8 @@ import socket
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from rackctl.background import in_background
 from rackctl.errors import SshError
-from rackctl.ssh.background import in_background
 from rackctl.ssh.dial import dial
 
 if TYPE_CHECKING:

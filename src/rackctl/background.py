@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def in_background(work: Callable[[], T]) -> Future[T]:
-    """Call ``work`` in a daemon thread; the future has its result or exception.
+def in_background(work: Callable[[], T], name: str | None = None) -> Future[T]:
+    """Call ``work`` in a daemon thread, which ``name`` names; the future has its result or exception.
 
     The threads of an executor would be joined at exit, however long AWS or a server takes to answer.
     """
@@ -25,5 +25,5 @@ def in_background(work: Callable[[], T]) -> Future[T]:
         except BaseException as error:  # noqa: BLE001 - the future carries it
             future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=run, name=name, daemon=True).start()
     return future
