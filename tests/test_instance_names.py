@@ -44,7 +44,7 @@ def test_the_start_of_an_id_is_enough_if_only_one_instance_has_it() -> None:
     aws = rack_of(ec2("i-0aaa1111"), ec2("i-0aaa2222"), ec2("i-0bbb3333"))
 
     assert instances_of(aws).match("i-0bbb").ec2_instance_id == "i-0bbb3333"
-    with pytest.raises(UsageError, match="i-0aaa matches 2 instances: i-0aaa1111, i-0aaa2222"):
+    with pytest.raises(UsageError, match="i-0aaa matches 2 instances: i-0aaa1111 and i-0aaa2222"):
         instances_of(aws).match("i-0aaa")
     with pytest.raises(NotFound, match="starts with i-0ccc"):
         instances_of(aws).match("i-0ccc")
@@ -118,7 +118,7 @@ def test_a_name_that_is_not_whole_names_nothing(name: str) -> None:
 
 
 def test_a_name_tag_of_several_instances_is_refused_with_their_ids() -> None:
-    with pytest.raises(UsageError, match=f"web matches 2 instances: {A}, {B}") as caught:
+    with pytest.raises(UsageError, match=f"web matches 2 instances: {A} and {B}") as caught:
         instances_of(rack_of(WEB, named(B), ec2(C))).match("web")
 
     assert "give the id" in caught.value.hint

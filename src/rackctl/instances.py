@@ -12,17 +12,13 @@ from rackctl.clock import POLL, wait_until
 from rackctl.errors import NotFound, RackctlError, Timeout, UsageError
 from rackctl.model import is_ec2_instance_id
 from rackctl.rack_instance import RackInstance, rack_instance
+from rackctl.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rackctl.clock import Clock
-    from rackctl.model import (
-        AutoScalingGroup,
-        ContainerInstance,
-        GroupInstance,
-        Instance,
-    )
+    from rackctl.model import AutoScalingGroup, ContainerInstance, GroupInstance, Instance
     from rackctl.rack import Rack
 
 _START_OF_ID = re.compile(r"i-[0-9a-f]*")
@@ -136,19 +132,18 @@ class Instances:
         ]
         return list({instance.ec2_instance_id: instance for instance in matched}.values())
 
-    def _named(self, name: str, listed: Sequence[Instance]) -> Instance:
+    def _named(self, name: str, present: Sequence[Instance]) -> Instance:
         by_id = _START_OF_ID.fullmatch(name)
         if by_id:
-            matching = [i for i in listed if i.ec2_instance_id.startswith(name)]
+            matching = [i for i in present if i.ec2_instance_id.startswith(name)]
         else:
-            matching = [i for i in listed if _is_called(i, name)]
+            matching = [i for i in present if _is_called(i, name)]
             # The replacement of a terminating instance has the same Name.
             matching = [i for i in matching if not i.is_terminating] or matching
         if len(matching) > 1:
-            ids = ", ".join(i.ec2_instance_id for i in matching[:10])
-            more = f" and {len(matching) - 10} more" if len(matching) > 10 else ""
+            ids = listed((i.ec2_instance_id for i in matching), most=10)
             raise UsageError(
-                f"{name} matches {len(matching)} instances: {ids}{more}",
+                f"{name} matches {len(matching)} instances: {ids}",
                 hint="give more characters of the one you mean" if by_id else "give the id of the one you mean",
             )
         if not matching:

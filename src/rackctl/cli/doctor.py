@@ -67,15 +67,13 @@ def doctor(ctx: click.Context, /, output: str, role: str | None, identity: str |
 
 def _examined(invocation: Invocation, role: str, identity: Keys | None) -> Iterator[Finding]:
     from rackctl.doctor import Doctor
-    from rackctl.roll.roll import Roll
     from rackctl.ssh.login import prove
 
     rack, keys = invocation.rack, invocation.keys
-    roll = Roll(rack, invocation.instances, keys, invocation.clock, login=invocation.start_proof)
     doctor = Doctor(
         rack,
         keys,
-        roll,
+        invocation.roll(),
         invocation.clock,
         prove=lambda instance, timeout: prove(
             rack, identity or keys, instance, state_directory=invocation.state_directory, timeout=timeout

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rackctl.keys import KeyStore
     from rackctl.model import Instance
     from rackctl.rack import Rack, Sources
+    from rackctl.roll.check import Check
+    from rackctl.roll.hold import StopRequest
+    from rackctl.roll.roll import Roll
     from rackctl.ssh.login import Proof
 
 
@@ -107,6 +110,12 @@ class Invocation:
             return start_proof(self.rack, keys, instance, state_directory=self.state_directory)
 
         return start
+
+    def roll(self, stop: StopRequest | None = None, *, check: Check | None = None) -> Roll:
+        """Make the rolls of the rack, with what asks them to stop, and what is run after each batch."""
+        from rackctl.roll.roll import Roll
+
+        return Roll(self.rack, self.instances, self.keys, self.clock, login=self.start_proof, stop=stop, check=check)
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

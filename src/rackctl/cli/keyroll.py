@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rackctl.cli.command import LazyGroup
-from rackctl.cli.completers import complete_one_of
-from rackctl.cli.options import described_setting, into_setting, options
+from rackctl.cli.options import of_setting, options
 from rackctl.cli.rolling import (
     add_commands,
     along_the_way,
@@ -20,20 +19,19 @@ from rackctl.cli.rolling import (
     start_roll,
 )
 from rackctl.roll.view import KEYROLL
-from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
     from rackctl.roll.view import Selection
 
+_KEY_NAME = of_setting(
+    "key_name", "WAY", "Name of the new key pair: keep, new, or auto, which keeps a name that rackctl did not give."
+)
 _options = options(
     *along_the_way(KEYROLL.noun).values(),
     engine_options,
     group_option,
     click.option("--key-type", type=click.Choice(["ed25519", "rsa"]), help="Type of the new key.  [default: ed25519]"),
-    click.option("--key-name", metavar="WAY", expose_value=False, callback=into_setting("key_name"),
-                 shell_complete=complete_one_of(*SETTINGS["key_name"].choices),
-                 help=described_setting("key_name", "Name of the new key pair: keep, new, or auto, which keeps a name "
-                                        "that rackctl did not give.")),
+    click.option(*_KEY_NAME[0], **_KEY_NAME[1]),
     click.option("--shared-key-pair", is_flag=True, default=None,
                  help="Renew a key pair even if others launch instances with it."),
     click.option("--out-of-band", is_flag=True, default=None,

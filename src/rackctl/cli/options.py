@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rackctl.cli.completers import complete_profile, complete_rack, complete_region
+from rackctl.cli.completers import complete_one_of, complete_profile, complete_rack, complete_region
 from rackctl.cli.invocation import Invocation
-from rackctl.settings import SETTINGS
+from rackctl.settings import SETTINGS, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from rackctl.cli.completers import Completer
 
 Decorated = TypeVar("Decorated", bound="Callable[..., Any]")
 
@@ -25,16 +27,6 @@ def options(*decorators: Callable[[Decorated], Decorated]) -> Callable[[Decorate
         return command
 
     return decorate
-
-
-def into_setting(name: str) -> Any:
-    """Return an option callback that stores the value as a setting of the rack."""
-
-    def store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            ctx.ensure_object(Invocation).options[name] = value
-
-    return store
 
 
 def output_option(plain: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -52,10 +44,29 @@ def described(text: str, *, default: str = "", env: Sequence[str] = ()) -> str:
     return f"{text}  [{'; '.join(notes)}]" if notes else text
 
 
-def described_setting(name: str, text: str, *, default: str = "", aws: Sequence[str] = ()) -> str:
-    """Return the help of an option that is a setting of the rack; ``aws`` are AWS's variables for it."""
-    setting = SETTINGS[name]
-    return described(text, default=default or setting.default(""), env=(setting.environment_variable, *aws))
+def of_setting(
+    name: str,
+    metavar: str,
+    text: str,
+    *short: str,
+    default: str = "",
+    aws: Sequence[str] = (),
+    complete: Completer | None = None,
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return click's arguments for an option that is a setting of the rack; ``aws`` are AWS's variables for it."""
+    setting = SETTINGS.get(name) or Setting(name, text)  # the rack's own name is none of its settings
+
+    def store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            ctx.ensure_object(Invocation).options[name] = value
+
+    return (*short, setting.flag, f"_{name}"), {
+        "metavar": metavar,
+        "help": described(text, default=default or setting.default(""), env=(setting.environment_variable, *aws)),
+        "expose_value": False,
+        "callback": store,
+        "shell_complete": complete or complete_one_of(*setting.choices),
+    }
 
 
 def _store_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -65,29 +76,13 @@ def _store_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 def rack_options() -> list[click.Option]:
     """Return the options that every command takes, before and after the command words."""
-    texts = {
-        "rack": (["-r", "--rack"], "NAME", described("Rack to work on.", env=["RACKCTL_RACK"])),
-        "cluster": (["--cluster"], "NAME", described_setting("cluster", "ECS cluster.", default="the rack's name")),
-        "region": (["--region"], "REGION", described_setting("region", "AWS region.", aws=["AWS_REGION"])),
-        "profile": (["--profile"], "NAME", described_setting("profile", "AWS profile.", aws=["AWS_PROFILE"])),
-        "endpoint_url": (
-            ["--endpoint-url"],
-            "URL",
-            described_setting("endpoint_url", "Endpoint in place of AWS's.", aws=["AWS_ENDPOINT_URL"]),
-        ),
-    }
-    completers = {"rack": complete_rack, "region": complete_region, "profile": complete_profile}
-    options = [
-        click.Option(
-            [*flags, f"_{name}"],
-            metavar=metavar,
-            help=text,
-            expose_value=False,
-            callback=into_setting(name),
-            shell_complete=completers.get(name),
-        )
-        for name, (flags, metavar, text) in texts.items()
-    ]
+    settings = (
+        of_setting("rack", "NAME", "Rack to work on.", "-r", complete=complete_rack),
+        of_setting("cluster", "NAME", "ECS cluster.", default="the rack's name"),
+        of_setting("region", "REGION", "AWS region.", aws=["AWS_REGION"], complete=complete_region),
+        of_setting("profile", "NAME", "AWS profile.", aws=["AWS_PROFILE"], complete=complete_profile),
+        of_setting("endpoint_url", "URL", "Endpoint in place of AWS's.", aws=["AWS_ENDPOINT_URL"]),
+    )
     debug = click.Option(
         ["--debug", "_debug"],
         is_flag=True,
@@ -95,4 +90,4 @@ def rack_options() -> list[click.Option]:
         callback=_store_debug,
         help="Show the traceback if an error occurs.",
     )
-    return [*options, debug]
+    return [*(click.Option(flags, **more) for flags, more in settings), debug]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from rackctl.text import minutes_and_seconds, printable, rfc3339, roughly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Self
 
     from rich.console import Console, RenderableType
     from rich.live import Live
@@ -22,13 +23,20 @@ if TYPE_CHECKING:
     from rackctl.roll.report import Event
 
 
-class View(Protocol):
+class View:
     """Shows events as they come. Its output failing must not fail the roll."""
 
-    def __enter__(self) -> View: ...
-    def __exit__(self, *_: object) -> None: ...
-    def show(self, event: Event) -> None: ...
-    def fail(self, error: RackctlError) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Show no more."""
+
+    def show(self, event: Event) -> None:
+        raise NotImplementedError
+
+    def fail(self, error: RackctlError) -> None:
+        """Show how the roll failed, unless that is left to the command line's end, which tells every error."""
 
 
 def event_fields(event: Event) -> dict[str, Any]:
@@ -49,17 +57,11 @@ def event_fields(event: Event) -> dict[str, Any]:
     }
 
 
-class JsonView:
+class JsonView(View):
     """One JSON object a line on stdout; the last one of a roll that does not get through has the event ``failed``."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-
-    def __enter__(self) -> JsonView:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def show(self, event: Event) -> None:
         self._print(event_fields(event))
@@ -80,25 +82,16 @@ class JsonView:
         click.echo(json.dumps(document))
 
 
-class LineView:
+class LineView(View):
     """One timestamped line an event on stderr; for logs."""
 
     def __init__(self, begin: Callable[[], None]) -> None:
         self._begin = begin
 
-    def __enter__(self) -> LineView:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
     def show(self, event: Event) -> None:
         if event.kind != "finished":
             self._begin()
         click.echo(f"{rfc3339(event.at)} [{event.done}/{event.total}] {_one_line(event.message)}", err=True)
-
-    def fail(self, error: RackctlError) -> None:
-        """Leave it to the command line's end, which tells every error."""
 
 
 @dataclass(slots=True)
@@ -121,7 +114,7 @@ _PHASE_STYLE = {
 _QUIET = ("waiting", "ready", "gone")
 
 
-class LiveView:
+class LiveView(View):
     """A table that is redrawn in place on a terminal: each instance, what it waits for, and how far all is."""
 
     def __init__(
@@ -138,9 +131,6 @@ class LiveView:
         self._latest_at = self._began
         self._live: Live | None = None
         self._waiting = ""
-
-    def __enter__(self) -> LiveView:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._live and self._latest:
@@ -170,9 +160,6 @@ class LiveView:
         if event.kind != "waiting" and not (event.ec2_instance_id and event.phase):
             # It stays on the screen above the table, and can be read when all is over.
             self._console.print(_one_line(event.message), highlight=False, markup=False)
-
-    def fail(self, error: RackctlError) -> None:
-        """Leave it to the command line's end, which tells every error."""
 
     def _render(self) -> RenderableType:
         from rich.console import Group

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rackctl.cli.roll_progress import View
+    from rackctl.roll.check import Check
     from rackctl.roll.hold import StopRequest
     from rackctl.roll.report import Event, Status
     from rackctl.roll.roll import Roll
@@ -172,7 +173,8 @@ def _show_plan(ctx: click.Context, output: str, selection: Selection, options: d
     from rackctl.cli.roll_documents import plan_fields, plan_text
 
     with waiting_for(AWS):
-        roll = _roll(ctx.ensure_object(Invocation), check=options["check"])
+        invocation = ctx.ensure_object(Invocation)
+        roll = invocation.roll(check=_shell_command(invocation, options["check"]))
         made = roll.plan(_roll_options(options), selection)
     click.echo(json.dumps(plan_fields(made), indent=2) if output == "json" else printable(plan_text(made)))
     if made.refusals:
@@ -235,7 +237,7 @@ def add_commands(group: LazyGroup, any_selection: Selection, select: Select, pla
     @click.option("--force", is_flag=True, help="Take the lock even if its holder seems to be running.")
     @pass_invocation
     def unlock(invocation: Invocation, force: bool) -> None:
-        found = _roll(invocation).unlock(force=force)
+        found = invocation.roll().unlock(force=force)
         journal, owner = found.journal, found.journal.owner
         who = f"taken from {owner}" if owner else "not locked"
         ways = " or ".join(map(journal.command, journal.ways_on))
@@ -254,7 +256,7 @@ def _show_status(invocation: Invocation, output: str, watch: str | None) -> None
     from rackctl.cli.roll_documents import status_fields, status_text
 
     seconds = seconds_of(watch) if watch is not None else None
-    roll = _roll(invocation)
+    roll = invocation.roll()
     latest: list[Status | None] = []
 
     def text() -> str:
@@ -290,19 +292,10 @@ def _roll_options(options: dict[str, Any]) -> RollOptions:
     return RollOptions(**_given(options))
 
 
-def _roll(invocation: Invocation, stop: StopRequest | None = None, *, check: str | None = None) -> Roll:
+def _shell_command(invocation: Invocation, check: str | None) -> Check | None:
     from rackctl.roll.check import ShellCommand
-    from rackctl.roll.roll import Roll
 
-    return Roll(
-        invocation.rack,
-        invocation.instances,
-        invocation.keys,
-        invocation.clock,
-        login=invocation.start_proof,
-        stop=stop,
-        check=ShellCommand(check, invocation.environment) if check else None,
-    )
+    return ShellCommand(check, invocation.environment) if check else None
 
 
 def _carry_out(
@@ -322,7 +315,7 @@ def _carry_out(
     try:
         quiet = quiet_keyboard() if live else nullcontext()
         with _signals(stop, say=not live), quiet, _view(invocation, output, begin, stop, live=live) as view:
-            _show(view, begin_roll(_roll(invocation, stop, check=check)), stop)
+            _show(view, begin_roll(invocation.roll(stop, check=_shell_command(invocation, check))), stop)
     except KeyboardInterrupt:
         note(
             f"stopped at once: instances may still be DRAINING. `rackctl instances {command} status` shows where the "

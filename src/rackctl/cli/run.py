@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import sys
 import threading
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -17,13 +16,13 @@ from rackctl.cli.command import RackCommand
 from rackctl.cli.completers import complete_filter, complete_instance
 from rackctl.cli.console import AWS, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
-from rackctl.cli.signals import ENDING, signal_handlers
+from rackctl.cli.signals import ending_at_once
 from rackctl.cli.ssh_options import identity_option, keys_of, reach_options
-from rackctl.errors import SIGNALLED, NotFound, SshError, UsageError
+from rackctl.errors import NotFound, SshError, UsageError
 from rackctl.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rackctl.model import Instance
     from rackctl.rack_instance import RackInstance
@@ -205,30 +204,14 @@ def _run(
         environment=environment,
         parallel=parallel,
     )
-    with _ending_once(), closing(outcomes):
+    # Stopping the commands takes up to two seconds.
+    with ending_at_once(deaf_then=True), closing(outcomes):
         for outcome in outcomes:
             show.done(outcome)
             if not outcome.succeeded:
                 failed.append(outcome.ec2_instance_id)
                 say(_failure(outcome))
     return failed
-
-
-@contextmanager
-def _ending_once() -> Iterator[None]:
-    """Let the first SIGINT, SIGTERM or SIGHUP end this process, and ignore further ones: stopping the commands takes up
-    to two seconds.
-    """
-
-    def end(signum: int, _: object) -> None:
-        for number in ENDING:
-            signal.signal(number, signal.SIG_IGN)
-        if signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(SIGNALLED + signum)
-
-    with signal_handlers(end):
-        yield
 
 
 def _failure(outcome: Outcome) -> str:

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rackctl.cli.completers import complete_one_of
-from rackctl.cli.options import described_setting, into_setting, options
+from rackctl.cli.options import of_setting, options
 from rackctl.errors import UsageError
-from rackctl.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,15 +17,9 @@ if TYPE_CHECKING:
     from rackctl.ssh.login import Keys
 
 
-def _reach_option(
-    setting: str, metavar: str, text: str, *short: str, default: str = ""
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    complete = complete_one_of(*SETTINGS[setting].choices)
-    return click.option(
-        *short, SETTINGS[setting].flag, setting, metavar=metavar, expose_value=False,
-        help=described_setting(setting, text, default=default),
-        callback=into_setting(setting), shell_complete=complete,
-    )  # fmt: skip
+def _reach_option(*about: str, default: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    flags, more = of_setting(*about, default=default)
+    return click.option(*flags, **more)
 
 
 # The options that say how instances are reached, each a setting of the rack.

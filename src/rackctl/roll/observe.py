@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rackctl.clock import LAG
-from rackctl.drain import blocking, is_drained
+from rackctl.drain import blocking, described, is_drained
 from rackctl.errors import RackctlError
 from rackctl.model import is_ec2_instance_id
 from rackctl.rack_instance import rack_instance
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 # For how long an instance whose termination was granted may still be described as if it were in service.
 _TERMINATED_FOR = 60.0
-_PER_DESCRIBE = 100
 _DEAD = {"REGISTRATION_FAILED", "INACTIVE"}
 
 
@@ -94,8 +93,8 @@ class Observer:
     """Looks at groups, and remembers what a look alone cannot tell."""
 
     def __init__(self, rack: Rack, instances: Instances, clock: Clock, criterion: Criterion) -> None:
+        self._rack = rack
         self._aws = rack.aws
-        self._cluster = rack.cluster
         self._of = instances
         self._clock = clock
         self._criterion = criterion
@@ -152,9 +151,9 @@ class Observer:
         Without ``at_ecs`` the registrations are those of the last look, and it is one call or two.
         """
         groups = [g for g in self._aws.autoscaling.groups(names) if g.auto_scaling_group_name in names]
-        described = {group.auto_scaling_group_name for group in groups}
+        shown = {group.auto_scaling_group_name for group in groups}
         for name in names:
-            lasting = self._since.lasting(f"group {name}", name not in described)
+            lasting = self._since.lasting(f"group {name}", name not in shown)
             if lasting > LAG:
                 self._require_members(name, lasting)
         groups = [self._with_left_out(group) for group in groups]
@@ -190,15 +189,13 @@ class Observer:
 
     def _read_registrations(self, members: Sequence[GroupInstance]) -> None:
         found: dict[str, list[ContainerInstance]] = {}
-        for arns in self._aws.ecs.container_instance_arns(self._cluster):
-            _add(found, self._aws.ecs.describe_container_instances(self._cluster, arns))
+        for arns in self._aws.ecs.container_instance_arns(self._rack.cluster):
+            _add(found, self._aws.ecs.describe_container_instances(self._rack.cluster, arns))
         doubtful = {m.ec2_instance_id for m in members if not m.is_terminating} - _living(found)
         # What was seen before and is left out now is asked for by its ARN, which says INACTIVE of what is deregistered.
         here = {r.container_instance_arn for some in found.values() for r in some}
         arns = [arn for arn, id_ in self._arns.items() if id_ in doubtful and arn not in here]
-        for start in range(0, len(arns), _PER_DESCRIBE):
-            some = arns[start : start + _PER_DESCRIBE]
-            _add(found, self._aws.ecs.describe_container_instances(self._cluster, some))
+        _add(found, described(self._rack, arns))
         in_service = {m.ec2_instance_id for m in members if m.in_service}
         doubtful -= _living(found)
         for id_ in sorted(doubtful & (in_service | found.keys())):
@@ -255,6 +252,8 @@ class Observer:
         age = (self._clock.now() - instance.launch_time).total_seconds() if instance else 0.0
         unready_for = self._since.lasting(f"unready {id_}", unready)
         is_old = self._criterion.is_old(instance, member) if instance else None
+        # Both times are EC2's.
+        is_since = bool(instance and instance.first_launch_time > self._criterion.launched_before)
         is_kept = bool(instance and is_old is False and self._criterion.is_kept(instance))
         if unready and is_old and registration in {"absent", "unknown"}:
             unready_for = max(unready_for, age)
@@ -280,15 +279,11 @@ class Observer:
             is_gone=bool(instance and instance.state == "terminated"),
             is_late=bool(counts and is_old and instance and self._came_late(instance)),
             is_kept=is_kept,
-            is_ours=bool(instance and not is_kept and (not is_old or self._is_launched_since(instance))),
+            is_ours=bool(instance and not is_kept and (not is_old or is_since)),
             drain=self._drain(seen, registration),
             described=seen.describe(),
             status_reason=registered.status_reason if registered else "",
         )
-
-    def _is_launched_since(self, instance: Instance) -> bool:
-        """Tell whether an instance was launched after the roll began; both times are EC2's."""
-        return instance.first_launch_time > self._criterion.launched_before
 
     def _registration(self, seen: RackInstance) -> Registration:
         id_, registered = seen.ec2_instance_id, seen.container_instance

@@ -204,7 +204,8 @@ class RefreshSteps(Steps):
 
     def _report(self, name: str, found: InstanceRefresh | None, view: View) -> Iterator[Event]:
         for member in view.members:
-            yield from self._report_phase(name, member.ec2_instance_id, phase_of(member), is_gone=member.is_gone)
+            phase: InstancePhase = "gone" if member.is_gone else phase_of(member)
+            yield from self._report_phase(name, member.ec2_instance_id, phase)
         there = {m.ec2_instance_id for m in view.members}
         for id_ in [i for i, r in self._journal.instances.items() if r.auto_scaling_group_name == name]:
             if id_ not in there:
@@ -221,8 +222,7 @@ class RefreshSteps(Steps):
             elif self._hold.is_silent:
                 yield self._hold.event("waiting", f"waiting for group {name}: {said}", group=name)
 
-    def _report_phase(self, name: str, id_: str, phase: InstancePhase, *, is_gone: bool = False) -> Iterator[Event]:
-        phase = "gone" if is_gone else phase
+    def _report_phase(self, name: str, id_: str, phase: InstancePhase) -> Iterator[Event]:
         before = self._phases.get(id_)
         self._phases[id_] = phase
         if phase == before or (before is None and phase in {"waiting", "ready"}):

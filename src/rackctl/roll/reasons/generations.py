@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rackctl import keys as ssh_keys
 from rackctl.errors import AccessDenied, NotFound, RackctlError
+from rackctl.roll.reasons.launching import existing_with
 from rackctl.roll.reasons.pairs import which_key
 from rackctl.text import listed, rfc3339
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rackctl.keys import KeyStore, SshKey
-    from rackctl.model import Instance
     from rackctl.roll.hold import Hold
     from rackctl.roll.reasons.pairs import KeyPairRecord
     from rackctl.roll.report import Event
@@ -30,7 +30,6 @@ class Generations:
 
     def __init__(self, hold: Hold, keys: KeyStore) -> None:
         self._hold = hold
-        self._aws = hold.aws
         self._journal = hold.journal
         self._keys = keys
 
@@ -137,7 +136,7 @@ class Generations:
     def _having(self, pair: KeyPairRecord, which: str) -> list[str]:
         """Name the instances that have one of a pair's public keys, or may have it."""
         other = "new" if which == "old" else "old"
-        found = self.instances(pair)
+        found = existing_with(self._hold, [pair.key_name])
         if which == "new" and not pair.created:
             # It may have been imported, and deleted by something else, unseen.
             return [i.ec2_instance_id for i in found if i.first_launch_time > self._journal.launched_before]
@@ -169,15 +168,6 @@ class Generations:
             self._hold.changing(partial(self._keys.delete, name, generation))
         times = listed(map(rfc3339, generations))
         yield self._hold.event("retired", f"deleted the {which} key of key pair {name} from the store ({times})")
-
-    def instances(self, pair: KeyPairRecord) -> list[Instance]:
-        """Return the existing instances of any rack with a pair's name; asked for twice, as an answer may lack some."""
-        found = {
-            instance.ec2_instance_id: instance
-            for _ in range(2)
-            for instance in self._hold.retrying(lambda: list(self._aws.ec2.instances_with_key([pair.key_name])))
-        }
-        return [instance for instance in found.values() if not instance.is_terminating]
 
 
 def _time(pair: KeyPairRecord) -> datetime:

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING
 from rackctl.aws.errors import AwsError
 from rackctl.clock import LAG
 from rackctl.errors import AccessDenied, RackctlError, Timeout
-from rackctl.roll.reasons.generations import Generations
-from rackctl.roll.reasons.launching import key_names
+from rackctl.roll.reasons.launching import existing_with, key_names
 from rackctl.roll.reasons.pairs import doubtful, next_step, which_key
 from rackctl.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rackctl.keys import KeyStore
     from rackctl.model import AutoScalingGroup, Instance, KeyPair, ScalingActivity
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord
+    from rackctl.roll.reasons.generations import Generations
     from rackctl.roll.reasons.pairs import KeyPairRecord
     from rackctl.roll.report import Event
 
@@ -38,11 +37,11 @@ _MOST = 5
 class KeptPairs:
     """The key pairs of a roll's journal. Each step looks first and does what is still to do."""
 
-    def __init__(self, hold: Hold, keys: KeyStore) -> None:
+    def __init__(self, hold: Hold, generations: Generations) -> None:
         self._hold = hold
         self._aws = hold.aws
         self._journal = hold.journal
-        self._generations = Generations(hold, keys)
+        self._generations = generations
 
     @property
     def _pairs(self) -> list[KeyPairRecord]:
@@ -56,14 +55,6 @@ class KeptPairs:
     def generation(self, key_name: str) -> datetime:
         """Return the generation of a pair's new key in the store."""
         return datetime.fromisoformat(self._journal.key_pairs[key_name].generation)
-
-    def retire(self) -> Iterator[Event]:
-        """Delete the old keys from the store that no instance can have any more."""
-        return self._generations.retire()
-
-    def discard(self) -> Iterator[Event]:
-        """Delete the new keys from the store that no instance can have, after the old ones were restored."""
-        return self._generations.discard()
 
     # Forwards
 
@@ -246,7 +237,7 @@ class KeptPairs:
         elif there.key_pair_id != pair.old_key_pair_id:
             pair.restored = _time(there)
         if there.key_pair_id != pair.old_key_pair_id:
-            unsure = doubtful(pair, self._generations.instances(pair))
+            unsure = doubtful(pair, existing_with(self._hold, [pair.key_name]))
             pair.doubtful = sorted({*pair.doubtful, *unsure})
             if unsure:
                 some = listed(unsure, most=_MOST)

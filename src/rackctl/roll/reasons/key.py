@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from rackctl import keys as ssh_keys
 from rackctl.errors import AccessDenied, NotFound, RackctlError
+from rackctl.roll.reasons.generations import Generations
 from rackctl.roll.reasons.kept import KeptPairs
-from rackctl.roll.reasons.launching import keys_of_configurations, keys_of_groups
+from rackctl.roll.reasons.launching import existing_with, keys_of_configurations, keys_of_groups
 from rackctl.roll.reasons.templates import Templates
+from rackctl.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from rackctl.roll.hold import Hold
     from rackctl.roll.report import Event
     from rackctl.ssh.login import Proof
+
+# So many instances are named at most.
+_MOST = 10
 
 
 class NewKey:
@@ -45,7 +50,8 @@ class NewKey:
         self._keys = keys
         self._login = login
         self._templates = Templates(hold)
-        self._kept = KeptPairs(hold, keys)
+        self._generations = Generations(hold, keys)
+        self._kept = KeptPairs(hold, self._generations)
 
     @property
     def _name(self) -> str:
@@ -143,7 +149,7 @@ class NewKey:
     def finish(self) -> Iterator[Event]:
         """Delete the keys that nothing has any more, and say what to write where the groups are made."""
         if not self._journal.options.keep_old_keys:
-            yield from self._kept.retire()
+            yield from self._generations.retire()
         yield from self._retire(self._old_keys())
         for record in self._journal.groups.values():
             for line in record.key_lines:
@@ -152,13 +158,13 @@ class NewKey:
 
     def clean_up(self) -> Iterator[Event]:
         """Delete the keys that nothing has any more, the new one among them if no instance has got it."""
-        yield from self._kept.discard()
+        yield from self._generations.discard()
         yield from self._retire([*self._old_keys(), *([self._name] if self._name else ())])
 
     def summary(self) -> str:
         """Return which key the instances have, and which have another."""
-        listed = self._hold.retrying(self._rack_instances.instances)
-        others = [i.ec2_instance_id for i in listed if self.is_old(i)]
+        present = self._hold.retrying(self._rack_instances.instances)
+        others = [i.ec2_instance_id for i in present if self.is_old(i)]
         members = self._hold.retrying(lambda: self._aws.autoscaling.members(others))
         terminating = [id_ for id_ in others if id_ in members and members[id_].is_terminating]
         alone = [id_ for id_ in others if id_ not in terminating]
@@ -166,9 +172,9 @@ class NewKey:
         keys += [f"the new key of key pair {name}" for name in self._journal.key_pairs]
         said = f"every instance has {' or '.join(keys)}"
         if alone:
-            said += f", except {_some(alone)}, which the roll left alone"
+            said += f", except {listed(alone, most=_MOST)}, which the roll left alone"
         if terminating:
-            said += f"; still terminating: {_some(terminating)}"
+            said += f"; still terminating: {listed(terminating, most=_MOST)}"
         return said
 
     def _old_keys(self) -> list[str]:
@@ -224,22 +230,12 @@ class NewKey:
         return pair.tags.get("rackctl:rack") == self._hold.rack.name
 
     def _used(self, names: Sequence[str]) -> dict[str, str]:
-        """Map those of these keys that something still names to what does.
-
-        Each question is asked twice: one incomplete answer must not cost a key that is needed.
-        """
-        existing = [i for _ in range(2) for i in self._hold.retrying(lambda: self._instances_with(names))]
+        """Map those of these keys that something still names to what does."""
+        existing = existing_with(self._hold, names)
+        # Asked twice as well, in case of an incomplete answer.
         used = {**self._hold.retrying(self._launched_with), **self._hold.retrying(self._launched_with)}
         return {**used, **{i.key_name: i.ec2_instance_id for i in existing}}
 
     def _launched_with(self) -> dict[str, str]:
         """Map the keys that groups and launch configurations of the account launch with to what names them."""
         return dict([*keys_of_groups(self._aws, self._hold.all_groups()), *keys_of_configurations(self._aws)])
-
-    def _instances_with(self, names: Sequence[str]) -> list[Instance]:
-        """Return the instances that have not terminated and have one of these keys."""
-        return [i for i in self._aws.ec2.instances_with_key(list(names)) if not i.is_terminating]
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from rackctl.aws.session import Aws
-    from rackctl.model import AutoScalingGroup, LaunchTemplate, LaunchTemplateRef, LaunchTemplateVersion
+    from rackctl.model import AutoScalingGroup, Instance, LaunchTemplate, LaunchTemplateRef, LaunchTemplateVersion
     from rackctl.owners import Owner
+    from rackctl.roll.hold import Hold
 
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 NO_TEMPLATE = {
@@ -108,6 +109,19 @@ def other_users(
     for version in aws.ec2.newest_and_default_versions():
         if version.launch_template_id not in templates:
             yield version.key_name, f"launch template {version.launch_template_name or version.launch_template_id}"
+
+
+def existing_with(hold: Hold, key_pairs: Sequence[str]) -> list[Instance]:
+    """Return the instances of any rack that have one of these key pairs and have not terminated.
+
+    It is asked twice: one incomplete answer must not cost a key that is needed.
+    """
+    found = {
+        instance.ec2_instance_id: instance
+        for _ in range(2)
+        for instance in hold.retrying(lambda: list(hold.aws.ec2.instances_with_key(list(key_pairs))))
+    }
+    return [instance for instance in found.values() if not instance.is_terminating]
 
 
 def other_instances(aws: Aws, key_pairs: Collection[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
