@@ -177,7 +177,8 @@ def _ask(aws: Aws, principal: str, question: _Question) -> Iterator[Permission]:
         yield from _unknown(question, str(error))
         return
     told = {(decision.action.lower(), decision.resource) for decision in decisions}
-    yield from map(_permission, decisions)
+    for decision in decisions:
+        yield Permission(decision.action, decision.resource, *_judged(decision))
     for action, resource in product(question.actions, question.resources):
         if (action.lower(), resource) not in told:
             yield Permission(action, resource, "unknown", "IAM's simulation gave no verdict")
@@ -186,11 +187,6 @@ def _ask(aws: Aws, principal: str, question: _Question) -> Iterator[Permission]:
 def _unknown(question: _Question, reason: str) -> Iterator[Permission]:
     for action, resource in product(question.actions, question.resources):
         yield Permission(action, resource, "unknown", reason)
-
-
-def _permission(decision: Decision) -> Permission:
-    verdict, reason = _judged(decision)
-    return Permission(decision.action, decision.resource, verdict, reason)
 
 
 def _judged(decision: Decision) -> tuple[Literal["allowed", "denied", "unknown"], str]:

@@ -187,7 +187,7 @@ def test_a_sealed_journal_that_names_a_key_pair_of_another_rack_is_refused(way: 
     assert scene.world.ec2.key_pairs["ops"] is bank
 
 
-@pytest.mark.parametrize("way", ["resume", "abort", "unlock"])
+@pytest.mark.parametrize("way", ["status", "resume", "abort", "unlock"])
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -200,17 +200,20 @@ def test_a_sealed_journal_that_names_a_key_pair_of_another_rack_is_refused(way: 
 def test_a_journal_of_another_rack_cluster_region_or_account_is_refused(
     way: str, changed: dict[str, str], says: str
 ) -> None:
+    """`keyroll resume --cluster other` saw none of the tasks, and terminated every old instance at once."""
     scene, held = Scene(2), journal()
     for name, value in {"cluster_arn": scene.aws.cluster_arn, **changed}.items():
         setattr(held, name, value)
     lock = lock_of(scene)
     lock.create(held, OTHER)
     lock.release(held)
+    found = lock_of(scene).read()
     scene.aws.mutations.clear()
 
     with pytest.raises(RackctlError, match=says) as caught:
         list(getattr(scene.roll, way)())
 
     assert 'this is rack "prod", cluster prod in region us-east-1 and account 123456789012' in str(caught.value)
-    assert "--rack" in caught.value.hint
+    assert all(option in caught.value.hint for option in ("--rack", "--cluster", "--region"))
     assert scene.aws.mutations == []
+    assert lock_of(scene).read() == found

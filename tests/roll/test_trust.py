@@ -24,7 +24,6 @@ from rackctl.roll.prove import _PROOF_TIMEOUT
 from rackctl.settings import Origin, Source, Value
 from tests.fakes.origin import GIVEN
 from tests.fakes.world import OLD_KEY, START, Scene, add_group
-from tests.fakes.world_aws import RACK
 from tests.roll.acts import (
     DEFAULT,
     EACH,
@@ -55,35 +54,6 @@ def do(scene: Scene, way: str) -> None:
     done: Any = getattr(scene.roll, way)()
     if way in {"resume", "abort"}:
         list(done)
-
-
-# Whose roll it is
-
-
-@pytest.mark.parametrize("way", ["resume", "abort", "status", "unlock"])
-@pytest.mark.parametrize("other", ["cluster", "rack"])
-def test_a_roll_is_neither_shown_nor_continued_as_another_cluster_or_rack_that_shares_its_place(
-    way: str, other: str
-) -> None:
-    """`keyroll resume --cluster other` saw none of the tasks, and terminated every old instance at once."""
-    scene = Scene(3)
-    _, events = draining_one(scene)
-    killed(scene, events)
-    scene.world.ecs.create_cluster("other", {})
-    if other == "cluster":
-        scene.rack._given["cluster"] = Value("other", GIVEN)  # type: ignore[index]
-        del scene.rack.ecs_cluster
-    else:
-        scene.rack.name = "other"
-    scene.aws.mutations.clear()
-    before = dict(scene.aws.objects)
-
-    with pytest.raises(RackctlError, match=f"cluster {RACK}|rack.*{RACK}") as caught:
-        do(scene, way)
-
-    assert "--cluster" in caught.value.hint or "--rack" in caught.value.hint
-    assert scene.aws.mutations == []
-    assert scene.aws.objects == before
 
 
 # A journal that somebody else wrote

@@ -42,23 +42,31 @@ def test_credentials_that_expire_stop_the_roll_and_resume_continues_it() -> None
     assert_given_back(scene, 3)
 
 
-def test_a_minute_without_an_answer_of_aws_does_not_stop_a_roll() -> None:
+DOWN = [
+    ("groups", AwsError("AWS kept throttling autoscaling:DescribeAutoScalingGroups", code="Throttling"), 10),
+    ("replace", AwsError("s3 cannot be reached", code="503"), 15),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "times"), DOWN)
+def test_a_minute_without_an_answer_does_not_stop_a_roll_that_waits(call: str, error: AwsError, times: int) -> None:
     scene = Scene(3)
-    throttled = AwsError("AWS kept throttling autoscaling:DescribeAutoScalingGroups", code="Throttling")
-    scene.when(lambda: len(scene.new) == 1, lambda: fail_from(scene, "groups", throttled, times=10))
+    scene.when(lambda: len(scene.new) == 1, lambda: fail_from(scene, call, error, times=times))
 
     start(scene)
 
     assert_given_back(scene, 3)
 
 
-def test_no_answer_of_aws_for_several_minutes_stops_a_roll() -> None:
+@pytest.mark.parametrize(("call", "error", "times"), DOWN)
+def test_no_answer_for_several_minutes_stops_a_roll(call: str, error: AwsError, times: int) -> None:
     scene = Scene(3)
-    throttled = AwsError("AWS kept throttling autoscaling:DescribeAutoScalingGroups", code="Throttling")
-    scene.when(lambda: len(scene.new) == 1, lambda: fail_from(scene, "groups", throttled))
+    scene.when(lambda: len(scene.new) == 1, lambda: fail_from(scene, call, error, times=100 * times))
 
-    with pytest.raises(RollIncomplete, match="kept throttling"):
+    with pytest.raises(RollIncomplete, match=str(error)):
         start(scene)
+
+    assert scene.draining == []
 
 
 @pytest.mark.parametrize("call", ["import_key_pair", "create_launch_template_version", "suspend_processes"])
@@ -106,26 +114,6 @@ def test_a_rollback_does_not_say_that_it_deleted_a_key_that_was_never_stored() -
     assert len(created) == 2
     assert "deleted" not in texts(said)
     assert_given_back(scene, 2)
-
-
-def test_a_minute_without_an_answer_of_s3_does_not_stop_a_roll_that_waits() -> None:
-    scene = Scene(3)
-    down = AwsError("s3 cannot be reached", code="503")
-    scene.when(lambda: len(scene.new) == 1, lambda: fail_from(scene, "replace", down, times=15))
-
-    start(scene)
-
-    assert_given_back(scene, 3)
-
-
-def test_no_answer_of_s3_for_several_minutes_stops_a_roll() -> None:
-    scene = Scene(3)
-    scene.when(lambda: len(scene.new) == 1, lambda: fail_from(scene, "replace", AwsError("s3 is down", code="503")))
-
-    with pytest.raises(RollIncomplete, match="s3 is down"):
-        start(scene)
-
-    assert scene.draining == []
 
 
 def test_a_roll_that_waits_for_long_says_so_every_minute() -> None:

@@ -114,8 +114,9 @@ class Capacity:
 
     # Changing
 
-    def raise_by(self, record: GroupRecord, look: Look, count: int) -> Event:
+    def raise_by(self, record: GroupRecord, count: int) -> Event:
         """Raise the desired capacity by a surge."""
+        look = self.look(record, at_ecs=False)
         if not record.surge:
             record.desired_capacity = look.group.desired_capacity
         return self._set(record, look, look.group.desired_capacity + count)
@@ -202,12 +203,13 @@ class Capacity:
                 return "detached" if instances else "terminating"
             self._hold.pause()
 
-    def lower_by_missing(self, record: GroupRecord, look: Look) -> Iterator[Event]:
+    def lower_by_missing(self, record: GroupRecord) -> Iterator[Event]:
         """Lower the desired capacity by as much of the surge as was never launched.
 
         Launch is suspended meanwhile: if an instance came in between, Auto Scaling would choose which one to terminate.
         And one that has just come may not be described at once.
         """
+        look = self.look(record, at_ecs=False)
         try:
             self._hold.suspend(record, look.group, "Launch")
             self._hold.wait(LAG)

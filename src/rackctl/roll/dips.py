@@ -1,4 +1,4 @@
-"""What a roll means for the tasks: services that run fewer of them for a while, and tasks of no service. Pure."""
+"""What a roll means for the services whose tasks it moves: those that run fewer for a while. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from rackctl.roll.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rackctl.model import Service, Task
-    from rackctl.rack_instance import RackInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +23,6 @@ class Dip:
     lowest_count: int
     stuck: bool
     reason: str
-
-
-def instance_of(listed: Sequence[RackInstance]) -> dict[str, str]:
-    """Map each registration's ARN to its instance's id."""
-    return {r.container_instance_arn: i.ec2_instance_id for i in listed for r in i.registrations}
 
 
 def dips(services: Sequence[Service], moved: Sequence[Task]) -> Iterator[Dip]:
@@ -66,10 +60,3 @@ def not_steady(services: Sequence[Service], moved: Sequence[Task]) -> Iterator[P
                 "after a batch, unless it is seen steady once",
                 warns=True,
             )
-
-
-def standalone_tasks(moved: Sequence[Task], where: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Return the tasks of no service on the instances to replace, and where each runs."""
-    for task in moved:
-        if not task.service_name:
-            yield task.task_arn.rpartition("/")[2], where[task.container_instance_arn]

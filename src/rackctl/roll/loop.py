@@ -266,18 +266,15 @@ class Loop:
 
     def _act(self, record: GroupRecord, view: View, action: Action) -> Generator[Event, None, bool]:
         """Carry out an action; return whether the next one can be decided in the same turn."""
-        look = self._capacity.look(record, at_ecs=False) if isinstance(action, Raise | LowerByMissing) else None
         match action:
             case Suspend():
                 yield from self.suspend_rebalancing(record)
                 return True
             case Raise(count):
-                assert look is not None
-                yield self._capacity.raise_by(record, look, count)
+                yield self._capacity.raise_by(record, count)
                 return False
             case LowerByMissing():
-                assert look is not None
-                yield from self._capacity.lower_by_missing(record, look)
+                yield from self._capacity.lower_by_missing(record)
                 return False
             case Prove(id_):
                 yield from self.prover.prove(view.group, id_)

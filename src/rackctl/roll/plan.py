@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rackctl.errors import RackctlError
 from rackctl.launches import launch_sources, launched_from
 from rackctl.roll.decide import surge_of
-from rackctl.roll.dips import dips, instance_of, not_steady, standalone_tasks
+from rackctl.roll.dips import dips, not_steady
 from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.observe import Observer
 from rackctl.roll.pace import alarms_now
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rackctl.instances import Instances
     from rackctl.keys import KeyStore
     from rackctl.launches import LaunchSource
-    from rackctl.model import AutoScalingGroup, CapacityProvider, Instance, LaunchTemplateRef
+    from rackctl.model import AutoScalingGroup, CapacityProvider, LaunchTemplateRef
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
     from rackctl.roll.dips import Dip
@@ -181,11 +181,12 @@ class Planner:
             *self._engine_problems(groups, looks, views, alarms),
             *of_alarms(alarms, lasting=0),
         ]
-        where = instance_of(listed)
+        where = {r.container_instance_arn: i.ec2_instance_id for i in listed for r in i.registrations}
         replaced = {id_ for group in groups for id_ in group.replace}
         tasks = self._aws.ecs.running_tasks(self._rack.cluster)
         moved = [task for task in tasks if where.get(task.container_instance_arn) in replaced]
         services = self._aws.ecs.services(self._rack.cluster)
+        members = [self._observer.instance(m.ec2_instance_id) for look in looks.values() for m in look.members]
         return Plan(
             rack=self._rack.name,
             options=self._options,
@@ -195,10 +196,14 @@ class Planner:
             kms_key=self._rack.setting("kms_key"),
             dips=tuple(dips(services, moved)),
             unsteady=tuple(sorted(service.service_name for service in services if service.unsteady)),
-            standalone_tasks=tuple(standalone_tasks(moved, where)),
+            standalone_tasks=tuple(
+                (task.task_arn.rpartition("/")[2], where[task.container_instance_arn])
+                for task in moved
+                if not task.service_name
+            ),
             left_alone=tuple(self._left_alone(listed, looks)),
             problems=tuple(dict.fromkeys([*problems, *about("services", not_steady(services, moved))])),
-            launched_until=max((i.first_launch_time for i in self._members(looks)), default=_EVER),
+            launched_until=max((i.first_launch_time for i in members if i), default=_EVER),
         )
 
     def _key_preflight(
@@ -228,12 +233,6 @@ class Planner:
         preflight = RefreshPreflight(self._rack, self._options, self._selection, self._observer.instance, alarms)
         kept = {group.auto_scaling_group_name for group in groups if group.key and group.key.way == "keep"}
         return about("hooks", preflight.problems(looks, views, self._criterion.launches, self._providers, kept))
-
-    def _members(self, looks: Mapping[str, Look]) -> Iterator[Instance]:
-        for look in looks.values():
-            for member in look.members:
-                if instance := self._observer.instance(member.ec2_instance_id):
-                    yield instance
 
     def _not_here(self, looks: Mapping[str, Look]) -> Iterator[Problem]:
         """Refuse to leave out what was named, since it is not one of the rack's."""

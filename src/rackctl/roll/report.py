@@ -56,23 +56,18 @@ class Progress:
     def __init__(self, clock: Clock, journal: Journal) -> None:
         self._clock = clock
         self._journal = journal
-        self._left: dict[str, int] = {}
-        self._under_way = 0
         self._is_new: dict[str, bool | None] = {}
         self._views: dict[str, View] = {}
         self._learned = Learned()
 
     def count(self, view: View) -> None:
         """Take a new view of a group into account."""
-        self._left[view.group] = left_of(view)
         self._views[view.group] = view
         self._learned.see(view, self._clock.monotonic())
-        self._under_way = sum(bool(m.drain or m.is_terminating) for m in view.members if m.is_old)
         self._is_new.update((m.ec2_instance_id, None if m.is_old is None else not m.is_old) for m in view.members)
 
     def forget(self, group: str) -> None:
         """Take a group out of account that does not exist any more."""
-        self._left.pop(group, None)
         self._views.pop(group, None)
 
     def is_new(self, ec2_instance_id: str) -> bool | None:
@@ -82,13 +77,12 @@ class Progress:
     def done(self) -> int:
         """How many instances have been replaced."""
         # Of a group that has not been looked at yet, nothing is known to have been replaced.
-        return sum(max(self._journal.groups[name].total - left, 0) for name, left in self._left.items())
+        return sum(max(self._journal.groups[name].total - len(_left(view)), 0) for name, view in self._views.items())
 
     @property
     def terminating(self) -> int:
         """How many old instances are terminating and not gone yet: no rollback brings them back."""
-        members = (member for view in self._views.values() for member in view.members)
-        return sum(bool(m.is_old) and m.is_terminating and not m.is_gone for m in members)
+        return sum(m.is_terminating for view in self._views.values() for m in _left(view))
 
     @property
     def replaced(self) -> int:
@@ -100,7 +94,7 @@ class Progress:
         """How many old instances have still to be taken on."""
         if self._journal.phase != "replacing":
             return 0
-        return max(sum(self._left.values()) - self._under_way, 0)
+        return sum(not (m.drain or m.is_terminating) for view in self._views.values() for m in _left(view))
 
     @property
     def seconds_left(self) -> float | None:
@@ -124,9 +118,9 @@ def phase_of(member: Member) -> InstancePhase:
     return "draining" if member.is_draining else "waiting"
 
 
-def left_of(view: View) -> int:
-    """Count the old instances of a group that are not gone yet."""
-    return sum(bool(m.is_old) and not m.on_standby and not m.is_gone for m in view.members)
+def _left(view: View) -> list[Member]:
+    """Return the old instances of a group that are not gone yet."""
+    return [m for m in view.members if m.is_old and not m.on_standby and not m.is_gone]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +209,7 @@ def _group_status(view: View, record: GroupRecord, refresh: InstanceRefresh | No
         desired_capacity=view.desired_capacity,
         original_desired_capacity=record.desired_capacity,
         surge=record.surge,
-        old=left_of(view),
+        old=len(_left(view)),
         draining=sum(m.is_draining for m in view.old),
         new=len(new),
         ready=sum(m.can_take_tasks for m in new),

@@ -158,26 +158,27 @@ class Roll:
         is_keyroll = plan.selection.kind == "key"
         planned = {group.auto_scaling_group_name: group for group in plan.groups if group.replace or is_keyroll}
         templates = Templates(hold)
+        journal, placeholder = hold.journal, new_key_name(self._rack.name)
         for group in self._rack.aws.autoscaling.groups(list(planned)):
             name = group.auto_scaling_group_name
-            if name in planned:
-                key, journal = planned[name].key, hold.journal
-                for key_name in key.key_names if key else ():
-                    if key_name not in journal.key_pairs:
-                        journal.key_pairs[key_name] = key_pair_record(self._rack.aws, key_name)
-                journal.groups[name] = GroupRecord(
-                    name,
-                    group.auto_scaling_group_arn,
-                    group.desired_capacity,
-                    len(planned[name].replace),
-                    templates=templates.record(group) if _gets_a_new_name(planned[name]) else [],
-                    launches=list(planned[name].launches),
-                    key_names=list(key.key_names) if key else [],
-                    key_lines=[line.replace(new_key_name(self._rack.name), journal.key_name) for line in key.lines]
-                    if key
-                    else [],
-                )
-        if missing := planned.keys() - hold.journal.groups.keys():
+            if name not in planned:
+                continue
+            key = planned[name].key
+            key_names, lines = (key.key_names, key.lines) if key else ((), ())
+            for key_name in key_names:
+                if key_name not in journal.key_pairs:
+                    journal.key_pairs[key_name] = key_pair_record(self._rack.aws, key_name)
+            journal.groups[name] = GroupRecord(
+                name,
+                group.auto_scaling_group_arn,
+                group.desired_capacity,
+                len(planned[name].replace),
+                templates=templates.record(group) if _gets_a_new_name(planned[name]) else [],
+                launches=list(planned[name].launches),
+                key_names=list(key_names),
+                key_lines=[line.replace(placeholder, journal.key_name) for line in lines],
+            )
+        if missing := planned.keys() - journal.groups.keys():
             raise RackctlError(
                 f"Auto Scaling did not describe group {', '.join(sorted(missing))}; nothing was changed",
                 hint="try again in a moment",
