@@ -37,7 +37,7 @@ def test_a_missing_config_file_is_an_empty_one(tmp_path: Path) -> None:
         ('defualt_rack = "prod"\n', 1, "did you mean default_rack?"),
         ('\n[rack.prod]\nregion = "eu-west-1"\n', 2, 'unknown key "rack"'),
         ('[racks]\nprod = "eu-west-1"\n', 2, '"prod" is not a setting'),
-        ("[racks.prod]\nssh_port = 99999\n", 2, "a port is a number"),
+        ("[racks.prod]\nssh_port = 99999\n", 2, "it must be a number"),
         ("[racks.prod]\nssh_user = true\n", 2, "ssh_user must be a string"),
         ('[racks.prod]\nbucket = ""\n', 2, "bucket is empty"),
         ('default_rack = "prdo"\n[racks.prod]\n', 1, "there is no [racks.prdo]"),
@@ -86,7 +86,7 @@ def test_dev_null_is_an_empty_config_file_and_dev_zero_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["-r", "two\\nlines", ""])
 def test_a_table_with_an_invalid_rack_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"config.toml, line 1: \".*\": a rack's name is"):
+    with pytest.raises(UsageError, match=r"config.toml, line 1: \".*\": a rack's name must have"):
         read_config(write(tmp_path / "config.toml", f'[racks."{name}"]\n'))
 
 

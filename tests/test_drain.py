@@ -175,7 +175,7 @@ def test_a_task_that_list_tasks_never_lists_keeps_a_drain_from_ending_while_ecs_
     aws = with_tasks(task("t"))
     aws.unlisted.add("t")
 
-    with pytest.raises(Timeout, match=r"still has 1 task .* 1 that ECS counts or has listed but does not describe"):
+    with pytest.raises(Timeout, match=r"still has 1 task .* 1 that ECS counts or has listed, but does not describe"):
         list(aws.drain(timeout=120))
 
     assert aws.calls[-1] == f"ACTIVE {ON_A}"

@@ -121,7 +121,7 @@ def test_a_name_tag_of_several_instances_is_refused_with_their_ids() -> None:
     with pytest.raises(UsageError, match=f"web matches 2 instances: {A} and {B}") as caught:
         instances_of(rack_of(WEB, named(B), ec2(C))).match("web")
 
-    assert "give the id" in caught.value.hint
+    assert "give its id" in caught.value.hint
 
 
 def test_of_a_long_list_of_matching_instances_ten_are_named_and_the_others_counted() -> None:

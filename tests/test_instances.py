@@ -314,7 +314,7 @@ def test_an_instance_that_is_terminating_already_is_not_terminated_again(aws: Fa
 def test_an_instance_of_no_group_is_left_alone() -> None:
     aws = replace(rack_of(ec2(A)), groups_by_name={})
 
-    with pytest.raises(RackctlError, match="nothing would replace it") as caught:
+    with pytest.raises(RackctlError, match="would not be replaced") as caught:
         instances_of(aws).terminate(aws.instances[A])
 
     assert f"--instance-ids {A}" in caught.value.hint

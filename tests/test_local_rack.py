@@ -78,7 +78,7 @@ def up(state: Path, description: bytes) -> Iterator[Path]:
     ids=["empty", "no text", "a list", "null", "a string", "no fields", "nested", "a number"],
 )
 def test_a_damaged_description_is_named(tmp_path: Path, description: bytes) -> None:
-    with up(tmp_path, description) as path, pytest.raises(UsageError, match=f"{path} does not describe a local rack"):
+    with up(tmp_path, description) as path, pytest.raises(UsageError, match=f"{path} is damaged"):
         find_local_rack(tmp_path)
 
 

@@ -94,9 +94,9 @@ def test_every_action_that_a_role_needs_is_asked_for() -> None:
         ({"decision": "allowed", "allowed_by_organization": False}, "denied",
          "a service control policy of the organization does not allow it"),
         ({"decision": "implicitDeny", "unknown": ("aws:SourceIp",)}, "unknown",
-         "it depends on aws:SourceIp, which a simulation does not know"),
+         "it depends on aws:SourceIp, which a simulation does not include"),
         ({"decision": "allowed", "unknown": ("aws:SourceIp",)}, "unknown",
-         "it depends on aws:SourceIp, which a simulation does not know"),
+         "it depends on aws:SourceIp, which a simulation does not include"),
         ({"decision": "explicitDeny", "unknown": ("aws:SourceIp",)}, "denied", "a policy denies it"),
         ({"decision": "perhaps"}, "unknown", "IAM's simulation says perhaps"),
     ],
@@ -115,9 +115,7 @@ def test_what_a_resource_s_own_policy_may_allow_is_not_known(action: str) -> Non
     """SimulatePrincipalPolicy: "does not automatically retrieve policies for the specified resources"."""
     found = permissions(deciding(action, decision="implicitDeny"))
 
-    assert verdicts(found, action) == {
-        ("unknown", "no policy of the caller's allows it; the resource's own policy may")
-    }
+    assert verdicts(found, action) == {("unknown", "no policy of the caller's allows it; the resource's policy may")}
     assert verdicts(permissions(deciding(action, decision="explicitDeny")), action) == {
         ("denied", "a policy denies it")
     }
@@ -173,7 +171,7 @@ def test_what_the_rack_has_no_name_for_is_not_known_and_not_asked_for() -> None:
 
     found = permissions(iam, named=without)
 
-    assert verdicts(found, "s3:PutObject") == {("unknown", "not simulated, since the rack's bucket is not known")}
+    assert verdicts(found, "s3:PutObject") == {("unknown", "not simulated: the rack's bucket is not known")}
     assert not any(action.startswith("s3:") for actions, _, _ in iam.asked for action in actions)
 
 
@@ -191,7 +189,7 @@ def test_a_role_that_is_not_known_is_not_asked_for_by_an_asterisk() -> None:
     named = {**NAMED, "<launch template>": ["lt-1"], "<numbered template>": ["lt-1"], "<instance role>": ["*"]}
 
     assert verdicts(permissions(FakeIam(), named=named), "iam:PassRole") == {
-        ("unknown", "not simulated, since the rack's instance role is not known")
+        ("unknown", "not simulated: the rack's instance role is not known")
     }
 
 

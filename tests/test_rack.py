@@ -136,7 +136,7 @@ def test_tags_cannot_set_commands_host_key_checks_or_the_bucket_owner() -> None:
 def test_an_invalid_tag_is_named() -> None:
     found, _ = rack({"rackctl:ssh-port": "ssh"})
 
-    with pytest.raises(UsageError, match='the tag rackctl:ssh-port of cluster prod is "ssh": a port is'):
+    with pytest.raises(UsageError, match='the tag rackctl:ssh-port of cluster prod is "ssh": it must be'):
         found["ssh_port"]
 
 

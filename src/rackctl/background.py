@@ -15,7 +15,7 @@ T = TypeVar("T")
 def in_background(work: Callable[[], T], name: str | None = None) -> Future[T]:
     """Call ``work`` in a daemon thread, which ``name`` names; the future has its result or exception.
 
-    The threads of an executor would be joined at exit, however long AWS or a server takes to answer.
+    An executor would join its threads at exit, and so wait for AWS or a server.
     """
     future: Future[T] = Future()
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How often to look at what AWS takes its time over, and for how long its answers may be behind what was done, since
-# its APIs are eventually consistent. In seconds.
+# Seconds between two looks at a change that AWS carries out, and seconds for which AWS's answers may lag behind a
+# change: its APIs are eventually consistent.
 POLL = 3.0
 LAG = 20.0
 
@@ -52,9 +52,9 @@ def wait_until(
 ) -> T:
     """Call ``probe`` until it returns something other than None, and return that.
 
-    ``timeout`` and ``interval`` are seconds of ``clock``. The probe runs at least once, and once more at the
-    deadline. ``what`` completes "waiting for", of which ``notify`` is told once if there is a wait, and "gave up
-    after … waiting for"; it can name the last state seen. Raises Timeout.
+    ``timeout`` and ``interval`` are seconds of ``clock``. The probe runs at least once, and once more at the deadline.
+    ``what`` completes "waiting for" and "gave up after … waiting for", and can name the last state seen. ``notify`` is
+    called once if there is a wait. Raises Timeout.
     """
     deadline = clock.monotonic() + timeout
     said = False

@@ -1,4 +1,4 @@
-"""The config file: which racks there are, and their settings."""
+"""The config file: racks and their settings."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Config:
 def read_config(path: Path) -> Config:
     """Read a config file; one that does not exist, or /dev/null, is empty.
 
-    Raises UsageError, naming the file, the line and the key, for what it cannot have meant, and for a file that another
-    user can write, since it may name a command to run.
+    Raises UsageError for an invalid file, naming the file, the line and the key. A file that another user can write is
+    refused too, since it may name a command to run.
     """
     if path == Path(os.devnull):
         return Config(path)
@@ -81,9 +81,9 @@ def _checked(document: Mapping[str, Any], complaints: _Complaints) -> tuple[str,
         raise complaints.about("", key, f'unknown key "{key}"{_did_you_mean(key, ["default_rack", "racks"])}')
     default, racks = document.get("default_rack", ""), document.get("racks", {})
     if not isinstance(default, str):
-        raise complaints.about("", "default_rack", "default_rack is the name of a rack, as a string")
+        raise complaints.about("", "default_rack", "default_rack must be the name of a rack, as a string")
     if not isinstance(racks, dict):
-        raise complaints.about("", "racks", "racks are tables: [racks.NAME]")
+        raise complaints.about("", "racks", "racks must be tables: [racks.NAME]")
     checked: dict[str, dict[str, str]] = {}
     for name, table in racks.items():
         if not isinstance(table, dict):
@@ -105,7 +105,7 @@ def _checked_rack(name: str, table: Mapping[str, Any], complaints: _Complaints) 
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise complaints.about(where, key, f"{key} must be a string")
         if not str(value):
-            raise complaints.about(where, key, f"{key} is empty: give it a value, or leave the line out")
+            raise complaints.about(where, key, f"{key} is empty: give it a value, or remove the line")
         if problem := setting.problem(str(value)):
             raise complaints.about(where, key, f"{key} is {quoted(str(value))}: {problem}")
         yield key, str(value)
@@ -115,4 +115,4 @@ def _did_you_mean(word: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(word, known, n=1)
-    return f": did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+    return f": did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

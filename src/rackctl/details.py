@@ -1,4 +1,4 @@
-"""Everything about one instance: its tasks, its Auto Scaling group, and what happened lately."""
+"""Everything about one instance: its tasks, its Auto Scaling group, and its recent events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What AWS knows of one instance. ``unknown`` holds the errors of what the caller may not read."""
+    """One instance as AWS describes it. ``unknown`` has an error for each part that the caller may not read."""
 
     instance: RackInstance
     member: GroupInstance | None = None
@@ -42,7 +42,7 @@ class Details:
     unknown: tuple[AccessDenied, ...] = ()
 
 
-# Older events of a busy service tell nothing about the instance.
+# Older events of a busy service are unlikely to concern the instance.
 _EVENTS_EACH, _EVENTS = 5, 10
 
 
@@ -79,7 +79,8 @@ def details(rack: Rack, instance: RackInstance) -> Details:
 def tasks_on(rack: Rack, instance: RackInstance) -> tuple[Task, ...]:
     """Return the tasks of an instance that have not stopped, sorted by service."""
     ecs = rack.aws.ecs
-    # A task that is told to stop, as in a drain, is listed as STOPPED and runs until its last status says so too.
+    # A task whose desired status is STOPPED, as in a drain, is listed as STOPPED, and runs until its last status is
+    # too.
     statuses: tuple[Literal["RUNNING", "STOPPED"], ...] = ("RUNNING", "STOPPED")
     arns = [
         arn

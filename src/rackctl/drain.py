@@ -1,7 +1,7 @@
-"""Drains: tasks moved off instances, several instances at once, and the evidence that nothing is left on one.
+"""Drains: tasks moved off several instances at once, and the evidence that an instance is empty.
 
-What ECS does not report is unknown, not gone: an instance counts as drained only once each of its tasks was reported
-STOPPED, its registrations are reported DRAINING, and ECS counts no other task on them.
+A task that ECS does not report is unknown, not gone. An instance is drained once ECS has reported each of its tasks
+STOPPED, reports its registrations DRAINING, and counts no other task on them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _LISTED: tuple[Literal["RUNNING", "STOPPED"], ...] = ("RUNNING", "STOPPED")
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """Where a drain stands: the tasks it waits for and, of their services, the newest event.
+    """The progress of a drain: the tasks that it waits for, and the newest event of their services.
 
-    ``unreported`` is how many tasks must be there by ECS's own count, or were there, of which ECS does not say what
-    became of them; ``daemons`` how many DAEMON tasks are left, which stay until the instance ends. ``services`` are the
-    names of all whose tasks were seen there.
+    ``unreported`` counts the tasks that ECS counts or has listed, but does not describe; ``daemons`` counts the DAEMON
+    tasks, which stay until the instance terminates. ``services`` are the names of all services whose tasks were seen
+    there.
     """
 
     ec2_instance_id: str
@@ -47,17 +47,20 @@ class Draining:
 
     @property
     def left(self) -> int:
-        """How many tasks the drain waits for."""
+        """The number of tasks that the drain waits for."""
         return len(self.tasks) + self.unreported
 
     def describe(self) -> str:
-        """Return in a few words how far a drain is, that is over if nothing is left."""
+        """Return the progress in a few words.
+
+        The caller has checked a drain of which nothing is left by `is_drained`.
+        """
         event = f": {self.service_event}" if self.service_event else ""
         return f"{counted(self.left, 'task')} left{event}" if self.left else "drained"
 
 
 def is_drained(progress: Draining, registrations: Sequence[ContainerInstance]) -> bool:
-    """Tell whether an instance is seen to be DRAINING and empty, its registrations being as they were just read."""
+    """Return whether an instance is DRAINING and empty, by registrations that were just read."""
     counted = sum(r.tasks_count for r in registrations)
     draining = bool(registrations) and all(registered.status == "DRAINING" for registered in registrations)
     return draining and not progress.left and counted <= progress.daemons
@@ -66,7 +69,7 @@ def is_drained(progress: Draining, registrations: Sequence[ContainerInstance]) -
 def set_status(
     rack: Rack, container_instances: Sequence[ContainerInstance], status: Literal["ACTIVE", "DRAINING"]
 ) -> None:
-    """Set the status of registered instances. Raises RackctlError, naming those that ECS did not set."""
+    """Set the status of registered instances. Raises RackctlError, naming the instances that ECS did not set."""
     by_arn = {c.container_instance_arn: c.ec2_instance_id for c in container_instances}
     refused = [
         f"ECS did not set {by_arn.get(failure.arn, failure.arn)} to {status}: "
@@ -106,7 +109,7 @@ def wait_for_status(
 
 
 def described(rack: Rack, container_instance_arns: Sequence[str]) -> list[ContainerInstance]:
-    """Describe any number of registered instances. One that ECS does not know is left out."""
+    """Describe any number of registered instances. Registrations that ECS does not know are left out."""
     return [
         found
         for start in range(0, len(container_instance_arns), _DESCRIBED_AT_ONCE)
@@ -118,7 +121,7 @@ def described(rack: Rack, container_instance_arns: Sequence[str]) -> list[Contai
 
 @dataclass(slots=True)
 class _Drain:
-    """``followed`` are task ARNs that are not known to have stopped, ``stopped`` those that are."""
+    """``followed`` are the ARNs of tasks that are not known to have stopped; ``stopped`` those of tasks that have."""
 
     registrations: tuple[ContainerInstance, ...]
     followed: set[str]
@@ -139,11 +142,11 @@ class _Drain:
 
 
 class Drains:
-    """Instances whose tasks are being moved away, watched together.
+    """Instances that are being drained, watched together.
 
-    It asks for the tasks of all of them at once, a hundred a call, so that many drains cost little more than one.
-    ``patience`` is how many seconds a drain may stand still before the newest event of its services is asked for.
-    ``change`` makes the calls that stop tasks.
+    Their tasks are described together, a hundred a call, so that many drains cost little more than one. If a drain
+    makes no progress for ``patience`` seconds, the newest event of its services is fetched. ``change`` makes the calls
+    that stop tasks.
     """
 
     def __init__(
@@ -171,7 +174,7 @@ class Drains:
         return tuple(self._drains)
 
     def start(self, ec2_instance_id: str, registrations: Sequence[ContainerInstance]) -> None:
-        """Follow the tasks of an instance, all of whose living registrations have been set to DRAINING."""
+        """Follow the tasks of an instance whose living registrations have all been set to DRAINING."""
         drain = _Drain(
             tuple(registrations),
             set(),
@@ -189,17 +192,17 @@ class Drains:
         self._drains[ec2_instance_id] = drain
 
     def forget(self, ec2_instance_id: str) -> None:
-        """Watch an instance no more; its status stays as it is."""
+        """Stop watching an instance; its status stays as it is."""
         self._drains.pop(ec2_instance_id, None)
 
     def poll(self) -> dict[str, Draining]:
-        """Look once, and return what each instance waits for."""
+        """Fetch the tasks once, and return the progress of each instance."""
         self._look()
         new = False
         for drain in self._drains.values():
             if not drain.tasks:
-                # Nothing is placed on a DRAINING instance, but what was placed before may be listed late; and what is
-                # not described any more may still be listed.
+                # ECS places no task on a DRAINING instance, but may list late a task that was placed before, or list
+                # one that it no longer describes.
                 new |= self._list_again(drain)
         if new:
             self._look()
@@ -211,10 +214,10 @@ class Drains:
         }
 
     def _list_again(self, drain: _Drain) -> bool:
-        """List the tasks of an instance once more, and tell whether some were not known."""
+        """List the tasks of an instance once more, and return whether some of them are new."""
         listed, now = self._listed(drain), self._clock.monotonic()
         for arn, since in list(drain.missing_since.items()):
-            # ECS forgets a stopped task after an hour: neither described nor listed for long, it is one of those.
+            # ECS forgets a stopped task after an hour: a task that it neither describes nor lists for long has stopped.
             if arn not in listed and now - since > LAG:
                 drain.missing_since.pop(arn)
                 drain.followed.discard(arn)
@@ -224,7 +227,8 @@ class Drains:
         return bool(new)
 
     def _listed(self, drain: _Drain) -> set[str]:
-        # RUNNING before STOPPED: what changes from the one to the other in between is in both, and not in neither.
+        # RUNNING before STOPPED: a task that changes its status between the two calls is in both answers, not in
+        # neither.
         try:
             return {
                 arn
@@ -234,7 +238,7 @@ class Drains:
             }
         except AwsError as error:
             if error.code == "InvalidParameterException":
-                return set()  # it is not registered any more: nothing is known of its tasks by this way
+                return set()  # the registration has ended: this call cannot list its tasks
             raise
 
     def _look(self) -> None:
@@ -253,7 +257,7 @@ class Drains:
             missing = drain.followed - described.keys()
             drain.missing_since = {arn: drain.missing_since.get(arn, now) for arn in missing}
             tasks = [described[arn] for arn in sorted(drain.followed - missing)]
-            # A DAEMON task stays to the end of a drain, so it is not waited for.
+            # A DAEMON task stays to the end of a drain: the drain does not wait for it.
             left = tuple(task for task in tasks if not self._is_daemon(task))
             drain.daemons = {task.task_arn for task in tasks if self._is_daemon(task)}
             if left != drain.tasks:
@@ -289,10 +293,11 @@ class Drains:
 def drain(
     rack: Rack, clock: Clock, instance: RackInstance, *, timeout: float, stop_standalone: bool = False
 ) -> Iterator[Draining]:
-    """Move an instance's tasks away, yielding each change of what is left, until it is drained (`is_drained`).
+    """Move an instance's tasks away until it is drained (`is_drained`), yielding each change of its progress.
 
-    Tasks of no service are waited for, or stopped with ``stop_standalone``. After ``timeout`` seconds, and when the
-    caller stops listening before the end, what was ACTIVE becomes so again. Raises Timeout, naming what blocks.
+    Tasks of no service are waited for, or stopped with ``stop_standalone``. If the drain takes longer than ``timeout``
+    seconds, or if the caller closes the iterator before the end, registrations that were ACTIVE become ACTIVE again.
+    Raises Timeout, naming the tasks that are left.
     """
     living = instance.living_registrations
     set_status(rack, living, "DRAINING")
@@ -311,8 +316,9 @@ def follow(
 ) -> Iterator[Draining]:
     """Follow instances that have been set to DRAINING, yielding each change, until each is drained (`is_drained`).
 
-    One of which nothing is left is drained when it is yielded. The statuses stay as they are, however it ends. Raises
-    Timeout, naming what blocks each; RackctlError, at the end, for those that something else has set to ACTIVE.
+    An instance that is yielded without tasks is drained. The statuses stay as they are, also after an error. Raises
+    Timeout, naming the tasks that are left on each; RackctlError, at the end, for instances that were set to ACTIVE
+    meanwhile.
     """
     drains = Drains(rack, clock, stop_standalone=stop_standalone)
     deadline = clock.monotonic() + timeout
@@ -347,13 +353,13 @@ def follow(
         clock.sleep(POLL)
     if undone:
         raise RackctlError(
-            f"something else has set {listed(undone)} to ACTIVE, so nothing drains there any more",
-            hint="find out what does so, then run the same command again",
+            f"another caller has set {listed(undone)} to ACTIVE, so nothing drains there any more",
+            hint="find that caller (CloudTrail records UpdateContainerInstancesState), then run the same command again",
         )
 
 
 def drain_timeout(stuck: Sequence[Draining], timeout: float) -> Timeout:
-    """Return the error of drains that have taken too long, with what blocks each."""
+    """Return the error of drains that have timed out, with the tasks that are left on each."""
     return Timeout(
         "; ".join(
             f"{progress.ec2_instance_id} {_still(progress)} after {timeout:g} s of draining: {blocking(progress)}"
@@ -368,7 +374,7 @@ def _still(progress: Draining) -> str:
 
 
 def blocking(progress: Draining) -> str:
-    """Return which tasks a drain waits for, and the newest event of their services."""
+    """Name the tasks that a drain waits for, and the newest event of their services."""
     named = [
         f"{task.task_arn.rpartition('/')[2]} of {task.service_name or 'no service'} ({task.last_status})"
         for task in progress.tasks[:5]
@@ -376,6 +382,6 @@ def blocking(progress: Draining) -> str:
     if len(progress.tasks) > len(named):
         named.append(f"{len(progress.tasks) - len(named)} more")
     if progress.unreported:
-        named.append(f"{progress.unreported} that ECS counts or has listed but does not describe")
+        named.append(f"{progress.unreported} that ECS counts or has listed, but does not describe")
     event = f". Newest event: {progress.service_event}" if progress.service_event else ""
     return (", ".join(named) or "ECS does not report the instance as DRAINING and empty yet") + event

@@ -1,8 +1,8 @@
-"""The errors rackctl raises on purpose, and the exit status each becomes.
+"""The errors that rackctl raises, and the exit status of each.
 
 ::
 
-    RackctlError           1   anything that went wrong and fits none of the below
+    RackctlError           1   any failure that fits none of the below
     ├ UsageError           2   input that is rejected before AWS is called: an id, a config file, a setting
     ├ NotFound             3   rack, instance, key
     ├ AccessDenied         4   credentials, permission, region; names the IAM action that is missing
@@ -11,19 +11,19 @@
     └ SshError           255   connect, authentication, host key
 
 An interrupt exits with 130, as a shell expects. Every message says what happened, to what, and what to do;
-``hint`` carries the what-to-do when it stands on a line of its own.
+if the remedy stands on a line of its own, it is the ``hint``.
 """
 
 from __future__ import annotations
 
-# What a shell reports of a process that a signal has ended: this and the signal's number.
+# A shell reports this plus the signal's number for a process that a signal has ended.
 SIGNALLED = 128
 
 
 class RackctlError(Exception):
-    """Base of every error that is rackctl's own to report.
+    """Base of every error that rackctl reports without a traceback.
 
-    ``str(error)`` is one or more sentences for a person; ``hint`` is what to do about it, or empty.
+    ``str(error)`` is one or more sentences for a person; ``hint`` is the remedy, or empty.
     """
 
     exit_code = 1

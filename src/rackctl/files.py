@@ -1,7 +1,7 @@
 """rackctl's own files: read only if no other user can write them, written whole, with mode 0600.
 
 The rule is OpenSSH's for ~/.ssh/config (``Bad owner or permissions``): the owner is the user or root, and neither the
-group nor others may write. It is checked on the open file, so that nothing can be swapped between check and read.
+group nor others may write. It is checked on the open file, so that the file cannot be replaced between check and read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _path_in(environment: Mapping[str, str], variable: str) -> Path | None:
 def read_own(path: Path, *, limit: int) -> bytes:
     """Read a file of the user's that has at most ``limit`` bytes.
 
-    Raises FileNotFoundError if it does not exist, and UsageError if it is not the user's alone to write.
+    Raises FileNotFoundError if it does not exist, and UsageError if another user can write it.
     """
     with os.fdopen(open_own(path), "rb") as file:
         data = file.read(limit + 1)
@@ -76,7 +76,7 @@ def open_own(path: Path) -> int:
 
 
 def require_own_directory(path: Path) -> None:
-    """Check that a directory is the user's alone to write.
+    """Check that no other user can write a directory.
 
     Raises FileNotFoundError if it does not exist, and UsageError if another user can write it.
     """
@@ -119,7 +119,9 @@ def _open(path: Path, flags: int) -> int:
     except OSError as error:
         # O_NOFOLLOW fails with ELOOP, together with O_DIRECTORY also with ENOTDIR.
         if error.errno in {errno.ELOOP, errno.ENOTDIR} and path.is_symlink():
-            raise UsageError(f"{path} is a symbolic link, which is not followed", hint="name its target") from error
+            raise UsageError(
+                f"{path} is a symbolic link: rackctl does not follow it", hint="name its target"
+            ) from error
         if error.errno == errno.ENOTDIR and not path.exists():
             raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
@@ -127,7 +129,7 @@ def _open(path: Path, flags: int) -> int:
 
 def _require_own(path: Path, found: os.stat_result) -> None:
     if found.st_uid not in {0, os.geteuid()}:
-        raise UsageError(f"{path} belongs to user {found.st_uid}", hint="use your own")
+        raise UsageError(f"{path} belongs to user {found.st_uid}", hint="use a file of your own")
     if found.st_mode & _OTHERS_CAN_WRITE:
         raise UsageError(
             f"{path} can be written by other users (mode {stat.S_IMODE(found.st_mode):04o})",

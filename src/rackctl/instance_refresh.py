@@ -16,7 +16,7 @@ _REFRESHING = frozenset({"Pending", "InProgress", "Cancelling", "RollbackInProgr
 class InstanceRefresh:
     """An instance refresh.
 
-    ``preferences`` and ``desired_configuration`` are AWS's documents, with what AWS adds to those that were given.
+    ``preferences`` and ``desired_configuration`` are AWS's documents: those of the request, with AWS's defaults added.
     """
 
     instance_refresh_id: str
@@ -29,7 +29,7 @@ class InstanceRefresh:
 
     @property
     def is_active(self) -> bool:
-        """Whether it may still replace instances; a group has no other one meanwhile."""
+        """Whether it may still replace instances. A group has at most one active refresh."""
         return self.status in _REFRESHING
 
     @property

@@ -1,4 +1,4 @@
-"""The instances of a rack: list, find, terminate, and know when a replacement is ready."""
+"""The instances of a rack: list, find, terminate, and wait for a replacement."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _DESCRIBES_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """Where the replacement of a terminated instance stands; ``instance`` is None before its launch.
+    """The progress of a terminated instance's replacement; ``instance`` is None before its launch.
 
-    ``problem`` is what Auto Scaling says of a launch that failed.
+    ``problem`` is Auto Scaling's message about a launch that failed.
     """
 
     instance: RackInstance | None = None
@@ -42,7 +42,7 @@ class Replacement:
         return bool(self.instance and self.instance.can_take_tasks)
 
     def describe(self) -> str:
-        """Return in a few words where it stands."""
+        """Return the progress in a few words."""
         if self.instance is None:
             return self.problem or "not launched yet"
         return f"{self.instance.ec2_instance_id}: {self.instance.describe()}"
@@ -59,8 +59,8 @@ class Instances:
     def list(self) -> list[RackInstance]:
         """Return every instance of the rack, sorted by id.
 
-        These are the instances that are tagged ``Rack=<name>`` or registered with the cluster, but for those
-        tagged ``Purpose=Build``. Raises NotFound for no such cluster.
+        These are the instances that are tagged ``Rack=<name>`` or registered with the cluster, except those tagged
+        ``Purpose=Build``. Raises NotFound if the cluster does not exist.
         """
         with ThreadPoolExecutor(_DESCRIBES_AT_ONCE) as pool:
             tagged = pool.submit(lambda: list(self._aws.ec2.instances_tagged({"Rack": self._rack.name})))
@@ -72,7 +72,7 @@ class Instances:
             for found in (found for page in described for found in page.result() if found.ec2_instance_id):
                 registered.setdefault(found.ec2_instance_id, []).append(found)
             instances = {instance.ec2_instance_id: instance for instance in tagged.result()}
-        # EC2 does not know the machines of ECS Anywhere.
+        # EC2 does not describe the machines of ECS Anywhere.
         untagged = sorted(id_ for id_ in registered.keys() - instances.keys() if is_ec2_instance_id(id_))
         instances.update((i.ec2_instance_id, i) for i in self._aws.ec2.instances_by_id(untagged))
         return [
@@ -88,7 +88,7 @@ class Instances:
     def find(self, ec2_instance_id: str) -> Instance:
         """Return an instance of the rack by its whole id.
 
-        One that is being terminated is still found. Raises UsageError for what is no id, NotFound for an
+        An instance that is being terminated is still found. Raises UsageError for an invalid id, NotFound for an
         instance that does not exist or is not this rack's.
         """
         require_ec2_instance_id(ec2_instance_id)
@@ -107,24 +107,25 @@ class Instances:
         return instance
 
     def match(self, name: str) -> Instance:
-        """Return the one instance that a text names.
+        """Return the one instance that matches a text.
 
-        That is an id, the start of an id (four characters after ``i-`` at least), a private, public or IPv6 address, a
-        DNS name, or a Name tag. Raises UsageError if several match, naming them, or if the start of an id is too short;
-        NotFound if none matches.
+        The text is an id, the start of an id (at least four characters after ``i-``), a private, public or IPv6
+        address, a DNS name, or a Name tag. Raises UsageError if several match, naming them, or if the start of an id is
+        too short; NotFound if none matches.
         """
         return self.match_all([name])[0]
 
     def match_all(self, names: Sequence[str]) -> Sequence[Instance]:
-        """Return the instances that texts name, each once; `match` says how.
+        """Return the instances that match some texts, each once, by the rules of `match`.
 
-        However many there are, AWS is asked for them, or for the list, once. Raises as `match` does, for the first.
+        The instances, or the list, are fetched once for all texts. Raises as `match` does, for the first text that
+        fails.
         """
         for name in names:
             _check_start_of_id(name)
         whole = [name for name in names if is_ec2_instance_id(name)]
         known = {i.ec2_instance_id: i for i in self._aws.ec2.instances_by_id(whole)} if whole else {}
-        # Eight digits are a whole id of the old kind, or the start of one of the new.
+        # Eight digits are a whole id of the old form, or the start of one of the new form.
         listed_names = [n for n in names if n not in known and (n not in whole or len(n) == _OLD_ID)]
         listed = [i.instance for i in self.list() if i.instance] if listed_names else []
         matched = [
@@ -138,13 +139,13 @@ class Instances:
             matching = [i for i in present if i.ec2_instance_id.startswith(name)]
         else:
             matching = [i for i in present if _is_called(i, name)]
-            # The replacement of a terminating instance has the same Name.
+            # An instance that is terminating and its replacement have the same Name.
             matching = [i for i in matching if not i.is_terminating] or matching
         if len(matching) > 1:
             ids = listed((i.ec2_instance_id for i in matching), most=10)
             raise UsageError(
                 f"{name} matches {len(matching)} instances: {ids}",
-                hint="give more characters of the one you mean" if by_id else "give the id of the one you mean",
+                hint="give more characters of its id" if by_id else "give its id",
             )
         if not matching:
             raise NotFound(
@@ -174,12 +175,12 @@ class Instances:
         return ""
 
     def describe(self, instance: Instance) -> RackInstance:
-        """Return an instance as EC2, ECS and Auto Scaling see it now."""
+        """Return an instance as EC2, ECS and Auto Scaling describe it now."""
         id_ = instance.ec2_instance_id
         return rack_instance(id_, instance, self.registrations(id_), self.member(id_))
 
     def describe_all(self, instances: Sequence[Instance]) -> Sequence[RackInstance]:
-        """Return instances as EC2, ECS and Auto Scaling see them now; of several, ECS is asked for all of the rack."""
+        """Return instances as the three services describe them now; for several, ECS's whole list is fetched once."""
         ids = [instance.ec2_instance_id for instance in instances]
         listed = {i.ec2_instance_id: i.registrations for i in self.list()} if len(ids) > 1 else {}
         members = self._aws.autoscaling.members(ids)
@@ -189,14 +190,14 @@ class Instances:
         ]
 
     def member(self, ec2_instance_id: str) -> GroupInstance | None:
-        """Return what Auto Scaling knows of an instance; None when it is in no group."""
+        """Return an instance as its Auto Scaling group describes it; None if it is in no group."""
         return self._aws.autoscaling.members([ec2_instance_id]).get(ec2_instance_id)
 
     def terminate(self, instance: Instance, *, notify: Callable[[str], None] = lambda _: None) -> bool:
-        """Have an instance's Auto Scaling group terminate and replace it; tell whether that was still to do.
+        """Have an instance's Auto Scaling group terminate and replace it; return False if it was terminating already.
 
-        The desired capacity stays. ``notify`` is called if a scaling activity has to end first. Raises
-        RackctlError for an instance of no group, which nothing would replace.
+        The desired capacity stays the same. If a scaling activity has to end first, ``notify`` is called. Raises
+        RackctlError for an instance of no group: it would not be replaced.
         """
         id_ = instance.ec2_instance_id
         member = self.member(id_)
@@ -211,7 +212,8 @@ class Instances:
             except AwsError as error:
                 if error.busy:
                     return None
-                # An answer can get lost after the deed is done; the call made again then finds nothing to do.
+                # If the answer to a call that worked is lost, the retried call is refused: the instance is terminating
+                # already.
                 if not self.is_terminating(id_):
                     raise
             return True
@@ -226,7 +228,7 @@ class Instances:
         )
 
     def is_terminating(self, ec2_instance_id: str) -> bool:
-        """Tell whether EC2 or its group says that an instance is terminating, or has terminated."""
+        """Return whether EC2 or its group reports that an instance is terminating or has terminated."""
         instance = next(self._aws.ec2.instances_by_id([ec2_instance_id]), None)
         if instance and instance.is_terminating:
             return True
@@ -240,10 +242,10 @@ class Instances:
         raise NotFound(f"there is no Auto Scaling group {name}")
 
     def replacement(self, before: AutoScalingGroup, *, timeout: float) -> Iterator[Replacement]:
-        """Wait until a group that has lost an instance has a new one that counts, yielding each change.
+        """Wait until a group that has lost an instance has a new one that can take tasks, yielding each change.
 
-        ``before`` is the group as it was. A failed launch is reported as ``problem`` and waited out, since Auto
-        Scaling tries again. Raises Timeout, naming the last state.
+        ``before`` is the group as it was. A failed launch is reported as ``problem`` and does not end the wait, since
+        Auto Scaling launches again. Raises Timeout, naming the last state.
         """
         known = {member.ec2_instance_id for member in before.instances}
         name = before.auto_scaling_group_name
@@ -267,12 +269,12 @@ class Instances:
             if self._clock.monotonic() >= deadline:
                 raise Timeout(
                     f"gave up after {timeout:g} s waiting for the replacement in group {name}: {progress.describe()}",
-                    hint="the instance was terminated; `rackctl instances` shows when its replacement is there",
+                    hint="the instance was terminated; `rackctl instances` shows its replacement once it has launched",
                 )
             self._clock.sleep(POLL)
 
     def _newcomer(self, group_name: str, known: set[str]) -> Replacement:
-        """Return the furthest of a group's new members, or an empty one when there is none."""
+        """Return the new member of a group that is closest to taking tasks; an empty Replacement if there is none."""
         members = [m for m in self.group(group_name).instances if m.ec2_instance_id not in known]
         newcomers = [
             rack_instance(id_, None, self.registrations(id_), member)
@@ -298,9 +300,9 @@ class Instances:
 
 
 def not_in_a_group(ec2_instance_id: str) -> RackctlError:
-    """Return the refusal to terminate an instance that nothing would replace."""
+    """Return the error for an instance of no group, which would not be replaced."""
     return RackctlError(
-        f"{ec2_instance_id} belongs to no Auto Scaling group, so nothing would replace it; it was left alone",
+        f"{ec2_instance_id} belongs to no Auto Scaling group and would not be replaced; it was not terminated",
         hint=f"to terminate it for good: `aws ec2 terminate-instances --instance-ids {ec2_instance_id}`",
     )
 
@@ -317,7 +319,7 @@ def _check_start_of_id(name: str) -> None:
 
 def _is_called(instance: Instance, name: str) -> bool:
     """Return whether a text is an address, a DNS name or the Name tag of an instance."""
-    # DNS names are compared without regard to case; a dot at the end names the root (RFC 1034, section 3.1).
+    # DNS names are case-insensitive; a dot at the end stands for the root (RFC 1034, section 3.1).
     as_dns = name.lower().removesuffix(".")
     return (
         _as_address(name) in {instance.private_ip, instance.public_ip, _as_address(instance.ipv6_address)} - {""}

@@ -1,8 +1,8 @@
-"""What an Auto Scaling group would launch instances from now, and whether an instance was launched from that.
+"""The current launch sources of Auto Scaling groups, and whether an instance was launched from one of them.
 
-A group names a launch template by a number, as ``$Default`` or as ``$Latest``, in each override of a
-MixedInstancesPolicy perhaps another one; a version names an image by its id or by an SSM parameter. An instance is
-outdated when it was launched from none of what its group would launch from now.
+A group names a launch template and a version, by its number, ``$Default`` or ``$Latest``; each override of a
+MixedInstancesPolicy may name another template. A version names an image by its id or by an SSM parameter. An instance
+is outdated if it was launched from none of the sources that its group launches from now.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rackctl.model import AutoScalingGroup, GroupInstance, Instance, LaunchTemplateVersion
     from rackctl.rack_instance import RackInstance
 
-# EC2 tags what it launches from a template, whoever launches it.
+# EC2 puts these tags on every instance that is launched from a template.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/launch-instances-from-launch-template.html
 _TEMPLATE_TAG = "aws:ec2launchtemplate:id"
 _VERSION_TAG = "aws:ec2launchtemplate:version"
@@ -30,9 +30,9 @@ _GROUPS_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class LaunchSource:
-    """What instances are launched from: a version of a launch template, or a launch configuration.
+    """The source of a launch: a version of a launch template, or a launch configuration.
 
-    ``image_id`` is empty where it is not known: a launch configuration never changes its image.
+    ``image_id`` is empty if it is not known. A launch configuration never changes its image.
     """
 
     launch_template_id: str = ""
@@ -47,7 +47,7 @@ class LaunchSource:
         return f"version {self.version_number} of launch template {self.launch_template_id}{image}"
 
     def is_of(self, other: LaunchSource) -> bool:
-        """Tell whether what was launched from this one is what the other one launches."""
+        """Return whether an instance launched from this source is one that the other source launches."""
         same = (self.launch_template_id, self.version_number, self.launch_configuration_name) == (
             other.launch_template_id,
             other.version_number,
@@ -57,10 +57,10 @@ class LaunchSource:
 
 
 def launch_sources(aws: Aws, group: AutoScalingGroup) -> tuple[LaunchSource, ...]:
-    """Return what a group would launch from now, each source once; several with a MixedInstancesPolicy.
+    """Return the sources that a group launches from now, each once; several with a MixedInstancesPolicy.
 
-    Versions are resolved to their numbers, and images that an SSM parameter names to their ids
-    (DescribeLaunchTemplateVersions, ResolveAlias). Raises NotFound for a group that names nothing.
+    Versions are resolved to their numbers, and SSM parameters to the ids of their images
+    (DescribeLaunchTemplateVersions, ResolveAlias). Raises NotFound for a group without a source.
     """
     if group.launch_configuration_name:
         return (LaunchSource(launch_configuration_name=group.launch_configuration_name),)
@@ -81,7 +81,7 @@ def _source(version: LaunchTemplateVersion, image_id: str) -> LaunchSource:
 
 
 def launched_from(instance: Instance, member: GroupInstance | None) -> LaunchSource | None:
-    """Return what an instance was launched from, as its group or else its tags say; None where neither does."""
+    """Return the source of an instance's launch by its group, else by its tags; None if neither names one."""
     if member and member.launch_configuration_name:
         return LaunchSource(launch_configuration_name=member.launch_configuration_name, image_id=instance.image_id)
     ref = member.launch_template if member else None
@@ -94,16 +94,16 @@ def launched_from(instance: Instance, member: GroupInstance | None) -> LaunchSou
 
 
 def is_outdated(source: LaunchSource | None, current: Iterable[LaunchSource]) -> bool | None:
-    """Tell whether what was launched from a source is not what its group launches now; None where it is not known."""
+    """Return whether an instance's source is none of its group's current ones; None if the source is not known."""
     if source is None:
         return None
     return not any(source.is_of(one) for one in current)
 
 
 def with_outdated(aws: Aws, instances: Sequence[RackInstance]) -> list[RackInstance]:
-    """Return instances with what their groups say of them, and whether each is outdated.
+    """Return instances with their groups' descriptions of them, and whether each is outdated.
 
-    That is not known of one in no group, and of one whose group, or what it launches from, does not exist.
+    ``outdated`` is None for an instance of no group, and if its group or the group's source does not exist.
     """
     names = {i.instance.auto_scaling_group_name for i in instances if i.instance} - {""}
     groups = aws.autoscaling.groups(sorted(names))
@@ -122,7 +122,7 @@ def with_outdated(aws: Aws, instances: Sequence[RackInstance]) -> list[RackInsta
 
 
 def sources_if_any(aws: Aws, group: AutoScalingGroup) -> tuple[LaunchSource, ...]:
-    """Return what a group would launch from now, nothing where that does not exist."""
+    """Return the sources that a group launches from now; none if they do not exist."""
     try:
         return launch_sources(aws, group)
     except NotFound:

@@ -18,7 +18,7 @@ _LARGEST = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LocalRack:
-    """The local rack that is up, as its daemon describes it in its state directory."""
+    """The running local rack, as its daemon describes it in its state directory."""
 
     name: str
     endpoint_url: str
@@ -41,7 +41,7 @@ class LocalRack:
 def find_local_rack(state_directory: Path) -> LocalRack | None:
     """Find the local rack whose state is kept under a state directory, if it is up.
 
-    Raises UsageError for files that another user can write, and for a description that is damaged.
+    Raises UsageError for files that another user can write, and for a damaged description.
     """
     directory = state_directory / "local"
     try:
@@ -72,13 +72,13 @@ _TEXTS = ("name", "endpoint_url", "region", "access_key_id", "secret_access_key"
 
 def _damaged(path: Path) -> UsageError:
     return UsageError(
-        f"{path} does not describe a local rack: it is damaged",
+        f"{path} is damaged: it does not describe a local rack",
         hint="stop the local rack with `rackctl local down`, or name another state directory with RACKCTL_STATE_DIR",
     )
 
 
 def _is_locked(path: Path) -> bool:
-    """Return whether a process holds a lock. Unlike a process id, a lock ends with its process."""
+    """Return whether a process holds a lock. Unlike a process id in a file, a lock ends with its process."""
     import fcntl
     import os
 

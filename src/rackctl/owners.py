@@ -1,6 +1,6 @@
-"""Who made a resource, by the tags that CloudFormation and what is built on it leave. Pure.
+"""The CloudFormation stack that owns a resource, by the tags of CloudFormation, CDK and convox. Pure.
 
-Nothing marks what Terraform made: a resource without an owner here may have one all the same.
+Terraform sets no such tag: a resource without an owner here may have one all the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OwnerKind = Literal["cloudformation", "cdk", "convox"]
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The CloudFormation stack that a resource belongs to, and what wrote its template."""
+    """The CloudFormation stack that a resource belongs to, and the tool that wrote its template."""
 
     kind: OwnerKind
     stack: str
@@ -44,7 +44,8 @@ def owner_of(tags: Mapping[str, str]) -> Owner | None:
     stack = tags.get(STACK_TAG, "")
     if not stack:
         return None
-    # convox tags its stacks, and CloudFormation what is in them; older versions of it write the key in upper case.
+    # convox tags its stacks, and CloudFormation passes the tags on to their resources; older versions of convox write
+    # the key in upper case.
     if "convox" in {tags.get("system"), tags.get("System")}:
         return Owner("convox", stack)
     return Owner("cdk" if _OF_CDK.fullmatch(tags.get(_LOGICAL_ID_TAG, "")) else "cloudformation", stack)

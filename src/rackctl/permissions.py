@@ -1,7 +1,7 @@
-"""What the caller may do on a rack, as IAM simulates it from the policies of the caller's user or role.
+"""The caller's permissions on a rack, as IAM simulates them from the policies of the caller's user or role.
 
-A simulation knows neither the policies of resources nor that of a session. So an allowed action may be refused by
-them, and one that no policy of the caller's allows may be granted by a bucket's or a KMS key's own.
+A simulation includes neither the policies of resources nor that of a session. Either may deny an action that the
+simulation allows, and the policy of a bucket or of a KMS key may allow an action that it denies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rackctl.policies import Grant
     from rackctl.rack import Rack
 
-# What a rack may be without: actions on these, or under a condition that names them, are not needed then.
+# Names that a rack may lack. Then actions on them, or under a condition that names them, are not needed.
 _OPTIONAL = {
     "<bucket's key>",
     "<caller>",
@@ -37,17 +37,17 @@ _OPTIONAL = {
     "<numbered template>",
     "<tagging template>",
 }
-# Their resources have policies that can allow what no policy of the caller's does.
+# The resources of these services have policies, which can allow an action that no policy of the caller's allows.
 _WITH_POLICIES = ("kms:", "s3:")
-# IAM takes few simulations a second.
+# IAM throttles simulations beyond a few a second.
 _AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """An action on a resource, and whether the caller may take it; ``reason`` says why not, or why it is not known.
+    """An action on a resource, and whether it is allowed; ``reason`` says why not, or why that is not known.
 
-    The resource is empty if it is not known either.
+    If the resource is not known, it is empty.
     """
 
     action: str
@@ -66,10 +66,10 @@ class _Question:
 
 
 def principal_of(aws: Aws, caller: str) -> str:
-    """Return the ARN of the user or the role that a caller is, by the ARN that STS gives.
+    """Return the ARN of the caller's user or role, by the caller's ARN from STS.
 
-    Raises RackctlError for one that IAM simulates nothing for, and if the role may not be read: the ARN of its session
-    leaves out the path. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
+    Raises RackctlError for a caller that IAM does not simulate, and if the role may not be read: the ARN of a session
+    lacks the role's path. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
     """
     kind, _, name = caller.split(":", 5)[5].partition("/")
     match kind:
@@ -78,13 +78,13 @@ def principal_of(aws: Aws, caller: str) -> str:
         case "assumed-role":
             return aws.iam.role_arn(name.partition("/")[0])
         case "root":
-            raise RackctlError("the caller is the account's root user, which no policy of IAM limits")
+            raise RackctlError("the caller is the account's root user: IAM policies do not limit it")
         case _:
             raise RackctlError(f"IAM simulates users and roles, and the caller is {caller}")
 
 
 def facts_of(rack: Rack, groups: Iterable[str]) -> Facts:
-    """Return what a rack's names are in policies, of these groups. A name that could not be read is left out."""
+    """Return a rack's names for policies, with these groups. A name that could not be read is left out."""
     named = {
         "<region>": [rack.aws.region],
         "<account>": [rack.ecs_cluster.account],
@@ -105,7 +105,7 @@ def facts_of(rack: Rack, groups: Iterable[str]) -> Facts:
 
 
 def _key_id(rack: Rack, name: str) -> str:
-    """Return the id of a KMS key by its id, ARN or alias, empty for none; policies name no aliases."""
+    """Return the id of a KMS key by its id, ARN or alias, empty for none; policies cannot name aliases."""
     found = rack.aws.kms.key(name) if name else None
     return found.arn.rpartition("/")[2] if found else ""
 
@@ -118,9 +118,9 @@ def _read(read: Callable[[], str]) -> str:
 
 
 def simulate(aws: Aws, principal: str, role: str, facts: Facts, known: Iterable[str] = ()) -> Iterator[Permission]:
-    """Yield whether a user or a role may take each action that a role of rackctl's needs.
+    """Yield each action that a role of rackctl's needs, and whether a user or a role is allowed it.
 
-    ``known`` are the ARNs of resources that the rack has: one of them stands for all that an asterisk does.
+    ``known`` are the ARNs of the rack's resources: one of them is simulated in place of a resource with an asterisk.
     """
     questions, unasked = _questions(grants(role), facts, [*known])
     yield from unasked
@@ -130,7 +130,7 @@ def simulate(aws: Aws, principal: str, role: str, facts: Facts, known: Iterable[
 
 
 def _questions(needed: Iterable[Grant], facts: Facts, known: Sequence[str]) -> tuple[list[_Question], list[Permission]]:
-    """Return the simulations to ask for, and the actions that cannot be simulated since the rack's names lack."""
+    """Return the simulations to run, and the actions that cannot be simulated because a name is not known."""
     found: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], _Question] = {}
     unasked = []
     for grant in needed:
@@ -138,11 +138,11 @@ def _questions(needed: Iterable[Grant], facts: Facts, known: Sequence[str]) -> t
         lacking = {name for name in grant.names if not facts.named.get(name)}
         if lacking & (_OPTIONAL | {grant.needs}):
             continue
-        # Of a policy that names one resource, a simulation with an asterisk in its place would be denied.
+        # With an asterisk in place of a resource, an action that a policy allows on one resource would be denied.
         lacking |= {name for name in grant.names if facts.named.get(name) == ["*"]}
         if lacking:
             names = listed(sorted(name.strip("<>") for name in lacking - {"<bucket owner>"}))
-            reason = f"not simulated, since the rack's {names} is not known"
+            reason = f"not simulated: the rack's {names} is not known"
             unasked += [Permission(action, "", "unknown", reason) for action in grant.actions]
             continue
         resources = tuple(dict.fromkeys(_known(resource, known) for resource in facts.fill(grant.resource)))
@@ -154,14 +154,14 @@ def _questions(needed: Iterable[Grant], facts: Facts, known: Sequence[str]) -> t
 
 
 def _known(resource: str, known: Sequence[str]) -> str:
-    """Return one of the rack's own resources that a text with asterisks stands for, the text itself for none."""
+    """Return a resource of the rack that matches a text with asterisks; the text itself if none does."""
     if "*" not in resource or resource == "*":
         return resource
     return next((arn for arn in known if fnmatchcase(arn, resource)), resource)
 
 
 def _ask(aws: Aws, principal: str, question: _Question) -> Iterator[Permission]:
-    """Yield what IAM decides. Actions that it does not take together are asked for one by one."""
+    """Yield IAM's decisions. If IAM refuses to simulate some actions together, they are simulated one by one."""
     try:
         decisions = aws.iam.simulate(principal, question.actions, question.resources, question.context)
     except AccessDenied:
@@ -198,11 +198,11 @@ def _judged(decision: Decision) -> tuple[Literal["allowed", "denied", "unknown"]
     if not decision.allowed_by_boundary:
         return "denied", "the permissions boundary does not allow it"
     if decision.unknown:
-        return "unknown", f"it depends on {listed(decision.unknown)}, which a simulation does not know"
+        return "unknown", f"it depends on {listed(decision.unknown)}, which a simulation does not include"
     if decision.decision == "allowed":
         return "allowed", ""
     if decision.decision != "implicitDeny":
         return "unknown", f"IAM's simulation says {decision.decision}"
     if decision.action.lower().startswith(_WITH_POLICIES):
-        return "unknown", "no policy of the caller's allows it; the resource's own policy may"
+        return "unknown", "no policy of the caller's allows it; the resource's policy may"
     return "denied", "no policy allows it"

@@ -1,6 +1,6 @@
-"""What each command needs to be allowed: the one source of `racks policy`, of docs/permissions.md and of its tests.
+"""The IAM permissions of each command: the one source of `racks policy`, of docs/permissions.md and of its tests.
 
-Pure: nothing here asks AWS anything. Names in angle brackets stand for what a rack has: `Facts.named`.
+Pure: no function here calls AWS. Names in angle brackets stand for a rack's own names: `Facts.named`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEY = "arn:aws:kms:<region>:<account>:key/<key>"
 _ANY_KEY = "arn:aws:kms:<region>:<account>:key/*"
 _BUCKETS_KEY = "arn:aws:kms:<region>:<account>:key/<bucket's key>"
 
-# What each condition key must be: the operator and the value.
+# The operator and the value of each condition key.
 _CONDITIONS = {
     "aws:RequestTag/Rack": ("StringEquals", "<rack>"),
     "aws:ResourceTag/Rack": ("StringEquals", "<rack>"),
@@ -51,8 +51,8 @@ _BY_ACTION = {"ec2:CreateAction": "StringEquals"}
 class Grant:
     """Actions on a resource, under a condition: a condition key, or ``KEY=VALUE``.
 
-    ``needs`` is a name in angle brackets without whose value the actions are not needed, as are all that the resource
-    and the condition name.
+    The actions are not needed if the rack has no value for a name in angle brackets in the resource or the condition,
+    or for the one that ``needs`` gives.
     """
 
     actions: tuple[str, ...]
@@ -66,13 +66,13 @@ class Grant:
 
     @property
     def names(self) -> set[str]:
-        """The names in angle brackets that the resource and the condition have, and the one that it needs."""
+        """The names in angle brackets of the resource, the condition and ``needs``."""
         values = [value for keys in self.conditions.values() for value in keys.values()]
         return {name for text in (self.resource, *values, self.needs) for name in re.findall(r"<[^>]+>", text)}
 
     @property
     def conditions(self) -> dict[str, dict[str, str]]:
-        """Return the condition as a policy has it, with the names in it."""
+        """Return the condition in the form of a policy, names in angle brackets included."""
         key, _, value = self.condition.partition("=")
         if not key:
             return {}
@@ -82,7 +82,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a command needs. ``includes`` are other roles; ``parts`` what an option or a kind of rack needs besides."""
+    """The permissions of a command. ``includes`` are other roles; ``parts`` are for an option or a kind of rack."""
 
     commands: tuple[str, ...]
     grants: tuple[Grant, ...]
@@ -223,7 +223,8 @@ ROLES: dict[str, Role] = {
             ),
             "kept": (
                 _grant("ec2:DeleteKeyPair ImportKeyPair", _KEY_PAIR),
-                # By its id, of which AWS does not say whether the ARN has it: the condition is on the name.
+                # A key pair is deleted by its id. AWS does not say whether its ARN then has the id or the name, so the
+                # condition is on the name.
                 _grant("ec2:DeleteKeyPair", _KEY_PAIRS, "ec2:KeyPairName"),
                 _grant("ec2:CreateTags", _KEY_PAIR, "ec2:CreateAction=ImportKeyPair"),
             ),
@@ -234,7 +235,7 @@ ROLES: dict[str, Role] = {
         ("instances keyroll --stop-standalone", "instances drain --stop-standalone"),
         (_grant("ecs:StopTask", _TASKS, "ecs:cluster"),),
     ),
-    # With a narrower resource, CloudWatch leaves composite alarms out of its answer.
+    # If the resource is narrower, CloudWatch leaves composite alarms out of its answer.
     "alarm": Role(("instances keyroll --alarm", "instances replace --alarm"), (_grant("cloudwatch:DescribeAlarms"),)),
     "doctor": Role(
         ("doctor",),
@@ -297,13 +298,13 @@ ROLES: dict[str, Role] = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A rack's own names: for each name in angle brackets its values, of which there may be several or none."""
+    """A rack's own names: for each name in angle brackets its values, one, several or none."""
 
     named: Mapping[str, Sequence[str]]
     partition: str = "aws"
 
     def fill(self, text: str) -> list[str]:
-        """Return a text with its names replaced by each of their values; nothing if one of them has none."""
+        """Return a text once for each combination of its names' values; nothing if a name has no value."""
         names = re.findall(r"<[^>]+>", text)
         filled = []
         for values in product(*(self.named.get(name, ()) for name in names)):
@@ -315,7 +316,7 @@ class Facts:
 
 
 def grants(role: str) -> list[Grant]:
-    """Return all grants of a role: of those that it includes, its own and those of its parts."""
+    """Return all grants of a role: those of the roles that it includes, its own, and those of its parts."""
     found = ROLES[role]
     inherited = [grant for name in found.includes for grant in grants(name)]
     return list(dict.fromkeys((*inherited, *found.grants, *(g for part in found.parts.values() for g in part))))
@@ -353,7 +354,7 @@ _Statement = tuple[list[str], list[str], dict[str, dict[str, list[str]]]]
 
 
 def _covered(statements: list[_Statement]) -> Iterator[_Statement]:
-    """Yield the statements without actions that another allows on the same and more under the same condition."""
+    """Yield the statements without the actions that another one allows under the same condition, and no less widely."""
     for actions, resources, conditions in statements:
         kept = [
             action

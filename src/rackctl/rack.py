@@ -1,4 +1,4 @@
-"""Which rack, and its settings: from options, environment, config file, cluster tags and defaults.
+"""The current rack and its settings: from options, environment, config file, cluster tags and defaults.
 
 The first of these that sets a setting wins:
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rackctl.model import EcsCluster
 
 
-# AWS's variables, which apply if a setting is not given, in the order in which they are read.
+# AWS's own variables, in the order in which they are read. They apply if rackctl's setting is not given.
 _AWS_VARIABLES = {
     "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
     "profile": ("AWS_DEFAULT_PROFILE", "AWS_PROFILE"),
@@ -43,7 +43,7 @@ _AWS_VARIABLES = {
 class Sources:
     """Every source of a rack's name and settings except the tags of its cluster.
 
-    ``options`` are those given on the command line, by setting name, and ``rack`` among them.
+    ``options`` are those given on the command line, by the name of their setting, ``rack`` included.
     """
 
     options: Mapping[str, str]
@@ -52,7 +52,7 @@ class Sources:
     local: LocalRack | None
 
     def known(self) -> dict[str, Origin]:
-        """Map each rack that is known without calling AWS to its origin."""
+        """Map the racks that are known without a call to AWS to their origins."""
         racks = dict.fromkeys(self.config.racks, Origin(Source.CONFIG_FILE, str(self.config.path)))
         if self.local:
             racks.setdefault(self.local.name, Origin(Source.LOCAL_RACK))
@@ -89,7 +89,7 @@ class Sources:
             if value is None:
                 continue
             if not value:
-                raise UsageError(f"{origin} is empty", hint="name a rack, or remove it")
+                raise UsageError(f"{origin} is empty", hint="give it the name of a rack, or remove it")
             if problem := rack_name_problem(value):
                 raise UsageError(f"{origin} is {quoted(value)}: {problem}")
             yield Value(value, origin)
@@ -115,10 +115,10 @@ class Sources:
         return Rack(Value(name, Origin(Source.UNSET)), self.settings(name), self._credentials(name), notify=notify).aws
 
     def rack_of(self, cluster: EcsCluster, aws: Aws) -> Rack:
-        """Return the rack that a cluster is, or would be: that of the config file, or one of the cluster's own name.
+        """Return the rack of a cluster: the one that the config file has for it, or one by the cluster's own name.
 
-        A convox rack has the name of its stack, and a cluster of a generated name. Options and variables are left out,
-        since they are of the rack that they select.
+        A convox rack is named after its stack; the name of its cluster is generated. Options and variables are left
+        out, since they belong to the rack that they select.
         """
         names = [
             name
@@ -134,7 +134,10 @@ class Sources:
         )
 
     def settings(self, rack: str) -> dict[str, Value]:
-        """Return what options, variables, the config file and the local rack set of a rack. Raises UsageError."""
+        """Return the settings of a rack from options, variables, the config file and the local rack.
+
+        Raises UsageError.
+        """
         found: dict[str, Value] = {}
         for name, setting in SETTINGS.items():
             variable = setting.environment_variable
@@ -147,7 +150,7 @@ class Sources:
                 if value is None:
                     continue
                 if not value:
-                    raise UsageError(f"{origin} is empty", hint=f"give it a value ({setting.help}), or leave it out")
+                    raise UsageError(f"{origin} is empty", hint=f"give it a value ({setting.help}), or remove it")
                 if problem := setting.problem(value):
                     raise UsageError(f"{origin} is {quoted(value)}: {problem}")
                 found[name] = Value(value, origin)
@@ -175,8 +178,8 @@ class Sources:
 class Rack:
     """A rack: its name, its settings and its AWS services.
 
-    The tags of the cluster are read once, and only if a setting that no nearer source sets is used; ``described`` is
-    the cluster where it has been read already.
+    The tags of the cluster are read once, and only if a setting is used that no nearer source sets. ``described`` is
+    the cluster, if it has been read already.
     """
 
     def __init__(
@@ -221,23 +224,23 @@ class Rack:
 
     @cached_property
     def store(self) -> Bucket:
-        """The rack's bucket, which must be the cluster's account's unless the user has named another owner.
+        """The rack's bucket. It must belong to the cluster's account unless the user has named another owner.
 
-        A tag can name a bucket but no owner: whoever may tag the cluster must not move the keys into an account of
-        his own.
+        A tag can name a bucket, but not its owner: the permission to tag the cluster must not suffice to move the keys
+        into another account.
         """
         return self.aws.s3.bucket(self.require("bucket"), owner=self["bucket_owner"] or self.ecs_cluster.account)
 
     @property
     def kms_key(self) -> str:
-        """The rack's KMS key. Raises AccessDenied for another account's that only a tag names."""
+        """The rack's KMS key. Raises AccessDenied for a key of another account that only a tag names."""
         key = self.require("kms_key")
         account = key.split(":")[4] if key.startswith("arn:") and key.count(":") >= 5 else ""
         if account and account != self.ecs_cluster.account and not self.is_given("kms_key"):
             raise AccessDenied(
                 f"KMS key {key}, which a tag of cluster {self.cluster} names, belongs to account {account} and not to "
                 f"the cluster's, {self.ecs_cluster.account}",
-                hint="if it is right, name it yourself: set RACKCTL_KMS_KEY, or kms_key under "
+                hint="if that key is right, set RACKCTL_KMS_KEY, or kms_key under "
                 f"[racks.{self.name}] in the config file",
             )
         return key
@@ -249,7 +252,7 @@ class Rack:
     def setting(self, name: str) -> Value:
         """Return a setting's value and origin.
 
-        Raises UsageError for an invalid tag, and whatever reading the tags raises.
+        Raises UsageError for an invalid tag, and RackctlError if the tags cannot be read.
         """
         setting = SETTINGS[name]
         if name in self._given:
@@ -274,7 +277,7 @@ class Rack:
         return found
 
     def is_given(self, name: str) -> bool:
-        """Return whether a nearer source than the cluster's tags sets a setting."""
+        """Return whether a source nearer than the cluster's tags sets a setting."""
         return name in self._given
 
     def require(self, name: str) -> str:

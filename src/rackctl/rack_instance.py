@@ -1,4 +1,4 @@
-"""One instance of a rack as EC2, ECS and Auto Scaling see it, joined from what the three say."""
+"""One instance of a rack, joined from the documents of EC2, ECS and Auto Scaling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def preferred(registration: ContainerInstance) -> tuple[bool, bool, float]:
-    """Order the registrations of one instance; the largest is the one that counts.
+    """Return the sort key of an instance's registrations; the largest counts.
 
     A retried RegisterContainerInstance, or an agent that has lost its state, leaves a second registration behind:
     connected before not, ACTIVE or DRAINING before any other status, then the newest.
@@ -25,12 +25,12 @@ def preferred(registration: ContainerInstance) -> tuple[bool, bool, float]:
 
 @dataclass(frozen=True, slots=True)
 class RackInstance:
-    """One instance as EC2, ECS and Auto Scaling see it; each of the three may not know it.
+    """One instance, joined from EC2, ECS and Auto Scaling; any of the three may have no document of it.
 
-    ``registrations`` are those with the rack's cluster, the one that counts first; ``member`` is what its Auto Scaling
-    group says, where that was asked for; ``outdated`` whether it was launched from something else than its group
-    launches from now, None where that was not asked for or is not known. Build it with `rack_instance`, which orders
-    the registrations.
+    ``registrations`` are those with the rack's cluster, the one that counts first; ``member`` is its Auto Scaling
+    group's entry for it, if that was fetched. ``outdated`` is whether it was launched from another source than those
+    that its group launches from now; None if that was not fetched or is not known. Build it with `rack_instance`, which
+    orders the registrations.
     """
 
     ec2_instance_id: str
@@ -46,27 +46,27 @@ class RackInstance:
 
     @property
     def living_registrations(self) -> tuple[ContainerInstance, ...]:
-        """The registrations that a drain has to follow: the one that counts and others whose agent is connected."""
+        """The registrations that a drain must include: the one that counts, and others whose agent is connected."""
         living = [r for r in self.registrations if r.is_alive]
         return tuple(r for n, r in enumerate(living) if n == 0 or r.agent_connected)
 
     @property
     def abandoned_tasks(self) -> int:
-        """How many tasks ECS shows on registrations whose agent is off, and which nothing can move."""
+        """The number of tasks on registrations whose agent is off. ECS cannot move them."""
         return sum(r.tasks_count for r in self.registrations if r.is_alive and not r.agent_connected)
 
     @property
     def is_external(self) -> bool:
-        """Whether it is a machine registered by ECS Anywhere, which EC2 does not know."""
+        """Whether it is a machine of ECS Anywhere, which EC2 does not describe."""
         return self.ec2_instance_id.startswith("mi-")
 
     @property
     def status(self) -> str:
-        """One lower-case word for what it is doing.
+        """Its status, in one lower-case word.
 
-        An instance that EC2 is stopping or terminating shows EC2's word, even while ECS has yet to notice.
-        Otherwise the ECS status; ``unregistered`` for one that runs and ECS does not know; ``gone`` for a
-        registration whose agent is off and whose instance EC2 does not know, or has terminated.
+        If EC2 is stopping or terminating it, EC2's state, even if ECS still reports ACTIVE. Else the ECS status;
+        ``unregistered`` if it runs without a registration; ``gone`` for a registration whose agent is off and whose
+        instance EC2 does not describe or has terminated.
         """
         registered = self.container_instance
         if self.instance is None:
@@ -81,7 +81,7 @@ class RackInstance:
 
     @property
     def is_terminating(self) -> bool:
-        """Whether EC2 or its group is terminating it, or has done so."""
+        """Whether EC2 or its group is terminating it or has terminated it."""
         return bool((self.instance and self.instance.is_terminating) or (self.member and self.member.is_terminating))
 
     @property
@@ -90,7 +90,7 @@ class RackInstance:
 
     @property
     def running_tasks_count(self) -> int:
-        """Running tasks, of all its registrations."""
+        """The running tasks of all its registrations."""
         return sum(registered.running_tasks_count for registered in self.registrations)
 
     @property
@@ -99,7 +99,7 @@ class RackInstance:
 
     @property
     def can_take_tasks(self) -> bool:
-        """Whether its group, ECS and its agent all say that it can take tasks."""
+        """Whether it is in service, registered as ACTIVE, and its agent connected."""
         registered = self.container_instance
         return bool(
             registered
@@ -118,7 +118,7 @@ class RackInstance:
 
     @property
     def first_started(self) -> datetime | None:
-        """When it was launched, even if it was stopped and started since."""
+        """The time of its launch, even if it was stopped and started since."""
         return self.instance.first_launch_time if self.instance else self.started
 
     @property
@@ -134,7 +134,7 @@ class RackInstance:
         return _reserved(ci.registered.memory, ci.remaining.memory) if ci else None
 
     def describe(self) -> str:
-        """Return how far a new instance is, in a few words."""
+        """Return the progress of a new instance in a few words."""
         state, registered = self.member.lifecycle_state if self.member else "", self.container_instance
         if self.can_take_tasks:
             return "in service, registered, agent connected"
@@ -150,7 +150,7 @@ def rack_instance(
     registrations: Iterable[ContainerInstance],
     member: GroupInstance | None = None,
 ) -> RackInstance:
-    """Join what the three services say of one instance."""
+    """Join the documents that the three services have of one instance."""
     return RackInstance(ec2_instance_id, instance, tuple(sorted(registrations, key=preferred, reverse=True)), member)
 
 

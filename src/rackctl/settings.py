@@ -75,7 +75,7 @@ class Setting:
     def problem(self, value: str) -> str | None:
         """Return what is wrong with a value, or None."""
         if self.choices and value not in self.choices:
-            return f"it is one of {', '.join(self.choices)}"
+            return f"it must be one of {', '.join(self.choices)}"
         return self.check(value)
 
     @property
@@ -92,9 +92,12 @@ class Setting:
 
 
 def rack_name_problem(name: str) -> str | None:
-    """Return what is wrong with a rack's name, or None. A leading dash means that the name was forgotten."""
+    """Return what is wrong with a rack's name, or None.
+
+    A leading dash means that an option stands where the name should.
+    """
     if not name.strip() or name[0] == "-" or name != name.strip() or not name.isprintable() or len(name) > 255:
-        return "a rack's name is 1 to 255 printable characters, without a leading dash and without spaces at its ends"
+        return "a rack's name must have 1 to 255 printable characters, no leading dash, and no spaces at its ends"
     return None
 
 
@@ -108,25 +111,27 @@ def _matching(pattern: str, problem: str) -> Callable[[str], str | None]:
 
 def _port(value: str) -> str | None:
     number = re.fullmatch(r"[0-9]{1,5}", value)
-    return None if number and 0 < int(value) < 65536 else "a port is a number from 1 to 65535"
+    return None if number and 0 < int(value) < 65536 else "it must be a number from 1 to 65535"
 
 
 def _seconds(value: str) -> str | None:
     number = re.fullmatch(r"[0-9]{1,4}", value)
-    return None if number and 0 < int(value) <= 3600 else "it is a number of seconds from 1 to 3600"
+    return None if number and 0 < int(value) <= 3600 else "it must be a number of seconds from 1 to 3600"
 
 
-_URL = _matching(r"https?://[^/\s]+/?", "an endpoint is a URL such as https://host:port")
-_REGION = _matching(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "a region's name looks like us-east-1")
-_ACCOUNT = _matching(r"[0-9]{12}", "an AWS account id has 12 digits")
+_URL = _matching(r"https?://[^/\s]+/?", "it must be a URL such as https://host:port")
+_REGION = _matching(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", "it must be the name of a region, such as us-east-1")
+_ACCOUNT = _matching(r"[0-9]{12}", "it must be an AWS account id, which has 12 digits")
 # Names by AWS's rules, or ARNs.
-_CLUSTER = _matching(r"[A-Za-z0-9_-]{1,255}|arn:[!-~]+", "a cluster's name has letters, digits, dashes and underscores")
-_BUCKET = _matching(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", "a bucket's name has letters, digits, dots and dashes")
-_KMS_KEY = _matching(r"[A-Za-z0-9:/_-]{1,2048}", "a KMS key is given by its id, its ARN or alias/NAME")
+_CLUSTER = _matching(
+    r"[A-Za-z0-9_-]{1,255}|arn:[!-~]+", "it must have letters, digits, dashes and underscores only, or be an ARN"
+)
+_BUCKET = _matching(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", "it must have letters, digits, dots and dashes only")
+_KMS_KEY = _matching(r"[A-Za-z0-9:/_-]{1,2048}", "it must be a KMS key's id, its ARN or alias/NAME")
 # Plain words only: the name is used in ssh_config, shell commands and command lines.
 _USER = _matching(
     r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,255}",
-    "a user name has ASCII letters, digits and _ . @ + - only, and does not begin with . or -",
+    "it must have ASCII letters, digits and _ . @ + - only, and not begin with . or -",
 )
 
 

@@ -1,4 +1,4 @@
-"""What a rack's bucket and KMS key should be: `racks adopt` makes them so, `doctor` looks."""
+"""The required settings of a rack's bucket and KMS key: `racks adopt` sets them, `doctor` checks them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BucketStep = Literal["block public access", "require TLS", "version", "encrypt"]
 
 @dataclass(frozen=True, slots=True)
 class BucketRule:
-    """One setting of a bucket: ``holds`` reads it; what it is called where it holds, and where not."""
+    """One setting of a bucket. ``holds`` reads it; ``there`` and ``lacking`` are the messages for set and not set."""
 
     step: BucketStep
     holds: Callable[[], bool]
@@ -28,7 +28,7 @@ class BucketRule:
 
 
 def bucket_rules(bucket: BucketSettings) -> tuple[BucketRule, ...]:
-    """Return what a bucket for SSH keys should have."""
+    """Return the rules for a bucket that holds SSH keys."""
     name = bucket.name
     return (
         BucketRule(
@@ -41,13 +41,13 @@ def bucket_rules(bucket: BucketSettings) -> tuple[BucketRule, ...]:
             "require TLS",
             bucket.requires_tls,
             "TLS is required",
-            f"bucket {name} takes requests without TLS",
+            f"bucket {name} accepts requests without TLS",
         ),
         BucketRule(
             "version",
             lambda: bucket.versioning() == "Enabled",
             "versioning is on",
-            f"bucket {name} is not versioned: what is deleted or overwritten is lost",
+            f"bucket {name} is not versioned: deleted and overwritten objects are lost",
         ),
         BucketRule(
             "encrypt",
@@ -59,7 +59,7 @@ def bucket_rules(bucket: BucketSettings) -> tuple[BucketRule, ...]:
 
 
 def wrong_region(bucket: str, region: str, cluster: EcsCluster) -> RackctlError | None:
-    """Return what is wrong with a bucket in a region; an empty one is not told, as by some stores."""
+    """Return the error of a bucket in another region than its cluster. Some stores report no region (empty)."""
     if region in {"", cluster.region}:
         return None
     return RackctlError(
@@ -69,7 +69,7 @@ def wrong_region(bucket: str, region: str, cluster: EcsCluster) -> RackctlError 
 
 
 def unfit(key: KmsKey, name: str, cluster: EcsCluster) -> RackctlError | None:
-    """Return why a KMS key cannot seal the SSH keys of a cluster's rack; None if it can."""
+    """Return the error of a KMS key that cannot seal the SSH keys of a cluster's rack; None for one that can."""
     if key.account != cluster.account:
         return AccessDenied(
             f"KMS key {name} belongs to account {key.account}, and cluster {cluster.name} to {cluster.account}",
@@ -81,9 +81,7 @@ def unfit(key: KmsKey, name: str, cluster: EcsCluster) -> RackctlError | None:
             hint="use a key of the cluster's region",
         )
     if key.manager == "AWS":
-        return RackctlError(
-            f"KMS key {name} is one of AWS's own, which only AWS's services can use", hint="use another key"
-        )
+        return RackctlError(f"KMS key {name} is managed by AWS: only AWS's services can use it", hint="use another key")
     if (key.usage, key.spec) != ("ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT"):
         return RackctlError(
             f"KMS key {name} is for {key.usage} with {key.spec}",

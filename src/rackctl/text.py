@@ -71,7 +71,7 @@ def minutes_and_seconds(seconds: float) -> str:
 
 
 def printable(text: str, *, kept: str = "\n\t") -> str:
-    """Escape control characters, which could steer a terminal: tags, servers and AWS may send any text.
+    """Escape control characters, which could control the terminal: tags, servers and AWS may send any text.
 
     A character that is not printable and not in ``kept`` becomes its Python escape, such as ``\\x1b``.
     """
@@ -106,7 +106,7 @@ _TWO_YEARS_FROM = 540 * 86400
 def ago(then: datetime | None, now: datetime) -> str:
     """Return how long ago something was, in whole units, rounded down: ``1 hour ago``, ``now``, ``5 minutes from now``.
 
-    (`humanize.naturaltime` says "an hour ago", which is not the wording of the document that the list mirrors.)
+    (`humanize.naturaltime` says "an hour ago", which is not how `convox instances` words it.)
     """
     if then is None:
         return ""

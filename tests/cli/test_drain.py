@@ -243,7 +243,7 @@ def test_a_drain_that_something_else_undoes_ends_the_wait_for_that_instance_alon
     result = run(aws, "instances", "drain", "--wait", A, B, clock=clock)
 
     assert result.exit_code == 1
-    assert f"something else has set {A} to ACTIVE" in result.stderr
+    assert f"another caller has set {A} to ACTIVE" in result.stderr
     assert f"rackctl: {B}: drained" in result.stderr
     assert clock.passed >= 60
 

@@ -31,8 +31,9 @@ COMMANDS = dict(_commands(cli, "rackctl"))
 # The first word of what a command, or an option that is a switch, does.
 VERBS = frozenset(
     """
-    Act Adopt Check Clear Continue Count Create Delete Drain Forget Inject Keep Launch List Load Log Print Redirect
-    Refresh Remove Renew Replace Request Resume Return Roll Run Set Show Skip Start Stop Store Take Terminate Wait
+    Act Adopt Allow Check Clear Continue Count Create Delete Drain Forget Inject Keep Launch List Load Log Print
+    Redirect Refresh Remove Renew Replace Request Resume Return Roll Run Set Show Skip Start Stop Store Take Terminate
+    Wait
     """.split()  # noqa: SIM905 - a list of words reads as words
 )
 # Words that stand for a process, a default or an instance that has a name of its own.

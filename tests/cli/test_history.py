@@ -38,7 +38,7 @@ def rolled(reason: str = "") -> Scene:
 def test_a_rack_that_was_never_rolled_has_a_header_and_an_empty_array() -> None:
     scene = Scene(2)
 
-    assert history(scene).stdout == "STARTED  ROLL  RESULT  REPLACED  TOOK  BY  REASON\n"
+    assert history(scene).stdout == "STARTED  ROLL  RESULT  REPLACED  TOOK  BY  REASON  PROBLEM\n"
     assert (history(scene, "-o", "json").stdout, history(scene).stderr) == ("[]\n", "")
 
 
@@ -52,9 +52,21 @@ def test_the_table_has_a_line_for_each_roll_newest_first() -> None:
     header, second, first = history(scene).stdout.splitlines()
 
     who = Owner.this_process().who
-    assert header.split() == ["STARTED", "ROLL", "RESULT", "REPLACED", "TOOK", "BY", "REASON"]
+    assert header.split() == ["STARTED", "ROLL", "RESULT", "REPLACED", "TOOK", "BY", "REASON", "PROBLEM"]
     assert re.fullmatch(rf"2026-01-02 03:04  keyroll  finished +2 of 2 +\d+:\d\d  {who}  a laptop was lost", first)
     assert re.match(rf"2026-01-03 \d\d:\d\d  keyroll  rolled back  0 of 2 +\d+:\d\d  {who}  .*no such key", second)
+
+
+def test_the_reason_of_a_roll_and_its_problem_are_two_columns() -> None:
+    scene = Scene(2)
+    scene.login = lambda _: Login("refused", "no such key")
+    with pytest.raises(RackctlError):
+        start(scene, RollOptions(reason="a laptop was lost"))
+
+    header, line = history(scene).stdout.splitlines()
+
+    assert line[header.index("REASON") : header.index("PROBLEM")].strip() == "a laptop was lost"
+    assert "refused the new key: no such key" in line[header.index("PROBLEM") :]
 
 
 def test_texts_that_could_steer_a_terminal_are_escaped() -> None:
@@ -104,7 +116,7 @@ def test_history_says_that_the_journal_cannot_be_read() -> None:
 
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == 2
-    assert "could not see whether a roll is unfinished: " in result.stderr
+    assert "could not check whether a roll is unfinished: " in result.stderr
 
 
 def test_a_rack_without_a_bucket_is_refused_with_the_setting_that_is_missing() -> None:

@@ -66,7 +66,7 @@ def test_up_says_what_to_type_next_and_down_removes_it(down: Typist) -> None:
 
     assert result.exit_code == 0
     assert result.stdout.startswith(
-        'The local rack "mine" is up: 2 instances; time runs 10 times as fast as AWS\'s. What to type next:\n\n'
+        'The local rack "mine" is up: 2 instances; time runs 10 times as fast as AWS\'s. Commands to try:\n\n'
     )
     assert "rackctl: starting the local rack: seeding 2 instances" in result.stderr
     commands = re.findall(r"^  (.*?) +# ", result.stdout, re.MULTILINE)
@@ -79,18 +79,18 @@ def test_up_says_what_to_type_next_and_down_removes_it(down: Typist) -> None:
 
     assert list(down.directory.iterdir()) == []
     again = down("local", "down")
-    assert (again.exit_code, again.stdout, again.stderr) == (0, "", "rackctl: there is no local rack\n")
+    assert (again.exit_code, again.stdout, again.stderr) == (0, "", "rackctl: there is no local rack to remove\n")
 
 
 def test_a_second_up_says_that_it_is_up_and_refuses_what_contradicts_it(up: Typist) -> None:
     same = up("local", "up")
     other = up("local", "up", "--instances", "5", "--speed", "50")
 
-    assert 'The local rack "local" is up already: 3 instances; time runs 50 times' in same.stdout
+    assert 'The local rack "local" is already up: 3 instances; time runs 50 times' in same.stdout
     assert same.stderr == ""
     assert other.exit_code == 2
     assert other.stdout == ""
-    assert 'rackctl: the local rack "local" is up already, with another --instances than asked for' in other.stderr
+    assert 'rackctl: the local rack "local" is already up with another --instances; it was not changed' in other.stderr
     assert "`rackctl local down`" in other.stderr
 
 
@@ -255,8 +255,8 @@ def test_what_happens_to_an_instance_happens_to_it(up: Typist) -> None:
         (("throttle",), "throttle needs a target"),
         (("throttle", "ecs:DescribeContainerInstance"), "ecs:DescribeContainerInstances"),
         (("throttle", "foo:*"), 'has no call "foo:*"'),
-        (("no-capacity", "us-east-1z"), "there is no zone or instance type us-east-1z"),
-        (("slow-boot", "very"), "slow-boot takes a number of times"),
+        (("no-capacity", "us-east-1z"), "the local rack has no zone or instance type us-east-1z"),
+        (("slow-boot", "very"), "slow-boot takes a number"),
         (("slow-stop", "very"), "slow-stop takes a number of seconds"),
         (("throttle", "ecs"), '"ecs" is not SERVICE:ACTION'),
         (("no-capacity", "--count", "3"), "--count is for faults of the API"),

@@ -180,7 +180,7 @@ def test_terminate_with_wait_of_an_instance_of_no_group_terminates_nothing() -> 
     result = run(aws, "instances", "terminate", "--wait", A)
 
     assert result.exit_code == 1
-    assert f"{A} belongs to no Auto Scaling group, so nothing would replace it; it was left alone" in result.stderr
+    assert f"{A} belongs to no Auto Scaling group and would not be replaced; it was not terminated" in result.stderr
     assert aws.calls == []
 
 

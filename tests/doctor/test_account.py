@@ -50,5 +50,5 @@ def test_a_cluster_of_another_account_is_a_warning() -> None:
     found = list(account.cluster(Scene().rack, Caller("999999999999", ARN)))
 
     assert [f.status for f in found] == ["ok", "warning"]
-    assert "account 123456789012's, not the caller's" in found[1].message
+    assert "belongs to account 123456789012, not to the caller's account" in found[1].message
     assert [f.status for f in account.cluster(Scene().rack, Caller("123456789012", ARN))] == ["ok"]

@@ -98,7 +98,7 @@ def test_instances_that_fail_in_the_same_way_share_one_finding() -> None:
 def test_subnets_that_are_not_tried_are_counted_as_skipped() -> None:
     *_, last = found(proving("accepted"), *(instance(n, f"subnet-{n:02}") for n in range(12)))
 
-    assert (last.status, last.message) == ("skipped", "2 more subnets: 10 are tried")
+    assert (last.status, last.message) == ("skipped", "2 more subnets: only 10 are tried")
 
 
 def test_without_a_running_instance_the_ssh_check_is_skipped() -> None:

@@ -92,7 +92,7 @@ def test_a_passphrase_is_asked_for_three_times(form: str, tmp_path: Path) -> Non
     assert len(asked) == 3
 
     asked, ask = answering(WRONG, WRONG, WRONG, "right one")
-    with pytest.raises(UsageError, match="was not opened by a passphrase"):
+    with pytest.raises(UsageError, match=r"could not decrypt .* with a passphrase"):
         read_key_file(path, ask)  # type: ignore[arg-type]
     assert len(asked) == 3
 
@@ -101,7 +101,7 @@ def test_an_empty_passphrase_gives_up(tmp_path: Path) -> None:
     path = str(made(tmp_path / "key", "-t", "ed25519", passphrase="right one"))
     asked, ask = answering("")
 
-    with pytest.raises(UsageError, match="was not opened"):
+    with pytest.raises(UsageError, match="could not decrypt"):
         read_key_file(path, ask)  # type: ignore[arg-type]
     assert len(asked) == 1
 
@@ -159,7 +159,7 @@ def test_a_dsa_key_is_refused(tmp_path: Path) -> None:
     for command in (["dsaparam", "-genkey", "2048"],):
         path.write_bytes(subprocess.run(["openssl", *command], check=True, capture_output=True).stdout)
 
-    with pytest.raises(UsageError, match="neither Ed25519, RSA nor ECDSA"):
+    with pytest.raises(UsageError, match="neither an Ed25519, an RSA nor an ECDSA key"):
         read_key_file(str(path), silent)
 
 

@@ -245,7 +245,7 @@ def test_a_key_that_has_another_fingerprint_than_it_was_sealed_with_is_unreadabl
     aws = FakeAws()
     sealed(aws, key.private_key, generate(NAME, created=WHEN).fingerprint)
 
-    with pytest.raises(Unreadable, match="names another fingerprint than its key has"):
+    with pytest.raises(Unreadable, match="has another fingerprint than its key"):
         store(aws).fetch(NAME, WHEN)
 
 

@@ -90,6 +90,20 @@ def test_a_list_needs_the_parameter_that_names_the_image_of_a_group(typist: Typi
     assert "yes" in listed.stdout
 
 
+def test_a_policy_names_the_statements_that_it_lacks_if_a_groups_launches_cannot_be_read(typist: Typist) -> None:
+    """Over two seconds: it takes a rack of its own."""
+    typist.rack.set_policy(without(typist.policy("keyroll"), "ec2:DescribeLaunchTemplateVersions"))
+
+    printed = typist("racks", "policy", "--for", "keyroll")
+
+    assert printed.status == 0
+    assert (
+        "the policy lacks the statements for key pair, instance role, tags of new instances and image parameter "
+        "of a group: cannot read what group local-instances launches from: AWS denied"
+    ) in printed.stderr.replace(f"{typist.name}-instances", "local-instances")
+    assert "iam:PassRole" not in printed.stdout
+
+
 def test_a_doctor_needs_all_of_its_policy_and_names_what_is_missing_of_it(typist: Typist) -> None:
     """Over two seconds: all checks, once for each action."""
     provided(typist)

@@ -164,7 +164,7 @@ def test_not_an_ssh_server(cli: CommandLine) -> None:
         threading.Thread(target=answer, daemon=True).start()
         fails(
             cli.ssh("true", instance={"port": server.getsockname()[1]}),
-            "closed the connection during the version exchange; it said: HTTP/1.1 400 Bad Request",
+            "closed the connection during the version exchange; its message: HTTP/1.1 400 Bad Request",
         )
 
 
@@ -431,7 +431,7 @@ def test_a_proxy_command_that_fails_is_reported_with_its_status_and_stderr(cli: 
 
     assert (result.returncode, result.stdout) == (255, b"")
     assert b"no way there\n" in result.stderr
-    assert b"cannot be reached: the command ended with status 3" in result.stderr
+    assert b"cannot be reached: the command exited with status 3" in result.stderr
 
 
 def test_a_proxy_command_that_ends_early_loses_the_connection(through: Target, sshd: Sshd, tmp_path: Path) -> None:

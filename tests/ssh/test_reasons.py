@@ -152,8 +152,8 @@ def test_a_refused_command_is_reported(cli: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"Exceeded MaxStartups\r\n", "it said: Exceeded MaxStartups"),
-        (b"Not allowed at this time\r\n", "it said: Not allowed at this time"),
+        (b"Exceeded MaxStartups\r\n", "its message: Exceeded MaxStartups"),
+        (b"Not allowed at this time\r\n", "its message: Not allowed at this time"),
         (b"", "closed the connection during the version exchange\n"),
     ],
 )

@@ -232,7 +232,7 @@ def test_a_full_disk_with_stderr_on_it(cli: CommandLine) -> None:
     _, said = process.communicate(timeout=60)
 
     assert process.returncode == 255
-    assert b"cannot write what i-" in said
+    assert b"cannot write the output of i-" in said
     assert b"No space left" in said
 
 

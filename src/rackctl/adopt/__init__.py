@@ -1,1 +1,1 @@
-"""Clusters that somebody else made: find them, and make racks of them."""
+"""Clusters that another tool created: find them, adopt them as racks."""

@@ -1,7 +1,7 @@
-"""A cluster made a rack: a bucket and a KMS key that hold its SSH keys, and tags on the cluster that name them.
+"""Adopt a cluster as a rack: a bucket and a KMS key for its SSH keys, and tags on the cluster that name them.
 
-What is there is looked at first. An adoption that was cut off is repeated: each step is done only if it is missing, and
-the tags, which make a rack of the cluster, come last.
+Existing resources are checked first. An interrupted adoption can be repeated: only missing steps are done, and the
+tags, which make the cluster a rack, come last.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _ALIAS = 256
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What an adoption would do.
+    """The plan of an adoption.
 
-    ``there`` is what needs no change, ``warnings`` is what is missing and is left so. ``kms_key`` is an ARN, empty for
-    a key that does not exist yet; ``alias`` is what a key is to be named. ``tags`` are those that the cluster lacks.
+    ``there`` needs no change; ``warnings`` is missing and stays so. ``kms_key`` is an ARN, empty for a key that does
+    not exist yet; ``alias`` is the key's future alias. ``tags`` are those that the cluster lacks.
     """
 
     cluster: EcsCluster
@@ -58,7 +58,7 @@ class Adoption:
         return {SETTINGS["bucket"].tag: self.bucket, SETTINGS["kms_key"].tag: self.kms_key}
 
     def describe(self, step: Step) -> str:
-        """Return what a step does, as a command: ``create …``."""
+        """Describe a step in the imperative: ``create …``."""
         match step:
             case "create key":
                 return f"create a KMS key for rack {self.rack}"
@@ -87,9 +87,9 @@ class _Findings:
     warnings: list[str] = field(default_factory=list)
 
     def check(self, holds: Callable[[], bool], name: str, lacking: str, step: Step, *, create: bool) -> None:
-        """Look at one setting; what is missing becomes a step, or a warning if nothing is to be created.
+        """Check one setting. If it is missing, add a step, or a warning if nothing may be created.
 
-        Raises AccessDenied if it may not be read, and a step depends on it.
+        Raises AccessDenied if it may not be read and a step depends on it.
         """
         try:
             found = holds()
@@ -115,10 +115,10 @@ class Adopter:
         self._kms: Kms = rack.aws.kms
 
     def plan(self, *, bucket: str = "", kms_key: str = "", create: bool = False) -> Adoption:
-        """Look at what is there, and return what is missing.
+        """Check the existing resources, and return the plan.
 
         Raises RackctlError for a bucket or a key that cannot be this rack's: of another account or region, in use
-        under another name, or missing where nothing is to be created.
+        under another name, or missing although nothing may be created.
         """
         found = _Findings()
         named_bucket = self._named("bucket", bucket)
@@ -181,9 +181,9 @@ class Adopter:
         return self._rack.aws.s3.bucket_settings(bucket, owner=self._cluster.account)
 
     def _named(self, setting: str, asked: str) -> str:
-        """Return the bucket or key that was asked for, or that the rack names. Raises UsageError for two that differ.
+        """Return the bucket or key of the option or of the rack. Raises UsageError if the two differ.
 
-        The SSH keys stay where they are: a rack that names another store could not find them.
+        The stored SSH keys are not moved: with another store, the rack would not find them.
         """
         there = self._rack[setting]
         if not asked or not there or asked == there or (setting == "kms_key" and self._are_same(asked, there)):
@@ -191,8 +191,8 @@ class Adopter:
         origin = self._rack.setting(setting).origin
         raise UsageError(
             f"cluster {self._cluster.name} has {setting} {there} already ({origin}), not {asked}",
-            hint=f"leave out {'--bucket' if setting == 'bucket' else '--kms-key'}; to change it, move what is stored "
-            f"first, then change {origin}",
+            hint=f"leave out {'--bucket' if setting == 'bucket' else '--kms-key'}; to change it, move the "
+            f"stored objects first, then change {origin}",
         )
 
     def _are_same(self, one: str, other: str) -> bool:
@@ -206,7 +206,7 @@ class Adopter:
         return there == value or (tag == SETTINGS["kms_key"].tag and self._are_same(there, value))
 
     def _key(self, named: str, found: _Findings, *, create: bool) -> tuple[KmsKey | None, str]:
-        """Return the key to use, None for a new one, and the alias that it is to have."""
+        """Return the key to use, None for a new one, and its future alias."""
         alias = default_alias(self._cluster.name)
         key = self._kms.key(named) if named else self._made_before(alias)
         if named and key is None:
@@ -232,8 +232,8 @@ class Adopter:
         return key, alias
 
     def _made_before(self, alias: str) -> KmsKey | None:
-        """Return the key that an adoption has made before, with or without its alias."""
-        # Not asked for by its alias: to be told that there is none takes more than the permission to describe keys.
+        """Return the key that an earlier adoption has created, with or without its alias."""
+        # Not described by its alias: if there is none, DescribeKey needs more than the permission to describe keys.
         aliases = self._kms.aliases()
         if key_id := aliases.get(alias):
             return self._kms.key(key_id)
@@ -251,8 +251,8 @@ class Adopter:
             region = bucket.region()
         except AccessDenied as error:
             raise AccessDenied(
-                f"cannot use bucket {name}: it belongs to another account than {self._cluster.account}, or you may not "
-                "list it",
+                f"cannot use bucket {name}: it belongs to another account than {self._cluster.account}, or the "
+                "caller may not list it",
                 hint=error.hint,
             ) from error
         if region is None:
@@ -268,23 +268,23 @@ class Adopter:
 
 
 def default_bucket(cluster: EcsCluster) -> str:
-    """Name the bucket of a cluster: ``rackctl-NAME-ACCOUNT-REGION``, since all accounts share the names of buckets."""
+    """Return the name of a cluster's bucket, unique in all accounts: ``rackctl-NAME-ACCOUNT-REGION``."""
     plain = re.sub(r"[^a-z0-9-]", "-", cluster.name.lower()).strip("-")
     return _named_for(cluster.name, plain, "rackctl-", f"-{cluster.account}-{cluster.region}", _BUCKET_NAME)
 
 
 def default_alias(cluster_name: str) -> str:
-    """Name the alias of a cluster's KMS key: ``alias/rackctl-NAME``."""
+    """Return the alias of a cluster's KMS key: ``alias/rackctl-NAME``."""
     return _named_for(cluster_name, cluster_name, "alias/rackctl-", "", _ALIAS)
 
 
 def description(rack: str) -> str:
-    """Describe a rack's KMS key; a key that has no alias yet is known by it."""
+    """Return the description of a rack's KMS key, by which a key without an alias is found again."""
     return f"SSH keys of rackctl's rack {rack}"
 
 
 def _named_for(name: str, plain: str, before: str, after: str, longest: int) -> str:
-    """Put a name between two words; one that is too long, or that had to be changed, ends in a hash of itself."""
+    """Put a name between two words. If it is too long or has other characters, it is changed and ends in its hash."""
     room = longest - len(before) - len(after)
     if plain == name and len(plain) <= room:
         return f"{before}{plain}{after}"

@@ -1,4 +1,4 @@
-"""What a rack's own names are, for the policies of `racks policy`: groups, launch templates, bucket, keys."""
+"""A rack's own names for the policies of `racks policy`: groups, launch templates, bucket, keys."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rackctl.roll.groups import belonging, registered_ids
 from rackctl.roll.reasons.key_preflight import new_key_name
 from rackctl.roll.reasons.launching import launching
 from rackctl.roll.reasons.ways import ways_of
+from rackctl.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from rackctl.rack import Rack
     from rackctl.roll.reasons.ways import KeyWay, Launching
 
-# They make a store, or look for those that lack one.
+# Names of policies whose values are read from a group's launches, in words.
+_FROM_LAUNCHES = {
+    "<key pair>": "key pair",
+    "<instance role>": "instance role",
+    "<tagging template>": "tags of new instances",
+    "<image parameter>": "image parameter",
+}
+# These roles create a store, or find clusters that lack one.
 _WITHOUT_STORE = {"adopt", "find"}
 _PARAMETER = "resolve:ssm:"
 
@@ -29,15 +37,21 @@ _PARAMETER = "resolve:ssm:"
 def rack_facts(rack: Rack, instances: Instances, roles: Sequence[str], notify: Callable[[str], None]) -> Facts:
     """Return a rack's names, as far as the policies of some roles need them.
 
-    ``notify`` is told what could not be read, so that a policy lacks it. Raises NotFound for a rack without the store
-    that a role needs.
+    ``notify`` is called with each part that could not be read, and with the statements that the policy then lacks.
+    Raises NotFound for a rack without the store that a role needs.
     """
     named = _names_in(roles)
     if named & {"<bucket>", "<key>"} and not set(roles) <= _WITHOUT_STORE:
         rack.require("bucket")
         rack.require("kms_key")
     groups = _groups(rack, instances) if named & {"<group>", "<image parameter>"} else []
-    facts = facts_with_groups(rack, groups, notify)
+    lacking = [words for name, words in _FROM_LAUNCHES.items() if name in named]
+
+    def explain(unread: str) -> None:
+        if lacking:
+            notify(f"the policy lacks the statements for {listed(lacking)} of a group: {unread}")
+
+    facts = facts_with_groups(rack, groups, explain)
     cluster = rack.ecs_cluster
     found: dict[str, Sequence[str]] = {
         "<bucket>": [default_bucket(cluster)],
@@ -62,7 +76,7 @@ def _groups(rack: Rack, instances: Instances) -> list[AutoScalingGroup]:
 
 
 def facts_with_groups(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]) -> Facts:
-    """Return a rack's names, with what these groups launch from; ``notify`` is told what could not be read."""
+    """Return a rack's names and those of groups' launches; ``notify`` is called for a group that cannot be read."""
     facts = facts_of(rack, [group.auto_scaling_group_name for group in groups])
     return Facts({**facts.named, **_launch_facts(rack, groups, notify)}, facts.partition)
 
@@ -70,7 +84,7 @@ def facts_with_groups(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Ca
 def _launch_facts(
     rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]
 ) -> dict[str, list[str]]:
-    """Return what groups launch from, and what of it a keyroll has to change, by the way of each to its new key."""
+    """Return the names of groups' launches, and of the parts that a keyroll changes."""
     launches = list(_launches(rack, groups, notify))
     ways = ways_of(launches, rack["key_name"], "key_name", new_key_name(rack.name))
     renamed = [group for group in groups if _is_renamed(group, ways)]
@@ -84,7 +98,7 @@ def _launch_facts(
         "<launch template>": list(dict.fromkeys(ref.launch_template_id for ref in changed)),
         "<numbered template>": list(dict.fromkeys(ref.launch_template_id for ref in numbered)),
         "<tagging template>": ["yes"] if any(data.get("TagSpecifications") for data in numbered.values()) else [],
-        # Which role an instance profile holds, only IAM could tell.
+        # Only IAM knows the role of an instance profile.
         "<instance role>": ["*"] if any(data.get("IamInstanceProfile") for data in numbered.values()) else [],
         "<image parameter>": sorted(
             {image.removeprefix(_PARAMETER).lstrip("/") for image in images if image.startswith(_PARAMETER)}
@@ -93,7 +107,7 @@ def _launch_facts(
 
 
 def _launches(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[str], None]) -> Iterator[Launching]:
-    """Yield how groups launch, but for those of which that cannot be read."""
+    """Yield the launches of groups that can be read."""
     for group in groups:
         ids = sorted({ref.launch_template_id for ref in group.launch_templates} - {""})
         try:
@@ -104,21 +118,21 @@ def _launches(rack: Rack, groups: Sequence[AutoScalingGroup], notify: Callable[[
 
 
 def _is_renamed(group: AutoScalingGroup, ways: Mapping[str, KeyWay]) -> bool:
-    """Return whether a group gets a key of a new name, as far as is known."""
+    """Return whether a keyroll renames a group's key pair, or whether that is not known."""
     way = ways.get(group.auto_scaling_group_name)
     return way is None or way.way == "new"
 
 
 def _explain_missing_key(rack: Rack, notify: Callable[[str], None]) -> None:
-    """Say why the policy lacks the bucket's own KMS key, unless the bucket has none."""
+    """Notify that the policy lacks the bucket's own KMS key, if the bucket has or may have one."""
     store = rack.store
     try:
         algorithm, key = rack.aws.s3.bucket_settings(store.name, owner=store.owner).encryption()
     except RackctlError as error:
-        notify(
-            f"cannot tell whether bucket {store.name} is encrypted with KMS, so no key of it is in the policy: {error}"
-        )
+        notify(f"the policy lacks the statements for the KMS key of bucket {store.name}, if it has one: {error}")
         return
     if algorithm.startswith("aws:kms"):
         which = key or "AWS's own key for S3"
-        notify(f"bucket {store.name} is encrypted with {which}, which could not be described; it is not in the policy")
+        notify(
+            f"the policy lacks the statements for the KMS key of bucket {store.name}: {which} could not be described"
+        )

@@ -1,4 +1,4 @@
-"""The ECS clusters of an account and region: who owns them, and what each lacks to be a rack."""
+"""The ECS clusters of an account and region: their owners, and what each lacks to be a rack."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class FoundGroup:
 class FoundCluster:
     """A cluster, and what it lacks to be a rack.
 
-    ``rack`` is the name to use it by. ``key_names`` are those of its instances, empty for one without a key.
-    ``unknown`` is why something could not be checked.
+    ``rack`` is its name as a rack. ``key_names`` are those of its instances, empty for an instance without a key.
+    ``unknown`` are the reasons for which something could not be checked.
     """
 
     cluster_arn: str
@@ -61,7 +61,7 @@ class FoundCluster:
 
 
 def find_clusters(aws: Aws, rack_of: Callable[[EcsCluster], Rack]) -> list[FoundCluster]:
-    """Return the account's clusters of a region, sorted by name; ``rack_of`` gives the rack that a cluster would be."""
+    """Return the clusters of an account and region, sorted by name; ``rack_of`` returns a cluster as a rack."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         everywhere = pool.submit(aws.autoscaling.all_groups)
         clusters = sorted(aws.ecs.clusters(aws.ecs.cluster_arns()), key=lambda cluster: cluster.name)
@@ -78,7 +78,7 @@ def find_clusters(aws: Aws, rack_of: Callable[[EcsCluster], Rack]) -> list[Found
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What AWS says of all clusters; ``registered`` are the EC2 instances of each, by its ARN."""
+    """AWS's documents of all clusters; ``registered`` are the EC2 instances of each, by the cluster's ARN."""
 
     groups: Sequence[AutoScalingGroup]
     providers: Mapping[str, CapacityProvider]
@@ -122,7 +122,7 @@ def _found(cluster: EcsCluster, rack: Rack, seen: _Seen) -> FoundCluster:
 
 
 def _owner(tagged: Sequence[Mapping[str, str]]) -> Owner | None:
-    """Return the stack that the first of some resources belongs to, with what any of that stack's tells of it."""
+    """Return the stack of the first of some resources that belongs to one; its other resources may name the tool."""
     owners = [owner for tags in tagged if (owner := owner_of(tags))]
     same = [owner for owner in owners if owner.stack == owners[0].stack]
     return next((owner for owner in same if owner.kind != "cloudformation"), same[0]) if same else None
@@ -131,7 +131,7 @@ def _owner(tagged: Sequence[Mapping[str, str]]) -> Owner | None:
 def _lacks(
     rack: Rack, groups: Sequence[AutoScalingGroup], instances: Sequence[Instance], unknown: list[str]
 ) -> Iterator[str]:
-    """Yield what a cluster lacks to be a rack, and collect what could not be checked."""
+    """Yield what a cluster lacks to be a rack; collect the reasons for which something could not be checked."""
     if not instances:
         yield "instances"
     if instances and not groups:

@@ -1,4 +1,4 @@
-"""EC2 Auto Scaling: groups, their instances, what they are doing."""
+"""EC2 Auto Scaling: groups, their instances, activities and instance refreshes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rackctl.aws.client import Client, Document
 
-# AWS's documents of these names, to be asked for.
+# AWS's request documents of these names.
 RefreshPreferences: TypeAlias = "Mapping[str, Any]"
 DesiredConfiguration: TypeAlias = "Mapping[str, Any]"
 
@@ -36,9 +36,9 @@ class AutoScaling:
         return [group for page in pages for group in page]
 
     def groups(self, names: Sequence[str]) -> list[AutoScalingGroup]:
-        """Describe groups by name. One that does not exist is left out."""
+        """Describe groups by name. Groups that do not exist are left out."""
         if not names:
-            return []  # to AWS, no names are all names
+            return []  # AWS would describe all groups for no names
         pages = self._call.pages(
             "describe_auto_scaling_groups",
             _groups,
@@ -49,7 +49,7 @@ class AutoScaling:
         return [group for page in pages for group in page]
 
     def members(self, ec2_instance_ids: Sequence[str]) -> dict[str, GroupInstance]:
-        """Map those of these instances that are in a group to what their group says of them."""
+        """Map instances to their groups' entries for them. Instances of no group are left out."""
         return {
             member.ec2_instance_id: member
             for start in range(0, len(ec2_instance_ids), _INSTANCES_PER_DESCRIBE)
@@ -64,7 +64,7 @@ class AutoScaling:
         }
 
     def terminate_instance(self, ec2_instance_id: str, *, decrement_desired_capacity: bool) -> None:
-        """Terminate a member of a group, lifecycle hooks and all."""
+        """Terminate a member of a group; the lifecycle hooks run."""
         self._call(
             "terminate_instance_in_auto_scaling_group",
             resource=ec2_instance_id,
@@ -73,7 +73,7 @@ class AutoScaling:
         )
 
     def set_desired_capacity(self, auto_scaling_group_name: str, desired_capacity: int) -> None:
-        """Set what a group strives for, without waiting for its cooldown."""
+        """Set a group's desired capacity, without waiting for its cooldown."""
         self._call(
             "set_desired_capacity",
             resource=auto_scaling_group_name,
@@ -83,7 +83,7 @@ class AutoScaling:
         )
 
     def suspend_processes(self, auto_scaling_group_name: str, processes: Sequence[str]) -> None:
-        """Suspend some of a group's processes; one that is suspended already stays so."""
+        """Suspend some of a group's processes. A process that is suspended already stays so."""
         self._call(
             "suspend_processes",
             resource=auto_scaling_group_name,
@@ -94,7 +94,7 @@ class AutoScaling:
     def resume_processes(self, auto_scaling_group_name: str, processes: Sequence[str]) -> None:
         """Resume some of a group's processes."""
         if not processes:
-            return  # to AWS, no processes are all processes
+            return  # AWS would resume all processes for none
         self._call(
             "resume_processes",
             resource=auto_scaling_group_name,
@@ -103,9 +103,9 @@ class AutoScaling:
         )
 
     def set_launch_template_versions(self, group: AutoScalingGroup, versions: Mapping[LaunchTemplateRef, str]) -> None:
-        """Have a group name other versions of the templates it names, in every place that names one of these.
+        """Set the versions of a group's launch templates, wherever the group names one of these.
 
-        What is not named stays: the rest of a MixedInstancesPolicy is kept by AWS, its overrides are sent along.
+        AWS keeps the rest of a MixedInstancesPolicy except its overrides, which are sent again.
         """
         if group.mixed_instances_policy:
             change: dict[str, Any] = {"MixedInstancesPolicy": _with_versions(group.mixed_instances_policy, versions)}
@@ -117,7 +117,7 @@ class AutoScaling:
         self._call("update_auto_scaling_group", resource=name, AutoScalingGroupName=name, **change)
 
     def activities(self, auto_scaling_group_name: str) -> list[ScalingActivity]:
-        """Give a group's newest scaling activities, up to 100, newest first."""
+        """Return a group's newest scaling activities, up to 100, newest first."""
         return self._call(
             "describe_scaling_activities",
             lambda answer: [_activity(document) for document in answer["Activities"]],
@@ -142,7 +142,7 @@ class AutoScaling:
         )
 
     def launch_configuration_keys(self) -> dict[str, str]:
-        """Map the launch configurations of the account and region to the names of their keys, empty where none."""
+        """Map the launch configurations of the account and region to their key names, empty for none."""
         pages = self._call.pages(
             "describe_launch_configurations",
             lambda page: {
@@ -163,14 +163,14 @@ class AutoScaling:
         )
 
     def refreshing(self, auto_scaling_group_name: str) -> str:
-        """Give the id of the instance refresh that is replacing a group's instances; empty when there is none."""
+        """Return the id of a group's active instance refresh; empty if there is none."""
         active = (r for r in self.instance_refreshes(auto_scaling_group_name) if r.is_active)
         return next((refresh.instance_refresh_id for refresh in active), "")
 
     def start_instance_refresh(
         self, auto_scaling_group_name: str, preferences: RefreshPreferences, desired: DesiredConfiguration
     ) -> str:
-        """Have Auto Scaling replace a group's instances, with its own launch if no other is desired; give the id."""
+        """Start an instance refresh, by default with the group's own launch template; return its id."""
         wanted = {"DesiredConfiguration": desired} if desired else {}
         return self._call(
             "start_instance_refresh",
@@ -182,7 +182,7 @@ class AutoScaling:
         )
 
     def cancel_instance_refresh(self, auto_scaling_group_name: str) -> str:
-        """Cancel a group's active instance refresh, or its rollback; give its id."""
+        """Cancel a group's active instance refresh, or its rollback; return its id."""
         return self._call(
             "cancel_instance_refresh",
             lambda answer: str(answer["InstanceRefreshId"]),
@@ -191,7 +191,7 @@ class AutoScaling:
         )
 
     def rollback_instance_refresh(self, auto_scaling_group_name: str) -> str:
-        """Replace what a group's active instance refresh has launched by what the group launched before."""
+        """Roll back a group's active instance refresh: Auto Scaling replaces the instances that it has launched."""
         return self._call(
             "rollback_instance_refresh",
             lambda answer: str(answer["InstanceRefreshId"]),
@@ -201,7 +201,7 @@ class AutoScaling:
 
 
 def desired_configuration(group: AutoScalingGroup, versions: Mapping[LaunchTemplateRef, str]) -> dict[str, Any]:
-    """Write the DesiredConfiguration of a group that names other versions of the templates that it names."""
+    """Build a group's DesiredConfiguration with other versions of its launch templates."""
     if group.mixed_instances_policy:
         changed = _with_versions(group.mixed_instances_policy, versions)
         return {"MixedInstancesPolicy": {**group.mixed_instances_policy, **changed}}
@@ -270,7 +270,7 @@ def _group(document: Document) -> AutoScalingGroup:
 
 
 def _launches(template: Document, specification: Document | None) -> tuple[tuple[LaunchTemplateRef, str], ...]:
-    """Read from which launch templates a group launches: each override's own or the policy's, or else the group's."""
+    """Read the launch templates of a group: each override's own or the policy's, else the group's."""
     overrides = template.get("Overrides") or ([{}] if specification else [])
     named = ((override.get("LaunchTemplateSpecification") or specification, override) for override in overrides)
     return tuple((launch_template_ref(own), str(override.get("ImageId", ""))) for own, override in named if own)
@@ -289,7 +289,7 @@ def _group_instance(document: Document, auto_scaling_group_name: str) -> GroupIn
 
 
 def launch_template_ref(document: Mapping[str, Any]) -> LaunchTemplateRef:
-    """Read a LaunchTemplateSpecification; a missing version means ``$Default``, as AWS takes it."""
+    """Read a LaunchTemplateSpecification; to AWS a missing version means ``$Default``."""
     return LaunchTemplateRef(
         launch_template_id=document.get("LaunchTemplateId", ""),
         launch_template_name=document.get("LaunchTemplateName", ""),
@@ -298,7 +298,7 @@ def launch_template_ref(document: Mapping[str, Any]) -> LaunchTemplateRef:
 
 
 def _specification(named: LaunchTemplateRef, versions: Mapping[LaunchTemplateRef, str]) -> dict[str, str]:
-    """Write a LaunchTemplateSpecification, which takes a template's id or its name, and not both."""
+    """Build a LaunchTemplateSpecification, which must have a template's id or its name, not both."""
     which = (
         {"LaunchTemplateId": named.launch_template_id}
         if named.launch_template_id

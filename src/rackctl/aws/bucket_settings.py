@@ -1,6 +1,6 @@
-"""S3: a bucket itself, as the objects of `s3.Bucket` need it: created, versioned, private, encrypted.
+"""S3: the settings of a bucket: creation, versioning, public access, TLS, encryption.
 
-Each method is one setting, so that one that may not be read does not hide the others.
+Each method is one setting, so that a setting that may not be read does not hide the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Its name cannot be given to CreateBucket: it is what is meant where none is.
+# CreateBucket rejects this region's name: it creates the bucket there if no region is given.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucketConfiguration.html
 _DEFAULT_REGION = "us-east-1"
 _NO_SUCH_BUCKET = {"404", "NoSuchBucket", "NotFound"}
@@ -27,7 +27,7 @@ _BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "Restrict
 
 
 class BucketSettings:
-    """The settings of one bucket. Every call but the creation names the account that must own it."""
+    """The settings of one bucket. Every call except CreateBucket names the account that must own it."""
 
     def __init__(self, call: Client, name: str, owner: str) -> None:
         self._call = call
@@ -37,10 +37,11 @@ class BucketSettings:
     def region(self) -> str | None:
         """Return the bucket's region; None if there is no such bucket.
 
-        Raises AccessDenied for another account's, and if the caller may not list it: S3 does not tell which.
+        Raises AccessDenied for another account's bucket, and if the caller may not list it: S3 does not distinguish
+        them.
         """
         try:
-            # Empty where an S3-compatible store does not say.
+            # Empty if an S3-compatible store does not report it.
             return self._ask("head_bucket", lambda answer: str(answer.get("BucketRegion", "")))
         except AwsError as error:
             if error.code in _NO_SUCH_BUCKET:
@@ -52,7 +53,7 @@ class BucketSettings:
         return self._ask("get_bucket_versioning", lambda answer: str(answer.get("Status", "")))
 
     def encryption(self) -> tuple[str, str]:
-        """Return how new objects are encrypted, and with which KMS key: ``aws:kms`` and a key, or ``AES256`` and ""."""
+        """Return the encryption of new objects and its KMS key: ``aws:kms`` and a key, or ``AES256`` and ""."""
         try:
             return self._ask("get_bucket_encryption", _encryption)
         except AwsError as error:
@@ -61,7 +62,7 @@ class BucketSettings:
             raise
 
     def public_access_is_blocked(self) -> bool:
-        """Return whether the bucket blocks public access in each of the four ways; the account may do so too."""
+        """Return whether the bucket itself blocks public access in all four ways; the account may block it too."""
         try:
             return self._ask(
                 "get_public_access_block",
@@ -73,7 +74,7 @@ class BucketSettings:
             raise
 
     def requires_tls(self) -> bool:
-        """Return whether the bucket's policy denies everybody each request for its objects without TLS.
+        """Return whether the bucket's policy denies all requests without TLS, of any principal.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html
         """
@@ -84,7 +85,7 @@ class BucketSettings:
         )
 
     def require_tls(self, partition: str) -> None:
-        """Add to the bucket's policy that each request without TLS is denied."""
+        """Add a statement to the bucket's policy that denies requests without TLS."""
         policy = self._policy(lambda policy: policy)
         arn = f"arn:{partition}:s3:::{self.name}"
         deny = {
@@ -101,7 +102,7 @@ class BucketSettings:
         )
 
     def _policy(self, read: Callable[[dict[str, Any]], T]) -> T:
-        """Return what ``read`` makes of the bucket's policy, an empty one if it has none."""
+        """Return ``read`` of the bucket's policy, or of an empty one if it has none."""
         try:
             return self._ask("get_bucket_policy", lambda answer: read(_policy(answer)))
         except AwsError as error:
@@ -110,15 +111,14 @@ class BucketSettings:
             raise
 
     def create(self, region: str) -> None:
-        """Create the bucket in a region. One that the account owns already is no error."""
+        """Create the bucket in a region. If the account owns it already, that is no error."""
         where = {} if region == _DEFAULT_REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         try:
             self._call("create_bucket", resource=self._resource, Bucket=self.name, **where)
         except AwsError as error:
             if error.code == "BucketAlreadyExists":
                 raise RackctlError(
-                    f"a bucket {self.name} exists already, and it is another account's: names are shared by all "
-                    "accounts",
+                    f"bucket {self.name} exists already in another account: all accounts share the names of buckets",
                     hint="choose another name",
                 ) from error
             if error.code != "BucketAlreadyOwnedByYou":
@@ -128,7 +128,7 @@ class BucketSettings:
         self._change("put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})
 
     def encrypt_with(self, kms_key: str) -> None:
-        """Encrypt new objects with a KMS key, with a key of S3's below it to call KMS less (a bucket key)."""
+        """Encrypt new objects with a KMS key, and with a bucket key, so that S3 calls KMS less often."""
         by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key}
         rule = {"ApplyServerSideEncryptionByDefault": by_default, "BucketKeyEnabled": True}
         self._change("put_bucket_encryption", ServerSideEncryptionConfiguration={"Rules": [rule]})
@@ -173,7 +173,7 @@ def _denies_plain_requests(statement: Document, bucket: str) -> bool:
 
 
 def _is_about_tls(condition: Document) -> bool:
-    """Return whether a condition is that the request came without TLS, and nothing besides."""
+    """Return whether a condition is exactly that the request came without TLS."""
     keys = [(key, value) for operator in condition.values() for key, value in operator.items()]
     return (
         set(condition) in ({"Bool"}, {"BoolIfExists"})

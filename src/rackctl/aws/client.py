@@ -1,4 +1,4 @@
-"""One service's boto3 client: calls that end, answers that are AWS's, and notices of retries."""
+"""One service's boto3 client: calls with a deadline, checked responses, and notices of retries."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Document = dict[str, Any]
 
-# Seconds for a call with its retries: nothing that answers at all takes longer.
+# Seconds for a call with its retries; a service that works answers sooner.
 DEADLINE = 60.0
 # Seconds between two notices of retries.
 _NOTICE_INTERVAL = 60.0
 
-# By service, the member that asks for a page and the one that names the next.
+# By service, the members of the request and of the response that hold the page token.
 _PAGE_TOKENS = {
     "autoscaling": ("NextToken", "NextToken"),
     "cloudwatch": ("NextToken", "NextToken"),
@@ -37,12 +37,12 @@ _PAGE_TOKENS = {
 
 @dataclass
 class _Call:
-    """One call under way, as the handlers of botocore's events see it."""
+    """The state of one call, for the handlers of botocore's events."""
 
     over: bool = False
     received: str = ""  # the status and content type of the last response
-    body: Any = b""  # a stream where the operation's output is one
-    reason: str = ""  # why the last response was not enough
+    body: Any = b""  # a stream, if the operation returns one
+    reason: str = ""  # why botocore retries the call
 
 
 _CALL: ContextVar[_Call] = ContextVar("_CALL")
@@ -51,8 +51,8 @@ _CALL: ContextVar[_Call] = ContextVar("_CALL")
 class Client:
     """One service's boto3 client; calling it is calling AWS.
 
-    An answer is only ever seen by ``read``: whatever is missing from it, or is not of its type, makes it an answer
-    that is not AWS's, and raises Unanswered.
+    Only ``read`` reads a response. If a member is missing from it or has another type, the response is not AWS's, and
+    Unanswered is raised.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Client:
         resource: str = "",
         **parameters: Any,
     ) -> Any:
-        """Call an operation by its Python name, and return what ``read`` makes of the answer as botocore parsed it.
+        """Call an operation by its Python name, and return ``read`` of the response that botocore parsed.
 
-        ``resource`` says for an error message what it was asked of. Raises RackctlError.
+        ``resource`` names its resource in error messages. Raises RackctlError.
         """
         where = replace(self._where, action=self._client.meta.method_to_api_mapping[operation], resource=resource)
         call = _Call()
@@ -102,7 +102,7 @@ class Client:
                         call.body.close()
                     raise not_awss(where, f"{call.received}, {_flaw(error)}") from error
 
-        # Getting credentials may ask a person for a code, which no deadline should cut off.
+        # No deadline applies to fetching credentials, which may prompt for an MFA code.
         with translated(where):
             self._prepare()
         return _within(self._deadline, call, ask, where)
@@ -110,9 +110,9 @@ class Client:
     def pages(
         self, operation: str, read: Callable[[Document], T], /, *, resource: str = "", **parameters: Any
     ) -> Iterator[T]:
-        """Yield what ``read`` makes of each page of an answer, asking for each when the one before has been used.
+        """Yield ``read`` of each page, fetching a page when the one before has been used.
 
-        Raises RackctlError, also for a token that comes a second time: following it would never end.
+        Raises RackctlError, also for a repeated page token, which would never end.
         """
         sent, received = _PAGE_TOKENS[self._where.service]
         seen: set[str] = set()
@@ -134,10 +134,10 @@ class Client:
 
 
 def _within(seconds: float, call: _Call, ask: Callable[[], T], where: Where) -> T:
-    """Return what ``ask`` returns in a thread of its own, or raise Silent when it takes longer.
+    """Return the result of ``ask``, run in a thread; raise Silent if it takes longer.
 
-    No timeout of a socket ends a response that comes a byte at a time, nor a look-up of a name. What is given up
-    sends nothing any more.
+    A socket's timeout ends neither a response that comes a byte at a time nor a look-up of a name. An abandoned call
+    sends no further request.
     """
     result = in_background(ask, f"aws {where}")
     try:
@@ -151,12 +151,12 @@ def _within(seconds: float, call: _Call, ask: Callable[[], T], where: Where) -> 
 
 
 def _flaw(error: Exception) -> str:
-    """Say what was wrong with an answer that could not be read."""
+    """Describe the flaw of a response that could not be read."""
     return f"no {error.args[0]}" if isinstance(error, KeyError) else f"unreadable ({type(error).__name__}: {error})"
 
 
 class _CallOverError(Exception):
-    """Raised in place of a request that nobody waits for any more; nobody sees it."""
+    """Raised in place of a request of an abandoned call; it is never reported."""
 
 
 def _before_send(**_: Any) -> None:
@@ -172,7 +172,7 @@ def _before_parse(*, response_dict: Document, **_: Any) -> None:
 
 
 class RetryNotice:
-    """Says that AWS has to be asked again and why, once a minute at most; botocore itself retries in silence."""
+    """Reports a call's retry and its reason, at most once a minute; botocore itself retries silently."""
 
     def __init__(self, notify: Callable[[str], None], clock: Clock) -> None:
         self._notify = notify
@@ -181,7 +181,7 @@ class RetryNotice:
         self._lock = threading.Lock()
 
     def watch(self, events: Any) -> None:
-        """Report the retries of a client, given the emitter of its events."""
+        """Report the retries of the client that has this event emitter."""
         events.register("needs-retry", self._remember_reason)
         events.register("before-send", self._report)
 
@@ -193,7 +193,7 @@ class RetryNotice:
         _CALL.get().reason = reason
 
     def _report(self, *, request: Any, event_name: str, **_: Any) -> None:
-        # botocore numbers what it sends: "attempt=2; max=5".
+        # botocore numbers the attempts: "attempt=2; max=5".
         numbered = request.headers.get("amz-sdk-request", b"attempt=1")
         if numbered.split(b";")[0] == b"attempt=1":
             return
@@ -203,5 +203,5 @@ class RetryNotice:
                 return
             self._silent_until = now + _NOTICE_INTERVAL
         endpoint, operation = event_name.removeprefix("before-send.").split(".", 1)
-        call = f"{endpoint.replace('-', '')}:{operation}"  # as IAM names it: autoscaling, not auto-scaling
+        call = f"{endpoint.replace('-', '')}:{operation}"  # IAM's name of the service: autoscaling, not auto-scaling
         self._notify(f"AWS ({call}): {_CALL.get().reason or 'no usable answer'}; retrying")

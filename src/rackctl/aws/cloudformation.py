@@ -1,4 +1,4 @@
-"""CloudFormation: what a stack has made."""
+"""CloudFormation: the resources of a stack."""
 
 from __future__ import annotations
 

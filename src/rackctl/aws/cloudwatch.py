@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
 _ALARMS_PER_DESCRIBE = 100
-# Without AlarmTypes the answer has metric alarms alone.
+# Without AlarmTypes the response has metric alarms only.
 _TYPES = ["MetricAlarm", "CompositeAlarm"]
 
 
@@ -22,9 +22,9 @@ class CloudWatch:
         self._call = call
 
     def alarms(self, names: Sequence[str]) -> list[Alarm]:
-        """Describe metric and composite alarms; those that there are not are left out.
+        """Describe metric and composite alarms. Alarms that do not exist are left out.
 
-        Composite alarms are also left out where the caller may not describe all alarms (``*``).
+        Composite alarms are also left out if the caller may not describe all alarms (``*``).
         """
         return [
             alarm

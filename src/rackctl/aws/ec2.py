@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FILTER_VALUES = 200
 _PAGE = 1000
 
-# Everything but `terminated`, which EC2 goes on reporting for about an hour.
+# Every state except `terminated`, which EC2 reports for about an hour.
 _EXISTING = ("pending", "running", "shutting-down", "stopping", "stopped")
 
 
@@ -28,14 +28,14 @@ class Ec2:
         self._call = call
 
     def instances_tagged(self, tags: Mapping[str, str]) -> Iterator[Instance]:
-        """Yield the instances that carry all these tags and have not been terminated."""
+        """Yield the instances that have all these tags and are not terminated."""
         filters = {f"tag:{key}": [value] for key, value in tags.items()}
         yield from self._instances({**filters, "instance-state-name": _EXISTING})
 
     def instances_by_id(self, ec2_instance_ids: Sequence[str]) -> Iterator[Instance]:
-        """Yield those of these instances that EC2 still reports, in any state.
+        """Yield the instances with these ids that EC2 still reports, in any state.
 
-        It asks by filter, since one unknown id among ``InstanceIds`` fails the whole call.
+        The ids are in a filter: one unknown id in ``InstanceIds`` would fail the whole call.
         """
         for start in range(0, len(ec2_instance_ids), _FILTER_VALUES):
             yield from self._instances({"instance-id": ec2_instance_ids[start : start + _FILTER_VALUES]})
@@ -46,8 +46,8 @@ class Ec2:
             yield from page
 
     def console_output(self, ec2_instance_id: str) -> str:
-        """Give what the instance has written to its console; empty while EC2 has nothing yet."""
-        # What a Nitro instance has written by now; of other types, and of one long running, what EC2 has kept.
+        """Return the output that an instance has written to its console; empty while EC2 has none."""
+        # Of a Nitro instance, the latest output; of other types, and long after the boot, the output that EC2 has kept.
         try:
             if latest := self._console_output(ec2_instance_id, Latest=True):
                 return latest
@@ -59,14 +59,14 @@ class Ec2:
     def _console_output(self, ec2_instance_id: str, **latest: bool) -> str:
         return self._call(
             "get_console_output",
-            lambda answer: str(answer.get("Output", "")),  # botocore has decoded its base64 already
+            lambda answer: str(answer.get("Output", "")),  # botocore has decoded the base64
             resource=ec2_instance_id,
             InstanceId=ec2_instance_id,
             **latest,
         )
 
     def instances_with_key(self, key_names: Sequence[str]) -> Iterator[Instance]:
-        """Yield the instances, of whatever rack, that were launched with one of these key pairs and still exist."""
+        """Yield the instances of any rack that were launched with one of these key pairs and are not terminated."""
         for start in range(0, len(key_names), _FILTER_VALUES):
             yield from self._instances(
                 {"key-name": key_names[start : start + _FILTER_VALUES], "instance-state-name": _EXISTING}
@@ -75,7 +75,7 @@ class Ec2:
     # Key pairs
 
     def key_pair(self, key_name: str) -> KeyPair | None:
-        """Describe a key pair, its public key with it; None when there is none of this name."""
+        """Describe a key pair with its public key; None if there is none of this name."""
         try:
             pairs = self._call(
                 "describe_key_pairs",
@@ -91,20 +91,20 @@ class Ec2:
         return next(iter(pairs), None)
 
     def key_pairs(self) -> list[KeyPair]:
-        """Describe every key pair of the account and region, their public keys with them."""
+        """Describe every key pair of the account and region, with its public key."""
         return self._call("describe_key_pairs", _key_pairs, IncludePublicKey=True)
 
     def key_pairs_tagged(self, tags: Mapping[str, str]) -> list[KeyPair]:
-        """Describe the key pairs that carry all these tags, without their public keys."""
+        """Describe the key pairs that have all these tags, without their public keys."""
         filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
         return self._call("describe_key_pairs", _key_pairs, Filters=filters)
 
     def import_key_pair(self, key_name: str, public_key: str, tags: Mapping[str, str]) -> None:
-        """Make a public key known to EC2 as a key pair. One of this name that has the same key is no error."""
+        """Import a public key into EC2 as a key pair. If a pair of this name has the same key, that is no error."""
         try:
             self._call("import_key_pair", resource=f"key pair {key_name}", **_to_import(key_name, public_key, tags))
         except AwsError as error:
-            # A lost answer makes the call a second one.
+            # If the first answer was lost, the retried call finds its own key pair.
             there = self.key_pair(key_name) if error.code == "InvalidKeyPair.Duplicate" else None
             if there is None or there.public_key != public_key:
                 raise
@@ -112,9 +112,9 @@ class Ec2:
     def require_key_pair_permissions(
         self, key_name: str, key_pair_id: str, public_key: str, tags: Mapping[str, str]
     ) -> None:
-        """Have EC2 check that it would let us delete a key pair by its id and import another one. Raises AccessDenied.
+        """Have EC2 check the permissions to delete a key pair by its id and to import one. Raises AccessDenied.
 
-        With DryRun nothing is done; the answer is an error in any case.
+        With DryRun EC2 changes nothing, and always answers with an error.
         """
         asked: tuple[tuple[str, Mapping[str, Any]], ...] = (
             ("delete_key_pair", {"KeyPairId": key_pair_id}),
@@ -128,9 +128,9 @@ class Ec2:
                     raise
 
     def delete_key_pair(self, key_name: str, key_pair_id: str = "") -> None:
-        """Delete a key pair; one that is not there is no error.
+        """Delete a key pair. If it does not exist, that is no error.
 
-        With its id that pair alone: another one that has got its name since stays.
+        With an id, only that pair is deleted, not another one that has its name by now.
         """
         which = {"KeyPairId": key_pair_id} if key_pair_id else {"KeyName": key_name}
         try:
@@ -144,7 +144,7 @@ class Ec2:
     def launch_templates(self, launch_template_ids: Sequence[str]) -> list[LaunchTemplate]:
         """Describe launch templates by id."""
         if not launch_template_ids:
-            return []  # to EC2, no ids are all ids
+            return []  # EC2 would describe all templates for no ids
         pages = self._call.pages(
             "describe_launch_templates",
             lambda page: [_launch_template(document) for document in page["LaunchTemplates"]],
@@ -156,9 +156,9 @@ class Ec2:
     def launch_template_version(
         self, named: LaunchTemplateRef, *, resolve_image: bool = False
     ) -> LaunchTemplateVersion:
-        """Resolve what a group names, be it a number, ``$Latest`` or ``$Default``, to the version it is now.
+        """Describe the current version of a group's launch template, named by a number, ``$Latest`` or ``$Default``.
 
-        ``resolve_image`` has an image that is named by an SSM parameter (``resolve:ssm:``) resolved to its id.
+        With ``resolve_image``, EC2 resolves an SSM parameter that names the image (``resolve:ssm:``) to its id.
         """
         which = (
             {"LaunchTemplateId": named.launch_template_id}
@@ -180,7 +180,7 @@ class Ec2:
         return [version for page in pages for version in page]
 
     def launch_template_versions_from(self, launch_template_id: str, lowest: int) -> list[LaunchTemplateVersion]:
-        """Describe the versions of a launch template from a number on."""
+        """Describe the versions of a launch template, from a number up."""
         pages = self._call.pages(
             "describe_launch_template_versions",
             _versions,
@@ -193,10 +193,10 @@ class Ec2:
     def create_launch_template_version(
         self, launch_template_id: str, source: int, changes: Mapping[str, Any], *, description: str
     ) -> int:
-        """Create a version from another one, with these members of its data replaced, and return its number.
+        """Create a launch template version from another one with some members of its data replaced; return its number.
 
-        EC2 copies the source but for the SnapshotId of a block device mapping, which "new launch template version
-        parameters" must give again (CreateLaunchTemplateVersion, SourceVersion).
+        EC2 copies the source except the SnapshotId of a block device mapping, which must be among the "new launch
+        template version parameters" (CreateLaunchTemplateVersion, SourceVersion).
         """
         return self._call(
             "create_launch_template_version",
@@ -206,11 +206,11 @@ class Ec2:
             SourceVersion=str(source),
             VersionDescription=description,
             LaunchTemplateData=dict(changes),
-            ClientToken=uuid.uuid4().hex,  # one for the call and its retries: a lost answer makes no second version
+            ClientToken=uuid.uuid4().hex,  # one for all retries: after a lost answer no second version is created
         )
 
     def set_default_version(self, launch_template_id: str, version_number: int) -> None:
-        """Say which version of a launch template ``$Default`` is."""
+        """Set the default version of a launch template."""
         self._call(
             "modify_launch_template",
             resource=f"launch template {launch_template_id}",
@@ -219,7 +219,7 @@ class Ec2:
         )
 
     def delete_launch_template_versions(self, launch_template_id: str, version_numbers: Sequence[int]) -> None:
-        """Delete up to 200 versions of a launch template; those that are not there are no error."""
+        """Delete up to 200 versions of a launch template. Versions that do not exist are no error."""
         failures = self._call(
             "delete_launch_template_versions",
             lambda answer: [
@@ -233,7 +233,7 @@ class Ec2:
         for number, error in failures:
             if error.get("Code") != "launchTemplateVersionDoesNotExist":
                 raise AwsError(
-                    f"EC2 would not delete version {number} of launch template "
+                    f"EC2 did not delete version {number} of launch template "
                     f"{launch_template_id}: {error.get('Message') or error.get('Code')}",
                     code=error.get("Code", ""),
                 )
@@ -265,13 +265,13 @@ def _instance(document: Document) -> Instance:
 
 
 def _attach_time(document: Document) -> datetime | None:
-    """Give when the primary network interface was attached, which is never detached."""
+    """Return the time at which the primary network interface was attached; it is never detached."""
     attachments = (interface.get("Attachment", {}) for interface in document.get("NetworkInterfaces", ()))
     return next((a.get("AttachTime") for a in attachments if a.get("DeviceIndex") == 0), None)
 
 
 def _ipv6_address(document: Document) -> str:
-    """Give the primary IPv6 address, or else the first one of the network interfaces."""
+    """Return the primary IPv6 address, else the first one of the network interfaces."""
     if primary := document.get("Ipv6Address"):
         return str(primary)
     interfaces = document.get("NetworkInterfaces", ())
@@ -326,5 +326,5 @@ def _version(document: Document) -> LaunchTemplateVersion:
 
 
 def tags_of(document: Document) -> dict[str, str]:
-    """Give the tags of an EC2 or Auto Scaling document as a mapping."""
+    """Return the tags of an EC2 or Auto Scaling document as a mapping."""
     return {tag["Key"]: tag.get("Value", "") for tag in document.get("Tags", ())}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rackctl.aws.client import Client, Document
 
-# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/: the most items each operation takes.
+# The most items of each operation: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/
 _CLUSTERS_PER_DESCRIBE = 100
 _CONTAINER_INSTANCES_PER_UPDATE = 10
 _TASKS_PER_DESCRIBE = 100
@@ -34,7 +34,7 @@ _CAPACITY_PROVIDERS_PER_DESCRIBE = 10
 
 
 class NoCluster(NotFound):
-    """There is no cluster of a name."""
+    """The named cluster does not exist."""
 
 
 class Ecs:
@@ -48,7 +48,7 @@ class Ecs:
         raise self._no_cluster(cluster)
 
     def clusters(self, clusters: Sequence[str]) -> list[EcsCluster]:
-        """Describe clusters and their tags, given by name or ARN. One that does not exist is left out."""
+        """Describe clusters and their tags, by name or ARN. Clusters that do not exist are left out."""
         return [
             described
             for some in _chunks(clusters, _CLUSTERS_PER_DESCRIBE)
@@ -73,19 +73,19 @@ class Ecs:
         return [arn for page in pages for arn in page]
 
     def _no_cluster(self, cluster: str) -> NoCluster:
-        """Make the error of a cluster that does not exist; it names those with a name like it."""
+        """Return the error of a cluster that does not exist, naming those with a similar name."""
         try:
             near = _near(cluster, [arn.rpartition("/")[2] for arn in self.cluster_arns()])
         except RackctlError:
             near = []
-        see = "see the clusters that there are with `rackctl racks find`; --cluster and --region select another"
+        see = "`rackctl racks find` lists the clusters; --cluster and --region select another"
         return NoCluster(
             f'there is no ECS cluster "{cluster}" in this account and region',
             hint=f"did you mean {listed(near, last='or')}? {see}" if near else see,
         )
 
     def capacity_providers(self, names: Sequence[str]) -> list[CapacityProvider]:
-        """Describe those of these capacity providers that belong to an Auto Scaling group."""
+        """Describe capacity providers. Those without an Auto Scaling group are left out."""
         return [
             provider
             for some in _chunks(names, _CAPACITY_PROVIDERS_PER_DESCRIBE)
@@ -93,9 +93,9 @@ class Ecs:
         ]
 
     def container_instance_arns(self, cluster: str, *, filter: str = "") -> Iterator[list[str]]:  # noqa: A002 - AWS's name
-        """Yield, a page of up to 100 at a time, the ARNs of the cluster's container instances.
+        """Yield the ARNs of the cluster's container instances, in pages of up to 100.
 
-        ``filter`` is an expression of the cluster query language. Raises NotFound for no such cluster.
+        ``filter`` is an expression of the cluster query language. Raises NotFound if the cluster does not exist.
         """
         parameters = {"filter": filter} if filter else {}
         try:
@@ -112,7 +112,7 @@ class Ecs:
             raise
 
     def describe_container_instances(self, cluster: str, arns: Sequence[str]) -> list[ContainerInstance]:
-        """Describe up to 100 container instances. One that has gone since it was listed is left out."""
+        """Describe up to 100 container instances. Those that ECS no longer knows are left out."""
         if not arns:
             return []
         return self._call(
@@ -126,7 +126,7 @@ class Ecs:
     def set_container_instances_state(
         self, cluster: str, arns: Sequence[str], status: Literal["ACTIVE", "DRAINING"]
     ) -> list[Failure]:
-        """Set the status of container instances, and give what ECS could not do."""
+        """Set the status of container instances; return the failures."""
         failures: list[Failure] = []
         for some in _chunks(arns, _CONTAINER_INSTANCES_PER_UPDATE):
             failures += self._call(
@@ -142,7 +142,7 @@ class Ecs:
     def tasks_on(
         self, cluster: str, container_instance_arn: str, desired_status: Literal["RUNNING", "STOPPED"]
     ) -> list[str]:
-        """List the ARNs of the tasks on a container instance that should run, or that should stop or have stopped."""
+        """List the ARNs of the tasks on a container instance whose desired status is RUNNING, or STOPPED."""
         return [
             arn
             for page in self._call.pages(
@@ -157,7 +157,7 @@ class Ecs:
         ]
 
     def running_tasks(self, cluster: str) -> list[Task]:
-        """Describe every task of a cluster that should run."""
+        """Describe every task of a cluster whose desired status is RUNNING."""
         return [
             task
             for page in self._call.pages(
@@ -170,11 +170,11 @@ class Ecs:
         ]
 
     def stop_task(self, cluster: str, task_arn: str, reason: str) -> None:
-        """Ask a task to stop; it has stopped when its last status says so."""
+        """Set a task's desired status to STOPPED; it has stopped once its last status is STOPPED too."""
         self._call("stop_task", resource=task_arn, cluster=cluster, task=task_arn, reason=reason)
 
     def describe_tasks(self, cluster: str, arns: Sequence[str]) -> list[Task]:
-        """Describe tasks. One that ECS has forgotten, as it does about an hour after the end, is left out."""
+        """Describe tasks. Those that ECS has forgotten, about an hour after their end, are left out."""
         return [
             task
             for some in _chunks(arns, _TASKS_PER_DESCRIBE)
@@ -203,7 +203,7 @@ class Ecs:
         return self.describe_services(cluster, arns)
 
     def describe_services(self, cluster: str, services: Sequence[str]) -> list[Service]:
-        """Describe services, given by name or ARN."""
+        """Describe services, by name or ARN."""
         return [
             service
             for some in _chunks(services, _SERVICES_PER_DESCRIBE)
@@ -218,12 +218,12 @@ class Ecs:
 
 
 def _near(name: str, names: Sequence[str]) -> list[str]:
-    """Return up to three names that are like another one, the nearest first, or that contain it."""
+    """Return up to three names that are similar to another one, the nearest first, or that contain it."""
     from difflib import get_close_matches
 
     by_lower = {other.lower(): other for other in names}
     close = get_close_matches(name.lower(), by_lower, n=3)
-    # A generated name begins with its stack's: Prod-ClusterEB0386A7-1ABC2DEF3GHI.
+    # A generated name begins with the stack's name: Prod-ClusterEB0386A7-1ABC2DEF3GHI.
     containing = sorted((other for other in by_lower if name.lower() in other), key=len)
     return [by_lower[other] for other in dict.fromkeys((*close, *containing))][:3]
 
@@ -237,7 +237,7 @@ def _arns(page: Document, member: str) -> list[str]:
     return [str(arn) for arn in page[member]]
 
 
-# JSON's values are of any type, and botocore passes them on as they are: each is made what it must be or refused.
+# botocore passes on JSON values of any type unchecked: each is converted to its type here, or refused.
 
 
 def _cluster(document: Document) -> EcsCluster | None:

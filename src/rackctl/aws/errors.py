@@ -1,7 +1,6 @@
-"""The one seam at which botocore's exceptions become ours.
+"""The translation of botocore's exceptions into rackctl's; there is no other.
 
-Service modules handle the few codes that mean something to them by catching `AwsError` and reading ``code``;
-nothing above aws/ needs to.
+Service modules that handle an error code catch `AwsError` and read its ``code``; the layers above aws/ need not.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class AwsError(RackctlError):
-    """An answer of AWS that has no more special meaning here, or none.
+    """An error answer of AWS for which there is no more specific class, or no answer (`Unanswered`).
 
-    ``code`` is AWS's own error code; ``refused`` says that the answer would be the same if it were asked again.
+    ``code`` is AWS's own error code; ``refused`` means that a retry would get the same answer.
     """
 
     def __init__(self, message: str, *, code: str, hint: str = "", refused: bool = False) -> None:
@@ -31,7 +30,7 @@ class AwsError(RackctlError):
 
     @property
     def busy(self) -> bool:
-        """Whether Auto Scaling is changing the group at the moment, and takes the same call later."""
+        """Whether Auto Scaling refused the call because of an activity in progress; it accepts the call later."""
         return self.code in _BUSY
 
 
@@ -40,9 +39,9 @@ class Throttled(AwsError):
 
 
 class Unanswered(AwsError):
-    """A call to which AWS gave no answer: not reached, silent, or answered by something that is not AWS.
+    """A call without an answer of AWS: not reached, timed out, or a response that is not AWS's.
 
-    Whether AWS has done what was asked is not known.
+    AWS may have carried the call out.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -61,7 +60,7 @@ class _NotThere(AwsError, NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The call that went wrong, and the endpoint that it was sent to."""
+    """A failed call, and the endpoint that it was sent to."""
 
     service: str
     endpoint: str = ""
@@ -69,7 +68,7 @@ class Where:
     resource: str = ""
 
     def __str__(self) -> str:
-        """Name the call as an IAM policy would, and what it was made on."""
+        """Name the call as an IAM policy does, and its resource."""
         named = f"{self.service}:{self.iam_action}" if self.action else self.service
         return f"{named} on {self.resource}" if self.resource else named
 
@@ -78,7 +77,7 @@ class Where:
         return _IAM_ACTION.get((self.service, self.action), self.action)
 
 
-# S3's permissions are named for objects and buckets where its operations are not.
+# S3's permissions name objects and buckets where the operations do not.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
 _IAM_ACTION = {
     ("s3", "HeadObject"): "GetObject",
@@ -89,8 +88,8 @@ _IAM_ACTION = {
     ("s3", "GetPublicAccessBlock"): "GetBucketPublicAccessBlock",
     ("s3", "PutPublicAccessBlock"): "PutBucketPublicAccessBlock",
 }
-# What AWS checks behind an action, where its answer may not say which was missing: a template that a group is to
-# launch from, the tags of a key pair, an object that is not there, the key of an encrypted bucket.
+# Further actions that AWS checks for a call, and that its answer may not name: for a group's launch template, the tags
+# of a key pair, an object that does not exist, the KMS key of a bucket.
 # https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
 _BEHIND = {
     "autoscaling:UpdateAutoScalingGroup": ("ec2:RunInstances", "iam:PassRole", "ec2:CreateTags"),
@@ -102,7 +101,7 @@ _BEHIND = {
 }
 
 _BUSY = {"ResourceContention", "ScalingActivityInProgress"}
-# Refusals of the moment: two conditional writes that met, a request that S3 has waited for in vain.
+# Transient refusals: two concurrent conditional writes, a request that did not arrive in time.
 _OF_THE_MOMENT = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "RequestTimeoutException"} | _BUSY
 _DENIED = {
     "AccessDenied",
@@ -112,7 +111,7 @@ _DENIED = {
     "UnauthorizedAccess",
     "403",
 }
-# Auto Scaling answers a template that its caller may not use as input that is wrong.
+# If the caller may not use a launch template, Auto Scaling answers with ValidationError.
 _DENIED_IN_WORDS = {"ValidationError", "ValidationException", "InvalidParameterValue"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"}
@@ -147,7 +146,7 @@ _NOT_FOUND = {"ClusterNotFoundException", "NoSuchBucket", "NoSuchKey", "NotFound
 
 @contextmanager
 def translated(where: Where) -> Iterator[None]:
-    """Turn whatever botocore raises inside into a RackctlError that says what to do."""
+    """Translate botocore's exceptions that are raised inside into RackctlErrors, with a remedy."""
     from botocore.exceptions import BotoCoreError, ClientError, UndefinedModelAttributeError
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
@@ -158,18 +157,18 @@ def translated(where: Where) -> Iterator[None]:
         raise _from_answer(error, where) from error
     except ResponseParserError as error:
         raise not_awss(where) from error
-    except HTTPError as error:  # out of a body that botocore leaves to be read
+    except HTTPError as error:  # while reading a body that botocore returns as a stream
         raise Unanswered(f"{where.endpoint} did not complete its response to {where}: {_sentence(error)}") from error
     except (BotoCoreError, UndefinedModelAttributeError) as error:
         raise _from_client(error, where) from error
-    except ValueError as error:  # of an endpoint, before there is a call
+    except ValueError as error:  # of an invalid endpoint, before a call
         if where.action:
             raise
         raise bad_settings(error) from error
 
 
 def not_awss(where: Where, detail: str = "") -> Unanswered:
-    """Make the error of an answer that cannot be AWS's."""
+    """Return the error of a response that cannot be AWS's."""
     return Unanswered(
         f"{where.endpoint} returned an unexpected (non-AWS) response to {where}" + (f": {detail}" if detail else ""),
         hint="check AWS_ENDPOINT_URL and any proxy in between, then try again",
@@ -213,13 +212,13 @@ def _from_answer(error: Any, where: Where) -> RackctlError:
 
 
 def has_request_id(metadata: dict[str, Any]) -> bool:
-    """Tell whether an answer has the id that each of AWS's services puts into each answer."""
+    """Return whether an answer has a request id, as all answers of AWS's services have."""
     headers = metadata.get("HTTPHeaders", {})
     return bool(metadata.get("RequestId") or headers.get("x-amzn-requestid") or headers.get("x-amz-request-id"))
 
 
 def _missing_permission(where: Where, message: str) -> str:
-    """Name the IAM action that AWS's message names, which need not be the one that was called."""
+    """Name the missing IAM action: the one in AWS's message, which may differ from the call, else the candidates."""
     if named := re.search(r"not authorized to perform: ([\w-]+:\w+)", message):
         return f"the IAM permission that is missing: {named[1]}"
     called = f"{where.service}:{where.iam_action}"
@@ -238,13 +237,11 @@ def _from_client(error: Any, where: Where) -> RackctlError:
                 hint="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in with `aws sso login`",
             )
         case b.ProfileNotFound():
-            return AccessDenied(
-                f"{_sentence(error)}", hint="see the profiles there are with `aws configure list-profiles`"
-            )
+            return AccessDenied(f"{_sentence(error)}", hint="`aws configure list-profiles` lists the profiles")
         case b.NoRegionError():
             return AccessDenied(
                 "no AWS region is set",
-                hint="give --region, set AWS_REGION, or put `region` under the rack in the config file",
+                hint="pass --region, set AWS_REGION, or put `region` under the rack in the config file",
             )
         case b.InvalidRegionError():
             return AccessDenied(f"{_sentence(error)}", hint="region names look like us-east-1")
@@ -272,7 +269,7 @@ def _from_client(error: Any, where: Where) -> RackctlError:
 
 
 def bad_settings(error: Exception) -> UsageError:
-    """Make the error of settings of AWS's own that botocore does not take; it names those that the environment sets."""
+    """Return the error of AWS settings that botocore rejects, naming those that environment variables set."""
     credentials = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
     variables = sorted({name for name in os.environ if name.startswith("AWS_")} - credentials)
     return UsageError(

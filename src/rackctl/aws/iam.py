@@ -1,4 +1,4 @@
-"""IAM: what a user or a role may do, as IAM itself works it out."""
+"""IAM: simulations of the policies of a user or a role."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Decision:
     """Whether an action on a resource is allowed.
 
-    ``decision`` is IAM's word: ``allowed``, ``implicitDeny`` or ``explicitDeny``. ``unknown`` are the context keys that
-    a policy asks for and that had no value. ``policies`` are those whose statements decided.
+    ``decision`` is IAM's: ``allowed``, ``implicitDeny`` or ``explicitDeny``. ``unknown`` are context keys of a policy
+    that had no value. ``policies`` are those whose statements decided.
     """
 
     action: str
@@ -33,15 +33,15 @@ class Iam:
         self._call = call
 
     def role_arn(self, name: str) -> str:
-        """Return the ARN of a role, of which the ARN of its sessions leaves out the path."""
+        """Return the ARN of a role, with the path that the ARN of its sessions lacks."""
         return self._call("get_role", lambda answer: str(answer["Role"]["Arn"]), resource=f"role {name}", RoleName=name)
 
     def simulate(
         self, principal: str, actions: Sequence[str], resources: Sequence[str], context: Mapping[str, str]
     ) -> list[Decision]:
-        """Return what IAM would decide of each action on each resource, for a user or a role by its ARN.
+        """Return IAM's decision on each action on each resource, for a user or a role by its ARN.
 
-        ``context`` are the values of context keys. The policies of the resources themselves are not asked.
+        ``context`` are the values of context keys. The policies of the resources themselves are not simulated.
         """
         entries = [
             {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
@@ -62,7 +62,7 @@ class Iam:
 
 
 def _decisions(result: Document, resources: Sequence[str]) -> Iterator[Decision]:
-    """Yield the decision of each resource; for ``*`` there is only the result's own, the strictest of all."""
+    """Yield the decision on each resource; for ``*`` that of the whole result, the strictest of all."""
     action = str(result["EvalActionName"])
     organization = result.get("OrganizationsDecisionDetail", {}).get("AllowedByOrganizations") is not False
     each = result.get("ResourceSpecificResults") or [

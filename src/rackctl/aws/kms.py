@@ -1,4 +1,4 @@
-"""KMS: seal and open a few kilobytes; the keys that do it."""
+"""KMS: encrypt and decrypt a few kilobytes; keys and aliases."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Kms:
     def encrypt(self, kms_key: str, plaintext: bytes, context: Mapping[str, str], *, what: str) -> bytes:
         """Encrypt up to 4,096 bytes under a key (id, ARN or alias), bound to an encryption context.
 
-        ``what`` names for an error message what is sealed.
+        ``what`` names the plaintext in error messages.
         """
         try:
             return self._call(
@@ -56,7 +56,7 @@ class Kms:
             raise _explained(error, kms_key, what) from error
 
     def decrypt(self, ciphertext: bytes, context: Mapping[str, str], *, what: str, kms_key: str = "") -> bytes:
-        """Decrypt what `encrypt` gave. With ``kms_key``, only if it was encrypted under that key."""
+        """Decrypt a ciphertext of `encrypt`. With ``kms_key``, only if it was encrypted under that key."""
         parameters = {"KeyId": kms_key} if kms_key else {}
         try:
             return self._call(
@@ -71,7 +71,7 @@ class Kms:
             raise _explained(error, kms_key, what) from error
 
     def key(self, kms_key: str) -> KmsKey | None:
-        """Describe a key, given by its id, ARN or alias; None if there is none."""
+        """Describe a key by its id, ARN or alias; None if there is none."""
         try:
             return self._call("describe_key", _key, resource=f"KMS key {kms_key}", KeyId=kms_key)
         except AwsError as error:
@@ -80,12 +80,12 @@ class Kms:
             raise
 
     def key_arns(self) -> list[str]:
-        """List the keys of the account and region, in whatever state."""
+        """List the keys of the account and region, in any state."""
         pages = self._call.pages("list_keys", lambda page: [str(entry["KeyArn"]) for entry in page["Keys"]], Limit=1000)
         return [arn for page in pages for arn in page]
 
     def aliases(self) -> dict[str, str]:
-        """Map each alias of the account and region to the id of its key; empty for one of AWS's without a key."""
+        """Map each alias of the account and region to the id of its key; empty for an alias of AWS's without a key."""
         pages = self._call.pages(
             "list_aliases",
             lambda page: {str(entry["AliasName"]): str(entry.get("TargetKeyId", "")) for entry in page["Aliases"]},
@@ -94,11 +94,11 @@ class Kms:
         return {alias: key_id for page in pages for alias, key_id in page.items()}
 
     def create_key(self, description: str) -> KmsKey:
-        """Create a symmetric key that the account's IAM policies give access to."""
+        """Create a symmetric key whose access the account's IAM policies control."""
         return self._call("create_key", _key, resource="a new KMS key", Description=description)
 
     def create_alias(self, alias: str, kms_key: str) -> None:
-        """Give a key an alias (``alias/NAME``). One that leads to this key already is no error."""
+        """Give a key an alias (``alias/NAME``). If the alias names this key already, that is no error."""
         try:
             self._call("create_alias", resource=alias, AliasName=alias, TargetKeyId=kms_key)
         except AwsError as error:
@@ -107,7 +107,7 @@ class Kms:
                 raise
 
     def rotates(self, kms_key: str) -> bool:
-        """Return whether KMS renews the key's material every year, or as often as was asked for."""
+        """Return whether KMS rotates the key, yearly or at the period that was set."""
         return self._call(
             "get_key_rotation_status",
             lambda answer: answer.get("KeyRotationEnabled") is True,
@@ -116,7 +116,7 @@ class Kms:
         )
 
     def enable_rotation(self, kms_key: str) -> None:
-        """Have KMS renew the key's material every year; what was encrypted before can still be decrypted."""
+        """Have KMS rotate the key every year; earlier ciphertexts can still be decrypted."""
         self._call("enable_key_rotation", resource=f"KMS key {kms_key}", KeyId=kms_key)
 
 
@@ -136,7 +136,7 @@ def _key(answer: Document) -> KmsKey:
 
 
 def _explained(error: AwsError, kms_key: str, what: str) -> RackctlError:
-    """Turn a KMS error into one that names what was to be sealed or opened."""
+    """Return the error of a KMS call, naming the plaintext that was to be sealed or opened."""
     named = f"KMS key {kms_key}" if kms_key else "the KMS key"
     match error.code:
         case "NotFoundException":

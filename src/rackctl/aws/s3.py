@@ -1,4 +1,4 @@
-"""S3: small objects in one bucket, and the conditional writes that locks are made of."""
+"""S3: small objects in one bucket, and the conditional writes that a lock needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# 412: the condition does not hold. 409: two conditional writes met, and this one is to be tried again.
+# 412: the condition does not hold. 409: another conditional write was in progress; retry this one.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 _CONDITION_FAILED = {"PreconditionFailed", "412"}
 _CONFLICT = {"ConditionalRequestConflict", "409"}
@@ -26,7 +26,7 @@ _NOT_THERE = {"NoSuchKey", "404"}
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as it was read. ``age`` is the seconds since it was written: both ends are of S3's own clock."""
+    """An object as it was read. ``age`` is the seconds since it was written, by S3's own clock."""
 
     body: bytes
     etag: str
@@ -39,18 +39,18 @@ class S3:
         self._call = call
 
     def bucket(self, name: str, *, owner: str) -> Bucket:
-        """Return a bucket that S3 only lets be used while it belongs to this account."""
+        """Return a bucket; S3 refuses every call on it unless this account owns it."""
         return Bucket(self._call, name, owner)
 
     def bucket_settings(self, name: str, *, owner: str) -> BucketSettings:
-        """Return the settings of a bucket that this account owns, or is to own."""
+        """Return the settings of a bucket that this account owns or will own."""
         from rackctl.aws.bucket_settings import BucketSettings
 
         return BucketSettings(self._call, name, owner)
 
 
 class Bucket:
-    """One bucket. Every call names the account that owns it, so that S3 refuses a bucket of the same name of another.
+    """One bucket. Every call names its owner, so that S3 refuses a bucket of that name in another account.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html
     """
@@ -64,7 +64,7 @@ class Bucket:
         return f"s3://{self.name}/{key}"
 
     def get(self, key: str) -> StoredObject | None:
-        """Read an object, or None where there is none. Raises NotFound for no such bucket."""
+        """Read an object; None if it does not exist. Raises NotFound if the bucket does not exist."""
         try:
             return self._ask("get_object", _stored, key)
         except AwsError as error:
@@ -73,21 +73,21 @@ class Bucket:
             raise
 
     def create(self, key: str, body: bytes) -> str | None:
-        """Write an object that must not exist yet, and return its ETag; None when it does exist."""
+        """Write an object that must not exist yet; return its ETag, or None if it exists."""
         return self._put(key, body, IfNoneMatch="*")
 
     def put(self, key: str, body: bytes) -> None:
-        """Write an object, whether it exists or not."""
+        """Write an object, overwriting an existing one."""
         self._put(key, body)
 
     def replace(self, key: str, body: bytes, *, etag: str) -> str | None:
-        """Write an object over the version with this ETag, and return the new one; None when it has changed."""
+        """Overwrite an object if it has this ETag; return the new ETag, or None if the object has changed."""
         return self._put(key, body, IfMatch=etag)
 
     def delete(self, key: str, *, etag: str = "") -> bool:
-        """Delete an object, with ``etag`` only while it is that version; tell whether it was.
+        """Delete an object; with ``etag``, only that version of it. Return False if the object has another version.
 
-        One that is not there is deleted.
+        An object that does not exist counts as deleted.
         """
         condition = {"IfMatch": etag} if etag else {}
         try:
@@ -105,7 +105,7 @@ class Bucket:
         return (key for key, _ in self.sizes(prefix))
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Yield the key of each object under a prefix and its size in bytes, in S3's order."""
+        """Yield key and size in bytes of each object under a prefix, in S3's order."""
         for page in self._call.pages(
             "list_objects_v2",
             lambda page: [(str(found["Key"]), int(found.get("Size", 0))) for found in page.get("Contents", ())],
@@ -117,11 +117,11 @@ class Bucket:
             yield from page
 
     def try_conditional_write(self, key: str) -> bool:
-        """Try a write whose condition cannot hold, and return whether S3 refused it for that.
+        """Try a write whose condition cannot hold; return whether S3 refused it for that reason.
 
-        ``key`` must be one that nothing is ever stored under: a store that ignores conditions writes it, and it is
-        deleted again. A conflict with another conditional request, such as the same try by another process, shows as
-        well that conditions are heeded. Raises AccessDenied if the caller may not write.
+        ``key`` must never be in use: a store that ignores conditions writes the object, which is then deleted. A
+        conflict with another conditional request, for example the same try by another process, shows too that the store
+        evaluates conditions. Raises AccessDenied if the caller may not write.
         """
         try:
             if self._put(key, b"", IfMatch='"00000000000000000000000000000000"') is None:
@@ -144,7 +144,7 @@ class Bucket:
                 **condition,
             )
         except AwsError as error:
-            # Of an object that is gone, S3 says so rather than that the condition has failed.
+            # If the object is gone, S3 answers NoSuchKey and not that the condition has failed.
             if error.code in _CONDITION_FAILED or ("IfMatch" in condition and error.code in _NOT_THERE):
                 return None
             raise self._unless_conflict(error, key) from error
@@ -161,7 +161,7 @@ class Bucket:
         )
 
     def _unless_conflict(self, error: AwsError, key: str) -> AwsError:
-        """Turn a conflict, which says nothing of who holds the object, into a call without an answer."""
+        """Turn a conflict into a call without an answer: it does not show which write succeeded."""
         if error.code not in _CONFLICT:
             return error
         return AwsError(
@@ -178,6 +178,9 @@ def _stored(answer: Document) -> StoredObject:
 
 
 def _age(written: datetime, answer: Document) -> float:
-    """Compare two times of one answer. A Date is in every one (RFC 9110, 6.6.1); without it, it is as good as new."""
+    """Return the age of an object by two times of one answer.
+
+    Without a Date, which every answer has (RFC 9110, 6.6.1), it is 0.
+    """
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     return max((parsedate_to_datetime(date) - written).total_seconds(), 0.0) if date else 0.0

@@ -1,4 +1,4 @@
-"""STS: who calls."""
+"""STS: the caller's identity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls; ``answered`` is AWS's time of the answer, None where it does not say."""
+    """The caller's identity. ``answered`` is the answer's Date, None if it has none."""
 
     account: str
     arn: str
@@ -26,12 +26,12 @@ class Sts:
         self._call = call
 
     def caller(self) -> Caller:
-        """Give the identity that the credentials belong to. IAM cannot deny this call."""
+        """Return the identity of the credentials. IAM cannot deny this call."""
         return self._call("get_caller_identity", lambda answer: Caller(answer["Account"], answer["Arn"], _date(answer)))
 
 
 def clock_skew(caller: Caller, now: datetime) -> float | None:
-    """Return by how many seconds a clock is behind AWS's, negative if it is ahead; None where that is not known."""
+    """Return the seconds by which a clock is behind AWS's, negative if it is ahead; None if unknown."""
     return (caller.answered - now).total_seconds() if caller.answered else None
 
 

@@ -17,7 +17,7 @@ from rackctl.text import counted, listed, minutes_and_seconds
 if TYPE_CHECKING:
     from rackctl.roll.history import Entry
 
-_HEADERS = ("STARTED", "ROLL", "RESULT", "REPLACED", "TOOK", "BY", "REASON")
+_HEADERS = ("STARTED", "ROLL", "RESULT", "REPLACED", "TOOK", "BY", "REASON", "PROBLEM")
 
 
 @click.command(cls=RackCommand)
@@ -48,7 +48,7 @@ def history(invocation: Invocation, limit: int, output: str) -> None:
         width = canvas_of(sys.stdout, invocation.environment).width
         click.echo(table(_HEADERS, map(_cells, past.entries), width=width))
     if past.unknown:
-        note(f"could not see whether a roll is unfinished: {past.unknown}")
+        note(f"could not check whether a roll is unfinished: {past.unknown}")
     if past.older:
         note(f"{counted(past.older, 'older roll')} not shown: use --limit")
     if past.not_entries:
@@ -57,7 +57,6 @@ def history(invocation: Invocation, limit: int, output: str) -> None:
 
 def _cells(entry: Entry) -> list[str]:
     replaced = "" if entry.replaced is None else f"{entry.replaced} of {entry.total}"
-    why = [entry.reason, entry.problem] if entry.outcome != "running" else [entry.reason]
     return [
         entry.started.replace("T", " ").removesuffix("Z")[:16],
         entry.command,
@@ -65,7 +64,8 @@ def _cells(entry: Entry) -> list[str]:
         replaced,
         "" if entry.seconds is None else minutes_and_seconds(entry.seconds),
         listed(dict.fromkeys(operator.who for operator in entry.operators)),
-        "; ".join(filter(None, why)),
+        entry.reason,
+        "" if entry.outcome == "running" else entry.problem,
     ]
 
 

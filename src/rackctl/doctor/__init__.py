@@ -1,7 +1,7 @@
-"""Everything that could go wrong with a rack, before it does. Reads AWS, and changes nothing.
+"""Check everything that a rack needs. Reads AWS, and changes nothing.
 
-The checks run at once and are reported in one order. What could not be read is never ok: a check that failed says so,
-and hides no other.
+The checks run at once and are reported in a fixed order. A part that could not be read is never ok: its check reports
+the error, and hides no other check.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["Doctor", "Finding", "Status"]
 
 _OF_CLUSTER = (*rolling.TOPICS, "providers", "bucket", "kms", "keys", "ssh")
-# For roles other than a keyroll's: the checks of which a denial is a problem.
+# For roles other than keyroll: the checks in which a denial is a problem.
 _NEEDED_BY = {"ssh": {"keys", "ssh"}}
 
 
 class Doctor:
-    """The checks of one rack. ``prove`` logs in to an instance with its own key, within so many seconds."""
+    """The checks of one rack. ``prove`` logs in to an instance with its own key, within a number of seconds."""
 
     def __init__(
         self, rack: Rack, keys: KeyStore, roll: Roll, clock: Clock, *, prove: Callable[[Instance, float], Proof]
@@ -53,17 +53,15 @@ class Doctor:
         return self._rack.aws.sts.caller()
 
     def examine(self, listed: Callable[[], Sequence[RackInstance]], role: str = "") -> Iterator[Finding]:
-        """Yield what each check finds, in a fixed order. Nothing is raised.
+        """Yield the findings of each check, in a fixed order. Raises nothing.
 
-        ``role`` is the one of `policies.ROLES` whose permissions the caller is to have.
+        ``role`` is one of `policies.ROLES`: its permissions are checked.
         """
         rack = self._rack
         found = told("credentials", lambda: account.credentials(rack, self._caller, self._clock.now()))
         yield from found
         if found[0].status != "ok":
-            yield from skipped(
-                "there are no credentials that AWS accepts", ("region", "clock", "cluster", *_OF_CLUSTER)
-            )
+            yield from skipped("no credentials that AWS accepts", ("region", "clock", "cluster", *_OF_CLUSTER))
             return
         found = told("cluster", lambda: account.cluster(rack, self._caller))
         yield from found

@@ -1,4 +1,4 @@
-"""The checks of who calls, with what clock and in which region, of the cluster, and of what the caller may do."""
+"""The checks of caller, region, clock, cluster and permissions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from rackctl.rack_instance import RackInstance
     from rackctl.roll.plan import Plan
 
-# AWS refuses a request whose time is off by more than five minutes: https://docs.aws.amazon.com/IAM/latest/UserGuide/
-# reference_sigv-troubleshooting.html. Half a minute is more than a clock that is kept has.
+# AWS refuses a request whose time is wrong by more than five minutes: https://docs.aws.amazon.com/IAM/latest/UserGuide/
+# reference_sigv-troubleshooting.html. A synchronized clock is wrong by less than half a minute.
 _SKEW_PROBLEM, _SKEW_WARNING = 240.0, 30.0
 
 
 def credentials(rack: Rack, caller: Caller, now: datetime) -> Iterator[Finding]:
-    """Check who calls, the region, and this machine's clock."""
+    """Check caller, region, and this machine's clock."""
     yield Finding("credentials", "ok", f"{caller.arn} in account {caller.account}")
     region = rack.in_force("region")
     yield Finding("region", "ok", f"{rack.aws.region} ({region.origin})")
@@ -43,13 +43,13 @@ def _clock(skew: float | None) -> Finding:
     return Finding(
         "clock",
         "problem" if abs(skew) >= _SKEW_PROBLEM else "warning",
-        f"this machine's clock is {roughly(abs(skew))} {which} AWS's, which refuses requests that are five minutes off",
+        f"this machine's clock is {roughly(abs(skew))} {which} AWS's; beyond five minutes, AWS refuses all requests",
         "set the clock, or start its time service (NTP)",
     )
 
 
 def cluster(rack: Rack, caller: Caller) -> Iterator[Finding]:
-    """Check that the cluster is there, and is the caller's account's."""
+    """Check that the cluster exists, in the caller's account."""
     found = rack.ecs_cluster
     tags = sorted(name for name in found.tags if name.startswith("rackctl:"))
     yield Finding(
@@ -58,13 +58,15 @@ def cluster(rack: Rack, caller: Caller) -> Iterator[Finding]:
         f"{found.cluster_arn}; {f'tagged {listed(tags)}' if tags else 'not tagged for rackctl'}",
     )
     if found.account != caller.account:
-        yield Finding("cluster", "warning", f"the cluster is account {found.account}'s, not the caller's")
+        yield Finding(
+            "cluster", "warning", f"the cluster belongs to account {found.account}, not to the caller's account"
+        )
 
 
 def permissions(
     rack: Rack, caller: Caller, role: str, plan: Plan | None, instances: Sequence[RackInstance]
 ) -> Iterator[Finding]:
-    """Check whether the caller may do what a role of rackctl's needs. Without a plan, its groups are not known."""
+    """Check the permissions that a role of rackctl's needs. Without a plan, the rack's groups are not known."""
     try:
         principal = principal_of(rack.aws, caller.arn)
         names = [group.auto_scaling_group_name for group in plan.groups] if plan else []
@@ -77,7 +79,7 @@ def permissions(
         ]
         found = list(simulate(rack.aws, principal, role, facts, known))
     except RackctlError as error:
-        yield failed("permissions", error, status="skipped", what="what the caller may do")
+        yield failed("permissions", error, status="skipped", what="the caller's permissions")
         return
     yield from (Finding("permissions", "skipped", reason) for reason in unread)
     for (resource, reason), actions in _by_reason(found, "denied").items():
@@ -90,7 +92,7 @@ def permissions(
     allowed -= {p.action for p in found if p.verdict != "allowed"}
     if allowed:
         count = f"{len(allowed)} of the {len(needed)} actions" if allowed != needed else counted(len(allowed), "action")
-        yield Finding("permissions", "ok", f"{principal} may take {count} that `{role}` needs")
+        yield Finding("permissions", "ok", f"{principal} is allowed {count} that `{role}` needs")
 
 
 def _arns(rack: Rack, instances: Sequence[RackInstance], key_pairs: Sequence[str]) -> Iterator[str]:
@@ -103,7 +105,7 @@ def _arns(rack: Rack, instances: Sequence[RackInstance], key_pairs: Sequence[str
 
 
 def _by_reason(found: Sequence[Permission], verdict: str) -> dict[tuple[str, str], list[str]]:
-    """Return the actions by the resource and the reason for which they may not be taken."""
+    """Group actions by their resource, and by the reason why they are not allowed or not known."""
     actions: dict[tuple[str, str], list[str]] = {}
     for permission in found:
         if permission.verdict == verdict:

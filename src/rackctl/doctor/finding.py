@@ -1,4 +1,4 @@
-"""What a check finds, and what is reported if the check itself fails."""
+"""The findings of checks, and of checks that fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Status = Literal["ok", "warning", "problem", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found; ``remedy`` is what to do about it, empty where nothing is to be done."""
+    """A result of a check. ``remedy`` is empty if nothing is to be done."""
 
     check: str
     status: Status
@@ -35,9 +35,9 @@ def skipped(reason: str, checks: Iterable[str]) -> Iterator[Finding]:
 
 
 def told(name: str, check: Callable[[], Iterator[Finding]], *, needed: bool = True) -> list[Finding]:
-    """Return what a check finds, and what keeps it from finding more. Nothing is raised.
+    """Return the findings of a check, the error that ended it among them. Raises nothing.
 
-    A denial is a problem only for a check that is ``needed``.
+    A denial is a problem only if the check is ``needed``.
     """
     found: list[Finding] = []
     try:

@@ -1,4 +1,4 @@
-"""The check that instances can be reached by SSH, by the way that `ssh` would take, and accept their keys."""
+"""The check that instances can be reached by SSH, as `ssh` would connect, and accept their keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Prove = Callable[[Instance, float], Proof]
 
-# How many subnets are tried, and for how long each, in seconds.
+# The number of subnets that are tried, and seconds for each login.
 _SUBNETS, _LOGIN_TIMEOUT = 10, 20.0
 _REFUSED = "check the user (--user), and whether the instance was launched with the stored key"
 _UNREACHABLE = "check --jump, --proxy-command and --via, the security group, and the route from this machine"
@@ -37,11 +37,11 @@ def logins(instances: Sequence[RackInstance], prove: Prove) -> Iterator[Finding]
     started = [in_background(partial(_login, instance, prove)) for instance in chosen]
     yield from _together(login.result() for login in started)
     if left := len(one) - len(chosen):
-        yield Finding("ssh", "skipped", f"{counted(left, 'more subnet')}: {_SUBNETS} are tried")
+        yield Finding("ssh", "skipped", f"{counted(left, 'more subnet')}: only {_SUBNETS} are tried")
 
 
 def _together(found: Iterable[tuple[str, Finding]]) -> Iterator[Finding]:
-    """Yield what was found for each instance, and once what is wrong with several in the same way."""
+    """Yield a finding for each instance; instances with the same problem share one."""
     instances: dict[Finding, list[str]] = {}
     for which, finding in found:
         if finding.status == "ok":

@@ -1,4 +1,4 @@
-"""The checks of what a keyroll would meet: what its plan says, by topics, and the capacity providers."""
+"""The checks of a keyroll's plan, by topics, and of the capacity providers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from rackctl.roll.plan import GroupPlan, Plan
 
 TOPICS: tuple[Topic, ...] = get_args(Topic)
-# Without these, a new instance gets no requests, or a broken one is not replaced; other processes are often suspended
-# on purpose. https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-suspend-resume-processes.html
+# If these are suspended, a new instance gets no requests, or an unhealthy one is not replaced. Other processes are
+# often suspended on purpose. https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-suspend-resume-processes.html
 _NEEDED = {
     "AddToLoadBalancer": "new instances are not added to its load balancer",
-    "HealthCheck": "unhealthy instances are not noticed",
+    "HealthCheck": "unhealthy instances are not detected",
     "ReplaceUnhealthy": "unhealthy instances are not replaced",
 }
 
 
 def plan_topics(plan: Plan, rack: Rack, instances: Sequence[RackInstance] | None) -> Iterator[Finding]:
-    """Tell what the plan of a keyroll says, in its own words, topic by topic, and what it leaves out.
+    """Yield the problems of a keyroll's plan by topics, in the plan's words, and checks that a plan leaves out.
 
-    ``instances`` are None if they could not be listed.
+    ``instances`` is None if they could not be listed.
     """
     groups = rack.aws.autoscaling.groups([group.auto_scaling_group_name for group in plan.groups])
     by_name = {group.auto_scaling_group_name: group for group in groups}
@@ -78,7 +78,7 @@ def _well(topic: Topic, plan: Plan) -> str:
         case "sharing":
             kept = sorted({name for group in plan.groups if group.key for name in group.key.key_names})
             if not kept:
-                return "a keyroll renews no key pair under its name"
+                return "not needed: a keyroll gives the key pair a new name"
             return f"no other group, launch template, launch configuration or instance names key pair {listed(kept)}"
         case "groups" | "capacity":
             return ""
@@ -99,7 +99,7 @@ def _owners_and_forms(plan: Plan, groups: Mapping[str, AutoScalingGroup]) -> Ite
 
 
 def _form(group: AutoScalingGroup, planned: GroupPlan) -> str:
-    """Say what a group launches from, and how it names the version."""
+    """Describe a group's launch source, and the version as the group names it."""
     if group.launch_configuration_name:
         return f"launch configuration {group.launch_configuration_name}"
     uses = listed(
@@ -116,7 +116,7 @@ def _unlisted(check: str) -> Iterator[Finding]:
 
 
 def _left_alone(plan: Plan, instances: Sequence[RackInstance]) -> Iterator[Finding]:
-    """Warn of instances that a roll leaves as they are, but for those that go by themselves."""
+    """Warn of instances that a roll would not replace, except those that are terminating."""
     going = {i.ec2_instance_id for i in instances if i.is_terminating or i.status == "gone"}
     for left in plan.left_alone:
         if left.ec2_instance_id not in going:
@@ -124,7 +124,7 @@ def _left_alone(plan: Plan, instances: Sequence[RackInstance]) -> Iterator[Findi
 
 
 def _agents_off(plan: Plan, instances: Sequence[RackInstance]) -> Iterator[Finding]:
-    """Warn of agents that are off on instances which the plan, that tells of the others, does not replace."""
+    """Warn of agents that are off on instances that the plan does not replace, and so does not mention."""
     planned = {id_ for group in plan.groups for id_ in group.replace}
     for instance in instances:
         id_ = instance.ec2_instance_id
@@ -168,14 +168,14 @@ def _room(groups: Sequence[GroupPlan]) -> Iterator[Finding]:
             yield Finding(
                 "capacity",
                 "warning",
-                f"{has}: a roll cannot surge, and has less capacity until each replacement is there",
+                f"{has}: a roll cannot surge, and has one instance less until each replacement can take tasks",
                 f"`aws autoscaling update-auto-scaling-group --auto-scaling-group-name {name} --max-size {most + 1}`, "
-                "or where the group is made",
+                "or in the code that creates the group",
             )
 
 
 def providers(rack: Rack) -> Iterator[Finding]:
-    """Check the capacity providers: who scales, whether instances with tasks are protected, and drained."""
+    """Check the capacity providers: managed scaling, termination protection and draining."""
     found = rack.aws.ecs.capacity_providers(rack.ecs_cluster.capacity_providers)
     if not found:
         yield Finding("providers", "ok", "the cluster has no capacity provider of an Auto Scaling group")

@@ -1,4 +1,4 @@
-"""The checks of the bucket, of the KMS key, and of the keys that are stored with them."""
+"""The checks of the bucket, the KMS key, and the stored keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AT_ONCE = 8
 
 
 def bucket(rack: Rack) -> Iterator[Finding]:
-    """Check whose the bucket is, where it is, and its settings, each by itself."""
+    """Check the bucket's owner, its region and its settings, each separately."""
     if not rack["bucket"]:
         yield Finding("bucket", "skipped", "no bucket is set")
         return
@@ -61,7 +61,7 @@ def bucket(rack: Rack) -> Iterator[Finding]:
 
 
 def kms(rack: Rack) -> Iterator[Finding]:
-    """Check that the KMS key can seal keys, and whether it is rotated. The plan has tried it."""
+    """Check state, account and rotation of the KMS key. The plan has tried to use it."""
     if not rack["kms_key"]:
         yield Finding("kms", "skipped", "no KMS key is set")
         return
@@ -102,7 +102,7 @@ def kms(rack: Rack) -> Iterator[Finding]:
 
 
 def keys(rack: Rack, store: KeyStore, instances: Sequence[RackInstance]) -> Iterator[Finding]:
-    """Check that the key of each instance is stored, in the generation of its launch, and can be opened."""
+    """Check that each instance's key is stored, in the generation that it was launched with, and can be decrypted."""
     launched = [i.instance for i in instances if i.instance and not i.is_terminating]
     if not rack["bucket"]:
         yield Finding("keys", "skipped", "no bucket is set")
@@ -139,7 +139,8 @@ def _not_stored(name: str, count: int) -> Finding:
             "keys",
             "warning",
             f"{counted(count, 'instance')} launched without a key pair: rackctl cannot log in",
-            "name a key pair where the group is made, or keyroll: `rackctl instances keyroll plan` says how",
+            "name a key pair in the code that creates the group, or run a keyroll: `rackctl instances keyroll plan` "
+            "shows how",
         )
     return Finding(
         "keys",

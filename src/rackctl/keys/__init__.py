@@ -1,4 +1,4 @@
-"""SSH keys: made here or imported, sealed by KMS, kept in S3: every generation of each EC2 key pair."""
+"""SSH keys, generated or imported: every generation of each EC2 key pair, sealed by KMS and stored in S3."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SshKey:
     """An SSH key pair. ``private_key`` is in OpenSSH's format, unencrypted, and exists in memory only.
 
     ``public_key`` is ``TYPE BASE64``, as in an authorized_keys file; ``fingerprint`` is OpenSSH's SHA-256 form.
-    ``imported`` is when EC2 got the public half, None where that was not known when the key was stored.
+    ``imported`` is the time at which EC2 got the public half; None if that was not known when the key was stored.
     """
 
     key_name: str
@@ -46,7 +46,7 @@ class SshKey:
 
     @property
     def generation(self) -> datetime:
-        """The time, in whole seconds, from which on instances are launched with this key of its name."""
+        """The time, in whole seconds, from which instances are launched with this key."""
         return (self.imported or self.created).astimezone(UTC).replace(microsecond=0)
 
     @property
@@ -56,21 +56,21 @@ class SshKey:
 
 
 class Unreadable(RackctlError):
-    """What stands in a stored key's place is none that this rackctl can read."""
+    """An object in the place of a stored key is not a key that this rackctl can read."""
 
 
 def key_name(rack: str, created: datetime) -> str:
-    """Name a new key of a rack; such names sort by age."""
+    """Return the name of a new key of a rack; such names sort by age."""
     return f"{rack}-keypair-{created.astimezone(UTC):{_TIME}}"
 
 
 def is_key_name(rack: str, name: str) -> bool:
-    """Tell whether a key's name is one that `key_name` makes for this rack."""
+    """Return whether a name has the form that `key_name` returns for this rack."""
     return bool(re.fullmatch(rf"{re.escape(rack)}-keypair-\d{{8}}T\d{{6}}Z", name, re.ASCII))
 
 
 def generate(name: str, *, created: datetime, key_type: KeyType = "ed25519", reason: str = "") -> SshKey:
-    """Make a new key pair: Ed25519, or RSA of 4,096 bits."""
+    """Generate a key pair: Ed25519, or RSA of 4,096 bits."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
@@ -94,16 +94,16 @@ def generate(name: str, *, created: datetime, key_type: KeyType = "ed25519", rea
 
 
 def expected(generations: Sequence[datetime], launched: datetime) -> datetime:
-    """Return the generation that an instance got at its launch: the newest until then, or else the oldest of all."""
+    """Return the generation that an instance is expected to have: the newest before its launch, else the oldest."""
     return max((g for g in generations if g <= launched), default=min(generations))
 
 
 def in_order(generations: Sequence[datetime], launched: datetime) -> list[datetime]:
     """Return the generations to try on an instance: the expected one, the one before it, the one after it.
 
-    No more than these: sshd closes the connection at the sixth refusal (MaxAuthTries), a hardened one at the fourth.
-    A key is stored before it is imported: what was launched in between has the one before. Where clocks differ, or the
-    time of a launch is that of a later start, it is the other one.
+    No more than these: sshd closes the connection at the sixth refusal (MaxAuthTries), a hardened one at the fourth. A
+    key is stored before it is imported, so an instance launched in between has the one before. If clocks differ, or if
+    the launch time is that of a later start, it has the one after.
     """
     ordered = sorted(generations)
     at = ordered.index(expected(ordered, launched))
@@ -112,7 +112,7 @@ def in_order(generations: Sequence[datetime], launched: datetime) -> list[dateti
 
 @dataclass(frozen=True, slots=True)
 class _Sealed:
-    """A stored key as it is in the bucket. Any writer of the bucket may have put it there."""
+    """A stored key, as it is in the bucket: any writer of the bucket may have written it."""
 
     key_type: KeyType
     created: datetime
@@ -123,20 +123,23 @@ class _Sealed:
 
 
 class KeyStore:
-    """The keys of one rack, in its bucket: of each key every generation.
+    """The keys of one rack, in its bucket: every generation of each.
 
-    EC2 keeps one public key by a name at a time, and may have had others by it before. Each is one object,
-    ``<prefix>/keys/<key name>/<UTC time>.json``, written once and never changed. Its private half is what KMS `Encrypt`
-    returned, bound to the rack's and the key's name, the generation and the fingerprint by the encryption context. The
-    public half is not stored: it is derived from the private half that KMS has opened. So write access to the bucket
-    alone puts no other key in its place, be it an older one of the same name.
+    EC2 keeps one public key under a name at a time, and may have had others under it before. Each is one object,
+    ``<prefix>/keys/<key name>/<UTC time>.json``, written once and never changed. Its private half is a ciphertext of
+    KMS, bound by its encryption context to the rack's name, the key's name, the generation and the fingerprint. The
+    public half is not stored: it is derived from the decrypted private half. So write access to the bucket does not
+    suffice to put another key in its place, not even an older one of the same name.
     """
 
     def __init__(self, rack: Rack) -> None:
         self._rack = rack
 
     def store(self, key: SshKey) -> None:
-        """Seal a key and store it. Storing the same key again does no harm; another of its generation is refused."""
+        """Seal a key and store it.
+
+        Storing the same key again changes nothing; another key of its generation is refused.
+        """
         rack = self._rack
         sealed = rack.aws.kms.encrypt(
             rack.kms_key,
@@ -166,16 +169,16 @@ class KeyStore:
         return next(self.candidates(name, launched))
 
     def candidates(self, name: str, launched: datetime, /) -> Iterator[SshKey]:
-        """Yield the keys to try on an instance, the expected one first, each opened by KMS when it is asked for.
+        """Yield the keys to try on an instance, the expected one first; each is decrypted when it is fetched.
 
-        Raises NotFound if there is none, AccessDenied or RackctlError, each with the remedy.
+        Raises NotFound if there is none, AccessDenied or RackctlError, all with a remedy.
         """
         if not name:
             raise _no_key("the instance was launched without an SSH key")
         generations = self.generations(name)
         tried: set[str] = set()
         for generation in in_order(generations, launched) if generations else ():
-            # One may have been deleted since it was listed.
+            # A generation may have been deleted since it was listed.
             with suppress(NotFound):
                 key = self.open(name, generation)
                 if key.fingerprint not in tried:
@@ -207,7 +210,7 @@ class KeyStore:
             sealed.imported,
         )
         if key.fingerprint != sealed.fingerprint:
-            raise Unreadable(f"{self._url(name, generation)} names another fingerprint than its key has")
+            raise Unreadable(f"{self._url(name, generation)} has another fingerprint than its key")
         return key
 
     def public_keys(self, name: str) -> dict[datetime, str]:
@@ -231,11 +234,11 @@ class KeyStore:
         return {name: sorted(found[name]) for name in sorted(found)}
 
     def names(self) -> list[str]:
-        """Return the names of the stored keys, in order: those that `key_name` makes, oldest first."""
+        """Return the names of the stored keys, sorted: those that `key_name` returns, oldest first."""
         return list(self.everything())
 
     def delete(self, name: str, generation: datetime) -> None:
-        """Delete a generation of a key; one that is not there is no error."""
+        """Delete a generation of a key. If it does not exist, that is no error."""
         self._rack.store.delete(self._object(name, generation))
 
     def _read(self, name: str, generation: datetime) -> _Sealed | None:
@@ -285,7 +288,7 @@ class KeyStore:
 
 
 class _Once:
-    """An answer that the first thread asks for, and the others wait for."""
+    """A result that the first thread fetches while the others wait."""
 
     def __init__(self, ask: Callable[[], object]) -> None:
         self._ask = ask
@@ -308,7 +311,7 @@ class _Once:
 
 
 class OneGeneration:
-    """A source of keys that has one generation of each, whenever an instance was launched: a proof tries no other."""
+    """A source of keys with one generation of each, for a proof that must try no other."""
 
     def __init__(self, keys: KeyStore, generation: datetime) -> None:
         self._keys = keys
@@ -320,7 +323,7 @@ class OneGeneration:
 
 
 class SharedKeyStore(KeyStore):
-    """A key store for several threads, which is listed once, and of which each key is read and opened once."""
+    """A key store for several threads: it is listed once, and each key is fetched and decrypted once."""
 
     def __init__(self, rack: Rack) -> None:
         super().__init__(rack)
@@ -360,7 +363,7 @@ def _written(time: datetime) -> str:
 
 
 def _time(file_name: str) -> datetime | None:
-    """Return the time that an object of the store is named by, or None if it is no generation of a key."""
+    """Return the time in the name of an object; None if it is not a generation of a key."""
     if not re.fullmatch(r"\d{8}T\d{6}Z\.json", file_name, re.ASCII):
         return None
     with suppress(ValueError):
@@ -369,7 +372,7 @@ def _time(file_name: str) -> datetime | None:
 
 
 def _is_name(name: str) -> bool:
-    # EC2 allows nearly any character in a key pair's name; S3 keys and our prefix do not mean the same by all.
+    # EC2 allows nearly any character in a key pair's name; some have a meaning in S3 keys and in the prefix.
     return bool(re.fullmatch(r"[\w .@+=:,()-]{1,255}", name, re.ASCII)) and not name.startswith(".")
 
 
@@ -382,12 +385,12 @@ def _no_key(why: str) -> NotFound:
 
 
 def forbid_core_files() -> None:
-    """Keep this process's memory out of core files, and from other processes of the same user."""
+    """Forbid core files and access to this process's memory by other processes of the user."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform == "linux":
         import ctypes
 
-        # A core_pattern that is a pipe ignores the limit; it heeds this. prctl(2), PR_SET_DUMPABLE.
+        # A core_pattern that is a pipe ignores the limit, but not this: prctl(2), PR_SET_DUMPABLE.
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)

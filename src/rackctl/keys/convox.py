@@ -1,4 +1,4 @@
-"""The instances' key of a convox v2 rack, opened as convox opens it.
+"""The instances' key of a convox v2 rack, decrypted as convox decrypts it.
 
 The stack has the rack's name; its resources are the cluster, ``Cluster``, and the settings bucket, ``Settings``. The
 object ``instance-key`` in it is an envelope: a NaCl secretbox, ``c``, with the nonce ``n``, under a data key that KMS
@@ -36,8 +36,8 @@ def instance_key(rack: Rack) -> KeyFile:
     settings = rack.aws.cloudformation.resource(rack.name, "Settings")
     if settings is None:
         raise NotFound(
-            f'there is no stack "{rack.name}" with a settings bucket in this account and region',
-            hint="the stack of a convox v2 rack has the rack's name: name it with --rack",
+            f'this account and region has no stack "{rack.name}" with a settings bucket',
+            hint="a convox v2 rack is named after its stack: pass that name with --rack",
         )
     bucket = rack.aws.s3.bucket(settings.physical_resource_id, owner=rack.ecs_cluster.account)
     url = bucket.url(_OBJECT)

@@ -1,7 +1,6 @@
-"""Private keys in files: for one login, or to be stored.
+"""Private keys in files, for a login or for the store.
 
-A file is read as OpenSSH reads it: a key that other users can read is refused. The key is in memory only, and the file
-is left alone.
+As in OpenSSH, a file that other users can read is refused. The key is kept in memory only; the file is not changed.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.serialization import SSHPrivateKeyTypes as PrivateKey
 
-# As OpenSSH's MAX_KEY_FILE_SIZE, and its NumberOfPasswordPrompts.
+# OpenSSH's MAX_KEY_FILE_SIZE and NumberOfPasswordPrompts.
 _LARGEST = 1024 * 1024
 _PROMPTS = 3
 _OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
@@ -28,7 +27,7 @@ _OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A private key of a file, in OpenSSH's format, unencrypted; also a source of keys that has no other.
+    """A private key from a file, unencrypted, in OpenSSH's format; also a source of keys with this one alone.
 
     ``key_name`` is the path; ``public_key`` is ``TYPE BASE64``.
     """
@@ -38,20 +37,21 @@ class KeyFile:
     private_key: bytes = field(repr=False)
 
     def candidates(self, _name: str, _launched: datetime, /) -> Iterator[KeyFile]:
-        """Yield this key, whichever instance is to be logged in to."""
+        """Yield this key, for any instance."""
         yield self
 
 
 def read_key_file(path: str, ask: Callable[[str], bytes]) -> KeyFile:
     """Read a private key in OpenSSH's format or in PEM (PKCS#1, SEC 1, PKCS#8).
 
-    ``ask`` is called with a prompt for the passphrase if the key is encrypted. Raises UsageError, and what it raises.
+    If the key is encrypted, ``ask`` is called with a prompt for the passphrase. Raises UsageError, and the errors of
+    ``ask``.
     """
     return key_of(path, _read(path), ask)
 
 
 def key_of(path: str, data: bytes, ask: Callable[[str], bytes]) -> KeyFile:
-    """Return the private key of a file that has been read. Raises as `read_key_file` does."""
+    """Return the private key in the contents of a file. Raises as `read_key_file` does."""
     from cryptography.hazmat.primitives import serialization
 
     forbid_core_files()
@@ -71,11 +71,11 @@ def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - a path as it was typed
             found = os.fstat(file.fileno())
-            # As OpenSSH's sshkey_perm_ok: the modes of another user's file are that user's business.
+            # OpenSSH's rule (sshkey_perm_ok): the mode of another user's file is not checked.
             if found.st_uid == os.getuid() and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise UsageError(
                     f"{path} is readable or writable by other users (mode {stat.S_IMODE(found.st_mode):04o}): "
-                    "it is not used, as ssh would not use it",
+                    "rackctl does not use it, nor would ssh",
                     hint=f"chmod 600 {path}",
                 )
             data = file.read(_LARGEST + 1)
@@ -106,8 +106,8 @@ def _decrypted(path: str, data: bytes, ask: Callable[[str], bytes]) -> PrivateKe
         try:
             return _loaded(path, data, passphrase)
         except ValueError:
-            continue  # cryptography says of a wrong passphrase what it says of damage
-    raise UsageError(f"{path} was not opened by a passphrase", hint="try it with `ssh-keygen -y -f FILE`")
+            continue  # cryptography raises the same error for a wrong passphrase and for damage
+    raise UsageError(f"could not decrypt {path} with a passphrase", hint="try it with `ssh-keygen -y -f FILE`")
 
 
 def _loaded(path: str, data: bytes, passphrase: bytes | None) -> PrivateKey:
@@ -126,7 +126,7 @@ def _loaded(path: str, data: bytes, passphrase: bytes | None) -> PrivateKey:
     else:
         raise UsageError(f"{path} is not a private key", hint="OpenSSH's format and PEM are read")
     if not isinstance(key, ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        raise UsageError(f"{path} is of a type that is neither Ed25519, RSA nor ECDSA")
+        raise UsageError(f"{path} is neither an Ed25519, an RSA nor an ECDSA key")
     return key
 
 

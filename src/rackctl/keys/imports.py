@@ -1,4 +1,4 @@
-"""A key that somebody holds in a file, stored as a generation of EC2's key pair."""
+"""Import a private key from a file as a generation of EC2's key pair."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from rackctl.rack import Rack
 
 _TYPES: dict[str, KeyType] = {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}
-# The generation of a pair whose time of creation EC2 does not tell: before all others.
+# The generation of a pair whose time of creation EC2 does not report: before all others.
 _UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A key of the store, and whether it was stored now: the same key may have been there."""
+    """A stored key. ``new`` is False if the same key was stored before."""
 
     key: SshKey
     is_new: bool
 
 
 def import_key(rack: Rack, keys: KeyStore, file: KeyFile, *, name: str = "", in_use: Collection[str] = ()) -> Imported:
-    """Store a key, which must be the one of EC2's key pair ``name``, or of the only pair that it fits.
+    """Store a key, which must be that of EC2's key pair ``name``, or fit exactly one pair.
 
-    If it fits several, the one of ``in_use`` is taken. Raises NotFound, UsageError, RackctlError.
+    If it fits several pairs, the one in ``in_use`` is chosen. Raises NotFound, UsageError, RackctlError.
     """
     key_type = _TYPES.get(file.public_key.split()[0])
     if key_type is None:
@@ -83,17 +83,17 @@ def _fitting(rack: Rack, file: KeyFile, in_use: Collection[str]) -> KeyPair:
 
 
 def fits(file: KeyFile, pair: KeyPair) -> bool:
-    """Return whether a key is a pair's: by the public key, or by EC2's fingerprint where EC2 shows no public key."""
+    """Return whether a key is a pair's: by the public key, or by the fingerprint if EC2 has no public key."""
     if pair.public_key:
         return file.public_key == pair.public_key
     return pair.fingerprint.removeprefix("SHA256:").rstrip("=") in _fingerprints(file)
 
 
 def _fingerprints(file: KeyFile) -> set[str]:
-    """Return the forms of EC2's fingerprint of a key.
+    """Return the fingerprints that EC2 may have for a key.
 
-    That is the SHA-1 of the private key (PKCS#8, DER) for an RSA pair that EC2 made, the MD5 of the public key (DER)
-    for an imported one, and OpenSSH's SHA-256 for Ed25519: KeyPairInfo, KeyFingerprint, and
+    For an RSA pair that EC2 created, the SHA-1 of the private key (PKCS#8, DER); for an imported one, the MD5 of the
+    public key (DER); for Ed25519, OpenSSH's SHA-256: KeyPairInfo, KeyFingerprint, and
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/verify-keys.html.
     """
     from cryptography.hazmat.primitives import serialization

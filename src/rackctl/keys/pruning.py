@@ -1,4 +1,4 @@
-"""Generations that no instance can have, and how that is known."""
+"""Find stored generations that no instance can have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done with a generation: kept for a reason, or deleted where there is none."""
+    """A generation, and the reason to keep it; without a reason it is deleted."""
 
     key_name: str
     generation: datetime
@@ -28,26 +28,27 @@ class Verdict:
 
 
 def examine(rack: Rack, keys: KeyStore, listed: Sequence[RackInstance]) -> list[Verdict]:
-    """Judge each stored generation; ``listed`` are the rack's instances.
+    """Return the verdict on each stored generation; ``listed`` are the rack's instances.
 
-    Raises RackctlError if a roll is under way, if a stored key does not open, or if an instance's key is not known.
+    Raises RackctlError if a roll is unfinished, if a stored key cannot be decrypted, or if an instance's key is not
+    known.
     """
     if rack.store.get(f"{rack['prefix']}/roll.json") is not None:
         raise RackctlError(
-            f'a roll of rack "{rack.name}" is under way: its keys are needed; nothing was deleted',
+            f'a roll of rack "{rack.name}" is unfinished and needs its keys; nothing was deleted',
             hint="see `rackctl instances keyroll status`, and prune when it has ended",
         )
     if unknown := [i.ec2_instance_id for i in listed if i.instance is None and not i.is_external]:
         raise RackctlError(
-            f"{', '.join(unknown)}: registered with the cluster, but not described by EC2, so which key it has is not "
-            "known; nothing was deleted",
-            hint="try again once `rackctl instances` does not list it as gone",
+            f"{', '.join(unknown)}: registered with the cluster and not described by EC2, so its key is not known; "
+            "nothing was deleted",
+            hint="try again once `rackctl instances` no longer lists it as gone",
         )
     stored = keys.everything()
     for name in stored:
-        keys.public_keys(name)  # one that does not open must not be what another is deleted for
+        keys.public_keys(name)  # a generation that cannot be decrypted must not be the reason to delete another
     instances = [i.instance for i in listed if i.instance]
-    # Asked twice: one incomplete answer must not cost a key that is needed.
+    # Fetched twice, so that one incomplete answer does not delete a key that is in use.
     for _ in range(2):
         instances += rack.aws.ec2.instances_with_key(list(stored))
     return judge(stored, instances, {pair.key_name for pair in rack.aws.ec2.key_pairs()})
@@ -56,7 +57,7 @@ def examine(rack: Rack, keys: KeyStore, listed: Sequence[RackInstance]) -> list[
 def judge(
     stored: Mapping[str, Sequence[datetime]], instances: Iterable[Instance], pairs: Collection[str]
 ) -> list[Verdict]:
-    """Judge the stored generations by the instances of any rack that still exist, and by EC2's key pairs."""
+    """Return the verdicts by the existing instances of any rack, and by EC2's key pairs."""
     used: dict[tuple[str, datetime], str] = {}
     for instance in instances:
         if instance.state != "terminated" and (generations := stored.get(instance.key_name)):

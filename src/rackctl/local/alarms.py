@@ -1,6 +1,7 @@
-"""CloudWatch's alarms by moto, with what moto lacks: they are in the state that was set last, and begin without data.
+"""CloudWatch's alarms by moto, made strict: an alarm begins with INSUFFICIENT_DATA, and keeps the state that was set
+last.
 
-Nothing evaluates them: no metrics are collected here, and a composite alarm does not follow those of its rule.
+Alarms are not evaluated: there are no metrics here, and a composite alarm does not follow the alarms of its rule.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ _INITIAL: Final = ("INSUFFICIENT_DATA", "Unchecked: Initial alarm creation")
 
 
 class Alarms:
-    """The checks in front of moto's CloudWatch, whose ``backend`` it is."""
+    """The checks in front of moto's CloudWatch ``backend``."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
 
     def states(self) -> dict[str, tuple[str, str]]:
-        """Return the state of each alarm, and why it is so."""
+        """Return the state of each alarm, and the reason for it."""
         return {name: (alarm.state_value, alarm.state_reason) for name, alarm in self._backend.alarms.items()}
 
     @staticmethod
@@ -39,7 +40,7 @@ class Alarms:
 
     @staticmethod
     def parameters(request: Request) -> dict[str, Any]:
-        """Return what a call asks for, lists of the query protocol as lists."""
+        """Return a call's parameters, lists of the query protocol as lists."""
         if request.header("x-amz-target"):
             found = json.loads(request.body or b"{}")
             return found if isinstance(found, dict) else {}
@@ -50,7 +51,7 @@ class Alarms:
         return asked
 
     def respond(self, request: Request, ask: Callable[[Request], Answer]) -> Answer:
-        """Carry out a call, mostly by asking moto. Raises Refused."""
+        """Carry out a call, mostly by moto. Raises Refused."""
         asked, action = self.parameters(request), self.action_of(request)
         match action:
             case "DescribeAlarms":
@@ -63,7 +64,7 @@ class Alarms:
                 return ask(request)
 
     def _describe(self, asked: dict[str, Any], ask: Callable[[], Answer]) -> Answer:
-        """Describe the types of alarms that are asked for: without AlarmTypes, "only metric alarms are returned"."""
+        """Describe alarms of the requested types: without AlarmTypes, "only metric alarms are returned"."""
         if len(asked.get("AlarmNames", ())) > _MOST_NAMES:
             raise _invalid(f"at 'alarmNames': Member must have length less than or equal to {_MOST_NAMES}")
         types = asked.get("AlarmTypes") or ["MetricAlarm"]

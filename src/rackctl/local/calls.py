@@ -19,9 +19,9 @@ _CALLS_KEPT: Final = 20_000
 
 @dataclass
 class Call:
-    """A logged call. ``status`` is None while it is under way, or if the client got no response.
+    """A logged call. ``status`` is None until the response, or if the client got none.
 
-    ``needs`` are the IAM actions that it needs, while a policy is in force.
+    ``needs`` are the IAM actions that it needs, if a policy is in force.
     """
 
     number: int
@@ -38,7 +38,7 @@ class Call:
 
 
 class CallLog:
-    """The latest calls, in order of arrival."""
+    """The latest calls, in the order of arrival."""
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque(maxlen=_CALLS_KEPT)
@@ -53,7 +53,7 @@ class CallLog:
             return call
 
     def since(self, number: int) -> list[dict[str, Any]]:
-        """Return the calls after one's number."""
+        """Return the calls with a higher number."""
         with self._lock:
             return [asdict(call) for call in self._calls if call.number > number]
 
@@ -65,7 +65,7 @@ _LONGEST_TEXT: Final = 300
 
 
 def loggable(service: str, request: Request) -> dict[str, str]:
-    """Return those parameters of a request that say what it is about and are no secrets."""
+    """Return the parameters that identify a request's resources, without secrets."""
     if service == "s3":
         bucket, _, key = request.path.lstrip("/").partition("/")
         found = {"Bucket": bucket, "Key": key}

@@ -22,7 +22,7 @@ from rackctl.local.policy_command import policy
 if TYPE_CHECKING:
     from rackctl.local.state import RackDescription
 
-# What `systemctl status` exits with for something that is not running.
+# The exit status of `systemctl status` for a service that is not running.
 DOWN = 3
 _PACKAGES = ("asyncssh", "flask", "flask_cors", "moto", "werkzeug")
 
@@ -48,7 +48,7 @@ def local() -> None:
 
 def _name(_: click.Context, __: click.Parameter, value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", value):
-        raise click.BadParameter("a rack's name is up to 31 lower-case letters, digits and dashes")
+        raise click.BadParameter("a local rack's name must have up to 31 lower-case letters, digits and dashes")
     return value
 
 
@@ -73,15 +73,15 @@ def _name(_: click.Context, __: click.Parameter, value: str) -> str:
 def up(invocation: Invocation, /, no_key: bool, **options: Any) -> None:
     """Start the local rack and print some commands to try.
 
-    A local rack that is already up is left as it is; if its options differ from these, that is an error. If the last
-    one was not taken down, for example because the machine was switched off, it continues where it was.
+    If the local rack is already up, it stays unchanged; other options than its own are an error. If the last one was
+    not stopped by `down`, for example because the machine was switched off, it continues where it was.
     """
     from rackctl.local import control
     from rackctl.local.state import Options
 
     _require_packages()
     if no_key and options["foreign"]:
-        raise UsageError("--no-key and --foreign contradict each other", hint="leave one of them out")
+        raise UsageError("--no-key and --foreign contradict each other", hint="remove one of them")
     asked = Options(key=not no_key, **options)
     with _Progress(invocation) as progress:
         found = control.start(invocation.state_directory, asked, progress=progress.say)
@@ -97,9 +97,8 @@ def up(invocation: Invocation, /, no_key: bool, **options: Any) -> None:
     if differing:
         others = ", ".join("--no-key" if option == "key" else f"--{option}" for option in differing)
         raise UsageError(
-            f'the local rack "{found.rack.name}" is up already, with another {others} than asked for; '
-            "it was left as it is",
-            hint="use it as it is, or end it first with `rackctl local down`",
+            f'the local rack "{found.rack.name}" is already up with another {others}; it was not changed',
+            hint="use it, or remove it first with `rackctl local down`",
         )
     _introduce(invocation, found.rack, started=found.started)
 
@@ -142,10 +141,10 @@ def _introduce(invocation: Invocation, rack: RackDescription, *, started: bool) 
     ids = _ids(rack)
     some = ids[0] if ids else "ID"
     rackctl = "rackctl" if _is_current(invocation, rack) else f"rackctl -r {rack.name}"
-    state = "is up" if started else "is up already"
+    state = "is up" if started else "is already up"
     many = f"{len(ids)} instance{'' if len(ids) == 1 else 's'}"
     speed = "as fast as" if rack.options["speed"] == 1 else f"{rack.options['speed']:g} times as fast as"
-    click.echo(f'The local rack "{rack.name}" {state}: {many}; time runs {speed} AWS\'s. What to type next:\n')
+    click.echo(f'The local rack "{rack.name}" {state}: {many}; time runs {speed} AWS\'s. Commands to try:\n')
     commands = (
         _of_a_stranger(rack)
         if rack.key_file
@@ -164,9 +163,9 @@ def _introduce(invocation: Invocation, rack: RackDescription, *, started: bool) 
 
 
 def _of_a_stranger(rack: RackDescription) -> dict[str, str]:
-    """Return what a person with an existing cluster types; the key is in ``rack.key_file``."""
+    """Return the commands that adopt a cluster; the key is in ``rack.key_file``."""
     return {
-        "rackctl racks find": "see the clusters, and what each lacks to be a rack",
+        "rackctl racks find": "list the clusters, and what each lacks to be a rack",
         f"rackctl racks adopt {rack.name} --create": "create bucket, KMS key and tags",
         f"rackctl instances keys import {rack.key_file}": "store the key that the instances have, sealed",
         "rackctl instances": "list them",
@@ -183,7 +182,7 @@ def _ids(rack: RackDescription) -> list[str]:
 
 
 def _is_current(invocation: Invocation, rack: RackDescription) -> bool:
-    invocation.__dict__.pop("sources", None)  # it was up to now without this rack
+    invocation.__dict__.pop("sources", None)  # so far the invocation knew no local rack
     try:
         return invocation.sources.current().value == rack.name
     except UsageError:
@@ -199,7 +198,7 @@ def down(invocation: Invocation) -> None:
     if control.down(invocation.state_directory):
         click.echo("Stopped and removed the local rack")
     else:
-        note("there is no local rack")
+        note("there is no local rack to remove")
 
 
 @local.command()

@@ -1,7 +1,7 @@
-"""Connects to an instance that has no address of its own: ``python -m rackctl.local.connect GATEWAY HOST PORT``.
+"""Connect to an instance behind the local rack's gateway: ``python -m rackctl.local.connect GATEWAY HOST PORT``.
 
-A proxy command: its standard input and output are the connection. The gateway takes the host's address in a line
-of its own; who may log in is the host's business.
+A proxy command: its standard input and output are the connection. The first line to the gateway is the host's address;
+the host itself authenticates the client.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _send(connection: socket.socket) -> None:
             connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
     except OSError:
-        pass  # the other direction ends too, and says why
+        pass  # the other direction fails too, and reports the error
 
 
 def _write(data: bytes) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# The daemon's environment: nothing of the user's AWS settings, credentials least of all, has any business there.
+# The daemon's environment has none of the user's AWS settings, and above all no credentials.
 _INHERITED: Final = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "PYTHONWARNINGS", "TMPDIR", "TZ", "USER")
 _STOPS_WITHIN: Final = 10.0
 _STARTS_WITHIN: Final = 120.0
@@ -27,7 +27,7 @@ _STARTS_WITHIN: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A running rack: whether this call started it, and notes for the user."""
+    """A running rack, whether this call started it, and notes for the user."""
 
     rack: RackDescription
     started: bool
@@ -35,10 +35,10 @@ class Up:
 
 
 def start(directory: Path, options: Options, *, progress: Callable[[str], None] = lambda _: None) -> Up:
-    """Start the local rack of a state directory, unless it is up; return when it is.
+    """Start the local rack of a state directory unless it is up; return when it is up.
 
-    ``progress`` gets a few words now and then. Raises UsageError, Timeout, and RackctlError with the end of the
-    log for a daemon that died.
+    ``progress`` is called with each step in a few words. Raises UsageError, Timeout, and, if the daemon exits,
+    RackctlError with the end of its log.
     """
     state = StateDir(directory)
     state.make()
@@ -58,9 +58,9 @@ def start(directory: Path, options: Options, *, progress: Callable[[str], None] 
                 progress(words)
     rack = state.described()
     if rack is not None and rack.pid == daemon.pid:
-        daemon.returncode = 0  # it outlives this process; Popen need not mind
+        daemon.returncode = 0  # the daemon outlives this process: silence Popen's warning
         return Up(rack, started=True, notes=tuple(notes))
-    if daemon.wait() == TAKEN:  # another start was quicker
+    if daemon.wait() == TAKEN:  # another process has started the rack
         return Up(_wait_until_described(state), started=False)
     raise RackctlError(
         f"the local rack did not start (its daemon ended with status {daemon.returncode})",
@@ -77,7 +77,7 @@ def _spawn(state: StateDir, options: Options) -> subprocess.Popen[str]:
         *(["--gateway"] if options.gateway else []),
     ]  # fmt: skip
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    # botocore would read the user's settings, and ask where there is no file.
+    # Without these, botocore would read the user's settings, and look for an instance role.
     environment |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     environment["AWS_EC2_METADATA_DISABLED"] = "true"
     log = os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -97,18 +97,18 @@ def _spawn(state: StateDir, options: Options) -> subprocess.Popen[str]:
 
 
 def _wait_until_described(state: StateDir) -> RackDescription:
-    """Wait for a daemon that another process has started."""
+    """Wait for the daemon that another process has started."""
     deadline = time.monotonic() + _STARTS_WITHIN
     while time.monotonic() < deadline:
         if (described := state.described()) is not None:
             return described
         if state.holder() is None:
             raise RackctlError(
-                "the local rack was starting, and has stopped",
+                "the local rack stopped while it was starting",
                 hint=f"the end of its log, {state.log}:\n{_tail(state.log)}",
             )
         time.sleep(0.05)
-    raise Timeout("gave up waiting for the local rack, which is starting", hint=f"its log is {state.log}")
+    raise Timeout("gave up waiting for the local rack to start", hint=f"its log is {state.log}")
 
 
 def _tail(log: Path) -> str:
@@ -120,17 +120,19 @@ def _tail(log: Path) -> str:
 
 
 def down(directory: Path) -> bool:
-    """Stop the local rack of a state directory and remove its files; return whether there were any."""
+    """Stop the local rack of a state directory and remove its files; return False if there were none."""
     state = StateDir(directory)
     if not state.root.exists():
         return False
-    state.make()  # raises UsageError for a directory that is not ours
+    state.make()  # raises UsageError for another user's directory
     holder = state.holder()
     if holder:
         _stop(state, holder)
     lock = state.acquire(patience=1.0)
     if lock is None:
-        raise RackctlError("another command is starting the local rack at this moment", hint="run this again")
+        raise RackctlError(
+            "another command is starting the local rack at this moment", hint="run the same command again"
+        )
     try:
         from rackctl.local import processes
 
@@ -158,12 +160,12 @@ def _stop(state: StateDir, pid: int) -> None:
 
 
 def describe(directory: Path) -> RackDescription | None:
-    """Return the local rack of a state directory, if it is up."""
+    """Return the local rack of a state directory; None if it is down."""
     return StateDir(directory).described()
 
 
 def running(directory: Path) -> RackDescription:
-    """Return the local rack of a state directory. Raises NotFound when it is down."""
+    """Return the local rack of a state directory. Raises NotFound if it is down."""
     rack = describe(directory)
     if rack is None:
         raise NotFound("the local rack is down", hint="start it with `rackctl local up`")
@@ -184,7 +186,7 @@ class Control:
 
         rack, body = self._rack, json.dumps({"call": call, "arguments": arguments})
         request = AWSRequest("POST", rack.endpoint_url + "/", {"Content-Type": "application/json"}, body)
-        # What is signed is no service of AWS, so that no other call can be passed off as one of these.
+        # The signature names a service that is none of AWS's, so that no AWS call can be replayed as a control call.
         SigV4Auth(Credentials(rack.access_key_id, rack.secret_access_key), "rackctl-local", rack.region).add_auth(
             request
         )

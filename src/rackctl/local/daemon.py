@@ -1,6 +1,6 @@
 """The local rack's daemon: ``python -m rackctl.local.daemon STATE_DIRECTORY …``, started by `rackctl local up`.
 
-It says on its standard output how far it is, a line each, and ends with ``ready``; from then on it is on its own.
+It reports its progress on standard output, a line for each step, ``ready`` last; then it detaches.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _TICK: Final = 0.05
 _SNAPSHOT_EVERY: Final = 1.0
-# A longer pause than this, in seconds, is the machine's sleep and not the world's time.
+# A longer pause than this, in seconds, is a sleep of the machine, in which the world's time does not advance.
 _LONGEST_PAUSE: Final = 30.0
 _LOG_SIZE: Final = 2**20
 
@@ -47,7 +47,7 @@ _LOG_SIZE: Final = 2**20
 class Daemon:
     """One local rack, from its start to its end.
 
-    Requests, the passing of time and snapshots each take their turn at the world.
+    One lock lets requests, time steps and snapshots access the world in turn.
     """
 
     def __init__(self, state: StateDir, options: Options) -> None:
@@ -94,7 +94,7 @@ class Daemon:
         if claimed.prefix != self._world.network:
             if not self._is_new:
                 self._word = (
-                    f"the network {self._world.network}.0.0/16 is another rack's now: "
+                    f"another rack now uses the network {self._world.network}.0.0/16: "
                     f"the instances have moved to {claimed.prefix}.0.0/16"
                 )
             self._world.move(claimed.prefix)
@@ -150,7 +150,7 @@ class Daemon:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Hold the lock on the world, advanced to now."""
+        """Hold the world's lock, and advance the world to now."""
         with self._lock:
             now = time.time()
             if now - self._world.now > _LONGEST_PAUSE:
@@ -164,7 +164,7 @@ class Daemon:
                 self._show()
 
     def _show(self) -> None:
-        """Update the SSH hosts to the state of the world."""
+        """Update the SSH hosts to the world's state."""
         for instance in self._world.ec2.instances.values():
             if not instance.host_keys:
                 instance.host_keys = (self._host_keys.public(instance.instance_id),)
@@ -203,7 +203,7 @@ class Daemon:
         with self._turn():
             return self._world.containers(instance_id)
 
-    # Calls to the rack itself
+    # Control calls
 
     def _controls(self) -> dict[str, Any]:
         def turned(act: Any) -> Any:
@@ -249,7 +249,7 @@ class Daemon:
         self._world.befall(incident, instance)
 
     def _services(self, cluster: str) -> dict[str, dict[str, Any]]:
-        """Return each service's tasks as they are, for an observer who trusts nobody's reports."""
+        """Return each service's running tasks as they are in the world, for tests that do not rely on the API."""
         found = self._world.ecs.cluster(cluster)
         return {
             service.name: {
@@ -268,7 +268,7 @@ class Daemon:
 
 def _new(options: Options) -> Kept:
     world = World(region=REGION, account_id=ACCOUNT_ID, now=time.time(), network=network.FIRST, speed=options.speed)
-    # The form of AWS's own, but for the beginning, by which nobody takes it for one.
+    # AWS's form of a key id, except for the beginning, which shows that it is not AWS's.
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
     access_key_id = "LOCALRACK" + "".join(secrets.choice(alphabet) for _ in range(11))
     return Kept(
@@ -289,7 +289,7 @@ def _new(options: Options) -> Kept:
 
 
 def _say(line: str) -> None:
-    # Whoever waited may have been interrupted: `rackctl local down` ends what they began.
+    # The starting process may have been interrupted; `rackctl local down` stops the daemon.
     with suppress(BrokenPipeError):
         os.write(1, f"{line}\n".encode())
 
@@ -310,7 +310,7 @@ def _limit_log(log: Path) -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files: each instance has a listener."""
+    """Raise the limit of open files, since each instance has a listener."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
@@ -339,7 +339,7 @@ def main(arguments: Sequence[str]) -> int:
     lock = state.acquire()
     if lock is None:
         return TAKEN
-    state.undescribe()  # what a killed daemon left
+    state.undescribe()  # files that a killed daemon left
     Daemon(state, options).run()
     return 0
 

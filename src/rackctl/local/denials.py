@@ -1,4 +1,4 @@
-"""The IAM actions that each call needs, and each service's message when one is missing.
+"""The IAM actions that each call needs, and each service's message if one is missing.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
@@ -36,7 +36,7 @@ class Denials:
         self._moto = moto
 
     def needs(self, service: str, action: str, asked: Mapping[str, Any], request: Request) -> Iterator[Need]:
-        """Return the IAM actions that a call needs, in the order in which they are checked."""
+        """Return the IAM actions that a call needs, in the order in which AWS checks them."""
         for need in self._needs(service, action, asked, request):
             yield need._replace(context={**need.context, "aws:RequestedRegion": self._world.region})
 
@@ -105,20 +105,20 @@ class Denials:
         )
 
     def _behind_a_group(self, action: str, asked: Mapping[str, Any]) -> Iterator[Need]:
-        """Return what Auto Scaling tries as its caller: to launch from the templates that a group is to use."""
+        """Return the needs of Auto Scaling's check that the caller may launch from a group's templates."""
         if action in {"CreateAutoScalingGroup", "UpdateAutoScalingGroup", "StartInstanceRefresh"}:
             for specification in _specifications(asked):
                 yield from self._of_template(specification)
 
     def _of_template(self, specification: Mapping[str, str], *, role: str = "") -> Iterator[Need]:
-        """Return what launching from a template needs. Auto Scaling names the template, whatever of it is missing."""
+        """Return the needs of a launch from a template. Auto Scaling's refusal names the template in any case."""
         try:
             template = self._world.ec2.find_template(
                 specification.get("LaunchTemplateId"), specification.get("LaunchTemplateName")
             )
             data = template.resolve(specification.get("Version", "$Default")).data
         except Refused:
-            return  # the call itself says so
+            return  # the call's own refusal names it
         resource = self._arn("ec2", f"launch-template/{template.launch_template_id}")
         named = role or resource
         of_ec2 = {"ec2:Region": self._world.region, "ec2:LaunchTemplate": resource}
@@ -131,8 +131,8 @@ class Denials:
 
     def _of_ec2(self, action: str, asked: Mapping[str, Any]) -> Iterator[Need]:
         if pair := self._key_pair_by_id(asked):
-            # The reference has the ARN of a key pair with its name. Whether a call that names the id is asked for by
-            # that ARN or by one with the id, AWS does not say: here it takes the permission for both.
+            # By the reference, the ARN of a key pair has its name. AWS does not say whether that holds for a call with
+            # the id: here it needs the permission for both ARNs.
             by_name = {**asked, "KeyName": pair.key_name}
             yield from self._of_ec2(action, {key: value for key, value in by_name.items() if key != "KeyPairId"})
             asked = {**by_name, "KeyPairId": pair.key_pair_id}
@@ -155,7 +155,7 @@ class Denials:
         return next((pair for pair in pairs if pair.key_pair_id == asked.get("KeyPairId")), None)
 
     def _resource_tags(self, resource: str, asked: Mapping[str, Any]) -> dict[str, str]:
-        """Return the tags of the resource that a call names, as the condition keys that they are."""
+        """Return the tags of the resource that a call names, as condition keys."""
         pair = self._world.ec2.key_pairs.get(asked.get("KeyName", ""))
         try:
             tags = pair.tags if pair else self._world.ec2.tags_of(resource.rpartition("/")[2])
@@ -175,7 +175,7 @@ class Denials:
         return self._arn("ec2", "instance/*" if action == "RunInstances" else "*/*")
 
     def _cluster_of(self, asked: Mapping[str, Any]) -> dict[str, str]:
-        """Return the cluster that a call of ECS names, as the condition key that it is."""
+        """Return the cluster that a call of ECS names, as a condition key."""
         cluster = str(asked.get("cluster") or "")
         return {"ecs:cluster": self._arn("ecs", f"cluster/{cluster.rpartition('/')[2]}")} if cluster else {}
 
@@ -199,7 +199,7 @@ class Denials:
 
 
 def denial(service: str, need: Need) -> Refused:
-    """Return a service's refusal of a call for which an action is missing, in the words that the service has for it."""
+    """Return a service's refusal of a call because of a missing action, with the service's code and message."""
     action, resource = need.action, need.named or need.resource
     quoted = f'"{resource}"' if service == "s3" else resource
     text = (

@@ -1,6 +1,6 @@
-"""The `docker` of an instance: it shows the containers that ECS runs there, and no more.
+"""The `docker` of an instance: it shows the containers that ECS runs there, and does nothing else.
 
-It runs on its own, without the rest of rackctl, as ``docker.py STATE_DIR INSTANCE_ID ARGUMENT…``.
+It runs without the rest of rackctl, as ``docker.py STATE_DIR INSTANCE_ID ARGUMENT…``.
 """
 
 import argparse
@@ -49,9 +49,7 @@ def main(state_dir: str, instance_id: str, arguments: list[str]) -> int:
             containers = _containers(state_dir, instance_id)
             _print(_chosen(containers, asked := _parse(rest)), asked)
         case [("run" | "exec" | "logs" | "stop" | "kill" | "inspect" | "images" | "pull" | "rm") as command, *_]:
-            _fail(
-                f"docker {command}: nothing really runs on an instance of the local rack; its docker has only `ps`", 1
-            )
+            _fail(f"docker {command}: an instance of the local rack runs no containers; its docker has only `ps`", 1)
         case [command, *_]:
             _fail(f"docker: '{command}' is not a docker command.\nSee 'docker --help'", 1)
     return 0
@@ -63,7 +61,7 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 def _containers(state_dir: str, instance_id: str) -> list[dict[str, Any]]:
-    os.chdir(state_dir)  # a socket's whole path may be too long for its address
+    os.chdir(state_dir)  # the whole path may be too long for a socket's address
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect("docker.sock")
@@ -140,7 +138,7 @@ def _fields(container: dict[str, Any], asked: argparse.Namespace, now: float) ->
 
 
 def _duration(seconds: float) -> str:
-    """Format a duration as Docker does (go-units, HumanDuration)."""
+    """Format a duration as Docker does (HumanDuration of go-units)."""
     minutes, hours = int(seconds / 60), int(seconds / 3600 + 0.5)
     for holds, words in (
         (seconds < 1, "Less than a second"),

@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from rackctl.local.api import Api
     from rackctl.local.moto_services import MotoServices
 
-# The service name that calls to the rack itself, not to a service of AWS, are signed for.
+# The service name in the signatures of control calls, which are not calls of an AWS service.
 CONTROL: Final = "rackctl-local"
 
 
 class Dropped(Exception):
-    """The connection is to be closed without a response."""
+    """Raised to close the connection without a response."""
 
 
 class Caller(Protocol):
     """The client that waits for a response."""
 
     def is_gone(self, seconds: float) -> bool:
-        """Wait at most so long for the client to close the connection; return whether it has."""
+        """Wait up to a number of seconds for the client to close the connection; return whether it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A call as the endpoint has read it."""
+    """A parsed call."""
 
     service: str
     action: str
@@ -59,8 +59,7 @@ class _Asked:
 class Endpoint:
     """Answers requests: verifies them, injects faults, carries them out.
 
-    ``turn`` gives the context in which the world may be touched, one at a time. ``controls`` are the calls to the
-    rack itself by name.
+    ``turn`` returns a context that holds the world's lock. ``controls`` are the control calls by name.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class Endpoint:
         return self._stopping.is_set()
 
     def knows(self, head: Request) -> bool:
-        """Return whether it is worth reading a request's body: whether it claims to come from who may ask."""
+        """Return whether a request claims the rack's access key; the body of another is not read."""
         try:
             return head.header("origin") is None and claim_of(head).access_key_id == self._verifier.access_key_id
         except Refused:
@@ -153,7 +152,7 @@ class Endpoint:
         return refusal(service, refused)
 
     def _call(self, service: str, request: Request, caller: Caller) -> Answer:
-        # STS and the query services take their parameters from a GET's query as well.
+        # STS and the query services accept parameters in a GET's query too.
         body = request.body or (request.query.encode() if service in {"ec2", "autoscaling", "iam"} else b"")
         headers = request.header_map()
         if service in self._api.SERVICES:
@@ -188,7 +187,7 @@ class Endpoint:
         return self._refuse(asked.service, denial(asked.service, missing)) if missing else None
 
     def _not_allowed(self, asked: _Asked, call: Call) -> Need | None:
-        """Return the first of the IAM actions that the user's policy does not allow, if there is a policy."""
+        """Return the first IAM action that the user's policy does not allow, if a policy is set."""
         policy = self._policy
         if policy is None:
             return None
@@ -217,7 +216,7 @@ class Endpoint:
         return answer
 
     def _decide(self, need: Need) -> tuple[str, list[str]]:
-        """Return what IAM decides of an action, in its word, and the condition keys on which that depends."""
+        """Return IAM's decision on an action, and the missing condition keys on which it depends."""
         if self.faults.denies(need.action):
             return "implicitDeny", []
         if self._policy is None:
@@ -225,7 +224,7 @@ class Endpoint:
         return self._policy.decision(need), self._policy.unknown_keys(need)
 
     def set_policy(self, document: Any) -> None:
-        """Give the rack's user only what an IAM policy allows; all permissions again for None. Raises Refused."""
+        """Restrict the rack's user to an IAM policy; None lifts the restriction. Raises Refused."""
         self._policy = None if document is None else Policy(document)
 
     def _carried_out(self, asked: _Asked, faults: Sequence[Fault]) -> Answer:
@@ -254,7 +253,7 @@ class Endpoint:
                 case "throttle":
                     return self._refuse(service, Refused(*THROTTLING[service]))
                 case "error":
-                    message = "The local rack was asked to answer this."
+                    message = "The local rack was told to answer with this error."
                     return self._refuse(service, Refused(fault.code, message, fault.status))
                 case "conflict":
                     message = (
@@ -284,7 +283,7 @@ class Endpoint:
             asked = json.loads(request.body)
             control = self._controls.get(asked["call"])
             if control is None:
-                raise validation_error(f"the local rack knows no control call {asked['call']}")
+                raise validation_error(f"the local rack has no control call {asked['call']}")
             result = control(**asked.get("arguments", {}))
         except Refused as refused:
             return refusal("json", refused)
@@ -301,7 +300,7 @@ def _service_by_looks(request: Request) -> str:
     return "query" if "x-www-form-urlencoded" in content_type or "Action=" in request.query else "s3"
 
 
-# How the services name one and the same refusal; what is not here they name as the query protocol does.
+# The services' codes for the same refusal; a code that is not here is the query protocol's.
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/CommonErrors.html
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
@@ -327,7 +326,7 @@ _S3_WORDS: Final = {
 
 
 def in_words_of(service: str, refused: Refused) -> Refused:
-    """Return a refusal of a signature by the code that a service has for it."""
+    """Return the refusal of a signature with the service's own code."""
     words = {
         "ec2": _EC2_WORDS,
         "s3": _S3_WORDS,

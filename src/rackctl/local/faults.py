@@ -22,34 +22,34 @@ CALLS: Final = {
     "throttle": "answer with the service's own throttling error",
     "error": "answer with an error code",
     "conflict": "answer S3's conditional requests with 409 ConditionalRequestConflict",
-    "delay": "answer after so many seconds (--seconds)",
-    "drop-before": "drop the connection and carry nothing out",
-    "drop-after": "carry the call out, then drop the connection without an answer",
-    "hang-before": "hold the call until its caller is gone, and carry nothing out",
-    "hang-after": "carry the call out, then hold the answer until the caller is gone",
+    "delay": "delay the answer by --seconds",
+    "drop-before": "drop the connection without carrying out the call",
+    "drop-after": "carry out the call, then drop the connection without an answer",
+    "hang-before": "never answer, and do not carry out the call",
+    "hang-after": "carry out the call, then never answer",
 }
 SPOILED: Final = {
     "cut": "send half of the answer's body, then close the connection",
-    "truncate": "send half of the answer's body as if it were all",
-    "drip": "send the answer a byte at a time, so many seconds apart (--seconds)",
-    "html": "answer 200 with the page of a guest network",
+    "truncate": "send half of the answer's body, with its length as Content-Length",
+    "drip": "send the answer a byte at a time, --seconds apart",
+    "html": "answer 200 with the HTML page of a captive portal",
     "object": "answer 200 with {}",
     "null": "answer 200 with null",
     "blank": "answer 200 with no body",
     "no-content": "answer 204",
-    "garbage": "answer 200 with bytes that mean nothing",
-    "gzip-junk": "answer 200 with what claims to be compressed, and is not",
+    "garbage": "answer 200 with a meaningless body",
+    "gzip-junk": "answer 200 with Content-Encoding gzip and a body that is not gzip",
     "two-dates": "send the header Date twice",
 }
 ANSWERS: Final = {
     "empty": "answer with all lists emptied",
-    "incomplete": "answer with one item left out: the first, or what has the id, ARN or name --which",
-    "late": "answer a read of EC2, Auto Scaling or ECS as it was so many of AWS's seconds ago (--seconds)",
-    "same-token": "answer each page with the first page and the same token for the next, without end",
+    "incomplete": "leave one item out of the answer: the first, or the one with the id, ARN or name --which",
+    "late": "answer a read of EC2, Auto Scaling or ECS with the state --seconds ago (AWS's seconds)",
+    "same-token": "answer each page with the first page and the same next token, endlessly",
     **SPOILED,
 }
-DENIALS: Final = {"deny": "answer every call that needs this IAM action as AWS does where it is not allowed"}
-# IAM actions that no call is named after.
+DENIALS: Final = {"deny": "deny every call that needs this IAM action, with its service's message"}
+# IAM actions that have no call of the same name.
 EXTRA_ACTIONS: Final = (
     *("iam:PassRole", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
     *sorted({f"s3:{action}" for action in S3_ACTIONS.values()}),
@@ -58,7 +58,7 @@ KINDS: Final = {**CALLS, **ANSWERS, **DENIALS}
 
 
 def known() -> dict[str, dict[str, tuple[str, str]]]:
-    """Return every fault by its name, in groups: each with what it is aimed at, and what it does."""
+    """Return all faults by name, in groups, each with its target and its effect."""
     groups = {
         "Calls to the API (TARGET is SERVICE:ACTION, with * and ?)": CALLS,
         "Answers of the API (TARGET likewise)": ANSWERS,
@@ -69,7 +69,7 @@ def known() -> dict[str, dict[str, tuple[str, str]]]:
         "Conditions, in force until they are cleared": {
             name: (f"[{argument}]" if argument else "", text) for name, (text, argument) in CONDITIONS.items()
         },
-        "What happens to an instance, once": {name: ("INSTANCE", text) for name, text in INCIDENTS.items()},
+        "Incidents of an instance, once": {name: ("INSTANCE", text) for name, text in INCIDENTS.items()},
     }
 
 
@@ -91,10 +91,10 @@ THROTTLING: Final = {
 class Fault:
     """One injected fault.
 
-    ``pattern`` is ``service:Action`` with wildcards, of a call, or for "deny" of an IAM action. ``which`` is what an
-    incomplete answer leaves out. ``count`` is how often it still happens (None: for ever),
-    ``skip`` how many calls it lets pass first, ``probability`` how likely it is each time. ``mutating`` keeps it
-    to calls that change something.
+    ``pattern`` is ``service:Action`` with wildcards, of a call, or for "deny" of an IAM action. ``which`` is the item
+    that an incomplete answer leaves out. ``count`` is the number of remaining injections (None: no limit), ``skip`` the
+    number of calls that pass first, ``probability`` that of each injection. ``mutating`` restricts it to calls that
+    change something.
     """
 
     number: int
@@ -123,16 +123,16 @@ class Faults:
         return iter(list(self._faults.values()))
 
     def add(self, kind: str, pattern: str, **details: Any) -> Fault:
-        """Add a fault. Raises Refused for one that makes no sense."""
+        """Add a fault. Raises Refused if it is invalid."""
         if kind not in KINDS:
-            raise validation_error(f"there is no fault {kind}; there are {', '.join(KINDS)}")
+            raise validation_error(f"there is no fault {kind}; the faults are {', '.join(KINDS)}")
         service, colon, action = pattern.partition(":")
         if not service or not colon or not action:
             raise validation_error(f'"{pattern}" is not SERVICE:ACTION, for example ecs:* or ec2:DescribeInstances')
         calls = [*self._calls(), *(EXTRA_ACTIONS if kind in DENIALS else ())]
         if not any(fnmatchcase(call.lower(), pattern.lower()) for call in calls):
             like = ", ".join(get_close_matches(pattern, calls)) or "ecs:*, ec2:Describe*"
-            raise validation_error(f'the local rack has no call "{pattern}"; there are, for example, {like}')
+            raise validation_error(f'the local rack has no call "{pattern}"; it has, for example, {like}')
         if kind == "late" and service.lower() not in {"ec2", "autoscaling", "ecs"}:
             raise validation_error("only answers of ec2, autoscaling and ecs can be late")
         try:
@@ -152,7 +152,7 @@ class Faults:
         return len(gone)
 
     def befalling(self, call: str, *, mutating: bool, conditional: bool = False) -> list[Fault]:
-        """Return what goes wrong with a call, in the order it was added, and count it as having happened."""
+        """Return the faults of a call, in the order in which they were added, and count each as injected."""
         return [
             fault
             for fault in self
@@ -164,7 +164,7 @@ class Faults:
         ]
 
     def denied(self, needs: Iterable[Need], *, mutating: bool) -> Need | None:
-        """Return the first of the IAM actions that is to be denied."""
+        """Return the first IAM action that a fault denies, and count that fault as injected."""
         denying = [f for f in self if f.kind in DENIALS and (mutating or not f.mutating)]
         for need in needs if denying else ():
             for fault in denying:
@@ -173,7 +173,7 @@ class Faults:
         return None
 
     def denies(self, action: str) -> bool:
-        """Return whether an IAM action is denied at the moment; that does not count as having happened."""
+        """Return whether a fault denies an IAM action; it is not counted as injected."""
         return any(f.kind in DENIALS and fnmatchcase(action.lower(), f.pattern.lower()) for f in self)
 
     def _happens(self, fault: Fault) -> bool:
@@ -191,7 +191,7 @@ class Faults:
 
 @cache
 def _status_of(service: str, code: str) -> int:
-    """Return the HTTP status with which a service's model has an error; 500 if it does not say."""
+    """Return the HTTP status of an error in a service's model; 500 if it has none."""
     from botocore.loaders import Loader
 
     if service not in THROTTLING:

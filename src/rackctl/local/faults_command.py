@@ -1,4 +1,4 @@
-"""`rackctl local faults`: make things go wrong on purpose."""
+"""`rackctl local faults`: inject faults into the local rack."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _complete_fault(_: click.Context, __: click.Parameter, incomplete: str) -> l
 
 
 class _Add(click.Command):
-    """The command whose help lists every fault there is."""
+    """The command whose help lists every fault."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's name
         from rackctl.local.faults import known
@@ -83,19 +83,19 @@ def add(invocation: Invocation, /, fault: str, target: str, **details: Any) -> N
         if not target:
             raise UsageError(f"{fault} needs a target", hint=f"for example `rackctl local faults add {fault} 'ecs:*'`")
         number = _control(invocation)("add_fault", kind=fault, pattern=target, **given)
-        note(f"fault {number}: {fault} {target}; `rackctl local faults clear {number}` ends it")
+        note(f"fault {number}: {fault} {target}; end it with `rackctl local faults clear {number}`")
     elif fault in conditions:
         if target and not conditions[fault][1]:
             raise UsageError(f"{fault} takes no target")
         _control(invocation)("set_condition", name=fault, argument=target)
-        note(f"{fault} {target}".strip() + f"; `rackctl local faults clear {fault}` ends it")
+        note(f"{fault} {target}".strip() + f"; end it with `rackctl local faults clear {fault}`")
     elif fault in incidents:
         if not target:
             raise UsageError(f"{fault} needs an instance's id")
         _control(invocation)("befall", incident=fault, instance=target)
     else:
         names = [*calls, *conditions, *incidents]
-        raise UsageError(f'there is no fault "{fault}"', hint=f"there are {', '.join(names)}")
+        raise UsageError(f'there is no fault "{fault}"', hint=f"the faults are {', '.join(names)}")
 
 
 @faults.command("list")
@@ -144,7 +144,7 @@ def clear(invocation: Invocation, which: Sequence[str]) -> None:
         if name in conditions:
             ask("clear_condition", name=name)
         elif not name.isdecimal() or not ask("clear_faults", number=int(name)):
-            raise NotFound(f'there is no fault "{name}"', hint="`rackctl local faults list` shows those there are")
+            raise NotFound(f'there is no fault "{name}"', hint="`rackctl local faults list` lists the faults in force")
     if not which:
         ask("clear_faults")
 

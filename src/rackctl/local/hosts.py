@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class HostKeys:
-    """The instances' host keys: Ed25519, always the same for the same rack and instance."""
+    """The instances' Ed25519 host keys, derived from rack and instance."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -53,10 +53,10 @@ class HostKeys:
 
 
 class Hosts:
-    """Keeps an SSH server up for each host, in a thread of its own.
+    """Runs an SSH server for each host, all in one thread.
 
-    Each listens on its private address, or, behind a gateway, on none: then `proxy_command` leads to them all.
-    ``containers`` gives what `docker ps` shows on an instance.
+    Each listens on its private address. With a gateway, none listens, and `proxy_command` connects to all.
+    ``containers`` returns the containers that `docker ps` shows on an instance.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Hosts:
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
 
     def set(self, hosts: Sequence[Host]) -> None:
-        """Start and stop servers so that exactly these hosts are up; return when they are."""
+        """Start and stop servers until exactly these hosts are up."""
         asyncio.run_coroutine_threadsafe(self._set(hosts), self._loop).result()
 
     def set_soon(self, hosts: Sequence[Host]) -> None:
-        """Start and stop servers so that exactly these hosts are up; do not wait."""
+        """Like `set`, without waiting."""
         asyncio.run_coroutine_threadsafe(self._set(hosts), self._loop)
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Hosts:
         self._loop.close()
 
     async def _start(self) -> None:
-        processes.end([path / "home" for path in _entries(self._state.hosts)])  # of a daemon that was killed
+        processes.end([path / "home" for path in _entries(self._state.hosts)])  # left by a killed daemon
         listener = socket.socket(socket.AF_UNIX)
         self._state.docker_socket.unlink(missing_ok=True)
         _bind(listener, self._state.docker_socket)
@@ -128,7 +128,7 @@ class Hosts:
                             await machine.listen()
                     except OSError as error:
                         sys.stderr.write(f"{id_} cannot listen on {host.private_ip}:{self._port}: {error}\n")
-                        continue  # it is tried again when the world changes next
+                        continue  # retried when the world changes next
                     self._machines[id_] = machine
 
     async def _removed(self, machine: Machine) -> None:
@@ -154,7 +154,7 @@ class Hosts:
             writer.write(json.dumps([asdict(container) for container in containers]).encode())
             await writer.drain()
         except (OSError, Refused):
-            pass  # docker.py says that there is no answer
+            pass  # docker.py reports that there is no answer
         finally:
             writer.close()
 
@@ -173,10 +173,10 @@ class Hosts:
                 self._in_background(self._lead(connection))
 
     async def _lead(self, connection: socket.socket) -> None:
-        """Forward a connection to the host that its first line names."""
+        """Forward a connection to the host named in its first line."""
         line = b""
         while not line.endswith(b"\n") and len(line) < 64:
-            # One byte at a time: what follows is the host's.
+            # Read one byte at a time: the bytes after the line are for the host.
             byte = await self._loop.sock_recv(connection, 1)
             if not byte:
                 break
@@ -205,7 +205,7 @@ def _entries(directory: Path) -> list[Path]:
 
 
 def _bind(listener: socket.socket, path: Path) -> None:
-    """Bind a socket in a directory whose path may be too long for a socket's address."""
+    """Bind a socket in a directory, also if its path is too long for a socket's address."""
     before = os.open(".", os.O_RDONLY)
     try:
         os.chdir(path.parent)

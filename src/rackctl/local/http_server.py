@@ -41,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server.endpoint.knows(request):
                 request = replace(request, body=self._body())
             else:
-                self.close_connection = True  # its body stays unread
+                self.close_connection = True  # the request's body stays unread
             answer = self.server.endpoint.respond(request, self)
         except Dropped:
             self._drop()
@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in answer.headers.items():
             if name.lower() not in {"content-length", "connection", "server", "date", "transfer-encoding"}:
                 self.send_header(name, value)
-        # A HEAD's answer tells the length of what it does not send.
+        # The Content-Length of an answer to HEAD is that of the body that is not sent.
         given = {name.lower(): value for name, value in answer.headers.items()}.get("content-length")
         bodiless = self.command == "HEAD" or answer.status in {204, 304}
         if answer.status not in {204, 304}:
@@ -139,7 +139,7 @@ class _Server(ThreadingHTTPServer):
     endpoint: Endpoint
 
     def server_bind(self) -> None:
-        # HTTPServer's own asks the name service who 127.0.0.1 is.
+        # HTTPServer's own method looks up the name of 127.0.0.1.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
@@ -150,7 +150,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class HttpServer:
-    """Serves an endpoint on 127.0.0.1, on the wished-for port if it is free."""
+    """Serves an endpoint on 127.0.0.1, on the preferred port if it is free."""
 
     def __init__(self, *, wished_port: int = 0) -> None:
         try:

@@ -1,4 +1,4 @@
-"""An IAM policy that the rack's user has in place of all permissions, evaluated by moto but for its conditions.
+"""An IAM policy that restricts the rack's user. moto evaluates it, except for its conditions.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
@@ -29,8 +29,8 @@ _OPERATORS: Final[dict[str, Callable[[str, str], bool]]] = {
 class Need(NamedTuple):
     """An IAM action on a resource that a call needs.
 
-    ``context`` are the condition keys of the request. ``named`` is what the service names in its refusal, if it is not
-    the resource.
+    ``context`` are the condition keys of the request. ``named`` is the resource in the service's refusal, if it is
+    another.
     """
 
     action: str
@@ -40,7 +40,7 @@ class Need(NamedTuple):
 
 
 class Policy:
-    """A policy document. Raises Refused for one that is none, and for conditions that are not known here."""
+    """A policy document. Raises Refused for an invalid one, and for unsupported condition operators."""
 
     def __init__(self, document: Any) -> None:
         try:
@@ -50,16 +50,18 @@ class Policy:
                 if statement["Effect"] not in {"Allow", "Deny"} or not {"Action", "NotAction"} & statement.keys():
                     raise validation_error(f"not a statement of a policy: {statement}")
                 if unknown := statement.get("Condition", {}).keys() - _OPERATORS.keys():
-                    raise validation_error(f"the local rack does not know the operators {', '.join(sorted(unknown))}")
+                    raise validation_error(
+                        f"the local rack does not support the condition operators {', '.join(sorted(unknown))}"
+                    )
         except (AttributeError, KeyError, TypeError) as error:
             raise validation_error(f"not an IAM policy: {type(error).__name__} {error}") from error
 
     def allows(self, need: Need) -> bool:
-        """Return whether a statement allows what a call needs, and none denies it."""
+        """Return whether a statement allows a need of a call, and none denies it."""
         return self.decision(need) == "allowed"
 
     def decision(self, need: Need) -> Decision:
-        """Return IAM's word for what the policy says of what a call needs."""
+        """Return IAM's decision on a need of a call."""
         effects = {
             statement["Effect"]
             for statement in self._about(need)
@@ -68,7 +70,7 @@ class Policy:
         return "explicitDeny" if "Deny" in effects else "allowed" if "Allow" in effects else "implicitDeny"
 
     def unknown_keys(self, need: Need) -> list[str]:
-        """Return the condition keys of the statements about an action and a resource that the request does not have."""
+        """Return the condition keys of the applicable statements that the request lacks."""
         actual = {key.lower() for key in need.context}
         keys = (
             key for statement in self._about(need) for one in statement.get("Condition", {}).values() for key in one
@@ -76,18 +78,18 @@ class Policy:
         return [key for key in dict.fromkeys(keys) if key.lower() not in actual]
 
     def _about(self, need: Need) -> Iterator[Mapping[str, Any]]:
-        """Yield the statements that apply to an action and a resource, whatever their conditions."""
+        """Yield the statements that apply to an action and a resource, regardless of their conditions."""
         from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 
         for statement in self._statements:
-            # moto takes an Allow whose condition does not hold for a Deny.
+            # moto treats an Allow whose condition does not hold as a Deny.
             bare = IAMPolicyStatement({key: value for key, value in statement.items() if key != "Condition"})
             if bare.is_action_permitted(need.action, need.resource) != PermissionResult.NEUTRAL:
                 yield statement
 
 
 def _holds(condition: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
-    """Return whether each key has one of its values; one that the request does not have has none."""
+    """Return whether each key has one of its values; a key that the request lacks has none."""
     actual = {key.lower(): value for key, value in context.items()}
     return all(
         key.lower() in actual

@@ -1,4 +1,4 @@
-"""One instance as a machine: its SSH server's listener, its home directory, what runs on it."""
+"""One instance as a machine: the listener of its SSH server, its home directory, its processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ What you type runs on your own machine, as you.
 
 
 class Machine:
-    """One host: its SSH server, its home directory, what runs on it."""
+    """One host: its SSH server, its home directory, its processes."""
 
     def __init__(self, host: Host, key: asyncssh.SSHKey, state: StateDir, port: int) -> None:
         self.host = host
@@ -60,18 +60,18 @@ class Machine:
         }
 
     async def listen(self) -> None:
-        """Accept connections on the host's own address. Raises OSError when it cannot be had."""
+        """Accept connections on the host's own address. Raises OSError if it cannot be bound."""
         self._acceptor = await asyncssh.listen(self.host.private_ip, self._port, **self._options)
 
     async def serve(self, connection: socket.socket) -> None:
-        """Serve a connection that was accepted elsewhere."""
+        """Serve a connection that the gateway has accepted."""
         await asyncssh.run_server(connection, **self._options)
 
     async def disconnect(self) -> None:
         """Close the listener and all connections."""
         self.is_gone = True
         if self._acceptor is not None:
-            # asyncio loses, and leaves open, a connection that it is accepting when its server closes.
+            # If its server closes, asyncio leaves open a connection that it is just accepting.
             for listener in self._acceptor.sockets:
                 asyncio.get_running_loop().remove_reader(listener.fileno())
             await asyncio.sleep(0)
@@ -114,7 +114,7 @@ class Machine:
         return started
 
     def greeting(self, peer: str) -> str:
-        """Return what a login shell begins with."""
+        """Return the text that a login shell begins with."""
         before, self.last_login = self.last_login, f"{time.strftime('%a %b %e %H:%M:%S %Y')} from {peer}"
         return (f"Last login: {before}\n" if before else "") + _MOTD
 
@@ -127,7 +127,7 @@ class Machine:
         full = f"{self.host.hostname}.ec2.internal"
         docker_py = [sys.executable, "-I", "-S", docker.__file__, str(self._state.root), self.host.ec2_instance_id]
         scripts = {
-            # What the machine's own would do as root is none of an instance's business.
+            # In place of the machine's own sudo, which would run commands as root.
             "sudo": 'while [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"\n',
             "whoami": f"echo {USER}\n",
             "docker": f'exec {shlex.join(docker_py)} "$@"\n',

@@ -1,4 +1,4 @@
-"""What of KMS and S3 moto takes otherwise than AWS, put right before it is asked."""
+"""Corrections of requests of KMS and S3 that moto treats otherwise than AWS."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     from rackctl.local.signature import Request
 
-# KeyId is "the key ID or key ARN of the KMS key"; moto takes the id alone.
+# KeyId is "the key ID or key ARN of the KMS key"; moto accepts the id only.
 # https://docs.aws.amazon.com/kms/latest/APIReference/API_DisableKey.html
 _BY_ID: Final = frozenset({"EnableKey", "DisableKey", "ScheduleKeyDeletion", "CancelKeyDeletion"})
 
 
 def kms_request(kms: Any, action: str, request: Request) -> Request:
-    """Return a request of KMS as moto understands it. ``kms`` is moto's backend."""
+    """Return a request of KMS in a form that moto understands. ``kms`` is moto's backend."""
     try:
         asked = json.loads(request.body or b"{}")
     except ValueError:
@@ -41,9 +41,9 @@ def kms_request(kms: Any, action: str, request: Request) -> Request:
 
 @contextmanager
 def over_tls(bucket: Any) -> Iterator[None]:
-    """Have moto apply a bucket's policy as to a request that came by TLS, as to AWS's own endpoints all do.
+    """Have moto apply a bucket's policy as if the request came over TLS, as requests to AWS's endpoints do.
 
-    It takes no heed of conditions, so it would deny every request.
+    moto ignores conditions, so it would deny every request.
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-securetransport
     """
     policy = bucket.policy if bucket is not None else None

@@ -1,6 +1,6 @@
-"""S3, KMS, STS and CloudWatch by moto, with the checks that moto lacks in front of it.
+"""S3, KMS, STS and CloudWatch by moto, with checks in front of it that moto lacks.
 
-moto keeps one state for the whole process and has no locks: whoever shares this between threads locks it.
+moto has one state for the whole process and no locks: the caller must hold a lock.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
     from rackctl.local.signature import Request
 
-# Its servers would answer browsers otherwise; it reads this when it is imported.
+# moto reads this when it is imported; otherwise its servers would answer browsers.
 os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "1"
 
 ACCOUNT_ID: Final = "123456789012"
-# moto, which knows no such user, gives an ARN of none of STS's kinds.
+# moto does not know this user, and returns an ARN that has none of STS's forms.
 _CALLER: Final = f"<Arn>arn:aws:iam::{ACCOUNT_ID}:user/{USER}</Arn>".encode()
-# Of the bucket and the key that are another account's, and open to this one.
+# The account of a bucket and a key that are open to the rack's account.
 OTHER_ACCOUNT_ID: Final = "210987654321"
 
-# What a key has to be enabled for. https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html
+# The operations for which a key must be enabled. https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html
 _CRYPTOGRAPHIC: Final = re.compile(r"Encrypt|Decrypt|ReEncrypt|GenerateDataKey\w*|GenerateMac|VerifyMac|Sign|Verify")
 _PUBLIC_ACCESS_BLOCKS: Final = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 _READS: Final = re.compile(r"(Describe|List|Get|Head)\w*|Encrypt|Decrypt|ReEncrypt|Generate\w+|Sign|Verify\w*")
@@ -52,7 +52,7 @@ class MotoServices:
     """moto's services of one region."""
 
     SERVICES: Final = frozenset({"s3", "kms", "sts", "cloudwatch"})
-    # Services that requests are signed for by another name than IAM has for them.
+    # Services whose name in signatures is not IAM's.
     SIGNED_AS: Final = {"monitoring": "cloudwatch"}
 
     def __init__(self, region: str) -> None:
@@ -65,18 +65,18 @@ class MotoServices:
         self._cloudwatch = get_backend("cloudwatch")[ACCOUNT_ID][region]
         self._alarms = Alarms(self._cloudwatch)
         self._region = region
-        # The accounts that buckets belong to, where it is not the rack's own.
+        # The accounts of buckets that do not belong to the rack's account.
         self._owners: dict[str, str] = {}
         self.version = 0
 
     @staticmethod
     def operations(service: str) -> frozenset[str]:
-        """Name the operations of a service; moto may lack some of them."""
+        """Return the names of a service's operations; moto may lack some."""
         return frozenset(Loader().load_service_model(service, "service-2")["operations"])
 
     @staticmethod
     def action_of(service: str, request: Request) -> str:
-        """Return the operation that a request asks for; empty if it cannot be told."""
+        """Return the name of a request's operation; empty if it is not known."""
         if service == "kms":
             return (request.header("x-amz-target") or "").removeprefix("TrentService.")
         if service == "cloudwatch":
@@ -91,7 +91,7 @@ class MotoServices:
         return _READS.fullmatch(action) is not None
 
     def respond(self, service: str, request: Request) -> Answer:
-        """Carry out a request; return the response, also of a request that AWS would refuse."""
+        """Carry out a request; return the response, which may be an error response."""
         action = self.action_of(service, request)
         try:
             if service == "kms" and _CRYPTOGRAPHIC.fullmatch(action):
@@ -120,11 +120,11 @@ class MotoServices:
             return self._ask_moto(request)
 
     def refuse(self, service: str, refused: Refused) -> Answer:
-        """Return an error as the service writes it."""
+        """Return an error response in the service's format."""
         return refusal(service, refused)
 
     def create_bucket_and_key(self, bucket: str, alias: str) -> None:
-        """Make a bucket, and a KMS key with an alias, as they should be: what a rack keeps its SSH keys with."""
+        """Create a rack's store: a bucket, and a KMS key with an alias, with the recommended settings."""
         self._s3.create_bucket(bucket, self._region)
         key = self._kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "SSH keys of a local rack", [])
         self._kms.create_alias(key.id, alias)
@@ -139,7 +139,7 @@ class MotoServices:
         self.version += 1
 
     def create_another_account_s(self, bucket: str, alias: str) -> None:
-        """Make a bucket and a KMS key of another account, both open to the rack's own."""
+        """Create a bucket and a KMS key in another account, both open to the rack's account."""
         self._s3.create_bucket(bucket, self._region)
         self._owners[bucket] = OTHER_ACCOUNT_ID
         key = self._kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Another account's", [])
@@ -147,11 +147,11 @@ class MotoServices:
         self._kms.create_alias(key.id, alias)
         self.version += 1
 
-    # What a call is about, as far as permissions go
+    # A call's resources, for permissions
 
     @staticmethod
     def parameters(service: str, request: Request) -> dict[str, Any]:
-        """Return what a call of KMS asks for; nothing for other services, or if it is not JSON."""
+        """Return the parameters of a KMS call; none for other services, or if the body is not JSON."""
         try:
             found = json.loads(request.body or b"{}") if service == "kms" else {}
         except ValueError:
@@ -159,11 +159,11 @@ class MotoServices:
         return found if isinstance(found, dict) else {}
 
     def owner_of(self, bucket: str) -> str:
-        """Return the account that a bucket belongs to."""
+        """Return the account of a bucket."""
         return self._owners.get(bucket, ACCOUNT_ID)
 
     def key_arn(self, asked: Mapping[str, Any]) -> str:
-        """Return the ARN of the key that a call of KMS uses; ``*`` if there is none."""
+        """Return the ARN of a KMS call's key; ``*`` if there is none."""
         try:
             key = self._key_of_ciphertext(asked.get("CiphertextBlob")) or self._find_key(asked.get("KeyId"))
         except Refused:
@@ -171,7 +171,7 @@ class MotoServices:
         return str(key.arn) if key else "*"
 
     def encryption_key(self, action: str, bucket: str, key: str, headers: Mapping[str, str]) -> str:
-        """Return the ARN of the KMS key with which an object is encrypted, or is to be; empty if with none."""
+        """Return the ARN of the KMS key that encrypts, or will encrypt, an object; empty for none."""
         found = self._s3.buckets.get(bucket)
         if found is None:
             return ""
@@ -191,7 +191,7 @@ class MotoServices:
         return self._alarms.states()
 
     def dumped(self) -> bytes:
-        """Return everything that is to be kept."""
+        """Return the state to save."""
         file = io.BytesIO()
         _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(
             {
@@ -216,7 +216,7 @@ class MotoServices:
         chunks, status, headers = run_wsgi_app(self._app, environ_of(request), buffered=True)
         return Answer(int(status.partition(" ")[0]), dict(headers), b"".join(chunks))
 
-    # KMS: a key's state, and that it is the right one
+    # KMS: checks of a key's state, and that it is the right key
 
     def _check_key(self, action: str, request: Request) -> None:
         asked = json.loads(request.body or b"{}")
@@ -235,7 +235,7 @@ class MotoServices:
     @staticmethod
     def _check_state(key: Any) -> None:
         if key is None:
-            return  # moto says what is wrong
+            return  # moto refuses the request itself
         if key.key_state == "Disabled":
             raise Refused("DisabledException", f"{key.arn} is disabled.")
         if key.key_state != "Enabled":
@@ -254,22 +254,22 @@ class MotoServices:
         return key
 
     def _key_of_ciphertext(self, text: str | None) -> Any:
-        # moto's ciphertexts begin with the id of their key.
+        # A ciphertext of moto begins with the id of its key.
         try:
             return self._kms.keys.get(base64.b64decode(text or "")[:36].decode("ascii"))
         except (binascii.Error, UnicodeDecodeError):
             return None
 
-    # S3: whose a bucket is, which moto does not check
+    # S3: a bucket's owner, which moto does not check
 
     def _region_elsewhere(self, action: str, request: Request) -> str:
-        """Return the region of a request's bucket if it is another one; empty if it is this one."""
+        """Return the region of a request's bucket if it is not this rack's; else empty."""
         bucket = self._s3.buckets.get(request.path.lstrip("/").partition("/")[0])
         region = str(bucket.region_name) if bucket is not None else self._region
         return "" if region == self._region or action in {"CreateBucket", "GetBucketLocation"} else region
 
     def _check_owner(self, request: Request) -> None:
-        """Refuse a call that expects another account to own its bucket than the one that does."""
+        """Refuse a call whose expected bucket owner is not the owner."""
         bucket = request.path.lstrip("/").partition("/")[0]
         for header, name in (
             ("x-amz-expected-bucket-owner", bucket),
@@ -281,7 +281,7 @@ class MotoServices:
                 raise Refused("AccessDenied", "Access Denied", 403)
 
     def _check_name(self, action: str, request: Request) -> None:
-        """Refuse a new bucket of another account's name.
+        """Refuse to create a bucket whose name another account uses.
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
         """
@@ -323,13 +323,13 @@ def _named(answer: Answer) -> Answer:
 
 
 def _stored(bucket: Any, key: str) -> Any:
-    """Return a bucket's object; None if there is none, or if its newest version is a delete marker."""
+    """Return an object of a bucket; None if it does not exist, or if its newest version is a delete marker."""
     found = bucket.keys.get(key)
     return found if hasattr(found, "etag") else None
 
 
 def _redirect(region: str) -> Answer:
-    """Return S3's answer to a request for a bucket of another region."""
+    """Return S3's redirect of a request for a bucket of another region."""
     answer = refusal(
         "s3",
         Refused(
@@ -343,7 +343,7 @@ def _redirect(region: str) -> Answer:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles cryptography's private keys too, which moto's KMS holds as they are."""
+    """Pickles the private keys of cryptography, too, which moto's KMS has in its state."""
 
     def reducer_override(self, value: Any) -> Any:
         if not hasattr(value, "private_bytes"):
@@ -356,7 +356,7 @@ def _load_key(der: bytes) -> Any:
 
 
 def refusal(service: str, refused: Refused) -> Answer:
-    """Write an error in the protocol of S3, of STS, or, for every other name, of JSON services."""
+    """Return an error response of S3 or STS, or, for any other name, of a JSON service."""
     request_id = str(uuid4())
     code, message = escape(refused.code), escape(refused.message)
     if service == "s3":

@@ -20,10 +20,10 @@ class NoNetworkError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The first half of the addresses, as in ``127.77``; the port of SSH; the socket that holds the claim.
+    """A claimed network: the first half of its addresses, as in ``127.77``; the SSH port; the claim's socket.
 
-    The claim is a listening socket on an address that no instance gets. It holds against every user of the
-    machine, and ends with the process. Without one, only 127.0.0.1 can be had here.
+    The claim is a listening socket on an address that no instance gets. It excludes every other process of the machine,
+    and ends with this process. Without a claim, only 127.0.0.1 can be bound.
     """
 
     prefix: str
@@ -49,7 +49,7 @@ def claim(wished: str = FIRST, wished_port: int = SSH_PORT, *, gateway: bool | N
                     raise
             else:
                 return Network(prefix, port, claim)
-    raise NoNetworkError("no network in 127.0.0.0/8 is free: are there a hundred local racks up?")
+    raise NoNetworkError("no network in 127.0.0.0/8 is free: stop a local rack with `rackctl local down`")
 
 
 def _prefixes(wished: str) -> Iterator[str]:

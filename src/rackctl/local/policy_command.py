@@ -1,4 +1,4 @@
-"""`rackctl local policy`: what the local rack's user is allowed."""
+"""`rackctl local policy`: restrict the local rack's user to an IAM policy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rackctl.errors import UsageError
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), required=False)
-@click.option("--clear", is_flag=True, help="Remove the policy: everything is allowed again.")
+@click.option("--clear", is_flag=True, help="Remove the policy: all calls are allowed again.")
 @pass_invocation
 def policy(invocation: Invocation, file: str | None, clear: bool) -> None:
-    """Set the IAM policy in FILE as all that is allowed.
+    """Allow only the calls that the IAM policy in FILE allows.
 
-    Each call that needs another action is refused in the words of its service. `rackctl racks policy` prints such
+    The local rack refuses every other call with the message of its service. `rackctl racks policy` prints such
     policies; - reads one from stdin.
 
     \b
@@ -29,7 +29,7 @@ def policy(invocation: Invocation, file: str | None, clear: bool) -> None:
     from rackctl.local import control
 
     if clear == (file is not None):
-        raise UsageError("give a FILE or --clear", hint="see `rackctl local policy --help`")
+        raise UsageError("no policy given", hint="pass a FILE, or --clear to remove the policy")
     document = None
     try:
         if file is not None:
@@ -38,4 +38,4 @@ def policy(invocation: Invocation, file: str | None, clear: bool) -> None:
     except ValueError as error:
         raise UsageError(f"the policy is not JSON: {error}") from error
     control.Control(control.running(invocation.state_directory))("set_policy", policy=document)
-    note("all actions are allowed" if clear else "only what the policy allows is allowed")
+    note("all actions are allowed" if clear else "only the actions of the policy are allowed")

@@ -1,4 +1,4 @@
-"""The processes that run on instances: started with or without a terminal, ended with their instance."""
+"""The processes on instances: started with or without a terminal, killed with their instance."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-# Runs between fork and the program, in an interpreter of its own: in a process with threads, code of ours
-# between fork and exec may wait for ever for a lock that a thread held which the child does not have.
+# Runs in an interpreter of its own before the program. In a process with threads, Python code between fork and exec may
+# deadlock on a lock of a thread that the child does not have.
 _PRELUDE: Final = """
 import os, resource, sys
 if sys.argv[1] == "tty":
@@ -33,7 +33,7 @@ _OPEN_FILES: Final = 1024
 
 @dataclass
 class Started:
-    """A process and our ends of its streams; with a terminal, all three are one descriptor and its copy."""
+    """A process and this end of its streams; with a terminal, the three are one descriptor and its copies."""
 
     process: subprocess.Popen[bytes]
     stdin: int
@@ -80,7 +80,7 @@ def _pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
 
 @dataclass
 class Terminal:
-    """A terminal as a client asks for it: RFC 4254, section 6.2, its modes by their numbers of section 8."""
+    """A terminal as a client requests it: RFC 4254, section 6.2; its modes by the numbers of section 8."""
 
     name: str
     columns: int
@@ -91,7 +91,7 @@ class Terminal:
         attributes = termios.tcgetattr(descriptor)
         for number, value in self.modes.items():
             if number in _CHARACTERS and value < 256:
-                # 255 stands for a character that is switched off.
+                # 255 disables a character.
                 character = os.fpathconf(descriptor, "PC_VDISABLE") if value == 255 else value
                 attributes[6][_CHARACTERS[number]] = bytes([character])
             elif number in _FLAGS:
@@ -128,7 +128,7 @@ def _flags() -> dict[int, tuple[int, int]]:
         for number, name in flags.items()
         if hasattr(termios, name)
     }
-    # termios has no IUTF8 before Python 3.14; Linux and macOS have it by the same value (RFC 8160).
+    # termios has no IUTF8 before Python 3.14; Linux and macOS have the same value (RFC 8160).
     return {**found, 42: (0, 0x4000)}
 
 
@@ -137,7 +137,7 @@ _FLAGS: Final = _flags()
 
 
 def end(homes: Collection[Path], sessions: Collection[int] = ()) -> None:
-    """Kill all processes with one of these homes or in one of these sessions, as a power loss does."""
+    """Kill all processes with one of these homes, or in one of these sessions, as a power loss does."""
     deadline = time.monotonic() + 5
     while (found := list(_running(homes, sessions))) and time.monotonic() < deadline:
         for pid in found:
@@ -153,8 +153,8 @@ def _running(homes: Collection[Path], sessions: Collection[int]) -> Iterable[int
     for pid in _all_pids():
         try:
             homes_here = [entry for entry in _environment(pid) if entry.startswith(b"HOME=")]
-            # A session's number may be another's by now, whose processes have a home of their own. One that has ended
-            # and waits for its parent is out of reach already.
+            # The number of a session may have been reused; the processes of the new session have another home. A zombie
+            # need not be killed.
             in_session = os.getsid(pid) in sessions and not homes_here and not _is_zombie(pid)
             if in_session or any(entry in marks for entry in homes_here):
                 yield pid
@@ -170,7 +170,7 @@ def _all_pids() -> list[int]:
 
 
 def _environment(pid: int) -> list[bytes]:
-    """Return a process's environment, where the system shows it."""
+    """Return a process's environment, if the system reveals it."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:

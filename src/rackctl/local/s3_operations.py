@@ -1,4 +1,4 @@
-"""S3's operations, which a request names by its method, path and query, and the IAM actions that they need.
+"""S3's operations, by a request's method, path and query, and the IAM actions that they need.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from rackctl.local.signature import Request
 
-# Of the operations that are not named as their action is.
+# Operations whose IAM action has another name.
 S3_ACTIONS: Final = {
     "HeadObject": "GetObject",
     "HeadBucket": "ListBucket",

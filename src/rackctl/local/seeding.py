@@ -1,4 +1,4 @@
-"""The first state of a local rack: a rack with its store and its key, or a cluster that is no rack yet."""
+"""The initial state of a local rack: a rack with its store and its key, or a cluster that is not a rack yet."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 REGION: Final = "us-east-1"
 _FOREIGN_KEY: Final = "ops"
-# For how long the key pair had been there when its instances were launched, in seconds.
+# The age of the key pair when its instances were launched, in seconds.
 _BEFORE: Final = 86_400.0
 
 
 def seed_foreign(kept: Kept, key_file: Path, *, turn: Turn, say: Say) -> None:
-    """Create a cluster as a stack makes one, and the private key of its instances in a file."""
+    """Create a cluster as a CloudFormation stack does, and the private key of its instances in a file."""
     key = generate(_FOREIGN_KEY, created=datetime.now(UTC))
     write_private(key_file, key.private_key)
     say(f"progress seeding {kept.options.instances} instances")
@@ -38,7 +38,7 @@ def seed_foreign(kept: Kept, key_file: Path, *, turn: Turn, say: Say) -> None:
 
 
 def seed_rack(kept: Kept, moto: MotoServices, *, turn: Turn, say: Say) -> None:
-    """Create a rack: its bucket and KMS key, unless it is to have none an SSH key, its instances and services."""
+    """Create a rack: bucket and KMS key, an SSH key unless the options say not to, instances and services."""
     options = kept.options
     bucket, alias = f"rackctl-{options.name}-{ACCOUNT_ID}", f"alias/rackctl-{options.name}"
     with turn():
@@ -57,7 +57,7 @@ def seed_rack(kept: Kept, moto: MotoServices, *, turn: Turn, say: Say) -> None:
 
 
 def _store_key(kept: Kept, bucket: str, alias: str, turn: Turn) -> str:
-    """Generate an SSH key and store it by the API, as a keyroll does."""
+    """Generate an SSH key and store it through the API, as a keyroll does."""
     from rackctl.aws.session import Credentials
     from rackctl.rack import Rack
     from rackctl.settings import SETTINGS, Origin, Source, Value

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 USER: Final = "ec2-user"
 _WINDOW: Final = 2 * 2**20
 _PACKET: Final = 32768
-# How long the last output of a terminal may take to come out of it once its process has ended, in seconds.
+# Seconds for which a terminal's last output may arrive after the end of its process.
 _LINGER: Final = 0.1
 _FORWARDED: Final = frozenset({"LANG", "TERM", "COLORTERM", "NO_COLOR"})
 
 
 class Machine(Protocol):
-    """The machine that a server runs on."""
+    """The machine of an SSH server."""
 
     host: Host
     home: Path
@@ -47,10 +47,10 @@ class Machine(Protocol):
         """Start a login shell, or a command in a shell. Raises OSError."""
 
     def greeting(self, peer: str) -> str:
-        """Return what a login shell begins with."""
+        """Return the text that a login shell begins with."""
 
     def furnish(self) -> None:
-        """Make the home directory and the instance's own commands, the first time."""
+        """Create the home directory and the instance's own commands, once."""
 
 
 class Server(asyncssh.SSHServer):
@@ -64,7 +64,7 @@ class Server(asyncssh.SSHServer):
         self._connection = conn
         self._machine.connections.add(conn)
         if self._machine.is_gone:
-            conn.abort()  # it was being accepted when the host went
+            conn.abort()  # accepted while the host was stopping
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's name
         if self._connection is not None:
@@ -92,16 +92,15 @@ class Server(asyncssh.SSHServer):
 
 
 class _Channel(asyncssh.SSHServerChannel[bytes]):
-    """A session channel with OpenSSH server behaviour that asyncssh lacks.
+    """A session channel, with behaviour of OpenSSH's server that asyncssh lacks.
 
-    These are asyncssh's own names for its handlers of requests, which it does not document: a test for each
-    fails if they change.
+    The methods' names are asyncssh's undocumented ones for handlers of requests; if they change, a test for each fails.
     """
 
     _session: Any
 
     def _process_exec_request(self, packet: SSHPacket) -> bool:
-        """Accept a command of any bytes: asyncssh rejects those that are not UTF-8."""
+        """Accept a command of any bytes: asyncssh rejects one that is not UTF-8."""
         command = packet.get_string()
         packet.check_end()
         return self._start_session(command=command.decode("utf-8", "surrogateescape"))
@@ -112,7 +111,7 @@ class _Channel(asyncssh.SSHServerChannel[bytes]):
         return super()._process_subsystem_request(packet)
 
     def _process_eow_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:
-        """Handle eow@openssh.com, the client's end of reading: OpenSSH's PROTOCOL, section 2.1."""
+        """Handle eow@openssh.com: the client reads no more (OpenSSH's PROTOCOL, section 2.1)."""
         packet.check_end()
         self._session.reader_gone()
         return True
@@ -144,7 +143,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         self._channel = cast("_Channel", chan)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's name
-        """Close our ends; the process gets SIGHUP from its terminal or SIGPIPE, as under OpenSSH."""
+        """Close this end of the streams; as with OpenSSH, the process gets SIGHUP from its terminal, or SIGPIPE."""
         self._over = True
         if self._stdin is not None and not self._stdin.is_closing():
             self._stdin.abort()
@@ -154,7 +153,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
     def file_server(self, channel: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SFTPServer:
         return _Files(channel, self._machine)
 
-    # What a client asks for
+    # Requests of the client
 
     def pty_requested(self, term_type: str, term_size: Sequence[int], term_modes: Mapping[int, int]) -> bool:
         self._terminal = Terminal(term_type, term_size[0], term_size[1], dict(term_modes))
@@ -173,7 +172,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
     def signal_received(self, signal: str) -> None:
         number = getattr(signals, f"SIG{signal}", None)
         if number is not None and self._pid and self._ended is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just ending
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # the process is just ending
                 os.killpg(self._pid, number)
 
     def break_received(self, msec: int) -> bool:  # noqa: ARG002 - asyncssh's name
@@ -195,7 +194,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             self._early_eof = True
         elif self._terminal is None:
             self._stdin.close()
-        return True  # the other direction stays open
+        return True  # keep the other direction open
 
     def reader_gone(self) -> None:
         for output, transport in self._outputs.items():
@@ -222,7 +221,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
 
     def output_ended(self, output: _Output) -> None:
         self._outputs.pop(output, None)
-        # The first may have ended before the second is connected.
+        # The first stream may have ended before the second is connected.
         if self._connected and not self._outputs:
             self._all_outputs_ended()
 
@@ -231,7 +230,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             self._channel.write_eof()
         self._finish()
 
-    # Its life
+    # The process
 
     def _begin(self, command: bytes | None) -> bool:
         environment = {
@@ -275,13 +274,13 @@ class _Session(asyncssh.SSHServerSession[bytes]):
 
     def _wait(self, started: Started) -> None:
         status = started.process.wait()
-        with contextlib.suppress(RuntimeError):  # the loop has ended: so does everything
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._process_ended, status)
 
     def _process_ended(self, status: int) -> None:
         self._ended = status
         if self._terminal is not None:
-            # Jobs that it left behind may hold the terminal open for ever; what it wrote itself is about to come.
+            # Background jobs may keep the terminal open; wait only for the output of the process itself.
             self._loop.call_later(_LINGER, self._hang_up)
         self._finish()
 
@@ -296,8 +295,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         self._channel.pause_reading()
 
     def resume_input(self) -> None:
-        # Not at once: the end of the input may be next, and asyncio's pipe does not bear being closed while it
-        # tells that it is ready.
+        # Not now: the input may end next, and asyncio's pipe must not be closed within its own callback.
         self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
@@ -305,11 +303,11 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             self._channel.resume_reading()
 
     def input_ended(self) -> None:
-        """Handle the process's end of reading: discard further input."""
+        """The process has closed its standard input: discard further input."""
         self.resume_input()
 
     def _finish(self) -> None:
-        # A channel whose outputs have ended calls itself closing; its exit status is still to be sent.
+        # asyncssh reports a channel whose outputs have ended as closing, although its exit status must still be sent.
         if self._ended is None or self._outputs or self._over:
             return
         self._over = True
@@ -349,7 +347,7 @@ class _Input(asyncio.Protocol):
 
 
 class _Files(asyncssh.SFTPServer):
-    """SFTP, from the home directory on."""
+    """SFTP, starting in the home directory."""
 
     def __init__(self, channel: asyncssh.SSHServerChannel[bytes], machine: Machine) -> None:
         super().__init__(channel)
@@ -360,7 +358,7 @@ class _Files(asyncssh.SFTPServer):
         return os.path.normpath(os.path.join(self._home, path))  # noqa: PTH118 - paths here are bytes
 
     def exit(self) -> None:
-        # To scp a session without an exit status is a failed one.
+        # scp treats a session without an exit status as failed.
         self.channel.exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Signature Version 4 as the receiver checks it.
+"""Verification of Signature Version 4.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html, and for S3
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
@@ -34,7 +34,7 @@ _S3_SKEW: Final = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request as it came: the target is its path and query, untouched."""
+    """An HTTP request as received; the target is its path and query, not decoded."""
 
     method: str
     target: str
@@ -50,18 +50,18 @@ class Request:
         return self.target.partition("?")[2]
 
     def header(self, name: str) -> str | None:
-        """Return a header's value, several of the same name joined as the protocol has it."""
+        """Return a header's value; several of the same name are joined by commas."""
         found = [value for key, value in self.headers if key.lower() == name]
         return ",".join(found) if found else None
 
     def header_map(self) -> dict[str, str]:
-        """Return the headers by their names in lower case."""
+        """Map the headers' names, in lower case, to their values."""
         return {name: self.header(name) or "" for name in {key.lower() for key, _ in self.headers}}
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The signature that a request claims to have, not verified yet."""
+    """A request's signature, not verified yet."""
 
     access_key_id: str
     date: str
@@ -78,7 +78,7 @@ class Claim:
 
 
 def claim_of(request: Request) -> Claim:
-    """Read a request's signature, from its Authorization header or from its query. Raises Refused."""
+    """Parse the signature in a request's Authorization header or query. Raises Refused."""
     header = request.header("authorization")
     query = dict(parse_qsl(request.query, keep_blank_values=True))
     if header is not None:
@@ -130,9 +130,9 @@ class Verifier:
     secret_access_key: str = field(repr=False)
 
     def verify(self, request: Request, claim: Claim, *, now: float) -> Request:
-        """Verify a request's signature; return the request with its body decoded (aws-chunked).
+        """Verify a request's signature; return the request, its body decoded from aws-chunked.
 
-        ``now`` is epoch seconds. Raises Refused, by the query protocol's codes.
+        ``now`` is epoch seconds. Raises Refused, with the query protocol's codes.
         """
         self._check_time(claim, now)
         payload = self._payload_hash(request, claim)
@@ -181,7 +181,7 @@ class Verifier:
 
     @staticmethod
     def _payload_hash(request: Request, claim: Claim) -> str:
-        """Return what stands for the body in the canonical request, having checked that it is the body's."""
+        """Return the payload hash of the canonical request, after checking it against the body."""
         actual = sha256(request.body).hexdigest()
         if claim.service != "s3":
             declared = request.header("x-amz-content-sha256") or actual
@@ -244,7 +244,7 @@ class Verifier:
 
 
 def _plain_headers(request: Request, trailer: bytes, length: int) -> list[tuple[str, str]]:
-    """Return the headers that a request would have had without aws-chunked, its trailer among them."""
+    """Return the headers of a request as they would be without aws-chunked, with its trailer."""
     headers = []
     for name, value in request.headers:
         match name.lower():
@@ -272,7 +272,7 @@ def _mismatch() -> Refused:
 
 
 class _Signer(SigV4Auth):  # type: ignore[misc] # botocore brings no types
-    """botocore's signer, signing the request as received."""
+    """botocore's signer, which signs the request as it was received."""
 
     def headers_to_sign(self, request: Any) -> Any:
         return request.headers
@@ -283,7 +283,7 @@ class _Signer(SigV4Auth):  # type: ignore[misc] # botocore brings no types
 
 class _S3Signer(_Signer):
     def _normalize_url_path(self, path: str) -> str:
-        return path  # S3 takes it as it is
+        return path  # S3 does not normalize the path
 
 
 def _signer(secret_access_key: str, claim: Claim) -> Any:

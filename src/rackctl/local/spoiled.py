@@ -1,4 +1,4 @@
-"""Responses that are not AWS's, or incomplete."""
+"""Responses that are incomplete or not AWS's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAGE: Final = b"<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body
 
 
 def spoiled(answer: Answer, fault: Fault) -> Answer:
-    """Return what arrives in place of an answer."""
+    """Return the response of a fault in place of the answer."""
     junk = random.Random(fault.number).randbytes(256)  # noqa: S311 - noise, not secrets
     half = answer.body[: len(answer.body) // 2]
     bodies = {"object": b"{}", "null": b"null", "blank": b"", "garbage": junk, "truncate": half}

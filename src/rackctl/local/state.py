@@ -28,9 +28,9 @@ TAKEN = 75
 
 @dataclass(frozen=True, slots=True)
 class RackDescription:
-    """What a client needs to use a running rack. The secret is in no repr.
+    """The data that a client needs to use a running rack. Its repr has no secret.
 
-    ``ssh_port`` is empty where a tag of the cluster says it, ``key_file`` where no private key is in a file.
+    ``ssh_port`` is empty if a tag of the cluster sets it; ``key_file`` is empty if no private key is in a file.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Options:
 
 @dataclass
 class Kept:
-    """The contents of a snapshot. ``moto`` is the pickled state of moto's services, ``cluster`` the rack's own."""
+    """The contents of a snapshot. ``moto`` is the pickled state of moto's services; ``cluster`` is the rack's."""
 
     options: Options
     access_key_id: str
@@ -88,7 +88,7 @@ class StateDir:
     """``local/`` in rackctl's state directory: 0700, and its files 0600."""
 
     def __init__(self, directory: Path) -> None:
-        self.root = directory.absolute() / "local"  # the daemon works elsewhere
+        self.root = directory.absolute() / "local"  # the daemon has another working directory
         self.log = self.root / "daemon.log"
         self.snapshot = self.root / "snapshot"
         self.hosts = self.root / "hosts"
@@ -98,17 +98,17 @@ class StateDir:
         self._lock = self.root / "lock"
 
     def make(self) -> None:
-        """Make the directory, or close it to others. Raises UsageError if it cannot be made, or others can write it."""
+        """Create the directory with mode 0700. Raises UsageError if that fails or if another user can write it."""
         make_own_directory(self.root.parent)
         make_own_directory(self.root)
         self.root.chmod(0o700)
 
-    # The lock. The daemon holds it for as long as it runs, so it needs no trust in process ids.
+    # The lock. The daemon holds it as long as it runs, so that no process id need be trusted.
 
     def acquire(self, *, patience: float = 0.3) -> Lock | None:
         """Take the lock; return None if another process holds it.
 
-        ``patience`` (seconds) outlasts those who only look whether it is held.
+        Processes that check the lock hold it for a moment: retry for ``patience`` seconds.
         """
         deadline = time.monotonic() + patience
         while True:
@@ -121,7 +121,7 @@ class StateDir:
                     return None
                 time.sleep(0.01)
                 continue
-            # `down` removes the directory, lock and all: what was locked may be no longer what the path leads to.
+            # `down` removes the directory with the lock: the locked file may no longer be the one at this path.
             if self._is_still(descriptor):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, str(os.getpid()).encode(), 0)
@@ -136,7 +136,7 @@ class StateDir:
             return False
 
     def holder(self) -> int | None:
-        """Return the process id of the daemon that holds the lock; None when there is none."""
+        """Return the process id of the daemon that holds the lock; None if there is none."""
         try:
             descriptor = open_own(self._lock)
         except FileNotFoundError:
@@ -156,7 +156,7 @@ class StateDir:
         write_private(self._description, json.dumps(asdict(description), indent=2).encode())
 
     def described(self) -> RackDescription | None:
-        """Return the description of the rack that is up, if one is and has got so far."""
+        """Return the description of the running rack; None if there is none, or if it is still starting."""
         pid = self.holder()
         if pid is None:
             return None
@@ -164,7 +164,7 @@ class StateDir:
             description = RackDescription(**json.loads(read_own(self._description, limit=_LARGEST_DESCRIPTION)))
         except (FileNotFoundError, ValueError, TypeError):
             return None
-        # A daemon that has just begun may find what a killed one left.
+        # While a daemon starts, the description may be one that a killed daemon left.
         return description if description.pid == pid else None
 
     def undescribe(self) -> None:
@@ -174,16 +174,16 @@ class StateDir:
 
     @staticmethod
     def sealed(kept: Kept) -> bytes:
-        """Make a snapshot, for `save`."""
+        """Return a snapshot as bytes, for `save`."""
         return pickle.dumps({"made_by": _maker(), "kept": kept}, protocol=pickle.HIGHEST_PROTOCOL)
 
     def save(self, snapshot: bytes) -> None:
         write_private(self.snapshot, snapshot)
 
     def load(self) -> tuple[Kept | None, str]:
-        """Return what the snapshot holds, or None; and what there is to say about it.
+        """Return the contents of the snapshot, or None, and a note for the user.
 
-        A snapshot that cannot be read is set aside, as ``snapshot.unreadable``.
+        A snapshot that cannot be read is renamed to ``snapshot.unreadable``.
         """
         try:
             with os.fdopen(open_own(self.snapshot), "rb") as file:
@@ -193,7 +193,7 @@ class StateDir:
         except FileNotFoundError:
             return None, ""
         except UsageError:
-            raise  # unpickling runs code: only a file that nobody else can write is unpickled
+            raise  # unpickling runs code: the file must not be writable by another user
         except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
             aside = self.snapshot.with_name("snapshot.unreadable")
             self.snapshot.replace(aside)
@@ -202,7 +202,7 @@ class StateDir:
         return kept, ""
 
     def remove(self) -> None:
-        """Remove everything, the lock at last."""
+        """Remove everything, the lock last."""
         for path in self.root.iterdir():
             if path != self._lock:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
@@ -211,7 +211,7 @@ class StateDir:
 
 @cache
 def _maker() -> str:
-    """Return a digest of the code: a snapshot can be read only by the code that wrote it."""
+    """Return a digest of the code: only the code that wrote a snapshot can read it."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

@@ -1,4 +1,4 @@
-"""A request as WSGI has it (PEP 3333), which moto takes."""
+"""Requests as WSGI environs (PEP 3333), which moto takes."""
 
 from __future__ import annotations
 

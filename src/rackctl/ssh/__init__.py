@@ -1,4 +1,4 @@
-"""Reach an instance over SSH: address and way, host key, login, one session's streams, the local terminal.
+"""SSH to an instance: address, proxy, host key, login, a session's streams, the local terminal.
 
-The only importer of paramiko, which `reach`, `host_keys` and `terminal` do without.
+The only importer of paramiko; `reach`, `host_keys` and `terminal` do not import it.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# curve25519 is the quickest exchange; its hybrid with ML-KEM costs hardly more, and what it protects stays secret.
+# curve25519 is the quickest exchange. Its hybrid with ML-KEM takes hardly longer, and resists a later quantum computer.
 KEY_EXCHANGES = (
     "mlkem768x25519-sha256",
     "curve25519-sha256",
@@ -27,7 +27,7 @@ MACS = (
     "hmac-sha2-512-etm@openssh.com",
     "hmac-sha2-256",
     "hmac-sha2-512",
-    # As OpenSSH's client: HMAC does not depend on collision resistance, which SHA-1 has lost.
+    # OpenSSH's client offers HMAC-SHA1 too: HMAC does not depend on collision resistance, which SHA-1 has lost.
     "hmac-sha1",
 )
 

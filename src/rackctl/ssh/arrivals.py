@@ -7,16 +7,16 @@ from collections import deque
 
 from rackctl.clock import SystemClock
 
-# Seconds for which a blocked reader, as of a full pipe, keeps the other stream's reader waiting.
+# Seconds for which a blocked reader (its pipe is full, for example) delays the other stream's reader.
 _PATIENCE = 0.1
 
 
 class Arrivals:
-    """Both streams of a session. Each has one reader, which is done with a piece when it reads the next.
+    """Both streams of a session. Each has one reader, which has finished a piece when it reads the next.
 
-    A piece is returned when the readers are done with all pieces that arrived before it, on either stream. A blocked
-    reader does not block the other one for long, unless the order is ``strict`` because both write to one place.
-    ``fed`` collects the streams whose readers are to be notified.
+    A piece is returned once the readers have finished all pieces that arrived before it, on either stream. A blocked
+    reader delays the other one only briefly, unless the order is ``strict`` because both write to one place. ``fed``
+    collects the streams whose readers are to be notified.
     """
 
     def __init__(self, fed: list[Stream], window: int, *, strict: bool) -> None:
@@ -42,8 +42,8 @@ class Arrivals:
 class Stream:
     """One stream's received data, in place of paramiko's BufferedPipe.
 
-    paramiko's pipe is an array, of which each read moves all that is left. The reader of this one is notified when
-    the socket is empty, not for each packet.
+    Each read of paramiko's pipe, an array, moves all remaining data. This stream's reader is notified when the socket
+    is empty, not for each packet.
     """
 
     other: Stream
@@ -54,7 +54,7 @@ class Stream:
         self.ready = threading.Condition(arrivals.lock)
         self.pieces: deque[tuple[int, bytes]] = deque()
         self._closed = False
-        # The number of the last piece that was read, until its reader is done with it, and when it was read.
+        # The number of the last piece that was read, until its reader has finished it, and the time of that read.
         self.busy = 0
         self.busy_since = 0.0
 
@@ -76,12 +76,12 @@ class Stream:
             while not (self.pieces and self._is_next()):
                 if self._closed and not self.pieces:
                     return b""
-                # A blocked reader notifies nobody, so wait no longer than its patience.
+                # A blocked reader sends no notification, so wait no longer than its patience.
                 self.ready.wait(self._arrivals.patience if self.pieces else None)
             return self._take(nbytes)
 
     def _is_next(self) -> bool:
-        """Return whether the other reader is done with all that arrived before the first piece, or is blocked."""
+        """Return whether the other reader has finished every earlier piece, or is blocked."""
         other, number = self.other, self.pieces[0][0]
         if 0 < other.busy < number:
             patience = self._arrivals.patience
@@ -89,14 +89,14 @@ class Stream:
         return not (other.pieces and other.pieces[0][0] < number)
 
     def _take(self, nbytes: int) -> bytes:
-        """Take whole pieces up to a size, and none that arrived after one of the other stream."""
+        """Take whole pieces up to a size; stop before a piece that arrived after one of the other stream."""
         self.busy, piece = self.pieces.popleft()
         if len(piece) > nbytes:
             self.pieces.appendleft((self.busy, piece[nbytes:]))
             piece = piece[:nbytes]
         taken = [piece]
         left = nbytes - len(piece)
-        # In this order: a piece that the other stream gets meanwhile arrived after the last one of this stream.
+        # In this order, a piece that the other stream gets meanwhile arrived after the last one of this stream.
         until = self.pieces[-1][0] + 1 if self.pieces else 0
         if self.other.pieces:
             until = min(until, self.other.pieces[0][0])

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 
 class LoginRefused(SshError):
-    """The server refused the key with USERAUTH_FAILURE."""
+    """The server refused the key with USERAUTH_FAILURE.
+
+    ``attempt`` is key, user and address, for a message that names the instance itself.
+    """
+
+    def __init__(self, message: str, *, hint: str, attempt: str) -> None:
+        super().__init__(message, hint=hint)
+        self.attempt = attempt
 
 
 class MoreThanKeyRequired(SshError):
@@ -42,7 +49,7 @@ class Identity(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """Send a keepalive every ``interval`` seconds; after ``count`` without an answer the connection is lost."""
+    """Send a keepalive every ``interval`` seconds; after ``count`` unanswered ones the connection is lost."""
 
     interval: float = 15
     count: int = 4
@@ -95,7 +102,7 @@ class Connection:
         threading.Thread(target=self._watch, args=(keepalive,), daemon=True).start()
 
     def _watch(self, keepalive: Keepalive) -> None:
-        # Unanswered keepalives count, not time: this process may have been stopped meanwhile.
+        # Count unanswered keepalives, not seconds: this process may have been stopped meanwhile.
         unanswered, signs = 0, self.transport.packetizer.signs_of_life
         while not self._closed.wait(keepalive.interval):
             if signs != (signs := self.transport.packetizer.signs_of_life):
@@ -120,10 +127,10 @@ def connect(
 ) -> Connection:
     """Connect and log in with the first of these keys that the server accepts, and no other.
 
-    Raises SshError, and what ``identities`` raises. It yields a key at least; the first is asked for while the
-    connection is made, each further one when the one before was refused. ``link`` is the result of `dial`, if it was
-    called before. The host key is checked before the user name or a signature is sent. ``show_banner`` is called by
-    another thread with each text that the server sends before the login.
+    ``identities`` yields at least one key: the first is fetched while the connection is made, each further one after a
+    refusal. ``link`` is the result of an earlier `dial`, if any. The host key is checked before the user name or a
+    signature is sent. Another thread calls ``show_banner`` with each text that the server sends before the login.
+    Raises SshError, and the errors of ``identities``.
     """
     limit = deadline or Deadline()
 
@@ -154,7 +161,7 @@ def connect(
 
 
 def pin_host_key(target: Target, check: HostKeyCheck, *, deadline: Deadline | None = None) -> None:
-    """Check and pin an instance's host key; only keys are exchanged. Raises SshError."""
+    """Check and pin an instance's host key by a key exchange, without a login. Raises SshError."""
     limit = deadline or Deadline()
     link = dial(target, limit)
     _open(target, check, link, limit, HostKeyTransport(link.sock, deadline=limit)).close()
@@ -200,4 +207,5 @@ def _refused(target: Target, key_name: str, keys: int) -> LoginRefused:
         f"{target} refused {tried} for user {target.user}",
         hint="if the image has another user, name it with --user; "
         "`rackctl instances -o wide` shows which key each instance was launched with",
+        attempt=f"{tried}, user {target.user}, {target.way}",
     )

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from rackctl.clock import Clock
 
 CONNECT_TIMEOUT = 30.0
-# As sshd's LoginGraceTime: a login may wait for an AuthorizedKeysCommand or for PAM.
+# The default of sshd's LoginGraceTime: a login may wait for an AuthorizedKeysCommand or for PAM.
 LOGIN_TIMEOUT = 120.0
 
 
 class Deadline:
-    """One limit, in seconds, over connection, version, key exchange and login.
+    """One limit, in seconds, for connection, version, key exchange and login together.
 
     The first byte must arrive within ``first_byte`` seconds, and the login must end ``login`` seconds after it.
     ``total`` limits both together.
@@ -37,7 +37,7 @@ class Deadline:
         self.has_received = False
 
     def received(self) -> None:
-        """Note that a byte has arrived: the limit for the login begins."""
+        """Record that a byte has arrived: the limit for the login begins."""
         if not self.has_received:
             self.has_received = True
             self._limit = min(self._clock.monotonic() + self.login, self._begin + self.total)

@@ -1,6 +1,6 @@
 """The socket to an instance's SSH server: a TCP connection, or a proxy command.
 
-Separate from `connect`, so that the connection is made while paramiko is still being imported.
+Separate from `connect`, so that the connection is made while paramiko is being imported.
 """
 
 from __future__ import annotations
@@ -53,34 +53,34 @@ def dial(target: Target, deadline: Deadline) -> Link:
 
 
 def _connect(target: Target, deadline: Deadline) -> socket.socket:
-    # As bytes, the name of a host is not taken for one that might need IDNA, whose codec is slow to import.
+    # A host name as bytes is not encoded by IDNA, whose codec is slow to import.
     host = target.host.encode() if target.host.isascii() else target.host
     try:
         sock = socket.create_connection((host, target.port), timeout=max(deadline.left, 0.001))  # type: ignore[arg-type]
     except ConnectionRefusedError as error:
         raise SshError(
             f"{target} refused the connection",
-            hint="its SSH server may not run yet, or listen on another port: see --port",
+            hint="its SSH server may not be running yet, or may listen on another port: see --port",
         ) from error
     except TimeoutError as error:
         raise SshError(
             f"{target} did not answer within {min(deadline.first_byte, deadline.total):g} s",
-            hint="check that its security group allows you; else try --address, --jump or --via ssm",
+            hint="check that its security group allows this machine; or try --address, --jump or --via ssm",
         ) from error
     except OSError as error:
         raise SshError(
             f"{target} cannot be reached: {error.strerror or error}", hint="try --address, --jump or --via ssm"
         ) from error
-    # Send keystrokes at once; paramiko leaves this to the creator of the socket.
+    # Send keystrokes at once: paramiko does not set TCP_NODELAY on a socket that it is given.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return sock
 
 
 def _start_proxy(target: Target) -> Link:
-    """Start the proxy command on one end of a socket pair; its stderr is ours.
+    """Start the proxy command on one end of a socket pair, with rackctl's stderr.
 
-    paramiko.ProxyCommand spins when its process has died, never reads its stderr, and leaves it a zombie.
+    paramiko.ProxyCommand loops when its process has died, never reads its stderr, and leaves it a zombie.
     """
     import subprocess
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rackctl.ssh.paramiko_patches import Transport
     from rackctl.ssh.reach import Target
 
-# Longer texts of a server are cut.
+# A longer text of a server is cut.
 _LONGEST_TEXT = 500
 
 
 class NoCommonAlgorithm(SshError):
-    """The server and rackctl have no algorithm of some kind in common."""
+    """The server and rackctl have no algorithm of some kind, such as a cipher, in common."""
 
 
 @contextmanager
@@ -32,8 +32,8 @@ def during_login(target: Target, link: Link, transport: Transport, deadline: Dea
         yield
     except (paramiko.SSHException, EOFError, OSError) as error:
         if (status := link.proxy_status(patience=1)) is not None:
-            ended = f"with status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"
-            raise SshError(f"{target} cannot be reached: the command ended {ended}") from error
+            ended = f"exited with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
+            raise SshError(f"{target} cannot be reached: the command {ended}") from error
         raise _login_error(target, transport, deadline, error) from error
 
 
@@ -69,7 +69,7 @@ def _too_late(target: Target, transport: Transport, deadline: Deadline) -> SshEr
 
 def _closed(target: Target, transport: Transport) -> SshError:
     said = transport.last_banner if transport.server_version else " / ".join(transport.preamble)
-    reason = f"; it said: {shorten(said)}" if said.strip() else ""
+    reason = f"; its message: {shorten(said)}" if said.strip() else ""
     return SshError(f"{target} closed the connection during the {_stage(transport)}{reason}")
 
 
@@ -77,7 +77,7 @@ def _no_common_algorithm(target: Target, transport: Transport) -> SshError:
     kind, offered = transport.disagreement
     return NoCommonAlgorithm(
         f"{target} and rackctl have no {kind} in common; the server offers {shorten(', '.join(offered)) or 'none'}",
-        hint="OpenSSH may have one: `rackctl instances ssh-config` prints its configuration for this rack",
+        hint="OpenSSH may have one: `rackctl instances ssh-config` prints a configuration for it",
     )
 
 

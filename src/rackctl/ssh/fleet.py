@@ -1,4 +1,4 @@
-"""One command on many instances at once, each on a connection of its own."""
+"""One command on many instances at once, with one connection for each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rackctl.ssh.connect import Connection
     from rackctl.ssh.session import Sink
 
-# Seconds between the signal to the commands and the closing of their connections.
+# Seconds between signalling the commands and closing their connections.
 _GRACE = 1.0
 
 
@@ -48,12 +48,12 @@ def run_on_all(
     one_place: bool = False,
     environment: Mapping[bytes, bytes] | None = None,
 ) -> Generator[Outcome, None, None]:
-    """Run a command without input on many instances, ``parallel`` at a time; yield each outcome when it is known.
+    """Run a command without input on many instances, ``parallel`` at a time; yield each outcome as it ends.
 
-    ``connect`` and what ``output`` gives for stdout and stderr are called by several threads; ``one_place`` and
-    ``environment`` are a `Session`'s. An error of one instance is its outcome and leaves the others alone. If the
-    caller stops listening or is interrupted, or if a stdout raises BrokenPipeError, which is then raised here, all
-    are stopped: the commands by a SIGINT, as ^C would.
+    Several threads call ``connect``, and the sinks for stdout and stderr that ``output`` returns. ``one_place`` and
+    ``environment`` are those of `Session`. An error of one instance is its outcome and does not affect the others. If
+    the caller closes the iterator or is interrupted, or if a stdout raises BrokenPipeError, which is then raised here,
+    every command gets SIGINT, as from ^C, and the connections are closed.
     """
     start = partial(Session, stdin=None, one_place=one_place, environment=environment)
     running = _Running(ec2_instance_ids, command, connect, output, start)
@@ -94,11 +94,11 @@ class _Running:
             yield news
 
     def stop(self) -> None:
-        """Stop what runs, which takes at most twice the grace."""
+        """Stop the running commands, within twice the grace."""
         with self._lock:
             self._stopped = True
             running = list(self._sessions.values())
-        # Each by a thread: a server that has gone silent must not keep the others waiting.
+        # In a thread for each: a silent server must not delay the others.
         for session, _ in running:
             in_background(partial(session.signal, signal.SIGINT))
         wait([session.result for session, _ in running], timeout=_GRACE)
@@ -124,7 +124,7 @@ class _Running:
                     self._sessions[id_] = session, connection
                     stopped = self._stopped
                 if stopped:
-                    # It was not there yet when all the others were.
+                    # The connection was made only after all others had been closed.
                     session.signal(signal.SIGINT)
                     raise RackctlError(f"{id_} was stopped")
                 return Outcome(id_, session.wait())

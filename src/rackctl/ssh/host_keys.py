@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Mode = Literal["strict", "first-use", "off"]
-# Some 100,000 keys.
+# Enough for some 100,000 keys.
 _LARGEST = 16 * 1024 * 1024
 
 
@@ -35,7 +35,7 @@ class HostKey:
 
     @classmethod
     def of(cls, blob: bytes) -> HostKey:
-        """Make one of the bytes that go over the wire, which begin with the type (RFC 4253, 6.6)."""
+        """Build a host key from its wire format, which begins with the type (RFC 4253, 6.6)."""
         length = int.from_bytes(blob[:4], "big")
         return cls(blob[4 : 4 + length].decode("ascii", "replace"), base64.b64encode(blob).decode("ascii"))
 
@@ -53,21 +53,21 @@ class HostKeyFile:
     """The pinned host keys, as lines ``<instance id> <type> <base64>`` of an OpenSSH known_hosts file.
 
     OpenSSH can use it, with ``UserKnownHostsFile`` and ``HostKeyAlias``. Other lines are kept. The file is written
-    under a lock and replaced as a whole: concurrent writers lose nothing, and readers never see half of it.
+    under a lock and replaced by a rename, so that concurrent writers lose no line and readers see a whole file.
     """
 
     def __init__(self, state_directory: Path) -> None:
         self.path = state_directory / "host_keys"
 
     def pinned(self, ec2_instance_id: str) -> list[HostKey]:
-        """Return the keys pinned for an instance. Raises RackctlError if the file cannot be read."""
+        """Return the keys that are pinned for an instance. Raises RackctlError if the file cannot be read."""
         return [HostKey(*words[1:3]) for words in map(str.split, self._lines()) if _is_of(words, ec2_instance_id)]
 
     def pin(self, ec2_instance_id: str, keys: Iterable[HostKey]) -> list[HostKey]:
-        """Pin the keys of an instance, unless it has pinned ones; return its pinned keys.
+        """Pin the keys of an instance unless some are pinned; return the pinned keys.
 
-        Of two first connections at the same time, the faster one pins. Raises RackctlError if the file cannot be
-        written.
+        If two processes connect for the first time at once, the first to write pins. Raises RackctlError if the file
+        cannot be written.
         """
         with self._locked():
             if not self.pinned(ec2_instance_id):
@@ -109,7 +109,7 @@ class HostKeyFile:
             os.close(lock)
 
     def _write(self, lines: Iterable[str]) -> None:
-        # Under the lock there is one writer; the file of a killed process is overwritten.
+        # The lock admits one writer; it overwrites the file that a killed process left.
         new = self.path.with_name("host_keys.new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -129,7 +129,7 @@ def _is_of(words: list[str], ec2_instance_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleHostKeys:
-    """The host keys in an instance's console output: whole ones, fingerprints, or both."""
+    """The host keys in an instance's console output: whole keys, fingerprints, or both."""
 
     keys: tuple[HostKey, ...] = ()
     fingerprints: frozenset[str] = frozenset()
@@ -149,8 +149,8 @@ _FINGERPRINT = re.compile(r"\b\d+ (SHA256:[A-Za-z0-9+/]{43})=*\s.*\(\w[\w-]*\)")
 def read_console(output: str) -> ConsoleHostKeys:
     """Parse the host keys that cloud-init wrote to the console at the first boot.
 
-    Between its BEGIN and END lines stand raw keys, and fingerprints behind ``ec2:`` (Amazon Linux 2) or
-    ``cloud-init[…]:`` (2023), among whatever the kernel said meanwhile. The last complete block of each counts.
+    Between its BEGIN and END lines are whole keys, or fingerprints behind ``ec2:`` (Amazon Linux 2) or
+    ``cloud-init[…]:`` (2023), and possibly lines of the kernel. The last complete block of each counts.
     """
     keys, fingerprints = (
         blocks[-1].replace("\r", "").splitlines() if blocks else []
@@ -174,8 +174,8 @@ class HostKeyCheck:
     """The check of the host key that an instance presents.
 
     If keys are pinned, the instance must present one of them. On the first connection the key is compared with the
-    console output; if that has no keys, ``strict`` refuses the key and ``first-use`` trusts it. Accepted keys are
-    pinned. ``off`` accepts any key and pins none. ``notify`` is called if a key is trusted without proof.
+    console output. If that has no keys, ``strict`` refuses the key and ``first-use`` trusts it. Accepted keys are
+    pinned. ``off`` accepts any key and pins none. If a key is trusted unverified, ``notify`` is called.
     """
 
     def __init__(
@@ -192,14 +192,14 @@ class HostKeyCheck:
         self._mode = mode
         self._notify = notify
         self._pinned = file.pinned(ec2_instance_id) if mode != "off" else []
-        # Fetched now, to be there when the server has presented its key.
+        # Fetched now, so that it is there when the server presents its key.
         self._console: Future[str] | None = None
         if mode != "off" and not self._pinned:
             self._console = in_background(console_output)
 
     @property
     def preferred_types(self) -> list[str]:
-        """The types of the pinned keys; a server has keys of several types."""
+        """The types of the pinned keys: a server has keys of several types, and should present one of these."""
         return [key.key_type for key in self._pinned]
 
     def accept(self, presented: HostKey) -> None:
@@ -213,7 +213,7 @@ class HostKeyCheck:
             raise self._wrong(presented, f"the pinned key is {_named(expected)}")
 
     def _first_contact(self, presented: HostKey) -> list[HostKey]:
-        """Compare a key with the console output, or trust it; return the keys that are pinned now."""
+        """Compare a key with the console output, or trust it; return the keys that are now pinned."""
         announced, unread = self._announced()
         if announced:
             if not announced.include(presented):
@@ -239,7 +239,7 @@ class HostKeyCheck:
         try:
             return read_console(self._console.result()), ""
         except AccessDenied as error:
-            return ConsoleHostKeys(), f"its console output is not readable: {error}"
+            return ConsoleHostKeys(), f"its console output cannot be read: {error}"
         except RackctlError as error:
             return ConsoleHostKeys(), f"could not fetch its console output: {error}"
 

@@ -1,4 +1,4 @@
-"""The first host key of a server whose key exchanges only OpenSSH has."""
+"""The first host key of a server with which only OpenSSH has a key exchange in common."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _TIMEOUT = 30
 def pin_by_keyscan(target: Target, check: HostKeyCheck) -> None:
     """Check and pin the host key that ``ssh-keyscan`` prints. Raises SshError.
 
-    ssh-keyscan does not verify that the server has the private key. This is for OpenSSH's own client alone, which
-    verifies it when it connects next and accepts no key but the pinned one.
+    ssh-keyscan does not verify that the server has the private key. Use this only before a connection of OpenSSH's own
+    client, which verifies that and accepts the pinned key alone.
     """
     try:
         scanned = subprocess.run(

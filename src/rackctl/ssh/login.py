@@ -1,4 +1,4 @@
-"""Log in to an instance of a rack: address, host key and SSH key are found by the rack's settings."""
+"""Log in to an instance of a rack: the rack's settings decide address, host key check and SSH key."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from rackctl.ssh.host_keys import HostKeyCheck, Mode
     from rackctl.ssh.reach import Target
 
-# Seconds for a whole proof: description of the instance, connection, host key and login.
+# Seconds for a whole proof: describing the instance, connection, host key and login.
 PROOF_TIMEOUT = 60.0
 
 
 class Keys(Protocol):
     """Source of private keys; `rackctl.keys.KeyStore` is one.
 
-    ``candidates`` yields the keys to try on an instance of a key name and a time of its launch.
+    ``candidates`` yields the keys to try on an instance, by its key name and the time of its launch.
     """
 
     def candidates(self, name: str, launched: datetime, /) -> Iterable[Identity]: ...
@@ -42,7 +42,7 @@ class Proof:
     """Result of a login with the key that an instance was launched with.
 
     *refused*: the server answered USERAUTH_FAILURE to the key, after its host key was accepted. Any other failure is
-    *unreachable*, with the reason as ``detail``.
+    *unreachable*. ``detail`` is the reason.
     """
 
     outcome: Literal["accepted", "refused", "unreachable"]
@@ -50,14 +50,14 @@ class Proof:
 
 
 def import_paramiko() -> None:
-    """Import what a session needs; this takes as long as an AWS call."""
+    """Import the modules that a session needs, which takes as long as an AWS call."""
     import rackctl.ssh.session  # noqa: F401 - imported for its side effect
 
 
 def host_key_check(
     rack: Rack, instance: Instance, *, state_directory: Path, notify: Callable[[str], None] = lambda _: None
 ) -> HostKeyCheck:
-    """Create the host key check of an instance by the rack's settings."""
+    """Return the host key check of an instance, by the rack's settings."""
     from rackctl.ssh.host_keys import HostKeyCheck, HostKeyFile
 
     id_ = instance.ec2_instance_id
@@ -71,16 +71,16 @@ def host_key_check(
 
 
 def deadline_for(rack: Rack, target: Target, *, total: float = math.inf) -> Deadline:
-    """Return the deadline that the rack's settings set for a connection and its login, from now on."""
+    """Return the deadline of a connection and its login, by the rack's settings, starting now."""
     from rackctl.ssh.deadline import LOGIN_TIMEOUT, Deadline
 
-    # Before the server's first byte a proxy may ask for a password, or start a session with AWS.
+    # Before the server's first byte, a proxy may prompt for a password or start a session with AWS.
     asks = target.proxy and not rack.is_given("connect_timeout")
     return Deadline(LOGIN_TIMEOUT if asks else float(rack["connect_timeout"]), total=total)
 
 
 def locale(rack: Rack, environment: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Return the variables to send to a session: LANG and LC_*, as in Debian's ssh_config, unless turned off."""
+    """Return the variables to send to a session: LANG and LC_*, as Debian's ssh_config does, unless turned off."""
     if rack["send_locale"] == "no":
         return {}
     named = {name: value for name, value in environment.items() if name == "LANG" or name.startswith("LC_")}
@@ -97,10 +97,10 @@ def connect(
     show_banner: Callable[[str], None] = lambda _: None,
     timeout: float = math.inf,
 ) -> Connection:
-    """Log in to an instance with the keys to try on it. Raises SshError, and what fetching a key raises.
+    """Log in to an instance with the keys to try on it. Raises SshError, and the errors of fetching a key.
 
-    The import of paramiko, the key from S3 and KMS, and the connection take their time in parallel. ``timeout`` limits
-    the whole, in seconds, beside the rack's own limits.
+    paramiko is imported, the key fetched from S3 and KMS, and the connection made in parallel. ``timeout`` limits the
+    whole, in seconds, in addition to the rack's own limits.
     """
     from rackctl.ssh.dial import dial
     from rackctl.ssh.reach import reach
@@ -120,19 +120,19 @@ def prove(
 ) -> Proof:
     """Log in to an instance with the key that it was launched with, within ``timeout`` seconds; return the result.
 
-    Raises what fetching the key raises.
+    Raises the errors of fetching the key.
     """
     proof = _begin(rack, keys, instance, state_directory, timeout)
     wait([proof], timeout)
-    return proof.result() if proof.done() else _timed_out(instance, timeout)
+    return proof.result() if proof.done() else _timed_out(timeout)
 
 
 def start_proof(
     rack: Rack, keys: Keys, instance: Instance, *, state_directory: Path, timeout: float = PROOF_TIMEOUT
 ) -> Callable[[], Proof | None]:
-    """Start `prove` in a daemon thread; return a function that returns None until the Proof is there.
+    """Start `prove` in a daemon thread; return a function that returns the Proof, or None until it has ended.
 
-    The function never blocks, and raises what `prove` raises. To abandon the proof, stop calling it.
+    The function never blocks. It raises the errors of `prove`. To abandon the proof, stop calling it.
     """
     proof = _begin(rack, keys, instance, state_directory, timeout)
     overdue = in_background(lambda: wait([proof], timeout))
@@ -140,7 +140,7 @@ def start_proof(
     def poll() -> Proof | None:
         if proof.done():
             return proof.result()
-        return _timed_out(instance, timeout) if overdue.done() else None
+        return _timed_out(timeout) if overdue.done() else None
 
     return poll
 
@@ -152,12 +152,12 @@ def _begin(rack: Rack, keys: Keys, instance: Instance, state_directory: Path, ti
 def _proof(rack: Rack, keys: Keys, instance: Instance, state_directory: Path, timeout: float) -> Proof:
     from rackctl.ssh.connect import LoginRefused, MoreThanKeyRequired
 
-    # The instance may have got its address since it was described.
+    # EC2 may have assigned the address since the instance was described.
     current = next(rack.aws.ec2.instances_by_id([instance.ec2_instance_id]), instance)
     try:
         connect(rack, keys, current, state_directory=state_directory, timeout=timeout).close()
     except LoginRefused as error:
-        return Proof("refused", str(error))
+        return Proof("refused", error.attempt)
     except MoreThanKeyRequired as error:
         return Proof("accepted", str(error))
     except SshError as error:
@@ -165,5 +165,5 @@ def _proof(rack: Rack, keys: Keys, instance: Instance, state_directory: Path, ti
     return Proof("accepted")
 
 
-def _timed_out(instance: Instance, timeout: float) -> Proof:
-    return Proof("unreachable", f"no login to {instance.ec2_instance_id} within {timeout:g} s")
+def _timed_out(timeout: float) -> Proof:
+    return Proof("unreachable", f"no login within {timeout:g} s")

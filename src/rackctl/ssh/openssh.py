@@ -1,4 +1,4 @@
-"""A rack for OpenSSH's own programs: client configuration, and keys for the agent."""
+"""A rack for OpenSSH's own programs: client configuration, and keys in the agent."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """An instance as an entry of ssh_config(5).
+    """An instance as a Host of ssh_config(5).
 
-    ``proxy`` is the proxy command; its ``%h`` and ``%p`` are OpenSSH's. ``identity_files`` are of the
-    public keys whose private halves the agent has, or none to leave the choice of keys to the user's configuration.
+    ``proxy`` is the proxy command, with OpenSSH's ``%h`` and ``%p``. ``identity_files`` are public keys whose private
+    halves are in the agent; if there are none, the user's configuration chooses the keys.
     """
 
     ec2_instance_id: str
@@ -36,7 +36,7 @@ class Host:
 
 
 def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
-    """Write one entry. ``known_hosts`` are rackctl's pins, which OpenSSH reads and never writes.
+    """Return the text of a Host. ``known_hosts`` is rackctl's file of pinned keys, which OpenSSH only reads.
 
     Raises UsageError for values that ssh_config cannot express.
     """
@@ -51,7 +51,7 @@ def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
         f"  User {host.user}",
         f"  Port {host.port}",
         f"  ProxyCommand {_command(host.proxy)}",
-        # The proxy pins the key before OpenSSH gets the first byte.
+        # The proxy pins the key before it passes on the first byte.
         f"  StrictHostKeyChecking {'no' if check == 'off' else 'yes'}",
         f"  UserKnownHostsFile {'/dev/null' if check == 'off' else _path(known_hosts)}",
         "  GlobalKnownHostsFile /dev/null",
@@ -60,7 +60,7 @@ def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
         "  ServerAliveCountMax 4",
     ]
     if host.identity_files:
-        # The agent that `ssh-agent add` loads, whatever IdentityAgent the user's `Host *` names.
+        # The agent that `ssh-agent add` loads, even if the user's `Host *` names another IdentityAgent.
         lines += [
             "  IdentityAgent SSH_AUTH_SOCK",
             "  IdentitiesOnly yes",
@@ -70,9 +70,10 @@ def host_entry(host: Host, known_hosts: Path, check: Mode) -> str:
 
 
 def _command(argv: Sequence[str]) -> str:
-    """Write a command for OpenSSH, which replaces what follows a % and gives the rest to the user's shell.
+    """Return a command for OpenSSH, which expands its % tokens and has the user's shell run it.
 
-    OpenSSH does not quote the values of tokens. Only two are used: the host, which is an instance id, and the port.
+    OpenSSH does not quote the values of tokens. Only two are used, which need no quotes: the host, an instance id, and
+    the port.
     """
     return " ".join(word if word in {"%h", "%p"} else shlex.quote(_printable(word)).replace("%", "%%") for word in argv)
 
@@ -96,7 +97,7 @@ def _printable(text: str) -> str:
 
 
 def write_public_key(directory: Path, key_name: str, public_key: str, generation: datetime) -> Path:
-    """Write a public key to a file, by which OpenSSH selects the agent's key; return its path."""
+    """Write a public key to the file by which OpenSSH selects the agent's key; return its path."""
     path = directory / "public_keys" / f"{key_name}.{generation:%Y%m%dT%H%M%SZ}.pub"
     line = f"{public_key} {key_name}\n"
     try:
@@ -122,7 +123,7 @@ class Agent:
         self._timeout = timeout
 
     def require(self) -> None:
-        """Raise RackctlError, with the remedy, unless there is an agent of this user's that answers."""
+        """Raise RackctlError, with the remedy, unless an agent of this user answers."""
         if not (path := self._environment.get("SSH_AUTH_SOCK")):
             raise _no_agent("SSH_AUTH_SOCK is not set")
         try:
@@ -134,7 +135,7 @@ class Agent:
         listed = self._run("-l", timeout=self._timeout)
         if listed.returncode == self._UNREACHABLE:
             raise _no_agent(f"nothing listens at SSH_AUTH_SOCK, {path}: the agent may have ended")
-        # An agent without keys fails as well, and says so on stdout.
+        # With an agent without keys ssh-add fails too, and says so on stdout.
         if listed.returncode not in {0, self._FAILED} or listed.stderr:
             raise _no_agent(f"SSH_AUTH_SOCK, {path}, is not an agent{_said(listed.stderr)}")
 
@@ -166,7 +167,7 @@ class Agent:
             raise _no_agent(f"the agent at SSH_AUTH_SOCK, {path}, did not answer within {timeout:g} s") from error
         except OSError as error:
             raise RackctlError(
-                f"cannot run `ssh-add`, which talks to the agent: {error.strerror}",
+                f"cannot run `ssh-add`, which connects to the agent: {error.strerror}",
                 hint="install the OpenSSH client (openssh-client)",
             ) from error
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rackctl.model import Instance
     from rackctl.rack import Rack
 
-# The settings that connect through a command; the nearest one that is set counts. "none" connects directly.
+# The settings that connect through a command; the one from the nearest source counts. "none" connects directly.
 _WAYS = ("proxy_command", "jump", "via")
 
 
@@ -39,15 +39,19 @@ class Target:
     user: str
     proxy: Proxy | None = None
 
+    @property
+    def way(self) -> str:
+        """Address and port, or the proxy command, for messages."""
+        return f"through `{self.proxy.shown}`" if self.proxy else f"{self.host} port {self.port}"
+
     def __str__(self) -> str:
-        way = f"through `{self.proxy.shown}`" if self.proxy else f"{self.host} port {self.port}"
-        return f"{self.ec2_instance_id} ({way})"
+        return f"{self.ec2_instance_id} ({self.way})"
 
 
 def reach(rack: Rack, instance: Instance) -> Target:
     """Return the connection settings of an instance by the rack's settings.
 
-    Raises SshError if the instance does not run or has no address, or if a program is not installed, and UsageError for
+    Raises SshError if the instance is not running or has no address, or if a program is not installed; UsageError for
     settings that contradict each other.
     """
     id_ = instance.ec2_instance_id
@@ -71,7 +75,7 @@ def reach(rack: Rack, instance: Instance) -> Target:
     return Target(id_, host, port, target.user, proxy)
 
 
-# An IPv4 or IPv6 address, or a name. It stands in command lines and in the shell command of a proxy.
+# An IPv4 or IPv6 address, or a name. It is used in command lines and in the shell command of a proxy.
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:-]{0,254}")
 
 _UNTIL = {
@@ -81,7 +85,7 @@ _UNTIL = {
 
 
 def _way(rack: Rack) -> tuple[str, str]:
-    """Return the name and value of the nearest setting that connects through a command, if any."""
+    """Return the name and value of the setting that connects through a command, if any, from the nearest source."""
     set_ = sorted((rack.setting(name).origin.source, name) for name in _WAYS if rack[name])
     nearest = [name for near, name in set_ if near == set_[0][0] and rack[name] != "none"]
     if len(nearest) > 1:
@@ -124,7 +128,7 @@ def _proxy_command(command: str, target: Target) -> Proxy:
             raise SshError(f"{target.ec2_instance_id} has no address for {match[0]} in the proxy command")
         return values[match[0]]
 
-    # A user name is the only value that might hold what a shell would read as more than a word.
+    # The user name is the only value that could be more than one word to a shell.
     if "%r" in command and shlex.quote(target.user) != target.user:
         raise UsageError(f'"{target.user}" cannot stand for %r in a proxy command')
     shown = re.sub("%.?", expand, command)
@@ -144,7 +148,7 @@ def _jump(jump: str, target: Target) -> Proxy:
         raise UsageError(f'jump is "{jump}": expected [user@]host[:port]')
     if not target.host:
         raise SshError(f"{target.ec2_instance_id} has no address to reach from {jump}")
-    _require_program("ssh", "the OpenSSH client, which --jump runs", "install it (openssh-client)")
+    _require_program("ssh", "--jump needs the OpenSSH client", "install it (openssh-client)")
     there = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
     host = match["host"].strip("[]")
     argv = ["ssh", "-W", there]
@@ -156,7 +160,7 @@ def _jump(jump: str, target: Target) -> Proxy:
 
 
 def _via(service: str, target: Target, rack: Rack) -> Proxy:
-    _require_program("aws", f"the AWS CLI, which --via {service} runs", "see https://aws.amazon.com/cli")
+    _require_program("aws", f"--via {service} needs the AWS CLI", "see https://aws.amazon.com/cli")
     common = []
     if rack.aws.region:
         common += ["--region", rack.aws.region]
@@ -167,7 +171,7 @@ def _via(service: str, target: Target, rack: Rack) -> Proxy:
         return _shown(["aws", "ec2-instance-connect", "open-tunnel", *tunnel, *common])
     _require_program(
         "session-manager-plugin",
-        "the AWS CLI's Session Manager plugin, which --via ssm needs",
+        "--via ssm needs the AWS CLI's Session Manager plugin",
         "see https://docs.aws.amazon.com/systems-manager/latest/userguide/"
         "session-manager-working-with-install-plugin.html",
     )

@@ -29,7 +29,7 @@ def join(target: Target, deadline: Deadline) -> None:
         except OSError as error:
             raise SshError(f"cannot run `{target.proxy.shown}`: {error.strerror}") from error
     with closing(dial(target, deadline)) as link:
-        # The timeout was for the connection; a session may be silent for any time.
+        # The timeout was for connecting; a session may be silent for any time.
         link.sock.settimeout(None)
         in_background(lambda: _send(link.sock))
         try:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     Sink = Callable[[bytes], None]
 
-# For a command, enough for a round trip of 50 ms; for a terminal, little, so that ^C takes effect at once.
+# Windows: large for a command, enough for a round trip of 50 ms; small for a terminal, so that ^C takes effect at once.
 _WINDOW = 8 * 1024 * 1024
 _PTY_WINDOW = 256 * 1024
 _READ = 1024 * 1024
-# The most that goes into one packet of 32,768 bytes, by paramiko's reckoning.
+# The most data that paramiko puts into one packet of 32,768 bytes.
 _PACKET = 32_704
 
 _READER_GONE = b"e"
@@ -36,9 +36,9 @@ _READER_GONE = b"e"
 
 @dataclass(frozen=True, slots=True)
 class Pty:
-    """A PTY to ask for: columns, rows, and both in pixels; modes as RFC 4254, section 8, encodes them.
+    """A PTY to request: columns, rows, and both in pixels; modes as RFC 4254, section 8, encodes them.
 
-    One that is ``required`` is not done without.
+    If it is ``required`` and the server refuses it, the session fails.
     """
 
     term: str
@@ -48,19 +48,19 @@ class Pty:
 
 
 class Session:
-    """A command, or a login shell if there is none, on the server.
+    """A command on the server, or a login shell.
 
-    ``stdin`` is a descriptor that is read to its end, or None for no input. ``stdout`` and ``stderr`` are called with
-    the output in the order of arrival, each by its own thread; a call that blocks slows the server down. If both write
-    to ``one_place``, the order is strict; else a blocked one does not block the other. If one raises BrokenPipeError,
-    an OpenSSH server sends SIGPIPE to the command. If the command closes its stdin, ``stdin`` is replaced by /dev/null,
-    so that its writer gets SIGPIPE. ``typed`` may change the input to a PTY.
+    ``stdin`` is a descriptor that is read to its end, or None for no input. Two threads call ``stdout`` and ``stderr``
+    with the output in the order of arrival; a call that blocks slows the server down. If both write to ``one_place``,
+    the order is strict; else a blocked one does not block the other. If one raises BrokenPipeError, an OpenSSH server
+    sends SIGPIPE to the command. If the command closes its stdin, ``stdin`` is replaced by /dev/null, so that its
+    writer gets SIGPIPE. ``typed`` may change the input to a PTY.
 
-    If the server refuses the ``pty``, the session goes on without one (see ``has_pty``), unless it is required. The
+    If the server refuses the ``pty``, the session continues without one (see ``has_pty``), unless it is required. The
     server may ignore the ``environment``.
 
-    ``result`` is the exit status, 128 and the signal's number for a command that a signal has ended, or an SshError.
-    As in OpenSSH it is set when both streams have ended, not before.
+    ``result`` is the exit status, or 128 plus the signal's number for a command that a signal has ended, or an
+    SshError. As in OpenSSH, it is set when both streams have ended.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Session:
         self._abandoned = False
         self._outputs_left = 2
         self._lock = threading.Lock()
-        # A pipe that wakes the thread that waits for input: by a byte, or by its end.
+        # A byte in this pipe, or its end, wakes the thread that waits for input.
         self._wake_reading, self._wake_writing = os.pipe() if stdin is not None else (-1, -1)
         if stdin is not None:
             os.set_blocking(self._wake_writing, False)
@@ -119,7 +119,7 @@ class Session:
                 self.has_pty = request(self._channel, "pty-req", os.fsencode(pty.term), *pty.size, pty.modes)
                 if pty.required and not self.has_pty:
                     self._channel.close()
-                    raise SshError(f"{connection.target} refused a terminal", hint="-T does without one")
+                    raise SshError(f"{connection.target} refused a terminal", hint="use -T for a session without one")
             begun = request(self._channel, "exec", command) if command else request(self._channel, "shell")
             if not begun:
                 self._channel.close()
@@ -164,12 +164,12 @@ class Session:
             self._wake_input(_READER_GONE)
 
     def _wake_input(self, news: bytes) -> None:
-        """Wake the thread that reads the input, with a byte or, at the end, with none."""
+        """Wake the thread that reads the input: with a byte, or at the end by closing the pipe."""
         with self._lock:
             if self._wake_writing < 0:
                 return
             if news:
-                # The input may have ended by now, and a full pipe wakes its reader already.
+                # The input may have ended already, and a full pipe has woken its reader already.
                 with suppress(BrokenPipeError, BlockingIOError):
                     os.write(self._wake_writing, news)
             else:
@@ -199,7 +199,7 @@ class Session:
             with suppress(paramiko.SSHException, EOFError, OSError):
                 notify(self._channel, "eow@openssh.com")
         else:
-            # Other servers would not end the command, which would fill a pipe that is never read.
+            # Other servers would not signal the command, which would then block on a pipe that is never read.
             self._abandoned = True
             self._channel.close()
 
@@ -212,7 +212,7 @@ class Session:
             return
 
     def _pump_from(self, descriptor: int) -> None:
-        """Send the input to its end. Raises EOFError if the session takes no more."""
+        """Send the input to its end. Raises EOFError if the session accepts no more."""
         poll = select.poll()
         poll.register(self._wake_reading, select.POLLIN)
         poll.register(descriptor, select.POLLIN)
@@ -227,7 +227,7 @@ class Session:
                 except BlockingIOError:
                     continue
                 except OSError:
-                    # Closed, or a terminal that has hung up.
+                    # The input is closed, or is a terminal that has hung up.
                     return
                 if not data:
                     return
@@ -253,7 +253,7 @@ class Session:
     def _status(self) -> int:
         if isinstance(self._failure, OSError):
             id_ = self._connection.target.ec2_instance_id
-            raise SshError(f"cannot write what {id_} sends: {self._failure.strerror}") from self._failure
+            raise SshError(f"cannot write the output of {id_}: {self._failure.strerror}") from self._failure
         if self._failure:
             raise self._failure
         if self._exit_signal:
@@ -285,7 +285,7 @@ def to_descriptor(descriptor: int) -> Sink:
                 poll.register(descriptor, select.POLLOUT)
                 poll.poll()
             except OSError as error:
-                # A terminal that has hung up.
+                # The output is a terminal that has hung up.
                 if error.errno == errno.EIO:
                     raise BrokenPipeError from error
                 raise

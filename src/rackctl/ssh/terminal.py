@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int, int, int]
 
-# Not in Python's termios before 3.13, and the same number on Linux, macOS and the BSDs.
+# Python's termios has no IUTF8 before 3.13; it is this number on Linux, macOS and the BSDs.
 _IUTF8 = 0x4000
 
 # RFC 4254, section 8, and RFC 8160 for IUTF8: each mode's opcode, by its name in termios(3).
@@ -55,7 +55,7 @@ class Terminated(BaseException):
 
 
 class Terminal:
-    """The terminal on a descriptor. The constructor raises OSError if it is no terminal."""
+    """The terminal on a descriptor. The constructor raises OSError if it is not a terminal."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -85,7 +85,7 @@ class Terminal:
         self._set(self._cooked)
 
     def _set(self, attributes: list[Any]) -> None:
-        # Not interrupted by a signal that ends this process; and SIGTTOU must not stop a background process.
+        # Block signals that end this process, and SIGTTOU, which would stop a background process.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDING, signal.SIGTTOU})
         try:
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, attributes)
@@ -95,10 +95,10 @@ class Terminal:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def run_raw(self, result: Future[int], resize: Callable[[Size], None], escapes: Escapes) -> int | None:
-        """Keep the terminal raw until the session ends; return its exit status, or None after the escape ``~.``.
+        """Keep the terminal raw until the session ends; return its exit status, or None after ``~.``.
 
-        For the main thread. Resizes are coalesced to the latest size. SIGTSTP restores the terminal and SIGCONT makes
-        it raw again. SIGTERM, SIGHUP, SIGINT and SIGQUIT raise Terminated.
+        Call it in the main thread. Several resizes are sent as one, with the latest size. SIGTSTP restores the terminal
+        and SIGCONT makes it raw again. SIGTERM, SIGHUP, SIGINT and SIGQUIT raise Terminated.
         """
         sent = self.size
         with _News() as news, self._raw():
@@ -128,7 +128,7 @@ class Terminal:
             self.restore()
 
     def _stop(self) -> None:
-        """Stop this process as SIGTSTP does to one that does not handle it; return when it is continued."""
+        """Stop this process as an unhandled SIGTSTP does; return when it is continued."""
         self.restore()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
@@ -137,7 +137,7 @@ class Terminal:
 
 
 class Escapes:
-    """Escapes for rackctl itself: at the start of a line a tilde and one more character, as in ssh.
+    """Escapes at the start of a line, as in ssh: a tilde and one more character.
 
     ``~.`` ends the session, ``~^Z`` stops rackctl, ``~?`` lists them, ``~~`` is a tilde.
     """
@@ -151,7 +151,7 @@ class Escapes:
         self._escaping = False
 
     def listen(self, tell: Callable[[int], None]) -> None:
-        """Call ``tell`` with QUIT or SIGTSTP for these escapes."""
+        """Call ``tell`` with QUIT for ``~.`` and with SIGTSTP for ``~^Z``."""
         self._tell = tell
 
     def __call__(self, typed: bytes) -> bytes:
@@ -186,7 +186,7 @@ class Escapes:
 
 
 def size_of(descriptor: int) -> Size | None:
-    """Return the size of the terminal on a descriptor; None if it is no terminal."""
+    """Return the size of the terminal on a descriptor; None if it is not a terminal."""
     try:
         packed = fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8))
     except OSError:
@@ -196,7 +196,7 @@ def size_of(descriptor: int) -> Size | None:
 
 
 def encode_modes(attributes: list[Any]) -> bytes:
-    """Encode what tcgetattr gave as a PTY request carries it (RFC 4254, section 8)."""
+    """Encode the result of tcgetattr for a PTY request (RFC 4254, section 8)."""
     modes: dict[int, int] = {}
     for name, opcode in _CHARACTERS.items():
         if (index := getattr(termios, name, None)) is not None:
@@ -219,7 +219,7 @@ def encode_modes(attributes: list[Any]) -> bytes:
 
 
 def _raw(cooked: list[Any]) -> list[Any]:
-    """Return terminal attributes as OpenSSH's client sets them."""
+    """Return terminal attributes made raw as OpenSSH's client does."""
     raw = [*cooked[:_CC], list(cooked[_CC])]
     raw[_IFLAG] |= termios.IGNPAR
     raw[_IFLAG] &= ~(
@@ -243,8 +243,8 @@ def _raw(cooked: list[Any]) -> list[Any]:
 class _News:
     """Events for the main thread: signals and messages of other threads, each a number in a pipe.
 
-    A signal may be handed to any thread, so the main one cannot count on being interrupted by it; Python writes its
-    number into the pipe in whichever thread that is. A SIGHUP that nohup has ignored stays so.
+    The system may deliver a signal to any thread, so it need not interrupt the main one; in either case Python writes
+    its number into the pipe. If SIGHUP is ignored, as under nohup, it stays ignored.
     """
 
     def __enter__(self) -> Self:
@@ -266,15 +266,15 @@ class _News:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         signal.set_wakeup_fd(self._wake_up)
-        # The pipe stays open as long as the process: a thread may still write to it.
+        # The pipe stays open until the process ends: a thread may still write to it.
 
     def tell(self, number: int) -> None:
-        # A full pipe wakes its reader already.
+        # A full pipe has woken its reader already.
         with suppress(BlockingIOError):
             os.write(self._writing, bytes([number]))
 
     def wait(self) -> bytes:
-        """Wait for a number; return it with those after it."""
+        """Wait for a number; return it and those that follow it."""
         return os.read(self._reading, 65536)
 
 

@@ -319,7 +319,10 @@ def test_a_task_without_room_fails_and_says_which(seeded: Rack, job: str) -> Non
 def test_what_a_task_would_not_get_is_refused_rather_than_ignored(seeded: Rack, job: str) -> None:
     run = seeded.ecs.run_task
     common = {"cluster": "rack", "taskDefinition": job}
-    assert refusal(run, **common, overrides={"cpu": "1"})[1] == "The local rack has no overrides for this operation."
+    assert (
+        refusal(run, **common, overrides={"cpu": "1"})[1]
+        == "The local rack does not support overrides for this operation."
+    )
     assert refusal(run, **common, launchType="FARGATE")[0] == "InvalidParameterException"
     assert refusal(run, **common, count=11)[0] == "InvalidParameterException"
     assert refusal(run, **common, group="service:web")[0] == "InvalidParameterException"

@@ -279,4 +279,4 @@ def test_preferences_that_the_model_does_not_allow_are_refused(seeded: Rack, pre
 def test_a_refresh_that_the_local_rack_does_not_have_is_refused_rather_than_ignored(seeded: Rack) -> None:
     for what, named in (({"Strategy": "ReplaceRootVolume"}, "Strategy"),):
         code, message = refusal(seeded.autoscaling.start_instance_refresh, AutoScalingGroupName=GROUP, **what)
-        assert (code, message) == ("ValidationError", f"The local rack has no {named} of instance refreshes.")
+        assert (code, message) == ("ValidationError", f"The local rack does not support {named} of instance refreshes.")

@@ -66,7 +66,7 @@ def test_an_unknown_action_says_that_the_local_rack_has_it_not(api: Api, service
 def test_an_unknown_ecs_operation_says_that_the_local_rack_has_it_not(rack: Rack) -> None:
     assert refusal(rack.ecs.put_account_setting_default, name="x", value="y") == (
         "UnknownOperationException",
-        "The local rack has no operation PutAccountSettingDefault.",
+        "The local rack does not support operation PutAccountSettingDefault.",
     )
     assert error(rack.api.respond("ecs", {}, b"{}")) == "MissingAuthenticationTokenException"
 

@@ -1,4 +1,4 @@
-"""Templates that make what `racks adopt` makes, and a whole rack, for who keeps infrastructure as code."""
+"""Templates of CloudFormation and Terraform: the store that `racks adopt` creates, and a whole rack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILES: dict[tuple[str, str], str] = {
 
 
 def template(kind: Kind, form: Format) -> str:
-    """Return the text of a template. Raises UsageError for one that there is not."""
+    """Return the text of a template. Raises UsageError if there is none."""
     if (kind, form) not in _FILES:
         raise UsageError(f"there is no template for a {kind} as {form}", hint="use --format cloudformation")
     return files(__name__).joinpath(_FILES[kind, form]).read_text(encoding="utf-8")

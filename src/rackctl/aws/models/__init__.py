@@ -1,17 +1,17 @@
-"""What rackctl needs to know of AWS's APIs, cut out of the models that botocore brings.
+"""Slices of botocore's models of AWS's APIs: what rackctl uses.
 
-A botocore model describes a whole service: EC2's has 760 operations, of which rackctl calls a dozen, and
-DescribeInstances alone answers some 300 members for each instance, of which it reads ten. Reading the one and
-building the other is most of what a boto3 program does. So the directory beside this file holds slices of the
-models, in the layout of botocore's own data: the operations of `KEPT` with everything that can be asked of them and
-the part of their answers that is named there. ``make models`` cuts them again.
+A botocore model describes a whole service. EC2's has 760 operations, of which rackctl calls a dozen; DescribeInstances
+returns some 300 members for each instance, of which rackctl reads ten. Most of a boto3 program's time goes into reading
+the model and building the answers. So the directory beside this file holds slices of the models, in the layout of
+botocore's own data: the operations of `KEPT`, with all parameters and with the members of their answers that are named
+there. ``make models`` cuts them again.
 
-The directory is named for the minor version of botocore that it was cut from. With another one installed there is no
-such directory, and botocore finds its own whole models: slower, and otherwise the same. (Newer models of the same minor
-version only add to what the slices have: AWS changes an API version in no other way.)
+The directory is named after the minor version of botocore that it was cut from. If another one is installed, that
+directory is missing and botocore uses its own whole models: slower, and otherwise the same. (Newer models of the same
+minor version only add members: AWS changes an API version in no other way.)
 
-What is not here is read from botocore as ever: the rules by which endpoints are found, and STS whole, since botocore's
-own providers of credentials call it too.
+The rules for endpoints, and all of STS, are still read from botocore's own data: its providers of credentials call STS
+too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from botocore.loaders import Loader
 
 _KEY = tuple(f"KeyMetadata.{name}" for name in ("Arn", "Description", "KeyManager", "KeySpec", "KeyState", "KeyUsage"))
 
-# For each service and operation, the members of the answer that are kept, as paths: a list or a map is stepped
-# through to what it holds, and a path's end keeps everything below it.
+# For each service and operation, the members of the answer that are kept, as paths. A path leads through a list or a
+# map to its elements; its last member is kept whole.
 KEPT: dict[str, dict[str, tuple[str, ...]]] = {
     "autoscaling": {
         "DescribeAutoScalingGroups": (
@@ -42,7 +42,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "AutoScalingGroups.SuspendedProcesses.ProcessName",
             "AutoScalingGroups.LaunchTemplate",
             "AutoScalingGroups.LaunchConfigurationName",
-            # Handed back whole by UpdateAutoScalingGroup.
+            # UpdateAutoScalingGroup sends it back whole.
             "AutoScalingGroups.MixedInstancesPolicy",
             "AutoScalingGroups.WarmPoolSize",
             "AutoScalingGroups.Tags",
@@ -257,7 +257,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "s3": {
         "CreateBucket": (),
-        # botocore itself calls this one for a directory bucket.
+        # botocore itself calls this operation for a directory bucket.
         "CreateSession": ("Credentials",),
         "DeleteObject": (),
         "GetBucketEncryption": ("ServerSideEncryptionConfiguration",),
@@ -265,9 +265,9 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "GetBucketVersioning": ("Status",),
         "GetObject": ("Body", "ETag", "LastModified"),
         "GetPublicAccessBlock": ("PublicAccessBlockConfiguration",),
-        # botocore itself calls this one, too, to find a bucket of another region.
+        # botocore itself calls this operation too, to find a bucket of another region.
         "HeadBucket": ("BucketRegion",),
-        # botocore decodes keys only in an answer that names its EncodingType.
+        # botocore decodes keys only if the answer has an EncodingType.
         "ListObjectsV2": ("EncodingType", "NextContinuationToken", "Contents.Key", "Contents.Size"),
         "PutBucketEncryption": (),
         "PutBucketPolicy": (),
@@ -277,16 +277,16 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-# Services by the names of their endpoints: ours, and those that botocore's providers of credentials call.
+# Services by the names of their endpoints: rackctl's, and those that botocore's providers of credentials call.
 ENDPOINTS = (*KEPT, "monitoring", "oidc", "portal.sso", "signin", "sts")
 
 SLICES = Path(__file__).with_name("botocore-" + ".".join(botocore.__version__.split(".")[:2]))
 
 
 class SlicedLoader(Loader):  # type: ignore[misc]  # botocore has no types
-    """botocore's loader, with the slices in front of its own data and behind the user's.
+    """botocore's loader; it reads the user's data first, then the slices, then botocore's own data.
 
-    ``data_path`` is the user's, as botocore is configured with it (AWS_DATA_PATH). ``slices`` need not exist.
+    ``data_path`` is botocore's setting of that name (AWS_DATA_PATH). ``slices`` need not exist.
     """
 
     def __init__(self, data_path: str | None, slices: Path = SLICES) -> None:
@@ -299,9 +299,9 @@ class SlicedLoader(Loader):  # type: ignore[misc]  # botocore has no types
         self._services: list[str] = []
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's signature
-        """Name whatever has a directory.
+        """Return the names of all services that have a directory.
 
-        botocore looks into each of its 440 for the type, only to refuse a name that is not there.
+        botocore would search all 440 directories for the type, only to refuse unknown names.
         """
         if not self._services:
             self._services = sorted(
@@ -310,11 +310,11 @@ class SlicedLoader(Loader):  # type: ignore[misc]  # botocore has no types
         return self._services
 
     def is_builtin_path(self, path: str) -> bool:
-        """Tell whether data is botocore's own, as the slices are; for others' it would find endpoints the old way."""
+        """Return True for the slices too: for data that is not built in, botocore resolves endpoints the old way."""
         return bool(super().is_builtin_path(path)) or path.startswith(self._slices)
 
 
 def regions() -> dict[str, str]:
-    """Map the regions that botocore knows to what AWS calls them."""
+    """Map the regions that botocore knows to their descriptions."""
     partitions = SlicedLoader(None).load_data("endpoints")["partitions"]
     return {name: region["description"] for partition in partitions for name, region in partition["regions"].items()}

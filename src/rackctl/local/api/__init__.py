@@ -1,4 +1,4 @@
-"""The APIs of EC2, Auto Scaling, ECS, IAM's simulation and Systems Manager's parameters in front of a world."""
+"""The APIs of EC2, Auto Scaling, ECS, IAM's simulation and Systems Manager's parameters, answered from a world."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Api"]
 
-# Operations by these names change nothing.
+# Operations with these names change nothing.
 _READS = ("Describe", "Get", "List", "Simulate")
 
 
 class Api:
-    """Answers the requests of AWS clients from a world. The caller lets its time pass and shares it between threads.
+    """Answers the requests of AWS clients from a world. The caller advances the world's time and holds its lock.
 
-    ``decide`` says what IAM decides of an action.
+    ``decide`` returns IAM's decision on an action.
     """
 
     SERVICES: Final = frozenset({"ec2", "autoscaling", "ecs", "iam", "ssm"})
@@ -52,11 +52,11 @@ class Api:
         return self.decide(need)
 
     def operations(self, service: str) -> frozenset[str]:
-        """Name the operations of a service that there are."""
+        """Return the names of a service's operations."""
         return frozenset(self._services[service].protocol.model.operation_names)
 
     def action_of(self, service: str, headers: Mapping[str, str], body: bytes) -> str:
-        """Return the operation that a request asks for; empty if it cannot be told."""
+        """Return the name of a request's operation; empty if it is not known."""
         return self._services[service].protocol.action(_lower(headers), body)
 
     @staticmethod
@@ -64,7 +64,7 @@ class Api:
         return action.startswith(_READS)
 
     def parameters(self, service: str, headers: Mapping[str, str], body: bytes) -> Asked:
-        """Return what a request asks for; nothing if it is not as its model has it."""
+        """Return a request's parameters; none if they do not fit the model."""
         protocol = self._services[service].protocol
         try:
             return protocol.read(protocol.action(_lower(headers), body), body)[1]
@@ -72,11 +72,11 @@ class Api:
             return {}
 
     def as_of(self, seconds: float) -> Api:
-        """Return the API of the world as it was so many of AWS's seconds ago."""
+        """Return the API of the world as it was a number of AWS's seconds ago."""
         return Api(self.past.as_of(seconds))
 
     def respond(self, service: str, headers: Mapping[str, str], body: bytes, twists: Sequence[Twist] = ()) -> Answer:
-        """Carry out a request; return the response, also of a request that AWS would refuse."""
+        """Carry out a request; return the response, which may be an error response."""
         operations = self._services[service]
         protocol = operations.protocol
         action = protocol.action(_lower(headers), body)
@@ -95,7 +95,7 @@ class Api:
         return protocol.answer(operation, result)
 
     def refuse(self, service: str, refused: Refused) -> Answer:
-        """Return an error as the service writes it."""
+        """Return an error response in the service's format."""
         return self._services[service].protocol.refuse(refused)
 
 

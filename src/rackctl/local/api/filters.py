@@ -17,7 +17,7 @@ _VALUES = 200
 
 
 class Filters(Generic[T]):
-    """Matches things against a request's filters: all filters, any value of each.
+    """A request's filters: a resource must match every filter, by any of its values.
 
     ``*`` and ``?`` in a value stand for any text and any character, unless escaped by ``\\``.
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html

@@ -1,4 +1,4 @@
-"""As much of IAM as a simulation needs: what the rack's one user may do by its policy and by the denials."""
+"""IAM's policy simulation for the rack's one user, by its policy and the injected denials."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from rackctl.local.world import World
 
-# What IAM decides of an action, in its word, and the condition keys that it would have to know.
+# IAM's decision on an action, and the condition keys that it lacks.
 Decide: TypeAlias = "Callable[[Need], tuple[str, list[str]]]"
 
 _STRICTNESS: Final = ("allowed", "implicitDeny", "explicitDeny")
 
 
 class IamProtocol(AutoScalingProtocol):
-    """The query protocol, in IAM's words: https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html."""
+    """The query protocol, with IAM's errors: https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html."""
 
     def mistaken(self, report: str) -> Refused:
         return Refused("InvalidInput", report)
@@ -36,7 +36,7 @@ class Simulations(Room["IamProtocol"]):
         raise Refused("NoSuchEntity", f"The role with name {asked['RoleName']} cannot be found.", 404)
 
     def simulate_principal_policy(self, asked: Asked) -> Result:
-        """Decide each action on each resource. Whatever is asked of, the answer has the strictest of all at its top.
+        """Decide each action on each resource. The result itself has the strictest decision of all.
 
         https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
         """

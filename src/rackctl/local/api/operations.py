@@ -1,4 +1,4 @@
-"""What the operations of the three services have in common."""
+"""Classes and functions that the operations of the three services share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Asked: TypeAlias = Mapping[str, Any]
 Result: TypeAlias = dict[str, Any]
 
-# How many client tokens a service remembers; AWS does so for a day at least.
+# The number of client tokens that a service keeps; AWS keeps them for at least a day.
 _TOKENS = 10_000
 
 
@@ -26,7 +26,7 @@ P = TypeVar("P", bound="Protocol")
 class Room(Generic[P]):
     """Some of a service's operations: a subclass's public methods, each named after the operation it carries out.
 
-    A method takes the parameters, which are as the model has them, and returns the result or raises Refused.
+    A method takes parameters that fit the model, and returns the result or raises Refused.
     """
 
     def __init__(self, world: World, protocol: P) -> None:
@@ -39,7 +39,7 @@ class Room(Generic[P]):
 
 
 class Service:
-    """A service of AWS: its protocol and its operations. ``given`` is what its rooms are made with besides."""
+    """A service of AWS: its protocol and its operations. ``given`` are further arguments of its rooms."""
 
     def __init__(
         self, world: World, name: str, protocol: type[P], rooms: Sequence[type[Room[P]]], **given: Any
@@ -56,7 +56,7 @@ class Service:
     def call(self, name: str, asked: Asked) -> Result:
         """Carry out an operation. If its client token is known, return the earlier result.
 
-        So a client can send again what it has had no answer to.
+        So a client can retry a call whose answer it did not get.
         https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
         """
         token = asked.get("ClientToken") or asked.get("clientToken")
@@ -78,7 +78,7 @@ class Service:
 
 
 def derived(prefix: str, from_id: str, digits: int = 17) -> str:
-    """Return an id that always goes with another: a network interface's with its instance's."""
+    """Return an id that is derived from another: a network interface's from its instance's."""
     return f"{prefix}{hashlib.sha256(f'{prefix}{from_id}'.encode()).hexdigest()[:digits]}"
 
 

@@ -1,4 +1,4 @@
-"""Pages: lists that AWS gives in parts, and the tokens that say where the next part begins."""
+"""Pages of lists, and the tokens that name the next page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What may differ from page to page: a page's size.
+# Parameters that may differ from page to page.
 _SIZES = frozenset({"MaxResults", "MaxRecords", "maxResults"})
 
 
@@ -29,11 +29,11 @@ def page(
     matches: Callable[[T], bool] = lambda _: True,
     descending: bool = False,
 ) -> tuple[list[T], str | None]:
-    """Return the page that a request asks for, and the token of the next one; None at the end.
+    """Return the requested page, and the token of the next one; None at the end.
 
-    A token names the last item given, so that what comes and goes between two pages shifts nothing. It serves
-    only the request it was given for: raises ``invalid_token`` for another, or one that was made up. ``order``
-    gives a unique value that JSON can hold.
+    A token names the last item of its page, so that items that come and go between two pages do not shift the others.
+    It is valid for the same request alone: raises ``invalid_token`` for another request or a made-up token. ``order``
+    returns a unique value that JSON can hold.
     """
     scope = _scope({name: value for name, value in asked.items() if name not in {token_name, *_SIZES}})
     ahead = sorted(items, key=order, reverse=descending)

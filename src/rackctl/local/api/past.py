@@ -1,4 +1,4 @@
-"""A world as it was some seconds ago: AWS's describe calls are eventually consistent."""
+"""Snapshots of a world: AWS's describe calls are eventually consistent and may return an older state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Past:
         self._snapshots: deque[tuple[float, int, bytes]] = deque()
 
     def remember(self, seconds: float) -> None:
-        """Take a snapshot, and drop those that are older than so many of AWS's seconds."""
+        """Take a snapshot, and drop those that are older than a number of AWS's seconds."""
         world = self._world
         if not self._snapshots or self._snapshots[-1][1] != world.version:
             snapshot = pickle.dumps(world, pickle.HIGHEST_PROTOCOL)
@@ -29,12 +29,12 @@ class Past:
         self._snapshots.clear()
 
     def _drop(self, since: float) -> None:
-        # Of what is older, the newest is how things were then.
+        # The newest of the older snapshots is the state at that time.
         while len(self._snapshots) > 1 and self._snapshots[1][0] <= since:
             self._snapshots.popleft()
 
     def as_of(self, seconds: float) -> World:
-        """Return the world as it was so many of AWS's seconds ago, or as long ago as is known."""
+        """Return the world as it was a number of AWS's seconds ago, or the oldest snapshot."""
         self.remember(seconds)
         at = self._world.now - seconds / self._world.speed
         found = self._snapshots[0]

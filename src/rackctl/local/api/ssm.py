@@ -1,4 +1,4 @@
-"""Systems Manager's parameters, which launch templates may name their images by."""
+"""Systems Manager's parameters, by which launch templates may name their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Altered results: emptied, incomplete, or one page for ever."""
+"""Altered results: emptied, incomplete, or the first page again and again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 KINDS: Final = frozenset({"empty", "incomplete", "same-token"})
 TOKEN: Final = "c2FtZS10b2tlbi1mb3ItZXZlcg=="  # noqa: S105 - a page's
-# What describes tell of those they do not find is named after their ARN.
+# Failures of describe calls name the missing resource by its ARN.
 _ARNS: Final = {
     "containerInstances": "containerInstanceArn",
     "tasks": "taskArn",
@@ -33,13 +33,13 @@ class Twist:
     which: str = ""
 
     def parameters(self, asked: Asked) -> Asked:
-        """Return what is asked for: with the same token for ever, always the first page."""
+        """Return the call's parameters; if the token never changes, those of the first page."""
         if self.kind != "same-token":
             return asked
         return {name: value for name, value in asked.items() if value != TOKEN}
 
     def result(self, result: Result, members: Mapping[str, Any]) -> Result:
-        """Alter a result; ``members`` are those of its shape in the service's model."""
+        """Alter a result; ``members`` are those of its shape in the model."""
         match self.kind:
             case "empty":
                 return {
@@ -71,7 +71,7 @@ class Twist:
         return twisted
 
     def _without(self, value: Any) -> Any:
-        """Return a value without the items of its lists that are, or have among their own values, what is left out."""
+        """Return a value without the list items that are, or have as a member, the value to leave out."""
         if isinstance(value, list):
             return [self._without(item) for item in value if not self._is(item)]
         if isinstance(value, Mapping):
@@ -86,7 +86,7 @@ class Twist:
         return bool(item == self.which)
 
     def body(self, answer: Answer) -> Answer:
-        """Alter a response of S3 or KMS, which moto has serialised."""
+        """Alter a response of S3 or KMS that moto has serialised."""
         if answer.body.lstrip().startswith(b"{"):
             result = json.loads(answer.body)
             twisted = self.result(result, {"NextMarker": None} if "Truncated" in result else {})

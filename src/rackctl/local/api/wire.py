@@ -1,4 +1,4 @@
-"""AWS's protocols: requests read and answers written after botocore's own models of the services."""
+"""AWS's protocols: parsing requests and writing responses by botocore's models of the services."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from rackctl.local.world.base import Refused
 
-# botocore brings no types; these are its OperationModel and Shape.
+# botocore has no type hints; these are its OperationModel and Shape.
 Operation: TypeAlias = Any
 Shape: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP response, and how it is sent: whole, unless ``way`` says "cut", "drip" or "two-dates"."""
+    """An HTTP response. ``way`` is how it is sent: whole, or "cut", "drip" or "two-dates"."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,13 +34,13 @@ class Answer:
 
 
 class Raw(str):
-    """A part of an answer that is serialised already."""
+    """A part of a response that is serialised already."""
 
     __slots__ = ()
 
 
 class Fragments:
-    """Serialised parts, each kept for as long as the version of what it was made from is the same."""
+    """A cache of serialised parts; a part is valid while the version of its source is the same."""
 
     _MOST: Final = 50_000
 
@@ -51,7 +51,7 @@ class Fragments:
         kept = self._kept.get(key)
         if kept is not None and kept[0] == version:
             return kept[1]
-        if len(self._kept) >= self._MOST:  # mostly of things that are no more
+        if len(self._kept) >= self._MOST:  # most of the parts belong to resources that no longer exist
             self._kept.clear()
         made = make()
         self._kept[key] = (version, made)
@@ -59,20 +59,20 @@ class Fragments:
 
 
 class Protocol(ABC):
-    """The protocol of one service: reads requests and writes responses after its model."""
+    """The protocol of one service: parses requests and writes responses by its model."""
 
     content_type: str
 
     def __init__(self, service: str, methods: frozenset[str]) -> None:
-        """Read a service's model, of which the operations are kept that have one of these methods (snake case)."""
+        """Load a service's model with the operations that have one of these methods (snake case)."""
         self.model = _model(service, methods)
 
     @abstractmethod
     def action(self, headers: Mapping[str, str], body: bytes) -> str:
-        """Return the operation a request names; empty if it names none. Header names are in lower case."""
+        """Return a request's operation; empty if it names none. Header names are in lower case."""
 
     def read(self, action: str, body: bytes) -> tuple[Operation, dict[str, Any]]:
-        """Return the operation and its parameters by their names in the model. Raises Refused for a bad request."""
+        """Return a request's operation and its parameters by their names in the model. Raises Refused."""
         if not action:
             raise self.no_action()
         if action not in self.model.operation_names:
@@ -146,7 +146,7 @@ class Protocol(ABC):
 
 @cache
 def _model(service: str, methods: frozenset[str]) -> Any:
-    """Read a service's model, cut down to some operations and the shapes they reach: EC2's whole one takes 60 MB."""
+    """Load a service's model with some operations and their shapes: EC2's whole model takes 60 MB."""
     document = Loader().load_service_model(service, "service-2")
     names = {xform_name(name): name for name in document["operations"]}
     kept = {names[method]: document["operations"][names[method]] for method in sorted(methods)}

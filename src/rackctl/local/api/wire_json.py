@@ -37,7 +37,7 @@ class JsonProtocol(Protocol):
         return self._http(200, f"{{{members}}}", str(uuid.uuid4()))
 
     def fragment(self, value: Mapping[str, Any]) -> Raw:
-        """Serialise a structure, to stand in a list of later results."""
+        """Serialise a structure for the lists of later results."""
         return Raw(json.dumps(value, separators=(",", ":")))
 
     def refuse(self, refused: Refused) -> Answer:
@@ -52,7 +52,7 @@ class JsonProtocol(Protocol):
         return Refused("MissingAuthenticationTokenException", "The request names no operation of this service.", 403)
 
     def unknown_action(self, action: str) -> Refused:
-        return Refused("UnknownOperationException", f"The local rack has no operation {action}.")
+        return Refused("UnknownOperationException", f"The local rack does not support operation {action}.")
 
     def missing(self, path: str) -> Refused:
         return Refused("InvalidParameterException", f"{path} cannot be null or empty.")

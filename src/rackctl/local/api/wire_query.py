@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Appends a value's serialised parts to a list.
 _Writer: TypeAlias = "Callable[[Any, list[str]], None]"
 
-# What a query may carry beside the operation's own parameters.
+# Parameters of the protocol, beside those of the operation.
 _NOT_PARAMETERS = re.compile(
     r"Action|Version|AWSAccessKeyId|Signature(Method|Version)?|SecurityToken|Timestamp|Expires|X-Amz-[\w-]+"
 )
@@ -41,7 +41,7 @@ class _Query(Protocol):
     def action(self, headers: Mapping[str, str], body: bytes) -> str:  # noqa: ARG002 - other protocols read them
         return dict(_fields(body)).get("Action", "")
 
-    # Requests: Filter.1.Value.2=x is a tree of names and numbers with a text at each leaf.
+    # Requests: parameters such as Filter.1.Value.2=x form a tree of names and numbers, with a text at each leaf.
 
     def _parameters(self, operation: Operation, body: bytes) -> dict[str, Any]:
         tree: dict[str, Any] = {}
@@ -99,7 +99,7 @@ class _Query(Protocol):
 
     def _read_list(self, shape: Shape, node: Any, path: str) -> list[Any]:
         if node == "":
-            return []  # how botocore writes an empty list
+            return []  # botocore's form of an empty list
         if not isinstance(node, dict):
             raise self.invalid(path, node, "it is a list")
         node = self._list_node(shape, node, path)
@@ -126,7 +126,7 @@ class _Query(Protocol):
         except (ValueError, KeyError, binascii.Error):
             raise self.invalid(path, text, f"it is no {kind}") from None
 
-    # Answers
+    # Responses
 
     def answer(self, operation: Operation, result: Mapping[str, Any]) -> Answer:
         request_id = str(uuid.uuid4())
@@ -139,13 +139,16 @@ class _Query(Protocol):
     def _envelope(self, operation: Operation, result: Mapping[str, Any], request_id: str, parts: list[str]) -> None: ...
 
     def fragment(self, shape_name: str, value: Mapping[str, Any]) -> Raw:
-        """Serialise a structure, to stand in later results."""
+        """Serialise a structure for later results."""
         parts: list[str] = []
         self._writer(self.model.shape_for(shape_name))(value, parts)
         return Raw("".join(parts))
 
     def _writer(self, shape: Shape) -> _Writer:
-        """Return what serialises values of a shape. It is made once, since walking botocore's models takes long."""
+        """Return the function that serialises values of a shape.
+
+        It is built once, since walking botocore's models is slow.
+        """
         writer = self._writers.get(shape.name)
         if writer is None:
             match shape.type_name:
@@ -242,7 +245,8 @@ class Ec2Protocol(_Query):
 
     def unknown_action(self, action: str) -> Refused:
         return Refused(
-            "InvalidAction", f"The action {action} is not valid for this web service: the local rack has no such one."
+            "InvalidAction",
+            f"The action {action} is not valid for this web service: the local rack does not support it.",
         )
 
     def unknown(self, path: str) -> Refused:
@@ -303,7 +307,8 @@ class AutoScalingProtocol(_Query):
     def unknown_action(self, action: str) -> Refused:
         version = self.model.metadata["apiVersion"]
         return Refused(
-            "InvalidAction", f"Could not find operation {action} for version {version}: the local rack has no such one."
+            "InvalidAction",
+            f"Could not find operation {action} for version {version}: the local rack does not support it.",
         )
 
     def unknown(self, path: str) -> Refused:
@@ -331,7 +336,7 @@ def _fields(body: bytes) -> list[tuple[str, str]]:
     return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
 
 
-# What must be escaped, and what XML 1.0 has no way to write, not even escaped.
+# Characters to escape, and those that XML 1.0 cannot represent even escaped.
 _NOT_IN_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _NOT_PLAIN = re.compile(f"[&<>]|{_NOT_IN_XML}")
 

@@ -1,4 +1,4 @@
-"""A small model of EC2, Auto Scaling and ECS as they behave over time; it knows nothing of requests or sockets."""
+"""A small model of EC2, Auto Scaling and ECS and their behaviour over time, without requests and sockets."""
 
 from rackctl.local.world.world import Host, World
 

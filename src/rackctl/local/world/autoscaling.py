@@ -1,4 +1,4 @@
-"""Auto Scaling's part of the world: groups that keep themselves at their desired capacity."""
+"""Auto Scaling's part of the world: groups that keep their desired capacity."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class AutoScaling(Lifecycle):
         return self.end_member(group, member, "At a user's request an instance was taken out of service.")
 
     def launch_for_refresh(self, group: Group, leaving: Collection[str]) -> bool:
-        """Launch an instance in the place of one of those that are ``leaving``, beyond the desired capacity.
+        """Launch a replacement for one of the ``leaving`` instances, beyond the desired capacity.
 
-        Return whether EC2 had one. No AWS document says that the maximum size bounds this.
+        Return whether the launch succeeded. No AWS document says that the maximum size bounds this.
         """
         before = group.capacity
         cause = "An instance was launched by an instance refresh."
@@ -78,7 +78,7 @@ class AutoScaling(Lifecycle):
         return launched
 
     def terminate_for_refresh(self, group: Group, member: Member) -> None:
-        """Terminate a member for an instance refresh; what is not launched in its place yet, the group launches."""
+        """Terminate a member for an instance refresh; the group launches its replacement unless the refresh has."""
         if member.in_capacity:
             group.refresh_surplus = max(group.refresh_surplus - member.weight, 0)
         self.end_member(group, member, "An instance was taken out of service by an instance refresh.")
@@ -225,7 +225,7 @@ class AutoScaling(Lifecycle):
         return member is not None
 
     def _launch_warmed(self, group: Group, cause: str) -> bool:
-        """Start an instance of the warm pool as it was prepared; return whether one was ready."""
+        """Move a prepared instance of the warm pool into service; return whether one was ready."""
         ready = ("Warmed:Stopped", "Warmed:Hibernated", "Warmed:Running")
         for member in group.warmed.values():
             instance = self._ec2.instances[member.instance_id]
@@ -263,7 +263,7 @@ class AutoScaling(Lifecycle):
                 self.end_member(group, victim, cause)
 
     def _return_to_warm_pool(self, group: Group, member: Member, cause: str) -> None:
-        """Return a member to the warm pool; its key and its disks stay as they are."""
+        """Return a member to the warm pool; its key and its volumes stay as they are."""
         del group.members[member.instance_id]
         group.warmed[member.instance_id] = member
         member.lifecycle_state = "Warmed:Pending"
@@ -272,7 +272,7 @@ class AutoScaling(Lifecycle):
         self._world.tell("instance_prepared", group.name, member.instance_id)
 
     def _rebalance(self, group: Group) -> None:
-        """Launch in the emptiest zone when zones differ by two or more; scaling in takes from the fullest."""
+        """If zones differ by two instances or more, launch in the emptiest one; scaling in takes from the fullest."""
         if group.suspended.keys() & {"AZRebalance", "Launch", "Terminate"} or group.desired >= group.max_size:
             return
         if any(m.lifecycle_state != "InService" for m in group.members.values()):
@@ -298,7 +298,7 @@ class AutoScaling(Lifecycle):
             del self.groups[group.name]
 
     def update(self, group: Group, changes: Mapping[str, Any]) -> None:
-        """Change what is given; a MixedInstancesPolicy and a launch template each take the other's place."""
+        """Change the given settings; a MixedInstancesPolicy replaces a launch template, and the reverse."""
         if group.refreshed_from and changes.keys() & {
             "LaunchTemplate",
             "MixedInstancesPolicy",
@@ -311,7 +311,7 @@ class AutoScaling(Lifecycle):
             )
         minimum = changes.get("MinSize", group.min_size)
         maximum = changes.get("MaxSize", group.max_size)
-        # Bounds that move past the desired capacity take it along, unless one is given as well.
+        # If the bounds move past the desired capacity, it follows, unless the request sets it.
         desired = changes.get("DesiredCapacity", min(max(group.desired, minimum), maximum))
         if not 0 <= minimum <= maximum:
             raise validation_error("Max bound must be greater than or equal to Min bound")
@@ -339,7 +339,7 @@ class AutoScaling(Lifecycle):
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge a policy into the current one: AWS keeps the members that an update omits."""
+    """Merge a policy into the current one: AWS keeps the members that an update leaves out."""
     merged = dict(old)
     for key, value in new.items():
         merged[key] = _merged(old[key], value) if isinstance(value, dict) and isinstance(old.get(key), dict) else value

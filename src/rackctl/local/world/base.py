@@ -1,4 +1,4 @@
-"""What the parts of a world share: ids, errors, the clock, scheduled events."""
+"""Ids, errors, clock and scheduled events, which the parts of a world share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import Final
 
-# The IAM user that the credentials are of.
+# The IAM user of the credentials.
 USER: Final = "rackctl-local"
 
 
@@ -56,7 +56,7 @@ class _Due:
 
 
 class Schedule:
-    """Scheduled events. Entries name what they call, so that a world can be pickled."""
+    """Scheduled events. An entry names the method that it calls, so that a world can be pickled."""
 
     def __init__(self) -> None:
         self._due: list[_Due] = []
@@ -78,9 +78,9 @@ class Schedule:
 
 
 class Commons:
-    """What the parts of a world share: names, clock, ids, conditions and events.
+    """Names, clock, ids, conditions and events, which the parts of a world share.
 
-    Durations are AWS's, divided by ``speed``; times are epoch seconds. It is the world itself, as its parts see it.
+    Durations are AWS's, divided by ``speed``; times are epoch seconds. The parts see the world as this base class.
     """
 
     def __init__(self, region: str, account_id: str, *, now: float, speed: float, seed: int | None) -> None:
@@ -90,18 +90,18 @@ class Commons:
         self.speed = speed
         self.version = 0
         self.conditions: dict[str, str] = {}
-        # CloudWatch's alarms, which are not the world's: the state of each, and why it is so.
+        # The state of each CloudWatch alarm, and the reason; the alarms themselves are moto's.
         self.alarms: dict[str, tuple[str, str]] = {}
         self.ids = Ids(seed)
         self.schedule = Schedule()
         self._subscribers: dict[str, list[str]] = {}
 
     def after(self, seconds: float, part: str, method: str, *arguments: object) -> None:
-        """Schedule ``world.<part>.<method>(*arguments)`` in so many of AWS's seconds."""
+        """Schedule ``world.<part>.<method>(*arguments)`` after a number of AWS's seconds."""
         self.schedule.add(self.now + seconds / self.speed, part, method, arguments)
 
     def second(self) -> float:
-        """Return the time as EC2 tells it: in whole seconds of AWS's."""
+        """Return the time in whole seconds, as EC2 reports it."""
         return math.floor(self.now * self.speed) / self.speed
 
     def changed(self) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# A tag of ECS may have no value: None.
+# None: a tag of ECS may have no value.
 Tags: TypeAlias = dict[str, str | None]
 
-# What the agent and the operating system keep back from ECS, in MiB.
+# Memory that the agent and the operating system reserve, in MiB.
 RESERVED_MEMORY = 96
-# Every account has these, without making them.
+# Every account has these.
 FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 _RESERVED_PORTS = frozenset({22, 2375, 2376, 51678, 51679})
 
@@ -40,7 +40,7 @@ class TaskDefinition:
 
     @property
     def compatibilities(self) -> tuple[str, ...]:
-        """Return the launch types that it can be run with: Fargate only if it was checked for that."""
+        """Return the launch types that it supports: Fargate only if it was registered for it."""
         return (
             "EXTERNAL",
             "EC2",
@@ -131,7 +131,7 @@ class Task:
         return self.arn.rpartition("/")[2]
 
     def host_port(self, mapping: Mapping[str, Any]) -> int:
-        """Return the port of the instance for a port mapping: the one that it names, or one of the ephemeral ones."""
+        """Return the instance's port of a port mapping: the one that it names, or an ephemeral one."""
         return int(mapping.get("hostPort") or 32768 + int(self.id[:4], 16) % 28000)
 
 
@@ -150,7 +150,7 @@ class Service:
     tags: Tags = field(default_factory=dict)
     events: list[tuple[str, float, str]] = field(default_factory=list)
     launch_type: str = "EC2"
-    # In place of a launch type: where its tasks are placed, as CapacityProviderStrategyItem.
+    # In place of a launch type: CapacityProviderStrategyItems.
     capacity_provider_strategy: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -159,13 +159,13 @@ class Service:
 
     @property
     def runs_on(self) -> str:
-        """Return the launch type of its tasks, also where a capacity provider decides it."""
+        """Return the launch type of its tasks, which a capacity provider may decide."""
         return "FARGATE" if self.capacity_provider in FARGATE_PROVIDERS else self.launch_type
 
 
 @dataclass
 class CapacityProvider:
-    """A capacity provider; one of Fargate has no Auto Scaling group."""
+    """A capacity provider; Fargate's have no Auto Scaling group."""
 
     arn: str
     name: str
@@ -189,13 +189,13 @@ class Cluster:
     services: dict[str, Service] = field(default_factory=dict)
     capacity_providers: list[str] = field(default_factory=list)
     default_strategy: list[dict[str, Any]] = field(default_factory=list)
-    # Registrations that have ended: not listed any more, but still described for an hour.
+    # Registrations that have ended: no longer listed, but described for an hour.
     former: dict[str, Registration] = field(default_factory=dict)
-    # Where the tasks of Fargate run: on no container instance.
+    # The tasks of Fargate run on no container instance.
     fargate: Registration = field(default_factory=lambda: Registration("", "", 0.0, 10**9, 10**9, agent_connected=True))
 
     def registration(self, arn: str) -> Registration | None:
-        """Return a registration by its ARN, also one that has ended."""
+        """Return a registration by its ARN, even if it has ended."""
         return self.registrations.get(arn) or self.former.get(arn)
 
     def tasks_of(self, service: Service) -> list[Task]:

@@ -1,4 +1,4 @@
-"""Injected faults of the world: conditions that last, and incidents of one instance."""
+"""Injected faults of the world: lasting conditions, and incidents of one instance."""
 
 from __future__ import annotations
 
@@ -16,33 +16,36 @@ if TYPE_CHECKING:
     from rackctl.local.world.ec2 import Ec2
     from rackctl.local.world.ecs import Ecs
 
-# By name: the help for people, and what its argument is, if it takes one.
+# By name: the help text, and the name of its argument, if any.
 CONDITIONS: Final = {
-    "no-capacity": ("EC2 has no instances to give", "ZONE or TYPE"),
+    "no-capacity": ("EC2 refuses launches with InsufficientInstanceCapacity", "ZONE or TYPE"),
     "never-register": ("new instances never register with ECS", ""),
     "register-agent-off": ("new instances register, but their agent never connects", ""),
     "registration-failed": ("new instances register as REGISTRATION_FAILED", "REASON"),
     "register-twice": ("new instances have a second, dead registration, with status ACTIVE or another", "STATUS"),
     "register-elsewhere": ("new instances register with another cluster, which is created", "CLUSTER"),
     "external-instance": ("a machine that is not EC2's (mi-…) is registered with each cluster", ""),
-    "stuck-drain": ("tasks that are told to stop do not", ""),
-    "slow-stop": ("tasks take so many of AWS's seconds to stop, as behind a load balancer", "SECONDS"),
-    "managed-draining": ("ECS holds what Auto Scaling terminates until its tasks have stopped, 48 hours at most", ""),
+    "stuck-drain": ("tasks do not stop when ECS stops them", ""),
+    "slow-stop": ("tasks take SECONDS (of AWS's) to stop, as behind a load balancer", "SECONDS"),
+    "managed-draining": (
+        "ECS holds instances that Auto Scaling terminates until their tasks have stopped, at most 48 hours",
+        "",
+    ),
     "key-refused": ("new instances refuse the key of their key pair", ""),
     "launch-with-key": ("Auto Scaling launches with this key pair in place of the template's", "KEY-NAME"),
-    "key-pairs-late": ("EC2 takes key pairs as they were so many of AWS's seconds ago", "SECONDS"),
-    "snapshots-lost": ("new launch template versions lose all snapshots, also those that are given", ""),
-    "slow-boot": ("new instances take this many times longer to boot", "FACTOR"),
+    "key-pairs-late": ("EC2 uses the key pairs of SECONDS (of AWS's) ago", "SECONDS"),
+    "snapshots-lost": ("new launch template versions lose all snapshots, even given ones", ""),
+    "slow-boot": ("new instances take FACTOR times as long to boot", "FACTOR"),
     "stack-owned": ("the groups and launch templates belong to a CloudFormation stack", "NAME"),
     "console-late": ("the console output of new instances does not appear", ""),
-    "ipv6-only": ("EC2 describes all instances with an IPv6 address alone, where no SSH server is", ""),
-    "console-latest-only": ("GetConsoleOutput has nothing unless it is asked for the latest output", ""),
+    "ipv6-only": ("EC2 describes all instances with only an IPv6 address, at which no SSH server listens", ""),
+    "console-latest-only": ("GetConsoleOutput returns nothing without Latest", ""),
 }
 INCIDENTS: Final = {
-    "vanish": "EC2 takes the instance away, as it does with spot capacity",
-    "stop": "the instance is stopped, as by its owner",
+    "vanish": "EC2 terminates the instance, as when it reclaims spot capacity",
+    "stop": "the instance is stopped, as by StopInstances",
     "agent-off": "the instance's ECS agent loses its connection",
-    "agent-on": "and has it again",
+    "agent-on": "the instance's ECS agent connects again",
     "registered-twice": "a second registration appears, ACTIVE with its agent off, and is listed first",
     "registered-twice-last": "the same, but the dead registration is listed last",
     "registration-failed-twice": "a second registration appears, REGISTRATION_FAILED, and is listed first",
@@ -61,7 +64,7 @@ class Conditions:
         self._draining = draining
 
     def set(self, name: str, argument: str = "") -> None:
-        """Put a condition in force. Raises Refused for one that makes no sense."""
+        """Put a condition in force. Raises Refused if it is invalid."""
         if name not in CONDITIONS:
             raise validation_error(f"there is no condition {name}")
         self._check(name, argument)
@@ -80,9 +83,11 @@ class Conditions:
                 zones = {subnet.availability_zone for subnet in self._ec2.subnets.values()}
                 if argument and argument not in zones | INSTANCE_TYPES.keys():
                     there_are = ", ".join([*sorted(zones), *INSTANCE_TYPES])
-                    raise validation_error(f"there is no zone or instance type {argument} here; there are {there_are}")
+                    raise validation_error(
+                        f"the local rack has no zone or instance type {argument}; it has {there_are}"
+                    )
             case "slow-boot" if not re.fullmatch(r"\d+(\.\d+)?", argument):
-                raise validation_error(f'slow-boot takes a number of times, for example 5, not "{argument}"')
+                raise validation_error(f'slow-boot takes a number, for example 5, not "{argument}"')
             case "key-pairs-late" if not re.fullmatch(r"\d+(\.\d+)?", argument):
                 raise validation_error(f'key-pairs-late takes a number of seconds, for example 10, not "{argument}"')
             case "slow-stop" if not re.fullmatch(r"\d+(\.\d+)?", argument):
@@ -103,7 +108,7 @@ class Conditions:
                 self._ecs.create_cluster(argument, {})
             case "ipv6-only":
                 for instance in self._ec2.instances.values():
-                    instance.version += 1  # it is described otherwise
+                    instance.version += 1  # its document changes
             case "external-instance":
                 self._register_external()
             case "managed-draining":
@@ -130,7 +135,7 @@ class Conditions:
                 self._ecs.deregister(cluster, registration, force=True)
 
     def _manage_draining(self) -> None:
-        """Return each group a capacity provider that drains, of the cluster that its user data or its tag names."""
+        """Give each group a capacity provider that drains, in the cluster that its user data or its tag names."""
         wanted = "managed-draining" in self._world.conditions
         for group in self._autoscaling.groups.values():
             name = f"{group.name}-provider"

@@ -1,4 +1,4 @@
-"""Managed draining: ECS drains instances that Auto Scaling terminates, and holds them until then.
+"""Managed draining: ECS drains instances that Auto Scaling terminates, and holds them until they are empty.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-instance-draining.html
 """
@@ -23,7 +23,7 @@ _HEARTBEAT: Final = 3600
 
 
 class Draining:
-    """Managed draining: a terminating lifecycle hook of ECS's own on the groups of its capacity providers."""
+    """Managed draining: ECS's own terminating lifecycle hook on the groups of capacity providers."""
 
     def __init__(self, world: Commons, ecs: Ecs, autoscaling: AutoScaling) -> None:
         self._world = world
@@ -32,7 +32,7 @@ class Draining:
         world.subscribe("draining", "lifecycle_action", "instance_registered")
 
     def providers_changed(self) -> None:
-        """Put the hook on the groups whose capacity provider drains, and remove it from all others."""
+        """Put the hook on groups whose capacity provider drains; remove it from all others."""
         used = {name for cluster in self._ecs.clusters.values() for name in cluster.capacity_providers}
         draining = {
             p.auto_scaling_group_arn

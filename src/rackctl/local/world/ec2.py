@@ -1,4 +1,4 @@
-"""EC2's part of the world: networks, key pairs, launch templates, and instances that come and go."""
+"""EC2's part of the world: networks, key pairs, launch templates and instances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rackctl.local.world.base import Commons
     from rackctl.local.world.parameters import Parameters
 
-# vCPUs and MiB; ECS registers 1,024 CPU units a vCPU and keeps some of the memory to itself.
+# vCPUs and MiB; ECS registers 1,024 CPU units a vCPU, and less memory than this.
 INSTANCE_TYPES = {
     "t3.micro": (2, 1024),
     "t3.small": (2, 2048),
@@ -42,8 +42,8 @@ class Subnet:
     taken: int = 0
 
     def take_address(self) -> str:
-        """Return an address that nothing has; one that was given back comes round again last."""
-        # AWS keeps the first four addresses of a subnet and its last one to itself.
+        """Return a free address; a released one is reused last."""
+        # AWS reserves the first four addresses of a subnet and the last one.
         first, usable = int(self.network.network_address) + 4, self.network.num_addresses - 5
         for _ in range(usable):
             address = str(ipaddress.IPv4Address(first + self.taken % usable))
@@ -62,7 +62,7 @@ class Instance:
     key_name: str
     subnet: Subnet
     private_ip: str
-    # When it was launched, and when last: starting it again is a launch to EC2.
+    # The times of its first launch and of its latest one: to EC2, a start is a launch.
     first_launched: float
     launched: float
     tags: dict[str, str]
@@ -78,11 +78,11 @@ class Instance:
     host_keys: tuple[str, ...] = ()
     platform: str = ""
     instance_profile: str = ""
-    # The block device mappings that it was launched with, beside the root volume that its image has.
+    # The block device mappings of its launch, in addition to the root volume of its image.
     block_devices: list[dict[str, Any]] = field(default_factory=list)
-    # How often it has booted; what belongs to an earlier boot does not happen any more.
+    # The number of its boots; scheduled events of an earlier boot are dropped.
     boot: int = 0
-    # In a warm pool, as its own metadata says (autoscaling/target-lifecycle-state).
+    # Whether it is in a warm pool, by its metadata (autoscaling/target-lifecycle-state).
     is_warm: bool = False
     version: int = 0
 
@@ -96,7 +96,7 @@ class Instance:
 
 
 def _launch_template_tags(launch_template: tuple[str, str, int] | None) -> dict[str, str]:
-    """Return the tags that EC2 gives what is launched from a template.
+    """Return the tags that EC2 puts on instances launched from a template.
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/launch-instances-from-launch-template.html
     """
@@ -127,11 +127,11 @@ class Ec2:
         self.key_pairs = KeyPairs(world)
         self.templates: dict[str, LaunchTemplate] = {}
         self.instances: dict[str, Instance] = {}
-        # What an image's platform is; one that is not here is a Linux.
+        # The platforms of images; an image that is not here is a Linux.
         self.images = {IMAGE: "", WINDOWS_IMAGE: "windows"}
 
     def move(self, before: str, after: str) -> None:
-        """Return subnets and instances the same addresses in another network."""
+        """Move subnets and instances to the same addresses of another network."""
         self.cidr = f"{after}.0.0/16"
         for subnet in self.subnets.values():
             subnet.network = ipaddress.IPv4Network(f"{after}{str(subnet.network).removeprefix(before)}")
@@ -165,7 +165,7 @@ class Ec2:
     def add_version(
         self, template: LaunchTemplate, data: Mapping[str, Any], *, source: str = "", description: str = ""
     ) -> LaunchTemplateVersion:
-        """Add a version: the source's data, if any, overridden by the given data.
+        """Add a version: the data of the source, if any, overridden by the given data.
 
         The snapshots of a source's block devices are not copied.
         """
@@ -206,9 +206,9 @@ class Ec2:
         instance_type: str = "",
         running_since: float | None = None,
     ) -> Instance:
-        """Start an instance, or place one that has run since a time in the past.
+        """Launch an instance, or add one that has run since a time in the past.
 
-        Raises Refused for a key pair that does not exist, or no room.
+        Raises Refused if the key pair does not exist or if there is no capacity.
         """
         key_name = data.get("KeyName", "")
         pair = self.key_pairs.to_launch_with(key_name)
@@ -287,18 +287,18 @@ class Ec2:
         self._world.tell("instance_ending", instance.instance_id)
 
     def stop(self, instance: Instance) -> None:
-        """Stop an instance that runs; it keeps its address, and may be started again."""
+        """Stop a running instance; it keeps its address and may be started again."""
         if instance.state not in {"pending", "running"}:
             return
         instance.ssh_up = False
-        instance.boot += 1  # what its boot was to bring does not come
+        instance.boot += 1  # drops the scheduled events of its boot
         self._set_state(instance, "stopping")
         instance.state_reason = "Client.UserInitiatedShutdown"
         self._world.after(timing.INSTANCE_STOPPED, "ec2", "_stopped", instance.instance_id)
         self._world.tell("instance_stopping", instance.instance_id)
 
     def start(self, instance: Instance) -> None:
-        """Start a stopped instance again: its launch time is this one, its key the one it was launched with."""
+        """Start a stopped instance: its launch time is now, its key that of its first launch."""
         instance.launched, instance.state_reason = self._world.second(), ""
         self._set_state(instance, "pending")
         self._boot(instance)
@@ -343,11 +343,11 @@ class Ec2:
         del self.instances[instance_id]
         self._world.changed()
 
-    # Tags, of whatever here has them
+    # Tags
 
     def tags_of(self, resource_id: str) -> dict[str, str]:
         if resource_id in self.instances:
-            # The caller may change them: what was serialised of it is stale then.
+            # The caller may change them, so serialised parts are out of date.
             self.instances[resource_id].version += 1
             return self.instances[resource_id].tags
         if resource_id in self.templates:
@@ -361,6 +361,6 @@ class Ec2:
 
 
 def _profile_name(given: Any) -> str:
-    """Return the name of an instance profile: launch templates have it or its ARN in a structure, others as text."""
+    """Return the name of an instance profile: in launch templates a structure of name or ARN, elsewhere a text."""
     named = given.get("Name") or given.get("Arn", "") if isinstance(given, dict) else given or ""
     return str(named).rpartition("/")[2]

@@ -77,8 +77,8 @@ class Ecs:
     def register_instance(self, instance_id: str, *, registered_at: float | None = None) -> None:
         """Start the agent: it registers with the cluster that the user data names.
 
-        With a time in the past, it did so then and has been connected since. The agent of an instance that was
-        stopped and started again goes on with the registration that it has.
+        With a time in the past, it registered then and has been connected since. The agent of a restarted instance
+        keeps its registration.
         """
         world = self._world
         instance = self._ec2.instances.get(instance_id)
@@ -112,7 +112,7 @@ class Ecs:
     def register(
         self, cluster: Cluster, instance_id: str, *, registered_at: float | None = None, arn: str = ""
     ) -> Registration:
-        """Add a registration, even if the instance has one."""
+        """Add a registration, even if the instance has one already."""
         instance = self._ec2.instances.get(instance_id)
         cpus, memory = INSTANCE_TYPES.get(instance.instance_type if instance else "", (2, 2048))
         registration = Registration(
@@ -129,7 +129,7 @@ class Ecs:
         return registration
 
     def _provider_of(self, cluster: Cluster, group: str) -> str:
-        """Return the cluster's capacity provider that an Auto Scaling group is behind, empty for none.
+        """Return the cluster's capacity provider of an Auto Scaling group; empty for none.
 
         https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerInstance.html (capacityProviderName)
         """
@@ -137,9 +137,9 @@ class Ecs:
         return next((name for name, arn in arns.items() if group and arn.endswith(f"/{group}")), "")
 
     def register_dead(self, instance_id: str, status: str = "ACTIVE", *, first: bool | None = None) -> Registration:
-        """Return an instance one registration more, which never lived: an agent's attempt that was retried.
+        """Give an instance another, dead registration, as an agent's retried attempt leaves.
 
-        ``first`` lists it before (True) or after (False) the one that lives; None chooses at random.
+        ``first`` lists it before (True) or after (False) the living one; None chooses at random.
         """
         cluster, alive = self._registered(instance_id)
         before = alive.arn.rpartition("/")[0]
@@ -152,7 +152,7 @@ class Ecs:
         return dead
 
     def register_anew(self, instance_id: str) -> Registration:
-        """Register an instance again, as an agent without its state does; the old registration stays, agent off."""
+        """Register an instance again, as an agent that lost its state does; the old registration stays, agent off."""
         cluster, before = self._registered(instance_id)
         self.set_agent(before, connected=False)
         anew = self.register(cluster, instance_id)
@@ -186,7 +186,7 @@ class Ecs:
         self._world.changed()
 
     def registrations_of(self, instance_id: str) -> list[tuple[Cluster, Registration]]:
-        """Return an instance's registrations with all clusters: the one that lives first, then the newest."""
+        """Return an instance's registrations with all clusters: the living one first, then the newest."""
         found = [
             (cluster, registration)
             for cluster in self.clusters.values()
@@ -196,11 +196,11 @@ class Ecs:
         return sorted(found, key=lambda one: (not one[1].agent_connected, -one[1].registered_at, one[1].arn))
 
     def registration_of(self, instance_id: str) -> tuple[Cluster, Registration] | None:
-        """Return the registration of an instance that lives, or else the newest."""
+        """Return the living registration of an instance, else the newest."""
         return next(iter(self.registrations_of(instance_id)), None)
 
     def instance_in_service(self, instance_id: str) -> None:
-        """Register an instance that has left its warm pool, if its agent has waited for that."""
+        """Register an instance that has left its warm pool, if its agent has waited for it."""
         if not self.registrations_of(instance_id) and self._ec2.instances[instance_id].ssh_up:
             self._world.after(1, "ecs", "register_instance", instance_id)
 
@@ -209,7 +209,7 @@ class Ecs:
             self.set_agent(registration, connected=False)
 
     def instance_ending(self, instance_id: str) -> None:
-        """Deregister an instance at its end; a registration with its agent off stays.
+        """Deregister a terminated instance; a registration whose agent is off stays.
 
         DeregisterContainerInstance: "stopped container instances or instances with disconnected agents aren't
         automatically deregistered when terminated".
@@ -223,7 +223,7 @@ class Ecs:
             self._world.after(timing.REGISTRATION_INACTIVE, "ecs", "_deregister", cluster.name, registration.arn)
 
     def _deregister(self, cluster: str, arn: str) -> None:
-        """End a registration: no longer listed, described as INACTIVE for an hour."""
+        """End a registration: it is no longer listed, and described as INACTIVE for an hour."""
         registration = self.clusters[cluster].registrations.pop(arn, None)
         if registration is not None:
             registration.status, registration.agent_connected = "INACTIVE", False

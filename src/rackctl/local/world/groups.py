@@ -25,7 +25,7 @@ class Member:
     weight: int = 1
     launch_configuration: str = ""
     holds: dict[str, Hold] = field(default_factory=dict)
-    # When it came into service; 0 for what has always been.
+    # The time at which it came into service; 0 for initial instances.
     in_service_since: float = 0.0
 
     @property
@@ -77,7 +77,7 @@ class Activity:
 
 @dataclass
 class LaunchSource:
-    """What a group launches from: one of a launch template, a MixedInstancesPolicy and a launch configuration."""
+    """The launch source of a group: a launch template, a MixedInstancesPolicy or a launch configuration."""
 
     launch_template: dict[str, str] | None = None
     mixed_instances_policy: dict[str, Any] | None = None
@@ -85,12 +85,12 @@ class LaunchSource:
 
     @property
     def specification(self) -> dict[str, str] | None:
-        """The LaunchTemplateSpecification that is launched from, the first override's own if it has one."""
+        """The LaunchTemplateSpecification in use: the first override's own, if it has one."""
         return self.specifications[0] if self.specifications else None
 
     @property
     def specifications(self) -> list[dict[str, str]]:
-        """All LaunchTemplateSpecifications that an instance may be launched from, the one in use first."""
+        """All LaunchTemplateSpecifications, the one in use first."""
         if not self.mixed_instances_policy:
             return [self.launch_template] if self.launch_template else []
         template = self.mixed_instances_policy["LaunchTemplate"]
@@ -123,15 +123,15 @@ class Group:
     protect_new: bool = False
     desired_capacity_type: str = "units"
     warm_pool: dict[str, Any] | None = None
-    # The instances in the warm pool: they are none of the group's members, and do not count.
+    # The instances in the warm pool, which are not members of the group and do not count.
     warmed: dict[str, Member] = field(default_factory=dict)
     deleting: bool = False
     no_launch_before: float = 0.0
-    # What an instance refresh launches from until it succeeds, in place of the group's own, and by how much it may
-    # exceed the desired capacity.
+    # The launch source of an instance refresh until it succeeds, in place of the group's own, and the number of
+    # instances by which it may exceed the desired capacity.
     refreshed_from: LaunchSource | None = None
     refresh_surplus: int = 0
-    # What is only kept to be told again: cooldown, kind of health check, and the like.
+    # Settings that are only stored and described: cooldown, kind of health check, and the like.
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -144,7 +144,7 @@ class Group:
 
     @property
     def source(self) -> LaunchSource:
-        """Return what its next instance is launched from."""
+        """Return the source of its next launch."""
         return self.refreshed_from or self.own_source
 
     def tag_values(self) -> dict[str, str]:
@@ -162,7 +162,7 @@ def weight_of(group: Group, instance_type: str) -> int:
 
 
 def type_of(override: Mapping[str, Any]) -> str:
-    """Return an override's instance type: named, or the first that has what its InstanceRequirements ask for."""
+    """Return an override's instance type: the named one, or the first that meets its InstanceRequirements."""
     asked = override.get("InstanceRequirements")
     if asked is None:
         return str(override.get("InstanceType", ""))
@@ -170,4 +170,4 @@ def type_of(override: Mapping[str, Any]) -> str:
     for name, has in INSTANCE_TYPES.items():
         if all(r["Min"] <= size <= r.get("Max", size) for size, r in zip(has, ranges, strict=True)):
             return name
-    raise validation_error("The InstanceRequirements match no instance type that the local rack has.")
+    raise validation_error("The InstanceRequirements match no instance type of the local rack.")

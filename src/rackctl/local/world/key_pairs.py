@@ -1,4 +1,4 @@
-"""EC2's key pairs: those that there are, and those that EC2 may still take for them."""
+"""EC2's key pairs: the current ones, and the former ones that EC2 may still use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rackctl.local.world.base import Commons
 
 
-# Changes of key pairs.
+# Recent changes of key pairs.
 _REMEMBERED = 100
 
 
@@ -31,8 +31,8 @@ class KeyPair:
 class KeyPairs(dict[str, KeyPair]):
     """The key pairs by their names.
 
-    What was deleted or imported lately is remembered: under the condition `key-pairs-late` EC2 launches with the pairs
-    as they were so many seconds ago, and describes them so every other time.
+    Recent deletions and imports are kept. Under the condition `key-pairs-late`, EC2 launches with the pairs of some
+    seconds ago, and every other call describes those.
     """
 
     def __init__(self, world: Commons) -> None:
@@ -42,7 +42,7 @@ class KeyPairs(dict[str, KeyPair]):
         self._described = 0
 
     def change(self, name: str, pair: KeyPair | None) -> None:
-        """Put a pair in the place of what has its name, or delete that."""
+        """Replace the pair of a name, or delete it."""
         self._past = [*self._past[-_REMEMBERED:], (self._world.now, name, self.get(name))]
         if pair is None:
             self.pop(name, None)
@@ -51,16 +51,16 @@ class KeyPairs(dict[str, KeyPair]):
         self._world.changed()
 
     def to_launch_with(self, name: str) -> KeyPair | None:
-        """Return the pair whose public key an instance gets that is launched now."""
+        """Return the pair whose public key an instance gets if it is launched now."""
         return self._late().get(name)
 
     def to_describe(self) -> dict[str, KeyPair]:
-        """Return the pairs that are described now."""
+        """Return the pairs that a call describes now."""
         self._described += 1
         return self._late() if self._described % 2 else dict(self)
 
     def is_taken(self, name: str) -> bool:
-        """Return whether EC2 refuses to give another pair this name."""
+        """Return whether EC2 refuses to import a pair under this name."""
         return name in self or name in self._late()
 
     def _late(self) -> dict[str, KeyPair]:

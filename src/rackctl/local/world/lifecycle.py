@@ -29,13 +29,13 @@ class Lifecycle:
         world.subscribe("autoscaling", "instance_running", "instance_terminated")
 
     def group_of(self, instance_id: str) -> Group | None:
-        """Return the group that an instance is a member of, or in the warm pool of."""
+        """Return the group of a member or of an instance in a warm pool."""
         return next((g for g in self.groups.values() if instance_id in g.members or instance_id in g.warmed), None)
 
-    # From its launch to its end
+    # From launch to termination
 
     def launch(self, group: Group, cause: str, state: str, *, leaving: Collection[str] = ()) -> Member | None:
-        """Launch an instance for a group, in the zone that has fewest beside those that are ``leaving``.
+        """Launch an instance for a group, in the zone with the fewest instances that are not ``leaving``.
 
         If that fails, record a failed activity and return None.
         """
@@ -87,7 +87,7 @@ class Lifecycle:
         )
 
     def launched_from(self, specification: Mapping[str, str]) -> tuple[LaunchTemplate, LaunchTemplateVersion]:
-        """Return the template and the version that a LaunchTemplateSpecification stands for now. Raises Refused."""
+        """Return the template and the current version of a LaunchTemplateSpecification. Raises Refused."""
         template = self._ec2.find_template(
             specification.get("LaunchTemplateId"), specification.get("LaunchTemplateName")
         )
@@ -122,7 +122,7 @@ class Lifecycle:
         self._world.tell("instance_in_service", member.instance_id)
 
     def instance_terminated(self, instance_id: str) -> None:
-        """Drop a member whose instance has ended; one that ended by itself is replaced as unhealthy."""
+        """Drop a member whose instance has terminated; one that terminated unexpectedly is replaced as unhealthy."""
         group = self.group_of(instance_id)
         if group is None:
             return
@@ -183,7 +183,7 @@ class Lifecycle:
             return
         group, member = found
         hold = member.holds[hook]
-        if hold.until > self._world.now + 0.001:  # a heartbeat has come meanwhile
+        if hold.until > self._world.now + 0.001:  # a heartbeat has extended it
             self._await_timeout(name, instance_id, hook)
         else:
             self._complete(group, member, hook, hold.default_result)
@@ -208,7 +208,7 @@ class Lifecycle:
         self._complete(group, found[1], hook, result)
 
     def delete_hook(self, group: Group, hook: str) -> None:
-        """Delete a hook; what it holds is completed first: abandoned when launching, continued when terminating."""
+        """Delete a hook. Its holds are completed first: abandoned when launching, continued when terminating."""
         for member in [*group.members.values(), *group.warmed.values()]:
             if hook in member.holds:
                 self._complete(group, member, hook, "CONTINUE" if member.is_terminating else "ABANDON")
@@ -216,7 +216,7 @@ class Lifecycle:
         self._world.changed()
 
     def _complete(self, group: Group, member: Member, hook: str, result: str) -> None:
-        """Complete a hold. After the last one, or ABANDON, the instance proceeds."""
+        """Complete a hold. After the last one, or after ABANDON, the instance proceeds."""
         del member.holds[hook]
         if result == "ABANDON":
             member.holds.clear()

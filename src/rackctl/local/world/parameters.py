@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rackctl.local.world.base import Commons
 
-# The image that AWS recommends for container instances.
+# AWS's parameter for the recommended image of container instances.
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/retrieve-ecs-optimized_AMI.html
 RECOMMENDED = "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id"
 
@@ -26,7 +26,7 @@ class Parameter:
 
 
 class Parameters:
-    """Parameters by name, each with its newest version alone."""
+    """Parameters by name, each with its newest version only."""
 
     def __init__(self, world: Commons, values: Mapping[str, str]) -> None:
         self._world = world
@@ -36,14 +36,14 @@ class Parameters:
         return self._named.get(name)
 
     def put(self, name: str, value: str) -> Parameter:
-        """Write a parameter, as a new version of the one that there is."""
+        """Write a parameter, as a new version if it exists."""
         before = self._named.get(name)
         self._named[name] = Parameter(name, value, before.version + 1 if before else 1, self._world.now)
         self._world.changed()
         return self._named[name]
 
     def resolve(self, image_id: str) -> str:
-        """Return the image that ``resolve:ssm:NAME`` means now, any other as it is. Raises Refused for no parameter."""
+        """Return the image of ``resolve:ssm:NAME``; any other image unchanged. Raises Refused for no parameter."""
         name = image_id.removeprefix("resolve:ssm:")
         if name == image_id:
             return image_id

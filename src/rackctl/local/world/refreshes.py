@@ -1,7 +1,7 @@
-"""Instance refreshes: Auto Scaling itself replaces a group's instances, and rolls back when it is told to.
+"""Instance refreshes: Auto Scaling itself replaces a group's instances, and rolls back on request.
 
-It drains nothing: that is for terminating lifecycle hooks, such as that of managed draining. An instance that a hook
-holds back counts no more towards its group, so that the refresh goes on meanwhile.
+A refresh drains nothing: terminating lifecycle hooks do, such as that of managed draining. An instance that such a hook
+holds no longer counts towards its group, so the refresh continues meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstanceRefresh.html
 ACTIVE: Final = {"Pending", "InProgress", "Baking", "Cancelling", "RollbackInProgress"}
-# What alarms do: https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html
+# Alarms: https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html
 # Limitations: "keeps retrying for an hour"; "the maximum amount of time … is 14 days".
 # https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html
 _RETRIED_FOR: Final = 3600.0
@@ -40,12 +40,12 @@ class Refreshes:
         """Return a group's refreshes, the newest first."""
         return [refresh for refresh in reversed(self._refreshes) if refresh.group == group]
 
-    # What is asked for
+    # Requests
 
     def start(
         self, group: Group, preferences: Mapping[str, Any], desired_configuration: dict[str, Any] | None = None
     ) -> Refresh:
-        """Begin a refresh. Raises Refused while another one is active, or for what AWS does not support."""
+        """Start a refresh. Raises Refused if another one is active, or if AWS does not support it."""
         if self._active(group.name):
             raise Refused(
                 "InstanceRefreshInProgress",
@@ -95,7 +95,7 @@ class Refreshes:
                 raise _irreversible("the group's launch template uses a Systems Manager parameter")
 
     def cancel(self, group: Group, *, wait: bool = True) -> Refresh:
-        """Cancel a refresh or a rollback; ``wait`` until what is launching and terminating has done so."""
+        """Cancel a refresh or a rollback; with ``wait``, once its launches and terminations have ended."""
         refresh = self._existing(group)
         if refresh.status != "Cancelling":
             refresh.status, refresh.waits_for_transitions = "Cancelling", wait
@@ -103,7 +103,7 @@ class Refreshes:
         return refresh
 
     def roll_back(self, group: Group) -> Refresh:
-        """Replace what a refresh has launched with what its group launched before. Raises Refused."""
+        """Roll back a refresh: replace the instances that it has launched. Raises Refused."""
         refresh = self._existing(group)
         if refresh.status in {"Cancelling", "RollbackInProgress"}:
             raise _none(group)
@@ -131,10 +131,10 @@ class Refreshes:
     def _refreshing(self, group: Group, refresh: Refresh) -> Refreshing:
         return Refreshing(self._world, self._autoscaling, self._warm_pools, group, refresh)
 
-    # As time passes
+    # Progress
 
     def advance(self, refresh_id: str) -> None:
-        """Run the next step of a refresh, and come back later unless it is over."""
+        """Run the next step of a refresh, and schedule another unless it has ended."""
         refresh = next(r for r in self._refreshes if r.refresh_id == refresh_id)
         group = self._autoscaling.groups.get(refresh.group)
         if group is None:
@@ -163,7 +163,7 @@ class Refreshes:
                 self._finish(group, refresh)
 
     def _alarmed(self, refresh: Refresh) -> str:
-        """Return which alarm fails a refresh; a rollback is not stopped by those that it may be there to mend."""
+        """Return the alarm that fails a refresh, with its state and reason. An alarm does not fail a rollback."""
         for alarm in () if refresh.rollback else refresh.alarms:
             state, why = self._world.alarms.get(alarm, ("", ""))
             if state == "ALARM":

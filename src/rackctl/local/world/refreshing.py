@@ -1,4 +1,4 @@
-"""One instance refresh under way: what it still has to replace, and how much of that at once.
+"""The progress of one instance refresh: instances to replace, and how many at once.
 
 The rules are those of RefreshPreferences in Auto Scaling's model, and of
 https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html and
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Rollback:
-    """A rollback of what a refresh had ``launched``, with what it had reached by then."""
+    """A rollback: the instances that the refresh had ``launched``, and its progress until then."""
 
     reason: str
     started: float
@@ -35,7 +35,7 @@ class Rollback:
 
 @dataclass
 class Refresh:
-    """A refresh of a group. ``existing`` are the members when it began, ``total`` how many it had to replace."""
+    """A refresh of a group. ``existing`` are the members at its start, ``total`` is the number to replace."""
 
     refresh_id: str
     group: str
@@ -53,7 +53,7 @@ class Refresh:
     percentage: int = 0
     rollback: Rollback | None = None
     waits_for_transitions: bool = True
-    # The checkpoints that have been reached, and until when the last of them holds it up.
+    # The checkpoints that have been reached, and the end of the pause at the last of them.
     passed: list[int] = field(default_factory=list)
     paused_until: float = 0.0
     blocked_since: float | None = None
@@ -61,7 +61,7 @@ class Refresh:
 
     @property
     def source(self) -> LaunchSource | None:
-        """What it launches from; None for what its group has."""
+        """Its launch source; None for its group's own."""
         wanted = self.desired_configuration
         return LaunchSource(wanted.get("LaunchTemplate"), wanted.get("MixedInstancesPolicy")) if wanted else None
 
@@ -78,7 +78,7 @@ class Refresh:
         return self.preferences.get(name, default)
 
     def may_replace(self, member: Member) -> bool:
-        """Tell whether a member may be terminated; one that is protected or on standby may be waited for."""
+        """Return whether a member may be terminated: one that is protected or on standby may have to be waited for."""
         if member.protected and self.prefers("ScaleInProtectedInstances", "Wait") != "Refresh":
             return False
         return member.lifecycle_state != "Standby" or self.prefers("StandbyInstances", "Wait") == "Terminate"
@@ -90,7 +90,7 @@ class Refresh:
 
 
 class Refreshing:
-    """Carries out a refresh of a group, a step at a time."""
+    """Carries out a refresh of a group step by step."""
 
     def __init__(
         self, world: Commons, autoscaling: AutoScaling, warm_pools: WarmPools, group: Group, refresh: Refresh
@@ -101,10 +101,10 @@ class Refreshing:
         self._group = group
         self._refresh = refresh
 
-    # What is to be replaced
+    # Instances to replace
 
     def outdated(self) -> list[Member]:
-        """Return the members that are still to be replaced: during a rollback, those of the refresh."""
+        """Return the members that are still to be replaced; in a rollback, those that the refresh launched."""
         return [m for m in self._group.members.values() if not m.is_terminating and self._is_outdated(m)]
 
     def outdated_warm(self) -> list[Member]:
@@ -119,11 +119,11 @@ class Refreshing:
             return member.instance_id in refresh.rollback.launched
         if member.instance_id in refresh.existing and not refresh.skips_matching:
             return True
-        # A desired configuration of $Latest or $Default may have become another one meanwhile.
+        # $Latest or $Default of the desired configuration may be another version by now.
         return bool(refresh.source or refresh.skips_matching) and not self._matches(member)
 
     def _matches(self, member: Member) -> bool:
-        """Tell whether a member was launched from what its group launches from now, and with such a type."""
+        """Return whether a member was launched from its group's current source, with one of its types."""
         if member.launch_template is None:
             return False
         source = self._group.source
@@ -135,7 +135,7 @@ class Refreshing:
                 return True
         return False
 
-    # What is ready
+    # Ready instances
 
     def _warmup(self) -> float:
         default = self._group.settings.get("DefaultInstanceWarmup")
@@ -144,7 +144,7 @@ class Refreshing:
         return float(self._refresh.prefers("InstanceWarmup", default)) / self._world.speed
 
     def _is_ready(self, member: Member) -> bool:
-        """Tell whether it is in service, healthy and has warmed up, as all that was there before has."""
+        """Return whether a member is in service, healthy and warmed up; existing members have warmed up."""
         if member.lifecycle_state != "InService" or not member.healthy:
             return False
         was_there = member.instance_id in self._refresh.existing
@@ -155,7 +155,7 @@ class Refreshing:
 
     @property
     def in_transition(self) -> bool:
-        """Whether launches or terminations are under way."""
+        """Whether launches or terminations are in progress."""
         return self._is_launching or any(m.is_terminating for m in self._group.members.values())
 
     @property
@@ -165,7 +165,7 @@ class Refreshing:
     # A step
 
     def step(self) -> str:
-        """Terminate what can be spared and launch what may be launched; return why it is held up, if it is."""
+        """Terminate and launch as many instances as allowed; return why the refresh waits, if it does."""
         group, refresh = self._group, self._refresh
         group.refresh_surplus = max(min(group.refresh_surplus, group.capacity - group.desired), 0)
         outdated = self.outdated()
@@ -191,10 +191,10 @@ class Refreshing:
         return "" if acted else self._held_up_by(left)
 
     def _bounds(self) -> tuple[int, int]:
-        """Return how many have to be ready, and how many there may be.
+        """Return the least number of ready instances, and the largest number of instances.
 
-        MaxHealthyPercentage: where both bounds leave no room and it is given, one is launched before one is terminated;
-        where it is not given, one is terminated and its replacement launched at once.
+        If the bounds leave no room: with MaxHealthyPercentage, one is launched before one is terminated; without it,
+        one is terminated while its replacement is launched.
         """
         desired = self._group.desired
         least = math.ceil(desired * self._refresh.prefers("MinHealthyPercentage", 90) / 100)
@@ -205,7 +205,7 @@ class Refreshing:
         return least, max(most, desired + 1) if least >= desired else most
 
     def _allowed(self) -> int:
-        """Return how many more may be replaced before the next checkpoint, pausing at one that has been reached."""
+        """Return how many more may be replaced before the next checkpoint; pause at one that has been reached."""
         refresh, desired = self._refresh, self._group.desired
         if refresh.rollback:
             return desired
@@ -224,7 +224,7 @@ class Refreshing:
         return self._world.now < self._refresh.paused_until
 
     def _victims(self, outdated: list[Member]) -> list[Member]:
-        """Order what may be terminated: what is unhealthy, then from the fullest zone, there the oldest."""
+        """Return the members that may be terminated: unhealthy ones first, then the oldest of the fullest zone."""
         zones = Counter(m.availability_zone for m in self._group.members.values() if m.in_capacity)
         may = [m for m in outdated if m.lifecycle_state == "InService" and self._refresh.may_replace(m)]
         ordered: list[Member] = []
@@ -242,7 +242,7 @@ class Refreshing:
         return bool(standing_by)
 
     def _replace_warm(self) -> bool:
-        """Replace the next instance of the warm pool, once it has all that it should have."""
+        """Replace the next instance of the warm pool, if the pool is complete."""
         warmed, outdated = self._group.warmed, self.outdated_warm()
         prepared = all(m.lifecycle_state.endswith(("Stopped", "Running", "Hibernated")) for m in warmed.values())
         if outdated and prepared and len(warmed) >= self._warm_pools.size(self._group):
@@ -250,7 +250,10 @@ class Refreshing:
         return bool(outdated)
 
     def _held_up_by(self, left: list[Member]) -> str:
-        """Return what keeps the rest from being replaced; what is on its way, and a checkpoint, is waited for."""
+        """Return why the other instances cannot be replaced.
+
+        Launches, terminations and checkpoints are no reason: they end.
+        """
         if not left or self._is_paused or self.in_transition:
             return ""
         protected = sum(m.protected for m in left)
@@ -259,7 +262,7 @@ class Refreshing:
         return f"Waiting for remaining instances to be available: {', '.join(why) or 'no new instances launch'}"
 
     def _measure(self) -> None:
-        """Work out PercentageComplete and InstancesToUpdate."""
+        """Compute PercentageComplete and InstancesToUpdate."""
         group, refresh, outdated = self._group, self._refresh, self.outdated()
         coming = [m for m in group.members.values() if m.in_capacity and not self._is_ready(m) and m not in outdated]
         left = len(outdated) + len(coming) - max(group.capacity - group.desired, 0)
@@ -274,7 +277,7 @@ class Refreshing:
 
     @property
     def is_done(self) -> bool:
-        """Whether all is replaced and has warmed up, or as much as the last checkpoint asks for."""
+        """Whether all instances, or those up to the last checkpoint, are replaced and have warmed up."""
         group, refresh = self._group, self._refresh
         if self._is_launching or group.capacity != group.desired or self._is_paused:
             return False

@@ -26,7 +26,7 @@ class Scheduler:
     def place(
         cluster: Cluster, definition: TaskDefinition, launch_type: str = "EC2", capacity_provider: str = ""
     ) -> Registration | None:
-        """Return the usable registration with room and the fewest tasks."""
+        """Return the usable registration that has room and the fewest tasks."""
         if launch_type == "FARGATE":
             return cluster.fargate
         usable = [
@@ -81,7 +81,7 @@ class Scheduler:
         minimum = math.ceil(desired * service.minimum_percent / 100)
         maximum = math.floor(desired * service.maximum_percent / 100)
         active = [t for t in cluster.tasks_of(service) if t.desired_status == "RUNNING"]
-        # A task whose agent is off cannot be told anything: ECS leaves it where it is.
+        # ECS cannot stop a task whose agent is off.
         moving = [t for t in active if t.registration.status == "DRAINING" and t.registration.agent_connected]
         staying = [t for t in active if t not in moving]
         for task in [t for t in moving if t.last_status != "RUNNING"]:

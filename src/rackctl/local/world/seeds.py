@@ -1,4 +1,4 @@
-"""The initial state of a world: a rack that has run for an hour."""
+"""The initial state of a world: a rack that has been running for an hour."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Seeds:
         self._scheduler = scheduler
 
     def found(self, name: str, instances: int, *, key_name: str = "", tags: Mapping[str, str] | None = None) -> Cluster:
-        """Create a rack: a cluster, a group that has run for an hour, and its services."""
+        """Create a rack: a cluster, a group that has been running for an hour, and its services."""
         cluster = self._ecs.create_cluster(name, tags or {})
         user_data = b64encode(f"#!/bin/bash\necho ECS_CLUSTER={name} >> /etc/ecs/ecs.config\n".encode()).decode()
         data = {
@@ -51,7 +51,7 @@ class Seeds:
     def run(
         self, cluster: Cluster, group: Group, template: LaunchTemplate, instances: int, *, capacity_provider: str = ""
     ) -> None:
-        """Have a group have run for an hour, its instances registered with the one cluster, and services on them."""
+        """Give a group instances that were launched an hour ago, registered with the cluster, with services on them."""
         for number in range(instances):
             self._instance(group, template, number)
         self._autoscaling.add(group)
@@ -128,9 +128,9 @@ class Seeds:
         launch_type: str = "EC2",
         capacity_provider: str = "",
     ) -> Service:
-        """Create a service whose tasks have run for an hour.
+        """Create a service whose tasks have been running for an hour.
 
-        With a launch type or a capacity provider of Fargate its tasks are on no container instance.
+        With a launch type or a capacity provider of Fargate, its tasks are on no container instance.
         """
         container: dict[str, Any] = {
             "name": name, "image": image, "command": ["sh", "-c", command], "cpu": cpu, "memory": memory,

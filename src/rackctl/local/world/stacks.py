@@ -1,4 +1,4 @@
-"""A cluster as a CloudFormation stack makes one, which knows nothing of racks.
+"""A cluster as a CloudFormation stack creates it, without rackctl's tags.
 
 Names and settings are those of a CDK app with a launch template and an AsgCapacityProvider: the group names the
 version by its number, new instances are protected from scale-in, and managed scaling decides the desired capacity.
@@ -34,7 +34,7 @@ _SCALING = {
 
 
 def foreign_cluster(stack: str, ids: Ids) -> str:
-    """Name a cluster as CloudFormation does: stack, logical id and twelve characters by chance."""
+    """Return a cluster's name as CloudFormation generates it: stack, logical id and twelve random characters."""
     return f"{stack.capitalize()}-ClusterEB0386A7-{_suffix(ids)}"
 
 
@@ -52,7 +52,10 @@ class Stacks:
         self._draining = draining
 
     def found(self, seeds: Seeds, cluster_name: str, instances: int, *, key_name: str) -> Cluster:
-        """Create a cluster, a group that has run for an hour, and its services; all but the instances are a stack's."""
+        """Create a cluster, a group that has been running for an hour, and its services.
+
+        A stack owns all but the instances.
+        """
         stack = cluster_name.partition("-")[0]
         cluster = self._ecs.create_cluster(cluster_name, self._tags(stack, "ClusterEB0386A7"))
         user_data = f"#!/bin/bash\necho ECS_CLUSTER={cluster_name} >> /etc/ecs/ecs.config\n"
@@ -73,7 +76,7 @@ class Stacks:
         return cluster
 
     def tag(self, kind: str, physical_id: str, stack: str, logical_id: str) -> None:
-        """Mark a cluster, a launch template or a group as a stack's, with tags that no request can set."""
+        """Tag a cluster, a launch template or a group as a stack's, with tags that no request can set."""
         tags = self._tags(stack, logical_id)
         if kind == "cluster":
             self._ecs.cluster(physical_id).tags.update(tags)

@@ -1,4 +1,4 @@
-"""Warm pools: instances that Auto Scaling prepares beside a group, to enter service when it scales out.
+"""Warm pools: instances that Auto Scaling prepares for a group, which enter service when it scales out.
 
 https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-warm-pools.html
 """
@@ -27,7 +27,7 @@ class WarmPools:
         world.subscribe("warm_pools", "instance_prepared")
 
     def put(self, group: Group, settings: Mapping[str, Any]) -> None:
-        """Return a group a warm pool, or change the one it has."""
+        """Give a group a warm pool, or change its warm pool."""
         pool = {"MinSize": 0, "PoolState": "Stopped", **(group.warm_pool or {}), **settings}
         if pool["PoolState"] not in {"Stopped", "Running", "Hibernated"}:
             raise validation_error("PoolState must be one of Stopped, Running and Hibernated.")
@@ -42,7 +42,7 @@ class WarmPools:
             self._world.after(0, "warm_pools", "reconcile", group.name)
 
     def delete(self, group: Group, *, force: bool) -> None:
-        """Delete a group's warm pool with its instances. Raises Refused without force while there are any."""
+        """Delete a group's warm pool with its instances. Without ``force``, raises Refused if there are any."""
         if group.warm_pool is None:
             raise validation_error(f"No warm pool found for Auto Scaling group {group.name}")
         if group.warmed and not force:

@@ -1,4 +1,4 @@
-"""The world: its parts, its clock, and the view of an observer."""
+"""The world: its parts, its clock, and its SSH hosts and containers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A machine that accepts SSH: an instance, seen from the network."""
+    """An instance as a machine that accepts SSH."""
 
     ec2_instance_id: str
     private_ip: str
@@ -52,8 +52,8 @@ class Host:
 class World(Commons):
     """EC2, Auto Scaling and ECS of one region.
 
-    Nothing in it moves but by `advance`. It holds nothing but plain values, so it can be pickled; whoever shares it
-    between threads locks it.
+    Only `advance` moves its time. It consists of plain values, so it can be pickled; threads that share it must hold a
+    lock.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class World(Commons):
         self.now = max(self.now, now)
 
     def move(self, network: str) -> None:
-        """Return everything an address in another network, for one that has been taken meanwhile."""
+        """Move everything to another network, because the last one has been taken meanwhile."""
         before, self.network = self.network, network
         self.ec2.move(before, network)
         self.changed()
@@ -108,7 +108,7 @@ class World(Commons):
     def next_due(self) -> float | None:
         return self.schedule.next()
 
-    # What can be seen from outside
+    # The view from outside the APIs
 
     def hosts(self) -> list[Host]:
         """Return the machines whose SSH server is up."""
@@ -119,7 +119,7 @@ class World(Commons):
         ]
 
     def containers(self, instance_id: str) -> list[Container]:
-        """Return what runs in Docker on an instance, newest first: ECS's tasks and ECS's agent."""
+        """Return the Docker containers of an instance, newest first: those of ECS's tasks, and ECS's agent."""
         instance = self.ec2.get(instance_id)
         registrations = [registration for _, registration in self.ecs.registrations_of(instance_id)]
         tasks = [t for registration in registrations for t in registration.live() if t.started is not None]
@@ -131,7 +131,7 @@ class World(Commons):
         return [*(c for t in sorted(tasks, key=_age) for c in _containers_of(t)), agent]
 
     def running_tasks(self, cluster: str, service: str) -> int:
-        """Count the running tasks of a service as they are, not as the API reports them."""
+        """Count the running tasks of a service in the world, whatever the API reports."""
         return sum(
             task.last_status == "RUNNING" and task.service == service
             for task in self.ecs.clusters[cluster].tasks.values()

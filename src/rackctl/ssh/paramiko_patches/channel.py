@@ -1,4 +1,4 @@
-# ruff: noqa: SLF001 - private members of paramiko are what this module is about
+# ruff: noqa: SLF001 - this module exists to access paramiko's private members
 """A session's channel: its window and its requests."""
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def open_session(
     transport: Transport, window: int, listener: Callable[[str, str], None], *, strict: bool
 ) -> tuple[paramiko.Channel, Arrivals]:
-    """Open a session's channel with a window of ``window`` bytes. Raises what paramiko raises."""
+    """Open a session's channel with a window of ``window`` bytes. Raises paramiko's errors."""
     channel = transport.open_session(window_size=window)
     arrivals = Arrivals(transport.packetizer.fed, window, strict=strict)
-    # Nothing is received on a session before its command or shell is requested.
+    # The server sends nothing on a session before its command or shell is requested.
     channel.in_buffer = arrivals.stdout  # type: ignore[assignment]
     channel.in_stderr_buffer = arrivals.stderr  # type: ignore[assignment]
     transport.listen(channel, listener)
@@ -30,9 +30,9 @@ def open_session(
 
 
 def receive(channel: paramiko.Channel, stream: Stream, nbytes: int) -> bytes:
-    """Wait for data of a stream, and grant the server as much more window; empty at the end.
+    """Wait for data of a stream, and grant the server as much window again; empty at the end.
 
-    Data that arrived is returned even if the connection is lost by now; `Channel.recv` would raise.
+    Data that has arrived is returned even if the connection is lost; `Channel.recv` would raise.
     """
     data = stream.read(nbytes)
     if grant := inside(channel)._check_add_window(len(data)):
@@ -50,18 +50,18 @@ def request(channel: paramiko.Channel, kind: str, *arguments: str | bytes | int)
     message = _channel_request(channel, kind, *arguments, reply=True)
     within = inside(channel)
     within._event_pending()
-    # In this order: a channel that is closed after this check sets the event.
+    # In this order: closing the channel after this check sets the event.
     if not channel.closed:
         within.transport._send_user_message(message)
         within.event.wait()
-    # A request that was granted may have ended by now.
+    # The command of a granted request may have ended already.
     if channel.closed and not within.event_ready:
         raise within.transport.get_exception() or EOFError
     return bool(within.event_ready)
 
 
 def notify(channel: paramiko.Channel, kind: str, *arguments: str | bytes | int) -> None:
-    """Send a channel request that wants no reply."""
+    """Send a channel request without asking for a reply."""
     inside(channel).transport._send_user_message(_channel_request(channel, kind, *arguments, reply=False))
 
 

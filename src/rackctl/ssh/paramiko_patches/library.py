@@ -1,4 +1,4 @@
-"""paramiko: imported in less time, with its logging off; and the exceptions that it lacks."""
+"""paramiko, imported faster and without its logging; and exceptions that it lacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Make a module appear as not installed."""
+    """Make a module look as if it were not installed."""
     missing = module not in sys.modules
     if missing:
         sys.modules[module] = None  # type: ignore[assignment]
@@ -24,13 +24,13 @@ def _without(module: str) -> Iterator[None]:
             del sys.modules[module]
 
 
-# paramiko.config imports invoke for `Match exec` in config files, which are not read here: a third of the import time.
+# paramiko.config imports invoke, a third of the import time, for `Match exec` in config files. rackctl reads none.
 with _without("invoke"):
     import paramiko
 
 __all__ = ["DeadlineReached", "Disconnected", "ProtocolError", "inside", "paramiko", "readable"]
 
-# paramiko logs tracebacks of what it also raises, and a logger without a handler prints them on stderr.
+# paramiko logs the tracebacks of errors that it also raises; a logger without a handler prints them on stderr.
 _LOGGER = logging.getLogger("paramiko")
 _LOGGER.addHandler(logging.NullHandler())
 _LOGGER.propagate = False
@@ -50,7 +50,7 @@ class Disconnected(paramiko.SSHException):
 
 
 def readable(text: bytes) -> str:
-    """Decode a server's text, which should be UTF-8, else as Latin-1."""
+    """Decode a server's text as UTF-8, or as Latin-1 if it is not UTF-8."""
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Packets read in large pieces, within bounds and a deadline."""
+"""Packets read from the socket in large pieces, within size limits and a deadline."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LONGEST_LINE = 8192
 
 
 class Packetizer(paramiko.packet.Packetizer):
-    """Reads the socket in large pieces, where paramiko calls the kernel twice a packet."""
+    """Reads the socket in large pieces; paramiko reads twice a packet."""
 
-    # paramiko asks for new keys after 512 MiB, and deadlocks when the channel closes meanwhile (paramiko #822). These
-    # are OpenSSH's limits for AES: 2^32 blocks and 2^31 packets (RFC 4344, 3.2). The server may ask sooner.
+    # paramiko requests new keys after 512 MiB, and deadlocks if the channel closes meanwhile (paramiko #822). These are
+    # OpenSSH's limits for AES: 2^32 blocks and 2^31 packets (RFC 4344, 3.2). The server may request new keys sooner.
     REKEY_BYTES = 2**36
     REKEY_PACKETS = 2**31
 
@@ -39,7 +39,7 @@ class Packetizer(paramiko.packet.Packetizer):
         self.deadline: Deadline | None = None
         # Streams that were fed since their readers were last notified.
         self.fed: list[Stream] = []
-        # How often the peer showed that it is alive: it sent data, or accepted data after it had not for a while.
+        # How often the peer proved to be alive: it sent data, or accepted data again after a while.
         self.signs_of_life = 0
 
     def allow_delayed_acks(self) -> None:
@@ -81,13 +81,14 @@ class Packetizer(paramiko.packet.Packetizer):
         return b"".join(pieces)
 
     def _receive(self, *, check_rekey: bool) -> bytes:
-        # A reader notified of each packet would take the interpreter from this thread, which decrypts the next.
+        # A reader that is notified of each packet would take the interpreter lock from this thread, which decrypts the
+        # next.
         while self.fed:
             self.fed.pop().notify_reader()
         while True:
             self._check_deadline()
             if self._acknowledge_at_once:
-                # A server that has not set TCP_NODELAY holds its next packet back until the last is acknowledged.
+                # A server without TCP_NODELAY holds back its next packet until the last one is acknowledged.
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             try:
                 received = self._sock.recv(_READ)

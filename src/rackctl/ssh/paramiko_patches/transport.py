@@ -1,4 +1,4 @@
-# ruff: noqa: SLF001 - private members of paramiko are what this module is about
+# ruff: noqa: SLF001 - this module exists to access paramiko's private members
 """A connection from its first byte to the login, and the messages about sessions that paramiko drops."""
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 _common = paramiko.common
 
-# As many as OpenSSH takes (kex.c).
+# OpenSSH's limit (kex.c).
 _MOST_LINES = 1024
 _MOST_EXTENSIONS = 1024
-# Replies held back during a key exchange; a server sends no requests then.
+# At most this many replies are held back during a key exchange, in which a server sends no requests.
 _MOST_HELD = 1024
 
 
 class _GroupExchange(inside(paramiko).kex_gex.KexGexSHA256):  # type: ignore[misc]
-    """Group exchange with the sizes that OpenSSH requests: 3,072 bits for 128-bit ciphers, 2,048 at least.
+    """Group exchange with OpenSSH's sizes: 3,072 bits for 128-bit ciphers, at least 2,048.
 
-    paramiko accepts 1,024 bits, and loops for ever on a negative group.
+    paramiko accepts 1,024 bits, and never returns from a negative group.
     """
 
     preferred_bits = 3072
@@ -64,7 +64,7 @@ class _Login(paramiko.auth_handler.AuthHandler):
     _is_requested = False
 
     def _request_auth(self) -> None:
-        # The service is requested once (RFC 4253, 10): some servers end the connection at a second request.
+        # The service is requested once (RFC 4253, 10): some servers close the connection at a second request.
         if inside(self).transport.has_auth_service:
             accepted = paramiko.Message()
             accepted.add_string("ssh-userauth")
@@ -101,9 +101,9 @@ class _Login(paramiko.auth_handler.AuthHandler):
 
 
 class Transport(paramiko.Transport):
-    """paramiko's transport without its deadlocks, with a deadline, and with the reasons that servers give.
+    """paramiko's transport without its deadlocks, with a deadline, and with the server's reasons in its errors.
 
-    ``show_banner`` is called by the transport's thread with each text that the server sends before the login.
+    The transport's thread calls ``show_banner`` with each text that the server sends before the login.
     """
 
     packetizer: Packetizer
@@ -157,7 +157,7 @@ class Transport(paramiko.Transport):
         )
 
     def exchange_keys(self) -> bytes:
-        """Exchange keys and return the verified host key. Raises what paramiko raises."""
+        """Exchange keys and return the verified host key. Raises paramiko's errors."""
         done = threading.Event()
         self.start_client(event=done)
         self._await(done)
@@ -167,7 +167,7 @@ class Transport(paramiko.Transport):
         return self.host_key.asbytes()
 
     def log_in(self, user: str, key: paramiko.PKey) -> Refusal | None:
-        """Log in with a key; return the refusal, after which another may be tried. Raises what paramiko raises."""
+        """Log in with a key; return the refusal, after which another may be tried. Raises paramiko's errors."""
         done = threading.Event()
         self.auth_handler = login = _Login(self)
         login.auth_publickey(user, key, done)
@@ -180,18 +180,18 @@ class Transport(paramiko.Transport):
         return login.refusal
 
     def _await(self, done: threading.Event) -> None:
-        # The transport's thread checks the deadline too, unless a packet keeps it busy.
+        # The transport's thread checks the deadline too, except while it reads a packet.
         while not done.wait(1):
             if self._deadline and self._deadline.left < -1:
                 raise DeadlineReached
 
     def get_exception(self) -> Exception | None:
-        """Return the reason for which the connection ended; of an open one, once, why a channel was not opened."""
+        """Return why the connection ended. If it is open, return once why a channel was not opened."""
         error = super().get_exception()
         if self._end or isinstance(error, paramiko.ChannelException):
             return self._end or error
         if error and not isinstance(error, paramiko.SSHException | EOFError | OSError):
-            # paramiko or cryptography failed on something that the server sent.
+            # paramiko or cryptography failed on a packet of the server.
             unread = f"a packet that cannot be read ({type(error).__name__})"
             error = ProtocolError(str(error) if isinstance(error, OverflowError) else unread)
         self._end = error
@@ -224,7 +224,7 @@ class Transport(paramiko.Transport):
 
     @property
     def disagreement(self) -> tuple[str, Sequence[str]]:
-        """The first kind of algorithm that both sides have none in common of, and what the server offers of it."""
+        """The first kind of algorithm without one in common, and the server's offer of it."""
         ours = {
             "key exchange": (self.preferred_kex, "kex_algo_list"),
             "host key type": (self.preferred_keys, "server_key_algo_list"),
@@ -258,8 +258,8 @@ class Transport(paramiko.Transport):
     def listen(self, channel: paramiko.Channel, listener: Callable[[str, str], None]) -> None:
         """Call ``listener(request, argument)``, in the transport's thread, for two requests that paramiko drops.
 
-        They are ``exit-signal`` with the signal's name (RFC 4254, 6.10), and ``eow@openssh.com`` if the command reads
-        no more (OpenSSH's PROTOCOL, 2.1).
+        They are ``exit-signal`` with the signal's name (RFC 4254, 6.10), and ``eow@openssh.com`` when the command has
+        closed its stdin (OpenSSH's PROTOCOL, 2.1).
         """
         self._listeners[channel.get_id()] = listener
 
@@ -275,7 +275,7 @@ class Transport(paramiko.Transport):
         inside(channel)._handle_request(message)
 
     def _on_channel_failure(self, channel: paramiko.Channel, _: paramiko.Message) -> None:
-        # paramiko would close the channel, but a session can go on without a terminal.
+        # paramiko would close the channel, but a session can continue without a terminal.
         inside(channel).event_ready = False
         inside(channel).event.set()
 
@@ -307,9 +307,9 @@ class Transport(paramiko.Transport):
             inside(self)._send_message(self._held.popleft())
 
     def send_keepalive(self) -> None:
-        """Send a keepalive that wants a reply, unless that would block.
+        """Send a keepalive that requests a reply, unless that would block.
 
-        paramiko's own keepalive wants no reply, so a dead peer is never noticed.
+        paramiko's own keepalive requests no reply, and so never detects a dead peer.
         """
         message = paramiko.Message()
         message.add_byte(_common.cMSG_GLOBAL_REQUEST)
@@ -335,7 +335,7 @@ class Transport(paramiko.Transport):
 
 
 class HostKeyTransport(Transport):
-    """Only for `exchange_keys`: it ends after the key exchange, so it needs no cipher in common with the server."""
+    """Only for `exchange_keys`: the connection ends after the key exchange, so no cipher in common is needed."""
 
     preferred_ciphers = algorithms.ANY_CIPHER
     preferred_macs = algorithms.ANY_MAC

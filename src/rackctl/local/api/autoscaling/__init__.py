@@ -1,4 +1,4 @@
-"""Auto Scaling's operations, room by room."""
+"""Auto Scaling's operations, grouped by subject."""
 
 from __future__ import annotations
 

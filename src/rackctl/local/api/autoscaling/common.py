@@ -1,4 +1,4 @@
-"""What Auto Scaling's operations have in common."""
+"""Functions that Auto Scaling's operations share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def page_size(asked: Asked, default: int, most: int) -> int:
 
 
 def member_document(member: Member, *, short: bool = False) -> Result:
-    """Describe a member. Of its health, DescribeAutoScalingInstances speaks in capitals (``short``)."""
+    """Describe a member. DescribeAutoScalingInstances (``short``) writes its health in capitals."""
     health = "Healthy" if member.healthy else "Unhealthy"
     template = member.launch_template
     return {
@@ -72,7 +72,7 @@ def activity_document(world: World, activity: Activity, group: Group) -> Result:
 
 
 def make_hook(given: Mapping[str, Any], old: Hook | None) -> Hook:
-    """Make a hook of what is given, over one that there is; AWS's defaults for a new one."""
+    """Return a hook with the given parameters; the others are those of the existing hook, or AWS's defaults."""
     transition = given.get("LifecycleTransition", old.transition if old else "")
     if transition not in (LAUNCHING, TERMINATING):
         raise validation_error(f"LifecycleTransition must be one of {', '.join((LAUNCHING, TERMINATING))}")
@@ -117,7 +117,7 @@ def put_tags(group: Group, tags: Iterable[Mapping[str, Any]]) -> None:
 
 
 def specification(ec2: Ec2, given: Mapping[str, str]) -> dict[str, str]:
-    """Name a launch template by id, name and version. Raises Refused if it could not be launched from."""
+    """Return a launch template's id, name and version. Raises Refused if a launch from it would fail."""
     if bool(given.get("LaunchTemplateId")) == bool(given.get("LaunchTemplateName")):
         raise validation_error(
             "Valid requests must contain either launchTemplateId or LaunchTemplateName, and not both."
@@ -138,7 +138,7 @@ def specification(ec2: Ec2, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def policy_of(ec2: Ec2, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a MixedInstancesPolicy as given, its templates found and named in full. Raises Refused."""
+    """Return a MixedInstancesPolicy with its templates named in full. Raises Refused."""
     policy = dict(given)
     if "LaunchTemplate" not in policy:
         return policy

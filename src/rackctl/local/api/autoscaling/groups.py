@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rackctl.local.api.wire_query import AutoScalingProtocol
     from rackctl.local.world import World
 
-# A group's settings that change nothing here but what is said of it, with AWS's defaults.
+# A group's settings that are only stored and described here, with AWS's defaults.
 SETTINGS: Mapping[str, Any] = {
     "DefaultCooldown": 300,
     "HealthCheckType": "EC2",
@@ -161,11 +161,11 @@ class Groups(Room["AutoScalingProtocol"]):
         return {}
 
     def _changes(self, asked: Asked, group: Group | None) -> dict[str, Any]:
-        """Return what a request sets of a group, its templates found and named in full."""
+        """Return a request's settings of a group, with its templates named in full."""
         known = {"AutoScalingGroupName", "Tags", "LifecycleHookSpecificationList", *SOURCES, *CAPACITY, *SETTINGS}
         unknown = sorted(asked.keys() - known - {"AvailabilityZones"})
         if unknown:
-            raise validation_error(f"The local rack has no {unknown[0]} of groups.")
+            raise validation_error(f"The local rack does not support {unknown[0]} of groups.")
         changes = {name: asked[name] for name in (*SOURCES, *CAPACITY) if name in asked}
         if "LaunchTemplate" in changes:
             changes["LaunchTemplate"] = specification(self.world.ec2, changes["LaunchTemplate"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rackctl.local.world import World
     from rackctl.local.world.refreshing import Refresh
 
-# RefreshPreferences, with the bounds of the numbers in it.
+# RefreshPreferences, with the bounds of its numbers.
 _NUMBERS: Final = {
     "MinHealthyPercentage": (0, 100),
     "MaxHealthyPercentage": (100, 200),
@@ -46,7 +46,7 @@ class InstanceRefreshes(Room["AutoScalingProtocol"]):
         known = {"AutoScalingGroupName", "Preferences", "DesiredConfiguration"} | _KNOWN
         known |= {"Strategy"} if asked.get("Strategy") == "Rolling" else set()
         if unknown := sorted({*asked, *preferences} - known):
-            raise validation_error(f"The local rack has no {unknown[0]} of instance refreshes.")
+            raise validation_error(f"The local rack does not support {unknown[0]} of instance refreshes.")
         _check(preferences)
         wanted = self._desired(asked["DesiredConfiguration"]) if "DesiredConfiguration" in asked else None
         return {"InstanceRefreshId": self._refreshes.start(group, preferences, wanted).refresh_id}
@@ -64,7 +64,7 @@ class InstanceRefreshes(Room["AutoScalingProtocol"]):
         return {"InstanceRefreshId": self._refreshes.cancel(group, wait=wait).refresh_id}
 
     def rollback_instance_refresh(self, asked: Asked) -> Result:
-        # The model requires no name of it, and there is no rollback of all groups.
+        # The model does not require the group's name; the operation does.
         if "AutoScalingGroupName" not in asked:
             raise self.protocol.missing("autoScalingGroupName")
         group = self._scaling.get(asked["AutoScalingGroupName"])
@@ -137,7 +137,7 @@ def _refresh(refresh: Refresh) -> Result:
 
 
 def _progress(refresh: Refresh) -> Result | None:
-    """Describe the progress of a group that has a warm pool, which alone has this."""
+    """Describe the progress of a refresh; only groups with a warm pool have these details."""
     if not refresh.warm_total:
         return None
 

@@ -1,4 +1,4 @@
-"""EC2's operations, room by room."""
+"""EC2's operations, grouped by subject."""
 
 from __future__ import annotations
 

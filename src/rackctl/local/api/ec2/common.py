@@ -1,4 +1,4 @@
-"""What EC2's operations have in common."""
+"""Functions that EC2's operations share."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def find_template(ec2: Ec2, named: Mapping[str, Any]) -> LaunchTemplate:
 
 
 def specified_tags(asked: Mapping[str, Any], resource_type: str) -> dict[str, str]:
-    """Return the tags that a request specifies for what it creates."""
+    """Return a request's tags for the resource that it creates."""
     tags: dict[str, str] = {}
     for specification in asked.get("TagSpecifications", ()):
         if specification.get("ResourceType") == resource_type:
@@ -71,7 +71,7 @@ def checked_data(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def chosen(every: list[Result], asked: Asked, parameter: str, member: str, unknown_code: str) -> list[Result]:
-    """Choose documents by id, and by filters named after their members."""
+    """Select documents by id, and by filters named after their members."""
     for id_ in asked.get(parameter, ()):
         if id_ not in {document[member] for document in every}:
             raise Refused(unknown_code, f"The ID '{id_}' does not exist")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 SECURITY_GROUP = "default"
 
-# What a platform is called besides, and the operation that it is billed as.
+# A platform's details and usage operation.
 _PLATFORMS = {"": ("Linux/UNIX", "RunInstances"), "windows": ("Windows", "RunInstances:0002")}
 _REASONS = {
     "Client.UserInitiatedShutdown": "User initiated shutdown",
@@ -34,7 +34,7 @@ def iso_time(at: float) -> str:
 
 
 def in_network(instance: Instance) -> bool:
-    """Return whether it still has its network interface: EC2 drops it at the end."""
+    """Return whether an instance still has its network interface, which a terminated one has not."""
     return instance.state != "terminated"
 
 
@@ -152,7 +152,7 @@ def _instance(instance: Instance, world: World) -> Result:
 
 
 def ipv6(instance: Instance, world: World) -> str:
-    """Return the IPv6 address of an instance, if it has one in place of its IPv4 address; else nothing."""
+    """Return the IPv6 address of an instance that has no IPv4 address; else nothing."""
     digits = "".join(f"{int(part):02x}" for part in instance.private_ip.split("."))
     return f"fd00:ec2::{digits[:4]}:{digits[4:]}" if "ipv6-only" in world.conditions else ""
 
@@ -201,7 +201,7 @@ def image(image_id: str, world: World) -> Result:
         "ImageId": image_id,
         "Name": f"ecs-optimized-{platform or 'linux'}",
         "State": "available",
-        "OwnerId": "591542846629",  # Amazon's, of the ECS-optimized images
+        "OwnerId": "591542846629",  # the account of Amazon's ECS-optimized images
         "Public": True,
         "Architecture": "x86_64",
         "ImageType": "machine",
@@ -235,7 +235,7 @@ def instance_status(instance: Instance, world: World) -> Result:
 
 
 def console_output(instance: Instance) -> str:
-    """Return what Amazon Linux 2 writes to its console at its first boot: the host keys among other things."""
+    """Return the console output of Amazon Linux 2 at its first boot, which includes the host keys."""
     stamp = datetime.fromtimestamp(instance.launched + 18, UTC).strftime("<14>%b %d %H:%M:%S ec2: ")
     rule = "#" * 61
     lines = [
@@ -334,7 +334,7 @@ def subnet(subnet_: Subnet, world: World) -> Result:
         "CidrBlock": str(subnet_.network),
         "AvailabilityZone": zone,
         "AvailabilityZoneId": zone_id(zone, world.region),
-        # AWS keeps five of a subnet's addresses.
+        # AWS reserves five addresses of each subnet.
         "AvailableIpAddressCount": subnet_.network.num_addresses - 5 - len(subnet_.used),
         "DefaultForAz": True,
         "MapPublicIpOnLaunch": False,

@@ -56,7 +56,7 @@ class Instances(Room["Ec2Protocol"]):
         )
 
     def _by_id(self, instance_ids: Sequence[str]) -> list[Instance]:
-        """Return instances by id. Raises Refused for what is no id, then for those that do not exist."""
+        """Return instances by id. Raises Refused for invalid ids, then for instances that do not exist."""
         for instance_id in instance_ids:
             if not re.fullmatch(r"i-([0-9a-f]{8}|[0-9a-f]{17})", instance_id):
                 raise Refused("InvalidInstanceID.Malformed", f'Invalid id: "{instance_id}"')
@@ -195,7 +195,7 @@ class Instances(Room["Ec2Protocol"]):
         if asked["Attribute"] not in values:
             raise Refused(
                 "InvalidParameterValue",
-                f"Value ({asked['Attribute']}) for parameter attribute is invalid: the local rack has no such one.",
+                f"Value ({asked['Attribute']}) for parameter attribute is invalid: the local rack does not support it.",
             )
         name, value = values[asked["Attribute"]]
         return {"InstanceId": instance.instance_id, name: {"Value": value}}
@@ -208,7 +208,7 @@ class Instances(Room["Ec2Protocol"]):
             instance.termination_protected = asked.get("Value", "").lower() == "true"
         else:
             raise Refused(
-                "InvalidParameterCombination", "The local rack lets only disableApiTermination of instances be changed."
+                "InvalidParameterCombination", "The local rack can change only disableApiTermination of instances."
             )
         return {}
 

@@ -68,7 +68,7 @@ class KeyPairs(Room["Ec2Protocol"]):
         }
 
     def delete_key_pair(self, asked: Asked) -> Result:
-        """Delete a key pair. One that does not exist is no error."""
+        """Delete a key pair. If it does not exist, that is no error."""
         if "KeyName" not in asked and "KeyPairId" not in asked:
             raise Refused("MissingParameter", "The request must contain the parameter KeyName or KeyPairId")
         for pair in list(self._ec2.key_pairs.values()):

@@ -34,7 +34,7 @@ class Tags(Room["Ec2Protocol"]):
         return {}
 
     def delete_tags(self, asked: Asked) -> Result:
-        """Delete tags by key, or by key and value; with none given, all but AWS's own."""
+        """Delete tags by key, or by key and value; without either, all except AWS's own."""
         for tags in [self._ec2.tags_of(resource) for resource in asked["Resources"]]:
             given = asked.get("Tags") or [{"Key": key} for key in tags if not key.startswith("aws:")]
             refuse_reserved(tag["Key"] for tag in given)

@@ -71,7 +71,7 @@ class LaunchTemplates(Room["Ec2Protocol"]):
         return {"LaunchTemplates": [documents.launch_template(t, self.world) for t in found], "NextToken": token}
 
     def describe_launch_template_versions(self, asked: Asked) -> Result:
-        """Describe versions, newest first; with no template named, $Latest and $Default of all of them."""
+        """Describe versions, newest first; without a template, $Latest and $Default of all templates."""
         wanted = asked.get("Versions", [])
         if "LaunchTemplateId" in asked or "LaunchTemplateName" in asked:
             versions = self._versions(find_template(self._ec2, asked), asked)
@@ -128,7 +128,7 @@ class LaunchTemplates(Room["Ec2Protocol"]):
         return {"LaunchTemplate": documents.launch_template(template, self.world)}
 
     def delete_launch_template_versions(self, asked: Asked) -> Result:
-        """Delete versions one by one; failures are in a list of their own."""
+        """Delete versions one by one; the answer lists failures separately."""
         template = find_template(self._ec2, asked)
         deleted: list[Result] = []
         failed: list[Result] = []

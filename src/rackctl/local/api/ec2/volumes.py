@@ -26,7 +26,7 @@ class Volumes(Room["Ec2Protocol"]):
         self._ec2 = world.ec2
 
     def describe_volumes(self, asked: Asked) -> Result:
-        """Describe the volumes of the instances that exist, by id or by their attachment."""
+        """Describe the volumes of instances, by id or by their attachment."""
         instances = [instance for instance in self._ec2.instances.values() if instance.exists]
         every = [volume for instance in instances for volume in _volumes(instance)]
         for volume_id in asked.get("VolumeIds", ()):
@@ -51,7 +51,7 @@ class Volumes(Room["Ec2Protocol"]):
 
 
 def _devices(instance: Instance) -> dict[str, Result]:
-    """Return the EBS block devices of an instance by name: the image's root volume, and those of its launch."""
+    """Return the EBS block devices of an instance by name: the root volume of its image, and those of its launch."""
     root = {ROOT_DEVICE: {"VolumeSize": 30, "SnapshotId": derived("snap-0", instance.image_id, 16)}}
     given = {mapping["DeviceName"]: mapping["Ebs"] for mapping in instance.block_devices}
     return {name: {**root.get(name, {}), **given.get(name, {})} for name in {**root, **given}}
@@ -74,7 +74,7 @@ def block_devices(instance: Instance) -> list[Result]:
 
 
 def _volumes(instance: Instance) -> list[Result]:
-    """Describe the volumes of an instance. One without a SnapshotId was created empty."""
+    """Describe the volumes of an instance. A volume without a SnapshotId was created empty."""
     found = []
     for name, ebs in _devices(instance).items():
         attached = _attached(instance, name, ebs)

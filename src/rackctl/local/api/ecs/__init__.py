@@ -1,4 +1,4 @@
-"""ECS's operations, room by room."""
+"""ECS's operations, grouped by subject."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class CapacityProviders(Room["JsonProtocol"]):
         self._ecs = world.ecs
 
     def describe_capacity_providers(self, asked: Asked) -> Result:
-        """Describe those named, or all; one that does not exist is a failure."""
+        """Describe some capacity providers, or all. Those that do not exist are failures."""
         names = [name.rpartition("/")[2] for name in asked.get("capacityProviders", ())]
         if len(names) > 100:
             raise invalid("capacityProviders can have at most 100 items.")
@@ -75,7 +75,7 @@ class CapacityProviders(Room["JsonProtocol"]):
             raise invalid("A capacity provider with the specified name already exists.")
         given = asked.get("autoScalingGroupProvider")
         if given is None or asked.keys() - {"name", "autoScalingGroupProvider", "tags"}:
-            raise invalid("The local rack has only capacity providers with an autoScalingGroupProvider.")
+            raise invalid("The local rack supports only capacity providers with an autoScalingGroupProvider.")
         group = next((g for g in self.world.autoscaling.groups.values() if g.arn == given["autoScalingGroupArn"]), None)
         if group is None:
             raise invalid("The specified Auto Scaling group ARN is invalid. Specify a valid ARN and try again.")
@@ -146,7 +146,7 @@ class CapacityProviders(Room["JsonProtocol"]):
 
 
 def _set(provider: CapacityProvider, given: Mapping[str, Any], *, protected: bool) -> None:
-    """Change what is given. Raises Refused for managed termination protection without what it needs."""
+    """Change the given settings. Raises Refused for managed termination protection without its requirements."""
     scaling = {**provider.managed_scaling, **given.get("managedScaling", {})}
     switches = {name: given.get(name, provider.switches[name]) for name in _SWITCHES}
     if switches["managedTerminationProtection"] == "ENABLED" and scaling["status"] != "ENABLED":

@@ -1,4 +1,4 @@
-"""What ECS's operations have in common."""
+"""Functions that ECS's operations share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rackctl.local.world.ecs import Ecs
 
 MISSING = "MISSING"
-# Said of tasks and services by many clients, and of no consequence here.
+# Parameters of tasks and services that many clients send, and that have no effect here.
 HARMLESS = frozenset({"clientToken", "referenceId", "enableECSManagedTags", "propagateTags", "enableExecuteCommand"})
 
 
@@ -58,7 +58,7 @@ def definition_of(ecs: Ecs, name: str) -> TaskDefinition:
 def listed(
     member: str, found: Sequence[tuple[Any, Any]], asked: Asked, default: int = 100, *, descending: bool = False
 ) -> Result:
-    """Return a page of items, each with what it is sorted by."""
+    """Return a page of items, given with their sort keys."""
     limit = asked.get("maxResults", default)
     if not 1 <= limit <= 100:
         raise invalid("maxResults must be between 1 and 100.")
@@ -75,7 +75,7 @@ def listed(
 
 
 def check_some(asked: Asked, name: str, most: int) -> None:
-    """Refuse an empty list, and one that is too long."""
+    """Refuse an empty list and one that is too long."""
     if not asked[name]:
         raise invalid(f"{name} cannot be empty.")
     check_at_most(asked, name, most)
@@ -87,7 +87,7 @@ def check_at_most(asked: Asked, name: str, most: int) -> None:
 
 
 def launch_type_of(asked: Asked, definition: TaskDefinition) -> str:
-    """Return the launch type of the tasks that a request asks for. Raises Refused for what their definition cannot."""
+    """Return the launch type of a request's tasks. Raises Refused if their definition does not support it."""
     strategy = asked.get("capacityProviderStrategy", ())
     if strategy and "launchType" in asked:
         raise invalid("Specifying both a launch type and capacity provider strategy is not supported.")
@@ -103,7 +103,7 @@ def launch_type_of(asked: Asked, definition: TaskDefinition) -> str:
 def check_supported(asked: Asked, *names: str) -> None:
     """Refuse parameters that the local rack does not implement."""
     for name in sorted(asked.keys() - {*names}):
-        raise invalid(f"The local rack has no {name} for this operation.")
+        raise invalid(f"The local rack does not support {name} for this operation.")
 
 
 def tags_from(asked: Asked) -> Tags:

@@ -96,7 +96,10 @@ class ContainerInstances(Room["JsonProtocol"]):
         return {"containerInstances": found, "failures": failures}
 
     def register_container_instance(self, asked: Asked) -> Result:
-        """Register what an identity document names, as its agent does: once more, unless it names what it has."""
+        """Register the instance of an identity document, as its agent does.
+
+        If the request names a registration, it is renewed.
+        """
         cluster = self._ecs.cluster(asked.get("cluster", ""))
         try:
             instance_id = json.loads(asked.get("instanceIdentityDocument", ""))["instanceId"]
@@ -104,7 +107,7 @@ class ContainerInstances(Room["JsonProtocol"]):
             raise invalid("instanceIdentityDocument must be a JSON object with an instanceId.") from None
         instance = self.world.ec2.instances.get(instance_id)
         if not instance_id.startswith("mi-") and (instance is None or instance.state != "running"):
-            raise invalid(f"{instance_id} is no instance that runs.")
+            raise invalid(f"{instance_id} is not a running instance.")
         if "containerInstanceArn" in asked:
             registration = known_registration(self._ecs, cluster, asked["containerInstanceArn"])
         else:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rackctl.local.world import World
     from rackctl.local.world.clusters import CapacityProvider, Cluster, Registration, Service, Task, TaskDefinition
 
-# What an agent of the ECS-optimized Amazon Linux 2 image says of itself.
+# The attributes of an agent of the ECS-optimized Amazon Linux 2 image.
 _CAPABILITIES = (
     *(f"com.amazonaws.ecs.capability.docker-remote-api.1.{minor}" for minor in range(17, 31)),
     "com.amazonaws.ecs.capability.ecr-auth",
@@ -42,7 +42,7 @@ def tag_documents(tags: Mapping[str, str | None]) -> list[dict[str, str]]:
 
 
 def _counts(tasks: list[Task]) -> tuple[int, int]:
-    """Count what runs and what is pending; what stops is neither."""
+    """Count running and pending tasks; a stopping task is neither."""
     going = [task.last_status for task in tasks if task.desired_status == "RUNNING"]
     return going.count("RUNNING"), sum(status in _PENDING for status in going)
 

@@ -1,4 +1,4 @@
-"""The cluster query language, in which container instances are filtered.
+"""The cluster query language, which filters container instances.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/cluster-query-language.html
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
-# A thing's values by subject: "agentConnected", "attribute:ecs.instance-type"; a subject it does not have is absent.
+# The values of a container instance by subject: "agentConnected", "attribute:ecs.instance-type".
 Values: TypeAlias = Mapping[str, "Value"]
 Value: TypeAlias = str | float | bool | tuple[str, ...] | None
 Predicate: TypeAlias = Callable[[Values], bool]
@@ -33,7 +33,7 @@ _ORDER = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.
 
 
 def parse(expression: str) -> Predicate:
-    """Read an expression. Raises ValueError, saying what is wrong with it."""
+    """Parse an expression. Raises ValueError with the reason."""
     reader = _Reader(_tokens(expression))
     predicate = reader.either()
     if reader.next is not None:

@@ -119,7 +119,7 @@ class Services(Room["JsonProtocol"]):
         if service.status != "ACTIVE":
             raise Refused("ServiceNotActiveException", "Service was not ACTIVE.")
         if "taskDefinition" in asked and definition_of(self._ecs, asked["taskDefinition"]) is not service.definition:
-            raise invalid("The local rack makes no deployments: a service's task definition stays what it is.")
+            raise invalid("The local rack makes no deployments: a service's task definition cannot change.")
         if service.strategy == "DAEMON" and "desiredCount" in asked:
             raise invalid("desiredCount cannot be given for services of the DAEMON scheduling strategy.")
         desired = _count(asked, service.desired)

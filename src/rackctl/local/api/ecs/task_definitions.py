@@ -40,7 +40,7 @@ class TaskDefinitions(Room["JsonProtocol"]):
         return {"taskDefinition": documents.task_definition(definition), "tags": tags}
 
     def list_task_definitions(self, asked: Asked) -> Result:
-        """List the revisions by family and number; each of them is active here."""
+        """List the revisions by family and number; all are active here."""
         prefix = asked.get("familyPrefix")
         found = [
             (d.arn, [family, d.revision])

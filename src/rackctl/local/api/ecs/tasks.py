@@ -34,7 +34,7 @@ class Tasks(Room["JsonProtocol"]):
         self._ecs = world.ecs
 
     def list_tasks(self, asked: Asked) -> Result:
-        """List tasks, newest first; those that should run unless asked otherwise."""
+        """List tasks, newest first; by default those whose desired status is RUNNING."""
         check_supported(
             asked, "cluster", "containerInstance", "family", "nextToken", "maxResults", "startedBy", "serviceName",
             "desiredStatus", "launchType",
@@ -136,7 +136,7 @@ class Tasks(Room["JsonProtocol"]):
 
 
 def _why_not(registration: Registration, definition: TaskDefinition) -> str:
-    """Return the reason why a task cannot be placed, as in failures[]; empty if it can."""
+    """Return the reason in failures[] for which a task cannot be placed; empty if it can."""
     if registration.status != "ACTIVE":
         return registration.status
     if not registration.agent_connected:
