@@ -18,7 +18,7 @@ def test_wait_until_returns_the_first_answer_that_is_not_none() -> None:
     assert said == ["waiting for it"]
 
 
-def test_wait_until_looks_once_more_at_the_deadline_and_then_says_what_it_waited_for() -> None:
+def test_wait_until_probes_once_more_at_the_deadline_and_names_what_it_waited_for() -> None:
     clock, looks = FakeClock(), []
 
     with pytest.raises(Timeout, match="gave up after 5 s waiting for the tide, which is out"):

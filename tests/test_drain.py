@@ -329,7 +329,7 @@ def test_several_drains_are_described_by_one_call_and_each_waits_for_its_own_tas
     assert drains.ec2_instance_ids == (A,)
 
 
-def test_the_event_of_a_service_is_asked_for_only_once_a_drain_has_stood_still_for_its_patience() -> None:
+def test_the_event_of_a_service_is_fetched_only_if_a_drain_makes_no_progress_for_its_patience() -> None:
     aws, clock = with_tasks(task("t1")), FakeClock()
     drains = Drains(aws.rack, clock, patience=60)
     drains.start(A, aws.instance().registrations)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-def test_files_are_where_the_environment_says() -> None:
+def test_the_environment_sets_the_paths_of_files() -> None:
     assert str(config_file({"RACKCTL_CONFIG": "/x/c.toml"})) == "/x/c.toml"
     assert str(state_dir({"RACKCTL_STATE_DIR": "/x"})) == "/x"
 

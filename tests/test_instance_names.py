@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     "text", ["", " ", "i-", "i-zzzz", "i-0a", "0a321c8b", "i-0A321C8B", "i-0a321c8b0", "web", EXTERNAL]
 )
-def test_what_is_not_a_whole_instance_id_is_refused_before_aws_is_asked(text: str) -> None:
+def test_a_text_that_is_not_a_whole_instance_id_is_refused_before_any_call(text: str) -> None:
     with pytest.raises(UsageError):
         instances_of(FakeAws(cluster_name="unasked")).find(text)
 
@@ -139,7 +139,7 @@ def test_a_terminating_instance_leaves_its_name_to_its_replacement() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "i-0a", "i-"])
-def test_one_wrong_id_among_others_is_refused_before_aws_is_asked(wrong: str) -> None:
+def test_one_invalid_id_among_others_is_refused_before_any_call(wrong: str) -> None:
     aws = Recording(instances={A: ec2(A)})
 
     with pytest.raises(UsageError):

@@ -152,7 +152,7 @@ class Recording(FakeAws):
         return super().instances_tagged(tags)
 
 
-def test_ec2_is_not_asked_for_a_machine_of_ecs_anywhere() -> None:
+def test_a_machine_of_ecs_anywhere_is_not_looked_up_in_ec2() -> None:
     """DescribeInstances answers InvalidInstanceID.Malformed to it, which would take the whole list away.
 
     ContainerInstance.ec2InstanceId, in botocore's ECS model: "The ID of the container instance. For Amazon EC2
@@ -173,7 +173,7 @@ def test_ec2_is_not_asked_for_a_machine_of_ecs_anywhere() -> None:
     assert sorted(map(str, aws.asked)) == sorted([str([A]), "tagged"])
 
 
-def test_a_machine_of_ecs_anywhere_is_none_of_the_instances_that_can_be_connected_to() -> None:
+def test_a_machine_of_ecs_anywhere_is_not_among_the_instances_to_connect_to() -> None:
     aws = rack_of(ec2(A), registered=[ecs(EXTERNAL), ecs(A)])
 
     assert [i.ec2_instance_id for i in instances_of(aws).instances()] == [A]
@@ -199,7 +199,7 @@ def test_a_machine_of_ecs_anywhere_is_none_of_the_instances_that_can_be_connecte
         ),
     ],
 )
-def test_of_several_registrations_the_connected_the_living_the_newest_counts_in_whatever_order_ecs_lists_them(
+def test_of_several_registrations_the_connected_then_the_living_then_the_newest_counts_in_any_order(
     counts: ContainerInstance, others: Sequence[ContainerInstance]
 ) -> None:
     """A retried RegisterContainerInstance leaves a second registration of the same EC2 instance behind.
@@ -292,7 +292,7 @@ def test_an_instance_of_no_other_cluster_is_registered_nowhere_else() -> None:
 # Terminating one
 
 
-def test_terminate_asks_the_group_and_keeps_the_desired_capacity() -> None:
+def test_terminate_calls_the_group_and_keeps_the_desired_capacity() -> None:
     aws = rack_of(ec2(A))
 
     assert instances_of(aws).terminate(aws.instances[A]) is True

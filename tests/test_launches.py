@@ -27,7 +27,7 @@ def outdated(scene: Scene) -> dict[str, bool | None]:
     return {i.ec2_instance_id: i.outdated for i in listed(scene) if i.instance and not i.is_terminating}
 
 
-def test_what_a_replacement_would_replace_is_outdated_and_what_it_launched_is_not() -> None:
+def test_instances_that_a_replacement_would_replace_are_outdated_and_those_it_launched_are_not() -> None:
     scene = Scene(2)
     assert set(outdated(scene).values()) == {False}
 
@@ -41,7 +41,7 @@ def test_what_a_replacement_would_replace_is_outdated_and_what_it_launched_is_no
     assert set(outdated(scene).values()) == {False}
 
 
-def test_groups_are_asked_for_once_and_each_for_what_it_launches() -> None:
+def test_groups_are_described_once_and_each_launch_source_once() -> None:
     scene = Scene(3)
     add_group(scene)
     scene.aws.reads.clear()
@@ -51,7 +51,7 @@ def test_groups_are_asked_for_once_and_each_for_what_it_launches() -> None:
     assert scene.aws.reads.count("launch_template_version") == 2
 
 
-def test_an_instance_in_no_group_and_one_that_only_ecs_knows_are_neither_outdated_nor_current() -> None:
+def test_outdated_is_unknown_for_an_instance_of_no_group_and_one_that_ec2_does_not_describe() -> None:
     scene = outdate(Scene(1))
     (seen,) = Instances(scene.rack, scene.clock).list()
     assert seen.instance
@@ -66,7 +66,7 @@ def forgets_groups(name: str, answer: Any) -> Any:
     return [] if name == "groups" else answer
 
 
-def test_it_is_unknown_where_a_group_or_what_it_launches_from_does_not_exist() -> None:
+def test_outdated_is_unknown_if_a_group_or_its_launch_source_does_not_exist() -> None:
     scene = outdate(Scene(2))
     scene.aws.misreading.append(forgets_groups)
     assert set(outdated(scene).values()) == {None}
@@ -86,7 +86,7 @@ def test_a_group_that_names_nothing_to_launch_from_makes_it_unknown() -> None:
 
 
 @pytest.mark.parametrize("error", [AccessDenied("no"), Throttled("slow", code="Throttling")])
-def test_what_aws_does_not_answer_is_an_error_and_not_unknown(error: Exception) -> None:
+def test_a_failed_call_is_an_error_and_does_not_make_outdated_unknown(error: Exception) -> None:
     scene = Scene(2)
     fail_from(scene, "launch_template_version", error)
 

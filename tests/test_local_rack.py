@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_local_rack_is_found_while_its_daemon_lives(tmp_path: Path) -> None:
+def test_a_local_rack_is_found_while_its_daemon_runs(tmp_path: Path) -> None:
     (tmp_path / "local").mkdir()
     described = {
         "version": 1,

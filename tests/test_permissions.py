@@ -77,7 +77,7 @@ def verdicts(found: Sequence[Permission], action: str) -> set[tuple[str, str]]:
     return {(permission.verdict, permission.reason) for permission in found if permission.action == action}
 
 
-def test_every_action_that_a_role_needs_is_asked_for() -> None:
+def test_every_action_that_a_role_needs_is_simulated() -> None:
     found = permissions(FakeIam(), "terminate", named={**NAMED, "<image parameter>": ["ops/image"]})
 
     assert {permission.verdict for permission in found} == {"allowed"}
@@ -101,9 +101,7 @@ def test_every_action_that_a_role_needs_is_asked_for() -> None:
         ({"decision": "perhaps"}, "unknown", "IAM's simulation says perhaps"),
     ],
 )  # fmt: skip
-def test_only_what_is_allowed_whatever_else_holds_counts_as_allowed(
-    decided: dict[str, Any], verdict: str, reason: str
-) -> None:
+def test_only_an_unconditional_allow_counts_as_allowed(decided: dict[str, Any], verdict: str, reason: str) -> None:
     found = permissions(deciding("autoscaling:SetDesiredCapacity", **decided))
 
     assert verdicts(found, "autoscaling:SetDesiredCapacity") == {(verdict, reason)}
@@ -111,7 +109,7 @@ def test_only_what_is_allowed_whatever_else_holds_counts_as_allowed(
 
 
 @pytest.mark.parametrize("action", ["kms:Encrypt", "s3:PutObject"])
-def test_what_a_resource_s_own_policy_may_allow_is_not_known(action: str) -> None:
+def test_an_action_that_a_resource_s_policy_may_allow_is_unknown(action: str) -> None:
     """SimulatePrincipalPolicy: "does not automatically retrieve policies for the specified resources"."""
     found = permissions(deciding(action, decision="implicitDeny"))
 
@@ -121,13 +119,13 @@ def test_what_a_resource_s_own_policy_may_allow_is_not_known(action: str) -> Non
     }
 
 
-def test_an_action_of_which_nothing_is_said_is_not_known() -> None:
+def test_an_action_without_a_decision_is_unknown() -> None:
     iam = FakeIam(lambda a, r: None if a == "ecs:ListTasks" else Decision(a, r, "allowed"))
 
     assert verdicts(permissions(iam), "ecs:ListTasks") == {("unknown", "IAM's simulation gave no verdict")}
 
 
-def test_actions_that_iam_does_not_take_together_are_asked_for_one_by_one() -> None:
+def test_actions_that_iam_does_not_simulate_together_are_simulated_one_by_one() -> None:
     iam = FakeIam()
 
     def decide(action: str, resource: str) -> Decision | Exception:
@@ -145,7 +143,7 @@ def test_actions_that_iam_does_not_take_together_are_asked_for_one_by_one() -> N
     ]
 
 
-def test_a_simulation_that_fails_leaves_its_actions_unknown_and_the_others_told() -> None:
+def test_a_failed_simulation_leaves_only_its_own_actions_unknown() -> None:
     iam = FakeIam(
         lambda a, r: (
             AwsError("it went wrong", code="ServiceFailure")
@@ -165,7 +163,7 @@ def test_a_caller_who_may_not_simulate_gets_the_error() -> None:
         permissions(FakeIam(lambda *_: AccessDenied("AWS denied iam:SimulatePrincipalPolicy")))
 
 
-def test_what_the_rack_has_no_name_for_is_not_known_and_not_asked_for() -> None:
+def test_an_action_on_a_name_that_the_rack_lacks_is_unknown_and_not_simulated() -> None:
     iam = FakeIam()
     without = {name: values for name, values in NAMED.items() if name != "<bucket>"}
 
@@ -175,7 +173,7 @@ def test_what_the_rack_has_no_name_for_is_not_known_and_not_asked_for() -> None:
     assert not any(action.startswith("s3:") for actions, _, _ in iam.asked for action in actions)
 
 
-def test_what_only_some_racks_need_is_not_asked_for_on_others() -> None:
+def test_actions_that_only_some_racks_need_are_not_simulated_on_others() -> None:
     numbered = {**NAMED, "<launch template>": ["lt-1"], "<numbered template>": ["lt-1"]}
 
     assert verdicts(permissions(FakeIam()), "ec2:RunInstances") == set()
@@ -184,7 +182,7 @@ def test_what_only_some_racks_need_is_not_asked_for_on_others() -> None:
     assert verdicts(permissions(FakeIam(), named=numbered), "iam:PassRole") == set()
 
 
-def test_a_role_that_is_not_known_is_not_asked_for_by_an_asterisk() -> None:
+def test_an_unknown_role_is_not_simulated_by_an_asterisk() -> None:
     """A policy that allows to pass one role would be told to deny all of them."""
     named = {**NAMED, "<launch template>": ["lt-1"], "<numbered template>": ["lt-1"], "<instance role>": ["*"]}
 

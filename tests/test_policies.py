@@ -39,7 +39,7 @@ def test_each_name_is_filled_in_with_all_of_its_values() -> None:
     assert console["Condition"] == {"StringEquals": {"aws:ResourceTag/aws:autoscaling:groupName": ["one", "two"]}}
 
 
-def test_what_a_rack_does_not_have_needs_no_permission() -> None:
+def test_resources_that_a_rack_lacks_need_no_permission() -> None:
     without = statements("keyroll")
     numbered = statements("keyroll", numbered_template=["lt-1"], instance_role=["*"], tagging_template=["yes"])
 
@@ -51,7 +51,7 @@ def test_what_a_rack_does_not_have_needs_no_permission() -> None:
     assert of("kms:GenerateDataKey", statements("keyroll", **{"bucket's key": ["q"]}))
 
 
-def test_only_what_gets_a_key_of_a_new_name_may_import_one() -> None:
+def test_only_a_rack_whose_groups_get_a_new_key_name_may_import_new_key_pairs() -> None:
     renamed = statements("keyroll", new_key_pair=["prod-keypair-<time>"])
     kept = statements("keyroll", key_pair=["ops", "build"])
 

@@ -44,7 +44,7 @@ def test_console_output_is_the_newest_that_the_instance_wrote() -> None:
 @pytest.mark.parametrize(
     "latest", [output(""), refusal("UnsupportedOperation"), refusal("InvalidParameterCombination")]
 )
-def test_console_output_that_ec2_has_kept_is_taken_where_there_is_no_newest(latest: Answer) -> None:
+def test_kept_console_output_is_returned_if_there_is_no_latest(latest: Answer) -> None:
     aws, asked = aws_with_console(latest, output("kept"))
 
     assert aws.ec2.console_output("i-1") == "kept"

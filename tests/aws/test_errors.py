@@ -132,7 +132,7 @@ def test_a_denial_shows_awss_message_and_names_the_action_that_it_names(
     assert error.hint == f"the IAM permission that is missing{missing}"
 
 
-def test_a_denial_without_a_sentence_still_names_the_action_and_what_it_was_asked_of() -> None:
+def test_a_denial_without_a_message_names_action_and_resource() -> None:
     error = answered("UnauthorizedOperation")
 
     assert str(error) == "AWS denied ecs:ListContainerInstances on cluster prod"
@@ -151,7 +151,7 @@ def test_a_denial_without_a_sentence_still_names_the_action_and_what_it_was_aske
         ("ClusterNotFoundException", NotFound, "ecs:ListContainerInstances"),
     ],
 )
-def test_codes_that_have_a_meaning_say_it(code: str, kind: type[RackctlError], says: str) -> None:
+def test_error_codes_are_translated(code: str, kind: type[RackctlError], says: str) -> None:
     error = answered(code)
 
     assert isinstance(error, kind)
@@ -165,7 +165,7 @@ def test_codes_that_have_a_meaning_say_it(code: str, kind: type[RackctlError], s
         "Signature not yet current: 20260102T033005Z is still later than 20260102T031000Z",
     ],
 )
-def test_a_signature_of_another_time_is_told_from_a_wrong_secret(message: str) -> None:
+def test_a_signature_of_another_time_and_a_wrong_secret_have_different_errors(message: str) -> None:
     assert "does not accept the time" in str(answered("InvalidSignatureException", message))
     assert "does not accept the credentials" in str(answered("InvalidSignatureException", "does not match"))
 
@@ -205,16 +205,14 @@ def test_s3s_operations_are_named_by_their_permission(operation: str, permission
         (botocore.exceptions.EndpointConnectionError(endpoint_url="http://x"), RackctlError, "cannot be reached"),
     ],
 )
-def test_what_keeps_a_call_from_being_made_says_what_to_do(
-    error: Exception, kind: type[RackctlError], says: str
-) -> None:
+def test_an_error_before_a_call_has_a_remedy(error: Exception, kind: type[RackctlError], says: str) -> None:
     with pytest.raises(kind, match=says) as caught, translated(WHERE):
         raise error
 
     assert caught.value.hint
 
 
-def test_a_profile_that_does_not_exist_is_said_also_when_all_that_is_wanted_is_the_region(tmp_path: Path) -> None:
+def test_a_profile_that_does_not_exist_is_reported_even_if_only_the_region_is_read(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
         environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
@@ -225,7 +223,7 @@ def test_a_profile_that_does_not_exist_is_said_also_when_all_that_is_wanted_is_t
 
 
 @pytest.mark.parametrize(("status", "says"), [(500, "AWS failed at"), (400, "AWS refused")])
-def test_a_failure_of_awss_is_told_from_a_refusal(status: int, says: str) -> None:
+def test_a_failure_of_aws_is_distinguished_from_a_refusal(status: int, says: str) -> None:
     error = answered("Odd", status=status)
 
     assert isinstance(error, AwsError)

@@ -99,9 +99,7 @@ def test_a_right_answer_over_a_socket_is_read(service: str, method: str, operati
     ids=lambda reply: str(reply[:40]),
 )
 @pytest.mark.parametrize(("service", "method", "operation"), CALLS)
-def test_what_is_no_whole_response_of_http_is_unanswered(
-    service: str, method: str, operation: str, reply: bytes
-) -> None:
+def test_an_incomplete_http_response_is_unanswered(service: str, method: str, operation: str, reply: bytes) -> None:
     with serving(lambda connection: connection.sendall(reply)) as url, pytest.raises(Unanswered) as caught:
         asking(url, service, method)
 
@@ -207,7 +205,7 @@ def test_a_call_that_was_given_up_sends_nothing_any_more(monkeypatch: pytest.Mon
         assert len(requests) == sent
 
 
-def test_retries_are_told_once_a_minute_however_many_calls_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_are_reported_once_a_minute_for_all_calls_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     clock, notices = FakeClock(), list[str]()
 

@@ -85,7 +85,7 @@ def test_missing_context_values_of_an_asterisk_are_read_from_the_result() -> Non
         ("PermissionsBoundary", {"allowed_by_boundary": False}),
     ],
 )
-def test_what_forbids_it_besides_the_policies_is_told(detail: str, expected: dict[str, Any]) -> None:
+def test_boundaries_and_service_control_policies_that_deny_are_reported(detail: str, expected: dict[str, Any]) -> None:
     details = f"<{detail}DecisionDetail><AllowedBy{detail}>false</AllowedBy{detail}></{detail}DecisionDetail>"
 
     found = simulated(result("implicitDeny", details=details, each=of(CLUSTER, "implicitDeny")), [CLUSTER])

@@ -106,7 +106,7 @@ def test_each_member_that_is_kept_is_one_that_a_service_module_names(service: st
 
 
 @pytest.mark.parametrize("service", [service for service in KEPT if paged(service)])
-def test_pages_are_asked_for_by_the_tokens_that_botocores_paginators_name(service: str) -> None:
+def test_the_page_tokens_are_those_of_botocores_paginators(service: str) -> None:
     paginators = Loader().load_service_model(service, "paginators-1")["pagination"]
 
     named = {xform_name(name): (p["input_token"], p["output_token"]) for name, p in paginators.items()}
@@ -231,7 +231,7 @@ def test_the_endpoints_are_a_subset_and_count_as_botocores_own() -> None:
         assert is_subset(part, of)
 
 
-def test_the_slices_are_what_the_generator_makes_of_the_installed_botocore() -> None:
+def test_the_slices_are_up_to_date_with_the_installed_botocore() -> None:
     assert SLICES.is_dir(), f"there are no slices for botocore {botocore.__version__}: run `make models`"
     full = Loader()
     # A slice is read by itself here: to what it loads, botocore adds the "extras" of its own directory.

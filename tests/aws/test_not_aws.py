@@ -69,7 +69,7 @@ def test_a_whole_answer_is_read_to_the_types_that_are_declared(module: str, meth
 
 @pytest.mark.parametrize("foreign", FOREIGN)
 @pytest.mark.parametrize(("module", "method"), methods())
-def test_what_cannot_be_awss_is_an_unanswered_call_that_names_endpoint_and_operation(
+def test_a_response_that_is_not_awss_is_an_unanswered_call_that_names_endpoint_and_operation(
     module: str, method: str, foreign: str
 ) -> None:
     operations: list[str] = []
@@ -88,7 +88,7 @@ def test_what_cannot_be_awss_is_an_unanswered_call_that_names_endpoint_and_opera
 
 @pytest.mark.parametrize("lacking", LACKING)
 @pytest.mark.parametrize(("module", "method"), methods())
-def test_an_answer_that_lacks_what_is_required_is_unanswered_or_read(module: str, method: str, lacking: str) -> None:
+def test_an_answer_without_a_required_member_is_unanswered_or_read(module: str, method: str, lacking: str) -> None:
     outcome: Any
     try:
         outcome = asked(module, method, lambda _: LACKING[lacking])

@@ -76,7 +76,7 @@ WRITES = {name: ASKS[name] for name in ("create", "replace", "delete")}
 
 
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
-def test_a_bucket_of_another_region_is_asked_there(ask: Callable[[Bucket], object]) -> None:
+def test_a_request_for_a_bucket_of_another_region_is_redirected_there(ask: Callable[[Bucket], object]) -> None:
     """S3's guide, "Making requests": 301 PermanentRedirect, with the region in x-amz-bucket-region."""
     asked: list[str] = []
     id_ = {"x-amz-request-id": "1"}
@@ -112,7 +112,7 @@ def test_every_call_names_the_account_that_must_own_the_bucket(ask: Callable[[Bu
     assert {owner if isinstance(owner, str) else owner.decode() for owner in owners} == {OWNER}
 
 
-def test_a_condition_that_failed_is_told_from_a_write() -> None:
+def test_a_failed_condition_is_distinguished_from_a_write() -> None:
     failed, done = answers(412, "PreconditionFailed"), answers(200)
 
     assert failed.create("key", b"x") is None
@@ -138,7 +138,7 @@ def test_a_conflict_of_two_writes_is_an_unanswered_call_and_no_failed_condition(
     assert not caught.value.refused
 
 
-def test_an_object_that_is_not_there_is_deleted_and_not_replaced() -> None:
+def test_an_object_that_does_not_exist_counts_as_deleted_and_is_not_replaced() -> None:
     missing = answers(404, "NoSuchKey")
 
     assert missing.get("key") is None

@@ -29,7 +29,7 @@ NUMBERS = {"AWS_CSM_PORT", "AWS_MAX_ATTEMPTS", "AWS_METADATA_SERVICE_NUM_ATTEMPT
 
 @pytest.mark.parametrize("value", ["x", "-1", "", "http://", "१"])
 @pytest.mark.parametrize("variable", VARIABLES)
-def test_a_variable_that_is_nonsense_is_named_and_never_an_error_in_rackctl_itself(
+def test_an_invalid_variable_is_named_and_never_an_error_in_rackctl_itself(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for unset in VARIABLES:
@@ -53,7 +53,7 @@ def test_a_variable_that_is_nonsense_is_named_and_never_an_error_in_rackctl_itse
 
 
 @pytest.mark.parametrize("variable", sorted(NUMBERS))
-def test_what_must_be_a_number_is_refused_before_anything_is_asked(
+def test_a_setting_that_must_be_a_number_is_checked_before_any_call(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "x")

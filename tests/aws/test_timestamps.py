@@ -45,6 +45,6 @@ def test_every_form_that_services_use_is_read_as_botocore_reads_it(text: str) ->
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z"])
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="timestamp"):
         parse_timestamp(text)

@@ -115,6 +115,6 @@ def test_commands_are_found_where_they_are() -> None:
 @pytest.mark.parametrize(
     "words", [["instances", "shh"], ["instances", "--frobnicate"], ["racks", "policy", "--for", "everything"]]
 )
-def test_a_command_that_there_is_not_is_found_out(words: list[str]) -> None:
+def test_an_unknown_command_is_detected(words: list[str]) -> None:
     with pytest.raises((click.ClickException, UsageError)):
         parse(words)

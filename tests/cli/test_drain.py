@@ -48,7 +48,7 @@ def test_drain_sets_all_instances_to_draining_at_once_and_does_not_wait_for_task
     assert clock.slept == []
 
 
-def test_drain_takes_whatever_names_one_instance_each_once() -> None:
+def test_drain_accepts_ids_addresses_and_names_and_drains_each_instance_once() -> None:
     aws = two()
 
     result = run(aws, "instances", "drain", A[:9], A, "web-b")
@@ -139,7 +139,7 @@ def test_drain_warns_of_an_agent_that_is_off() -> None:
     assert statuses(aws) == ["DRAINING"]
 
 
-def test_tasks_on_a_dead_registration_are_said_and_refuse_a_wait_for_the_end() -> None:
+def test_tasks_on_a_dead_registration_are_reported_and_refuse_wait() -> None:
     aws = rack_of(ec2(A), registered=[ecs(A, tasks=0), ecs(A, arn="dead", agent=False, tasks=2)])
 
     refused = run(aws, "instances", "drain", "--wait", A)
@@ -223,7 +223,7 @@ def test_a_signal_during_the_wait_leaves_the_instances_draining_and_says_how_to_
     assert statuses(aws) == ["DRAINING", "ACTIVE"]
 
 
-def test_what_was_draining_before_is_not_among_what_is_to_be_undone() -> None:
+def test_instances_that_were_draining_before_are_not_in_the_command_that_undoes_the_drain() -> None:
     aws = with_task()
     aws.container_instances[f"arn:{A}"] = replace(aws.container_instances[f"arn:{A}"], status="DRAINING")
 
@@ -289,7 +289,7 @@ def test_a_dry_run_shows_what_runs_there_and_changes_nothing() -> None:
 # Undrain
 
 
-def test_undrain_sets_what_drains_to_active() -> None:
+def test_undrain_sets_draining_instances_to_active() -> None:
     aws = rack_of(ec2(A), ec2(B), registered=[ecs(A, "DRAINING"), ecs(A, "DRAINING", arn="second", age=9), ecs(B)])
 
     result = run(aws, "instances", "undrain", A, B)

@@ -55,7 +55,7 @@ def tab(tmp_path: Path) -> Tab:
     return Tab(rack_of(ec2(A, Name="web")), tmp_path / "state")
 
 
-def test_ids_are_kept_for_some_minutes_and_then_asked_for_again(tab: Tab) -> None:
+def test_ids_are_kept_for_some_minutes_and_then_listed_again(tab: Tab) -> None:
     assert tab() == [A]
     tab.aws.instances[B] = ec2(B)
 
@@ -65,7 +65,7 @@ def test_ids_are_kept_for_some_minutes_and_then_asked_for_again(tab: Tab) -> Non
     assert tab() == [A, B]
 
 
-def test_an_id_that_begins_otherwise_than_all_kept_ones_is_asked_for(tab: Tab) -> None:
+def test_a_start_that_no_kept_id_has_lists_the_instances(tab: Tab) -> None:
     assert tab() == [A]
     tab.aws.instances[B] = ec2(B)
 
@@ -117,7 +117,7 @@ def test_entries_that_are_too_old_are_removed(tab: Tab) -> None:
     assert len(json.loads((tab.state / "last_listed.json").read_text())) == 1
 
 
-def test_a_file_that_other_users_can_write_is_not_believed(tab: Tab) -> None:
+def test_a_file_that_other_users_can_write_is_ignored(tab: Tab) -> None:
     tab()
     kept = tab.state / "last_listed.json"
     kept.chmod(0o666)

@@ -61,7 +61,7 @@ def down(tmp_path: Path) -> Iterator[Typist]:
     control.down(tmp_path)
 
 
-def test_up_says_what_to_type_next_and_down_removes_it(down: Typist) -> None:
+def test_up_prints_commands_to_try_and_down_removes_the_rack(down: Typist) -> None:
     result = down("local", "up", "--instances", "2", "--name", "mine", "--no-key")
 
     assert result.exit_code == 0
@@ -82,7 +82,7 @@ def test_up_says_what_to_type_next_and_down_removes_it(down: Typist) -> None:
     assert (again.exit_code, again.stdout, again.stderr) == (0, "", "rackctl: there is no local rack to remove\n")
 
 
-def test_a_second_up_says_that_it_is_up_and_refuses_what_contradicts_it(up: Typist) -> None:
+def test_a_second_up_reports_that_the_rack_is_up_and_refuses_other_options(up: Typist) -> None:
     same = up("local", "up")
     other = up("local", "up", "--instances", "5", "--speed", "50")
 
@@ -122,7 +122,7 @@ def test_a_rack_named_before_the_words_does_not_disturb(up: Typist) -> None:
     "words",
     [("--instances", "-1"), ("--instances", "many"), ("--speed", "0"), ("--name", "Not A Name"), ("--name", "")],
 )
-def test_up_with_what_cannot_be_starts_nothing(down: Typist, words: tuple[str, ...]) -> None:
+def test_up_with_invalid_options_starts_nothing(down: Typist, words: tuple[str, ...]) -> None:
     assert down("local", "up", *words).exit_code == 2
     assert list(down.directory.iterdir()) == []
 
@@ -161,7 +161,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(tmp_path
     )
 
 
-def test_status_tells_of_a_rack_that_is_up(up: Typist) -> None:
+def test_status_describes_a_rack_that_is_up(up: Typist) -> None:
     text = up.good("local", "status")
     described = json.loads(up.good("local", "status", "-o", "json"))
 
@@ -201,7 +201,7 @@ def test_env_lets_a_shell_s_other_aws_clients_use_it(up: Typist) -> None:
 
 
 @pytest.mark.parametrize("words", [("env",), ("faults", "list"), ("faults", "clear"), ("faults", "add", "stuck-drain")])
-def test_what_needs_a_rack_says_how_to_start_one(down: Typist, words: tuple[str, ...]) -> None:
+def test_commands_that_need_a_rack_name_the_command_that_starts_one(down: Typist, words: tuple[str, ...]) -> None:
     result = down("local", *words)
 
     assert (result.exit_code, result.stdout) == (3, "")
@@ -239,7 +239,7 @@ def test_a_fault_shows_in_the_commands_that_meet_it(up: Typist) -> None:
     assert "ThrottlingException; retrying" in result.stderr
 
 
-def test_what_happens_to_an_instance_happens_to_it(up: Typist) -> None:
+def test_an_incident_affects_its_instance(up: Typist) -> None:
     id_ = up.good("instances", "-o", "id").split()[0]
 
     up.good("local", "faults", "add", "agent-off", id_)
@@ -266,7 +266,7 @@ def test_what_happens_to_an_instance_happens_to_it(up: Typist) -> None:
         (("error", "ecs:*", "--status", "200"), "200 is not in the range"),
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(up: Typist, words: tuple[str, ...], says: str) -> None:
+def test_an_invalid_fault_is_refused(up: Typist, words: tuple[str, ...], says: str) -> None:
     result = up("local", "faults", "add", *words)
 
     assert result.exit_code == 2
@@ -274,7 +274,7 @@ def test_a_fault_that_makes_no_sense_is_refused(up: Typist, words: tuple[str, ..
     assert len(up.good("local", "faults", "list").splitlines()) == 1
 
 
-def test_clearing_what_is_not_there_is_not_found(up: Typist) -> None:
+def test_clearing_an_unknown_fault_exits_with_3(up: Typist) -> None:
     assert up("local", "faults", "clear", "99").exit_code == 3
     assert up("local", "faults", "clear", "nonsense").exit_code == 3
 

@@ -35,7 +35,7 @@ def typed(scene: Scene, *words: str) -> Result:
         ("-o", "csv", "--columns", "id"),
     ],
 )
-def test_aws_is_not_asked_for_what_the_groups_launch_where_outdated_is_not_wanted(words: tuple[str, ...]) -> None:
+def test_the_groups_launches_are_not_read_if_outdated_is_not_needed(words: tuple[str, ...]) -> None:
     scene = Scene(2)
     scene.aws.reads.clear()
 
@@ -55,7 +55,7 @@ def test_aws_is_not_asked_for_what_the_groups_launch_where_outdated_is_not_wante
         ("--columns", "id,outdated"),
     ],
 )
-def test_aws_is_asked_where_outdated_is_shown_or_named(words: tuple[str, ...]) -> None:
+def test_the_groups_launches_are_read_if_outdated_is_shown_or_named(words: tuple[str, ...]) -> None:
     scene = Scene(2)
     scene.aws.reads.clear()
 
@@ -77,7 +77,7 @@ def test_outdated_instances_are_selected_and_shown() -> None:
     assert one["image_id"].startswith("ami-")
 
 
-def test_who_may_not_know_it_gets_all_other_fields_unless_he_has_asked_for_it() -> None:
+def test_without_the_permission_to_read_launches_the_list_has_all_other_fields_unless_outdated_is_named() -> None:
     scene = Scene(2)
     fail_from(scene, "groups", AccessDenied("AWS denied autoscaling:DescribeAutoScalingGroups"))
 

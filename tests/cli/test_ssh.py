@@ -77,7 +77,7 @@ def test_the_start_of_an_id_is_enough(rackctl: Typing) -> None:
         (("forget-host-key", "i-0a00"), 2, "is not an instance id"),
     ],
 )
-def test_bad_input_is_said_before_anything_is_tried(
+def test_bad_input_is_refused_before_any_call(
     rackctl: Typing, words: tuple[str, ...], exit_code: int, says: str
 ) -> None:
     result = rackctl(*words)
@@ -152,7 +152,7 @@ def test_the_help_says_what_the_exit_status_means(rackctl: Typing) -> None:
     assert "255 if the connection or the login failed" in " ".join(result.stdout.split())
 
 
-def test_forgetting_what_is_not_pinned_is_no_failure(rackctl: Typing) -> None:
+def test_forgetting_an_instance_without_a_pinned_key_is_no_failure(rackctl: Typing) -> None:
     result = rackctl("forget-host-key", ID)
 
     assert (result.exit_code, result.stdout) == (0, "")

@@ -252,7 +252,7 @@ class Contended(FakeAws):
         super().terminate_instance(ec2_instance_id, decrement_desired_capacity=decrement_desired_capacity)
 
 
-def test_a_wait_for_a_scaling_activity_is_said_once() -> None:
+def test_a_wait_for_a_scaling_activity_is_reported_once() -> None:
     aws = rack_of(ec2(A))
     contended = Contended(**{name: getattr(aws, name) for name in aws.__dataclass_fields__})
 

@@ -54,7 +54,7 @@ def test_a_bug_in_one_check_is_reported_and_the_other_checks_still_run() -> None
     }  # fmt: skip
 
 
-def test_if_no_plan_can_be_made_each_of_its_topics_says_so() -> None:
+def test_if_no_plan_can_be_made_each_of_its_topics_is_skipped() -> None:
     denied = AccessDenied("AWS denied autoscaling:DescribeLifecycleHooks", hint="the IAM permission")
 
     found = examined(failing(Scene(), "lifecycle_hooks", error=denied))

@@ -35,7 +35,7 @@ def test_a_healthy_rack_has_one_ok_finding_for_each_topic_of_the_plan() -> None:
     assert not any(f.remedy for f in found)
 
 
-def test_each_refusal_and_warning_of_a_plan_is_told_once_with_its_remedy() -> None:
+def test_each_refusal_and_warning_of_a_plan_is_reported_once_with_its_remedy() -> None:
     scene = Scene()
     scene.world.set_condition("managed-draining")
     scene.clock.sleep(60)
@@ -63,7 +63,7 @@ def launch_configuration(scene: Scene) -> None:
         (launch_configuration, "launch configuration old-style"),
     ],
 )
-def test_doctor_says_what_each_group_launches_from(change: Callable[[Scene], Any], form: str) -> None:
+def test_doctor_reports_the_launch_source_of_each_group(change: Callable[[Scene], Any], form: str) -> None:
     scene = Scene()
     change(scene)
 
@@ -73,7 +73,7 @@ def test_doctor_says_what_each_group_launches_from(change: Callable[[Scene], Any
     ) in of(scene, "groups")
 
 
-def test_the_stack_that_a_group_belongs_to_is_told() -> None:
+def test_doctor_reports_the_stack_of_a_group() -> None:
     scene = Scene()
     spot_group = add_group(scene, "prod-spot")
     spot_group.tags.append({"Key": "aws:cloudformation:stack-name", "Value": "Prod", "PropagateAtLaunch": True})
@@ -94,7 +94,7 @@ def an_instance_of_another_rack(scene: Scene) -> None:
         (an_instance_of_another_rack, 'of rack "staging"'),
     ],
 )
-def test_what_else_launches_with_a_key_pair_that_is_renewed_under_its_name_has_a_line_of_its_own(
+def test_each_other_user_of_a_key_pair_that_is_renewed_under_its_name_has_its_own_line(
     add: Callable[[Scene], Any], user: str
 ) -> None:
     scene = Scene(key_name="ops")
@@ -140,7 +140,7 @@ def test_a_group_at_its_maximum_has_no_room_for_a_surge() -> None:
     assert of(roomy, "capacity") == [("ok", "prod-instances has 3 instances of at most 4")]
 
 
-def test_an_unfinished_roll_is_told_with_the_command_that_resumes_it() -> None:
+def test_an_unfinished_roll_is_reported_with_the_command_that_resumes_it() -> None:
     scene = stopped_with_two_new_ones()
 
     (found,) = [f for f in told(scene) if f.check == "roll"]
@@ -149,7 +149,7 @@ def test_an_unfinished_roll_is_told_with_the_command_that_resumes_it() -> None:
     assert "resume" in found.remedy
 
 
-def test_capacity_providers_are_told_and_one_that_does_not_drain_is_warned_of() -> None:
+def test_capacity_providers_are_reported_with_a_warning_for_one_that_does_not_drain() -> None:
     scene = Scene()
     without = [(f.status, f.message) for f in providers(scene.rack)]
     scene.world.set_condition("managed-draining")
@@ -165,7 +165,7 @@ def test_capacity_providers_are_told_and_one_that_does_not_drain_is_warned_of() 
     assert not_draining.remedy.startswith("`aws ecs update-capacity-provider")
 
 
-def test_an_instance_outside_of_the_groups_is_told_and_so_is_its_agent() -> None:
+def test_an_instance_outside_of_the_groups_is_reported_and_so_is_its_agent() -> None:
     scene = Scene()
     lone = scene.first[0]
     scene.group.members.pop(lone)
@@ -178,7 +178,7 @@ def test_an_instance_outside_of_the_groups_is_told_and_so_is_its_agent() -> None
     assert left.startswith(f"a roll leaves {lone} as it is: ")
 
 
-def test_a_registration_without_an_instance_is_told_with_the_command_that_removes_it() -> None:
+def test_a_registration_without_an_instance_is_reported_with_the_command_that_removes_it() -> None:
     scene = Scene()
     (registration, *_) = scene.seeded.registrations.values()
     gone = registration.instance_id

@@ -63,7 +63,7 @@ def test_a_cluster_of_a_stack_is_found_adopted_and_used(foreign: Shell) -> None:
     assert shown_settings["bucket"]["from"] == "tag rackctl:bucket"
 
 
-def test_a_person_is_shown_what_is_done_and_asked(foreign: Shell) -> None:
+def test_adopt_shows_its_steps_and_asks_on_a_terminal(foreign: Shell) -> None:
     """Over two seconds: a rack of its own."""
     name = cluster_of(foreign)
 
@@ -98,11 +98,11 @@ def test_a_denied_step_names_its_action_and_what_is_left_and_is_repeated(foreign
     ("words", "says"),
     [
         ("prod --bucket ''", "it is empty: is a variable in your script unset?"),
-        ("prod --kms-key 'a b'", "a KMS key is given by its id, its ARN or alias/NAME"),
+        ("prod --kms-key 'a b'", "it must be a KMS key's id, its ARN or alias/NAME"),
         ("", "Missing argument 'CLUSTER'"),
     ],
 )
-def test_wrong_words_are_refused_before_aws_is_asked(bare: Shell, words: str, says: str) -> None:
+def test_invalid_arguments_are_refused_before_any_call(bare: Shell, words: str, says: str) -> None:
     ran = bare(f"rackctl racks adopt {words}")
 
     assert (ran.status, ran.stdout) == (2, "")

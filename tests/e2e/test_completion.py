@@ -129,7 +129,7 @@ def test_bash_completes_ids_and_profiles(shell: Shell, bare: Shell) -> None:
     assert bash(bare, "rackctl instances --profile w") == ["web", "wild", "work"]
 
 
-def test_a_completion_that_fails_says_nothing(bare: Shell) -> None:
+def test_a_completion_that_fails_prints_nothing(bare: Shell) -> None:
     (bare.home / "config.toml").write_text("nonsense")
     for line in ("rackctl -r ", "rackctl instances ssh i-"):
         assert bash(bare, line) == [""]

@@ -40,7 +40,7 @@ def command_of(finding: dict[str, Any]) -> str:
     return str(first)
 
 
-def test_a_rack_that_is_well_is_told_line_by_line(shell: Shell) -> None:
+def test_a_rack_without_problems_has_an_ok_line_for_each_check(shell: Shell) -> None:
     ran = shell("rackctl doctor -r local")
 
     lines = ran.stdout.splitlines()
@@ -50,7 +50,7 @@ def test_a_rack_that_is_well_is_told_line_by_line(shell: Shell) -> None:
     assert ran.stderr == ""
 
 
-def test_a_terminal_has_colours_unless_told_otherwise(shell: Shell) -> None:
+def test_a_terminal_has_colours_unless_no_color_is_set(shell: Shell) -> None:
     _, drawn = shell.on_terminal("rackctl doctor -r local", columns=200)
     _, plain = shell.on_terminal("NO_COLOR=1 rackctl doctor -r local", columns=200)
     piped = shell("rackctl doctor -r local")

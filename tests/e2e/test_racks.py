@@ -155,8 +155,11 @@ def test_a_state_directory_of_another_user_is_refused(bare: Shell) -> None:
         ({"RACKCTL_CONFIG": "/dev/zero"}, "/dev/zero is not a regular file"),
         ({"RACKCTL_RACK": "-o"}, 'RACKCTL_RACK is "-o": a rack\'s name'),
         ({"RACKCTL_RACK": "a\nb"}, 'RACKCTL_RACK is "a\\nb": a rack\'s name'),
-        ({"RACKCTL_BUCKET": "my bucket"}, 'RACKCTL_BUCKET is "my bucket": a bucket\'s name'),
-        ({"RACKCTL_BUCKET_OWNER": "12345678901"}, 'RACKCTL_BUCKET_OWNER is "12345678901": an AWS account'),
+        ({"RACKCTL_BUCKET": "my bucket"}, 'RACKCTL_BUCKET is "my bucket": it must have letters'),
+        (
+            {"RACKCTL_BUCKET_OWNER": "12345678901"},
+            'RACKCTL_BUCKET_OWNER is "12345678901": it must be an AWS account id',
+        ),
         ({"RACKCTL_KMS_KEY": "a key"}, "RACKCTL_KMS_KEY is"),
         ({"RACKCTL_CLUSTER": "a cluster"}, "RACKCTL_CLUSTER is"),
         ({"RACKCTL_SSH_PORT": "٢٢"}, "RACKCTL_SSH_PORT is"),

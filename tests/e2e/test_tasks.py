@@ -110,7 +110,7 @@ def test_an_instance_is_taken_out_with_its_tasks_moved_away_and_is_put_back(chan
 
 
 # Over two seconds: an instance is replaced, sixty times faster than on AWS.
-def test_the_history_tells_who_rolled_what_when_and_why(changing: Shell) -> None:
+def test_the_history_shows_operator_kind_time_and_reason_of_each_roll(changing: Shell) -> None:
     assert changing(f"rackctl instances replace --reason 'a worn disk' {changing.ids()[0]}").status == 0
 
     shown = do(changing, "See who rolled what, when, why, and how it ended").stdout

@@ -84,7 +84,7 @@ def test_a_file_with_the_line_ends_of_windows_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["ed25519", "rsa-pkcs1", "rsa-pkcs8"])
-def test_a_passphrase_is_asked_for_three_times(form: str, tmp_path: Path) -> None:
+def test_the_prompt_for_a_passphrase_appears_three_times(form: str, tmp_path: Path) -> None:
     path = str(made(tmp_path / "key", *FORMS[form], passphrase="right one"))
 
     asked, ask = answering(WRONG, WRONG, "right one")
@@ -142,7 +142,7 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
         (b"x" * (1024 * 1024 + 1), "is larger than 1 MiB"),
     ],
 )
-def test_what_is_no_private_key_is_named(content: bytes, says: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_private_key_is_named(content: bytes, says: str, tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.touch(0o600)
     path.write_bytes(content)

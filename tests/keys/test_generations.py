@@ -132,7 +132,7 @@ def test_everything_is_listed_and_only_keys_are(renewed: list[SshKey], key: SshK
     assert store(aws).public_keys(OPS) == {made.created: made.public_key for made in renewed}
 
 
-def test_a_key_whose_name_begins_with_anothers_is_none_of_its_generations(key: SshKey) -> None:
+def test_a_key_whose_name_begins_with_another_name_is_not_a_generation_of_it(key: SshKey) -> None:
     keys = stored([replace(key, key_name="ops"), replace(key, key_name="ops2")])
 
     assert keys.generations("ops") == [WHEN]

@@ -114,7 +114,7 @@ def test_an_ecdsa_key_is_no_key_pairs(tmp_path: Path) -> None:
         import_key(keys._rack, keys, key_file(tmp_path / "ecdsa", "-t", "ecdsa"))
 
 
-def test_a_pair_whose_time_of_creation_is_not_told_comes_before_all_others(file: KeyFile) -> None:
+def test_a_pair_without_a_time_of_creation_comes_before_all_others(file: KeyFile) -> None:
     keys = store(Pairs(pairs=[pair(file, created=None)]))
 
     assert import_key(keys._rack, keys, file).key.generation == datetime(1970, 1, 1, tzinfo=UTC)

@@ -45,9 +45,7 @@ def deleted(verdicts: Sequence[Verdict]) -> list[datetime]:
     ],
     ids=["no-instance", "newest", "middle", "both-ends", "before-all"],
 )
-def test_what_ssh_would_try_on_an_instance_is_kept_and_the_newest(
-    launched: list[datetime], gone: list[datetime]
-) -> None:
+def test_generations_that_ssh_would_try_and_the_newest_are_kept(launched: list[datetime], gone: list[datetime]) -> None:
     assert deleted(judge({"ops": TIMES}, [instance(at) for at in launched], {"ops"})) == gone
 
 

@@ -48,7 +48,7 @@ def key() -> SshKey:
     return generate(NAME, created=WHEN)
 
 
-def test_names_of_keys_sort_by_age_whatever_zone_the_time_is_told_in() -> None:
+def test_names_of_keys_sort_by_age_in_any_time_zone() -> None:
     tokyo = timezone(timedelta(hours=9))
 
     assert key_name("prod", WHEN) == NAME
@@ -109,7 +109,7 @@ def test_a_key_that_was_stored_comes_back_whole(key: SshKey) -> None:
     load_ssh_private_key(fetched.private_key, None)
 
 
-def test_what_is_stored_has_the_documented_shape_and_neither_half_of_the_key(key: SshKey) -> None:
+def test_a_stored_object_has_the_documented_shape_and_neither_half_of_the_key(key: SshKey) -> None:
     aws = FakeAws()
     store(aws).store(key)
 
@@ -250,7 +250,7 @@ def test_a_key_that_has_another_fingerprint_than_it_was_sealed_with_is_unreadabl
 
 
 @pytest.mark.parametrize("private_key", [b"", b"not a key", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
-def test_what_kms_opens_and_is_no_ssh_key_is_unreadable(private_key: bytes) -> None:
+def test_a_plaintext_that_is_not_an_ssh_key_is_unreadable(private_key: bytes) -> None:
     aws = FakeAws()
     sealed(aws, private_key, "SHA256:x")
 

@@ -103,7 +103,7 @@ def test_a_cluster_gets_a_versioned_private_encrypted_bucket_that_takes_tls_only
     assert account.own_keys() == [key]
 
 
-def test_what_was_adopted_stores_and_opens_ssh_keys(account: Account) -> None:
+def test_an_adopted_cluster_stores_and_decrypts_ssh_keys(account: Account) -> None:
     account.adopt(create=True)
     key = generate("ops", created=FakeClock().now())
 
@@ -182,7 +182,9 @@ def test_another_account_s_bucket_and_key_are_refused(account: Account) -> None:
     others_key = door.client("kms").list_keys(Limit=1000)["Keys"]
     arn = next(key["KeyArn"] for key in others_key if ACCOUNT not in key["KeyArn"])
 
-    with pytest.raises(AccessDenied, match="belongs to another account than 123456789012, or you may not list it"):
+    with pytest.raises(
+        AccessDenied, match="belongs to another account than 123456789012, or the caller may not list it"
+    ):
         account.plan(bucket=door.others, create=True)
     with pytest.raises(AccessDenied, match="belongs to account 210987654321"):
         account.plan(bucket=door.bucket, kms_key=arn)
@@ -211,7 +213,7 @@ def test_a_key_that_cannot_seal_is_refused(account: Account, act: str, says: str
 
 
 def test_a_key_of_aws_s_own_is_refused(account: Account) -> None:
-    with pytest.raises(RackctlError, match="one of AWS's own"):
+    with pytest.raises(RackctlError, match="is managed by AWS"):
         account.plan(bucket=account.door.bucket, kms_key="alias/aws/s3")
 
 
@@ -226,7 +228,7 @@ def test_a_rack_is_not_given_another_store_than_the_one_that_its_keys_are_in(acc
         account.plan(kms_key=other)
 
 
-def test_a_bucket_name_that_is_another_account_s_says_so(account: Account) -> None:
+def test_the_error_for_another_account_s_bucket_name_says_so(account: Account) -> None:
     """S3 tells the owner of a bucket only by 403 for another's: HeadBucket, ExpectedBucketOwner."""
     with pytest.raises(AccessDenied):
         account.adopt(bucket=account.door.others, create=True)

@@ -65,7 +65,7 @@ def test_without_types_only_metric_alarms_are_described(local_rack: LocalRackPro
     assert states(both) == {"errors": "OK", "everything": "ALARM"}
 
 
-def test_what_cloudwatch_would_refuse_is_refused(local_rack: LocalRackProcess) -> None:
+def test_requests_that_cloudwatch_refuses_are_refused(local_rack: LocalRackProcess) -> None:
     """AlarmNames has at most 100 items; SetAlarmState of no alarm is ResourceNotFound."""
     cloudwatch = local_rack.client("cloudwatch", parameter_validation=False)
 

@@ -106,7 +106,7 @@ def test_the_registration_of_one_instance_is_found_by_a_filter(local_rack: Local
 
 
 @both
-def test_tasks_are_told_apart_by_what_they_should_do(local_rack: LocalRackProcess, kind: str) -> None:
+def test_tasks_are_listed_by_their_desired_status(local_rack: LocalRackProcess, kind: str) -> None:
     subject = KINDS[kind](local_rack)
     arn = subject.registrations()[0].container_instance_arn
     running = subject.aws.ecs.tasks_on(subject.cluster, arn, "RUNNING")
@@ -169,7 +169,7 @@ def test_a_bucket_of_another_account_is_denied(local_rack: LocalRackProcess, kin
 
 
 @both
-def test_what_is_sealed_opens_with_the_same_context_alone(local_rack: LocalRackProcess, kind: str) -> None:
+def test_a_ciphertext_is_decrypted_only_with_its_encryption_context(local_rack: LocalRackProcess, kind: str) -> None:
     kms, kms_key = (subject := KINDS[kind](local_rack)).aws.kms, subject.kms_key
     context = {"rackctl:rack": "local", "rackctl:key-name": "mine"}
     sealed = kms.encrypt(kms_key, b"a secret", context, what="it")

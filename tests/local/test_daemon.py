@@ -49,7 +49,7 @@ def tree(root: Path) -> dict[str, str]:
 # What is there when it is up
 
 
-def test_a_seeded_rack_is_as_a_product_sees_it(local_rack: LocalRackProcess) -> None:
+def test_a_seeded_rack_has_cluster_instances_store_and_key(local_rack: LocalRackProcess) -> None:
     rack = local_rack.rack
     instances = list(rack.aws.ec2.instances_tagged({"Rack": "local"}))
 
@@ -64,7 +64,7 @@ def test_a_seeded_rack_is_as_a_product_sees_it(local_rack: LocalRackProcess) -> 
     assert {name: service["running"] for name, service in services.items()} == {"web": 2, "worker": 1, "log-agent": 3}
 
 
-def test_without_a_key_there_is_none(start_local_rack: Start) -> None:
+def test_no_key_stores_no_ssh_key(start_local_rack: Start) -> None:
     rack = start_local_rack(key=False)
 
     assert KeyStore(rack.rack).names() == []
@@ -256,7 +256,7 @@ def test_down_ends_a_rack_that_does_not_answer(own_local_rack: LocalRackProcess)
     assert list(own_local_rack.directory.iterdir()) == []
 
 
-def test_a_rack_that_was_stopped_goes_on_where_it_was(own_local_rack: LocalRackProcess) -> None:
+def test_a_stopped_rack_continues_from_its_last_state(own_local_rack: LocalRackProcess) -> None:
     rack, before = own_local_rack, own_local_rack.description
     ids = rack.ids()
     os.kill(before.pid, signal.SIGTERM)
@@ -335,7 +335,7 @@ def test_a_restored_rack_whose_network_is_taken_moves_to_another(start_local_rac
     assert subnet["CidrBlock"].startswith(prefix)
 
 
-def test_a_stale_description_fools_nobody(own_local_rack: LocalRackProcess) -> None:
+def test_a_stale_description_is_not_used(own_local_rack: LocalRackProcess) -> None:
     """A process id may be another's by now: what counts is the lock."""
     described = (own_local_rack.state.root / "rack.json").read_text()
     own_local_rack.kill()
@@ -346,7 +346,7 @@ def test_a_stale_description_fools_nobody(own_local_rack: LocalRackProcess) -> N
     assert control.describe(own_local_rack.directory) is None
 
 
-def test_a_lock_outlasts_those_who_look(tmp_path: Path) -> None:
+def test_taking_the_lock_waits_out_processes_that_check_it(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
     state.make()
     held = state.acquire()
@@ -400,7 +400,7 @@ def test_a_world_that_moves_keeps_its_addresses_but_for_the_network() -> None:
 
 
 # Longer than two seconds: a rack starts, and two whole commands after it.
-def test_where_only_one_address_can_be_had_the_product_reaches_instances_all_the_same(start_local_rack: Start) -> None:
+def test_if_only_one_address_can_be_bound_instances_are_reached_through_the_gateway(start_local_rack: Start) -> None:
     rack = start_local_rack(gateway=True)
     ids = rack.ids()
     assert "rackctl.local.connect" in rack.description.proxy_command

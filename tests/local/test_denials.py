@@ -90,7 +90,7 @@ def test_importing_a_key_with_tags_needs_to_create_tags_too(door: Door) -> None:
 
 
 @pytest.mark.parametrize("missing", ["ec2:RunInstances", "iam:PassRole", "ec2:CreateTags"])
-def test_auto_scaling_names_the_template_whatever_it_is_that_launching_lacks(door: Door, missing: str) -> None:
+def test_auto_scaling_names_the_template_for_any_permission_that_a_launch_lacks(door: Door, missing: str) -> None:
     """Auto Scaling's guide, launch template permissions: the caller must be able to launch from the template."""
     autoscaling = door.client("autoscaling")
     template = next(iter(door.world.ec2.templates.values()))
@@ -204,7 +204,7 @@ def test_a_denial_may_end_and_be_for_changes_alone(door: Door) -> None:
     ecs.create_cluster(clusterName="x")
 
 
-def test_an_action_that_there_is_not_is_refused(door: Door) -> None:
+def test_an_unknown_action_cannot_be_denied(door: Door) -> None:
     with pytest.raises(Refused, match='no call "ec2:Fly"'):
         door.fault("deny", "ec2:Fly")
 
@@ -219,7 +219,7 @@ def test_a_denied_call_is_in_the_log(door: Door) -> None:
     assert json.dumps(call)
 
 
-def test_a_deleted_object_of_a_versioned_bucket_is_not_there_whatever_is_denied(door: Door) -> None:
+def test_a_deleted_object_of_a_versioned_bucket_is_not_found_even_without_s3_list_bucket(door: Door) -> None:
     """S3's guide, delete markers: a GET of an object whose current version is one answers 404."""
     s3 = door.client("s3")
     s3.put_bucket_versioning(Bucket=door.bucket, VersioningConfiguration={"Status": "Enabled"})

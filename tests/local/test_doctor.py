@@ -72,7 +72,7 @@ def test_an_instance_of_each_subnet_is_logged_in_to(local_rack: LocalRackProcess
     assert all("the key is accepted" in message for _, message, _ in told)
 
 
-def test_a_cluster_that_is_no_rack_yet_is_told_what_it_lacks(foreign: LocalRackProcess) -> None:
+def test_a_cluster_that_is_not_a_rack_yet_is_reported_with_what_it_lacks(foreign: LocalRackProcess) -> None:
     result = run(foreign)
     findings = found(foreign)
 
@@ -90,7 +90,7 @@ def test_a_cluster_that_is_no_rack_yet_is_told_what_it_lacks(foreign: LocalRackP
         ("registered-twice", "registrations", "warning", "has 2 registrations"),
     ],
 )
-def test_what_is_wrong_with_an_instance_is_told(
+def test_problems_of_an_instance_are_reported(
     rack: LocalRackProcess, befalls: str, check: str, status: str, says: str
 ) -> None:
     rack.control("befall", incident=befalls, instance=rack.ids()[0])
@@ -122,7 +122,7 @@ def test_a_kms_key_that_is_disabled_is_a_problem(rack: LocalRackProcess) -> None
     assert "problem" in {status for status, _, _ in of(findings, "store")}
 
 
-def test_a_key_that_is_not_stored_is_told_with_the_command_that_stores_it(rack: LocalRackProcess) -> None:
+def test_a_key_that_is_not_stored_is_reported_with_the_command_that_stores_it(rack: LocalRackProcess) -> None:
     store = rack.rack.store
     for key in list(store.keys(f"{rack.rack['prefix']}/keys/")):
         store.delete(key)
@@ -134,7 +134,7 @@ def test_a_key_that_is_not_stored_is_told_with_the_command_that_stores_it(rack: 
     assert "rackctl instances keys import" in remedy
 
 
-def test_a_check_that_is_denied_says_which_action_is_missing_and_hides_no_other(rack: LocalRackProcess) -> None:
+def test_a_denied_check_names_the_missing_action_and_hides_no_other(rack: LocalRackProcess) -> None:
     rack.faults.add("deny", "kms:Encrypt")
     rack.faults.add("deny", "s3:GetBucketVersioning")
 
@@ -145,7 +145,7 @@ def test_a_check_that_is_denied_says_which_action_is_missing_and_hides_no_other(
     assert {status for status, _, _ in of(findings, "ssh")} == {"ok"}
 
 
-def test_without_credentials_all_else_is_skipped_and_says_why(rack: LocalRackProcess) -> None:
+def test_without_credentials_all_other_checks_are_skipped_with_the_reason(rack: LocalRackProcess) -> None:
     rack.faults.add("error", "sts:*", code="ExpiredToken")
 
     findings = found(rack)

@@ -41,7 +41,7 @@ def test_a_caller_who_may_do_everything_has_no_problem(local_rack: LocalRackProc
         found = permissions(local_rack, role)
 
         assert found.keys() == {"ok"}
-        assert found["ok"][0].startswith(f"{USER} may take ")
+        assert found["ok"][0].startswith(f"{USER} is allowed ")
         assert found["ok"][0].endswith(f" actions that `{role}` needs")
 
 
@@ -58,7 +58,9 @@ def test_the_action_that_is_denied_is_the_one_that_the_command_fails_for(own_loc
     assert "problem" not in permissions(own_local_rack, "ssh")
 
 
-def test_a_caller_who_may_not_simulate_is_told_so_and_the_rest_is_checked(own_local_rack: LocalRackProcess) -> None:
+def test_without_the_permission_to_simulate_permissions_are_skipped_and_the_rest_is_checked(
+    own_local_rack: LocalRackProcess,
+) -> None:
     own_local_rack.faults.add("deny", "iam:*")
 
     done = typed(own_local_rack, "doctor", "--as", "keyroll", "-o", "json")
@@ -71,7 +73,7 @@ def test_a_caller_who_may_not_simulate_is_told_so_and_the_rest_is_checked(own_lo
     assert done.returncode == 0
 
 
-def test_the_simulation_answers_boto3_as_the_api_reference_says(own_local_rack: LocalRackProcess) -> None:
+def test_the_simulation_answers_boto3_as_in_the_api_reference(own_local_rack: LocalRackProcess) -> None:
     """IAM's API reference, EvaluationResult: one for each action, with the resources' own decisions in it."""
     resources = ["arn:aws:s3:::a", "arn:aws:s3:::b"]
     own_local_rack.faults.add("deny", STOP)
@@ -95,7 +97,7 @@ def test_the_simulation_answers_boto3_as_the_api_reference_says(own_local_rack: 
         ({"ActionNames": ["TerminateInstances"]}, "InvalidInput"),
     ],
 )
-def test_a_simulation_of_what_there_is_not_is_refused(
+def test_a_simulation_of_an_unknown_user_role_or_action_is_refused(
     local_rack: LocalRackProcess, asked: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(ClientError) as caught:
@@ -156,7 +158,7 @@ def test_a_condition_that_a_simulation_cannot_know_is_no_permission(own_local_ra
     assert (answer["EvalDecision"], answer["MissingContextValues"]) == ("implicitDeny", ["aws:SourceIp"])
 
 
-def test_a_statement_that_denies_is_told_from_none_that_allows(own_local_rack: LocalRackProcess) -> None:
+def test_an_explicit_deny_is_distinguished_from_an_implicit_one(own_local_rack: LocalRackProcess) -> None:
     """IAM's guide, policy evaluation logic: an explicit deny overrides any allow."""
     allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     deny = {"Effect": "Deny", "Action": STOP, "Resource": "*"}

@@ -96,7 +96,7 @@ def test_a_store_that_is_as_it_should_be_is_ok(rack: LocalRackProcess) -> None:
         (lambda s3, bucket: s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"}),
          "is not versioned"),
         (lambda s3, bucket: s3.delete_public_access_block(Bucket=bucket), "does not block public access"),
-        (lambda s3, bucket: s3.delete_bucket_policy(Bucket=bucket), "takes requests without TLS"),
+        (lambda s3, bucket: s3.delete_bucket_policy(Bucket=bucket), "accepts requests without TLS"),
         (lambda s3, bucket: s3.delete_bucket_encryption(Bucket=bucket), "does not encrypt new objects with KMS"),
     ],
 )  # fmt: skip
@@ -168,7 +168,9 @@ def test_a_key_that_cannot_be_used_is_a_problem(rack: LocalRackProcess) -> None:
     assert {f.status for f in found(rack, "kms")} == {"ok"}
 
 
-def test_a_key_that_is_not_there_is_a_problem_and_one_that_may_not_be_seen_is_skipped(rack: LocalRackProcess) -> None:
+def test_a_kms_key_that_does_not_exist_is_a_problem_and_one_that_may_not_be_described_is_skipped(
+    rack: LocalRackProcess,
+) -> None:
     there = fresh(rack)["kms_key"]
     tag(rack, "kms-key", "alias/nothing")
     missing = wrong(rack, "kms")

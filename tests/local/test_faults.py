@@ -59,7 +59,7 @@ def test_a_read_may_be_answered_as_it_was_some_seconds_ago(door: Door) -> None:
     assert seen() == (9, "DRAINING", 2)
 
 
-def test_what_is_late_is_late_once_if_so_told(door: Door) -> None:
+def test_a_late_fault_with_a_count_of_one_affects_one_call(door: Door) -> None:
     autoscaling = door.client("autoscaling")
     door.fault("late", "autoscaling:Describe*", seconds=1000, count=1)
     autoscaling.update_auto_scaling_group(AutoScalingGroupName=GROUP, MaxSize=9)
@@ -131,7 +131,7 @@ def test_a_list_misses_the_first_or_the_one_that_the_fault_names(door: Door) -> 
     assert [listed(), listed()] == [arns[1:], arns[:2]]
 
 
-def test_what_is_left_out_may_stand_deep_in_the_answer(door: Door) -> None:
+def test_incomplete_leaves_out_a_nested_item(door: Door) -> None:
     id_ = next(iter(door.world.autoscaling.groups[GROUP].members))
     autoscaling, ec2 = door.client("autoscaling"), door.client("ec2")
     door.fault("incomplete", "autoscaling:DescribeAutoScalingGroups", which=id_)
@@ -221,7 +221,7 @@ SPOILED: dict[str, tuple[int, Callable[[bytes, bytes], bool]]] = {
 
 @pytest.mark.parametrize("service", ["ec2", "autoscaling", "ecs", "kms"])
 @pytest.mark.parametrize("kind", SPOILED)
-def test_an_answer_may_be_none_of_aws_s(door: Door, service: str, kind: str) -> None:
+def test_an_answer_may_be_replaced_by_one_that_is_not_aws_s(door: Door, service: str, kind: str) -> None:
     status, fits = SPOILED[kind]
     whole = raw(door, service)["body"]
     door.fault(kind, f"{service}:*")
@@ -247,7 +247,7 @@ def raw(door: Door, service: str) -> dict[str, Any]:
     return found[0]
 
 
-def test_what_claims_to_be_compressed_may_be_none(door: Door) -> None:
+def test_gzip_junk_has_the_header_of_gzip_and_another_body(door: Door) -> None:
     door.fault("gzip-junk", "ecs:*")
 
     came = raw(door, "ecs")

@@ -70,7 +70,7 @@ GET = Need("s3:GetObject", "arn:aws:s3:::b/x", {"s3:ResourceAccount": "1"})
         ([{**ALLOW, "Condition": {"StringLike": {"s3:ResourceAccount": "?"}}}], True),
     ],
 )
-def test_a_deny_wins_and_a_condition_on_what_a_request_lacks_does_not_hold(statements: Any, allowed: bool) -> None:
+def test_a_deny_wins_and_a_condition_on_a_missing_key_does_not_hold(statements: Any, allowed: bool) -> None:
     """IAM's guide, policy evaluation logic, and condition operators, on keys that are not present."""
     assert Policy({"Version": "2012-10-17", "Statement": statements}).allows(GET) is allowed
 
@@ -86,6 +86,6 @@ def test_a_deny_wins_and_a_condition_on_what_a_request_lacks_does_not_hold(state
         {"Statement": [{**ALLOW, "Condition": {"DateLessThan": {"aws:CurrentTime": "2026-01-01"}}}]},
     ],
 )
-def test_what_is_no_policy_or_has_an_unknown_operator_is_refused(document: Any) -> None:
+def test_an_invalid_policy_or_an_unknown_operator_is_refused(document: Any) -> None:
     with pytest.raises(Refused):
         Policy(document)

@@ -246,7 +246,7 @@ def test_a_full_group_is_rolled_without_a_surge(rolls: Rolls) -> None:
 
 
 @pytest.mark.parametrize("whose", ["old", "new"])
-def test_a_roll_comes_through_though_an_instance_vanishes(rolls: Rolls, whose: str) -> None:
+def test_a_roll_finishes_although_an_instance_is_terminated_by_ec2(rolls: Rolls, whose: str) -> None:
     vanished = ""
     for event in rolls.roll.start(SOON):
         if not vanished and event.phase == ("draining" if whose == "old" else "ready"):
@@ -314,7 +314,7 @@ def test_a_signal_stops_at_a_safe_point_and_names_the_commands_that_continue(
     rolls.assert_given_back(3)
 
 
-def test_status_tells_a_dead_roll_from_a_live_one(rolls: Rolls) -> None:
+def test_status_distinguishes_a_dead_roll_from_a_live_one(rolls: Rolls) -> None:
     def status() -> dict[str, Any]:
         found: dict[str, Any] = json.loads(rolls.command("status", "-o", "json").communicate()[0])
         return found
@@ -340,7 +340,7 @@ def test_status_tells_a_dead_roll_from_a_live_one(rolls: Rolls) -> None:
     rolls.assert_given_back(3)
 
 
-def test_plan_changes_nothing_and_its_exit_status_says_whether_the_roll_is_blocked(rolls: Rolls) -> None:
+def test_plan_changes_nothing_and_exits_with_1_if_the_roll_is_blocked(rolls: Rolls) -> None:
     before = rolls.changes()
     fine = rolls.command("plan")
     out, _ = fine.communicate()

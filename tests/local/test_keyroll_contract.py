@@ -225,7 +225,7 @@ def test_an_object_is_written_over_and_deleted_only_as_the_version_it_was(asked:
     assert bucket.replace("roll.json", b"4", etag=second) is None
 
 
-def test_what_a_plan_asks_beyond_groups_is_answered_alike(asked: tuple[Any, Any, KeyStore]) -> None:
+def test_the_fakes_answer_the_other_calls_of_a_plan_as_the_local_rack_does(asked: tuple[Any, Any, KeyStore]) -> None:
     aws, bucket, _ = asked
     (group,) = aws.autoscaling.all_groups()
     (arn,) = aws.ecs.cluster_arns()

@@ -109,7 +109,7 @@ def test_a_version_that_lost_its_snapshots_is_deleted_and_the_difference_named(r
 
 
 @pytest.mark.parametrize("code", ["ResourceContention", "ScalingActivityInProgress"])
-def test_a_group_that_is_busy_is_asked_again_at_each_call_that_changes_it(rolls: Rolls, code: str) -> None:
+def test_each_changing_call_on_a_busy_group_is_retried(rolls: Rolls, code: str) -> None:
     """ResourceContentionFault, in botocore's Auto Scaling model: "You already have a pending update to an Amazon EC2
     Auto Scaling resource".
     """
@@ -197,7 +197,7 @@ def test_a_dead_registration_that_still_has_tasks_is_refused_and_force_lifts_tha
     assert "--force" in said
 
 
-def test_an_instance_of_the_group_that_registered_with_another_cluster_is_refused_whatever_the_options(
+def test_an_instance_of_the_group_that_registered_with_another_cluster_is_refused_with_any_options(
     rolls: Rolls,
 ) -> None:
     rolls.process.set_condition("register-elsewhere", "bank")
@@ -216,7 +216,7 @@ def test_an_instance_of_the_group_that_registered_with_another_cluster_is_refuse
         assert f"{theirs} is registered with cluster bank, not with" in refused(rolls, options)
 
 
-def test_a_young_instance_that_is_not_registered_is_waited_for_and_that_is_said(rolls: Rolls) -> None:
+def test_a_roll_waits_for_a_young_unregistered_instance_and_reports_it(rolls: Rolls) -> None:
     rolls.process.set_condition("never-register")
     before = set(rolls.process.ids())
     rolls.process.client("autoscaling").terminate_instance_in_auto_scaling_group(
@@ -257,7 +257,7 @@ def test_a_young_instance_that_is_not_registered_is_waited_for_and_that_is_said(
         ("empty", "ec2:DescribeInstances", 2),
     ],
 )
-def test_what_some_answers_leave_out_in_the_middle_of_a_roll_is_not_taken_for_gone(
+def test_instances_that_some_answers_leave_out_during_a_roll_do_not_count_as_gone(
     rolls: Rolls, kind: str, action: str, count: int
 ) -> None:
     drained: list[str] = []
@@ -318,7 +318,7 @@ def killed_while_draining(rolls: Rolls) -> None:
 
 
 @pytest.mark.parametrize("way", ["resume", "abort"])
-def test_a_journal_that_somebody_stored_is_not_followed(rolls: Rolls, way: str) -> None:
+def test_a_planted_journal_is_not_followed(rolls: Rolls, way: str) -> None:
     """`s3:PutObject` on the prefix alone gives nobody a roll: the journal is sealed by KMS."""
     group, other = rolls.group, "local-keypair-20990101T000000Z"
     record = {
@@ -342,7 +342,7 @@ def test_a_journal_that_somebody_stored_is_not_followed(rolls: Rolls, way: str) 
     assert other not in rolls.key_pairs()
 
 
-def test_a_key_that_somebody_stored_under_the_new_keys_name_is_not_imported(rolls: Rolls) -> None:
+def test_a_key_planted_under_the_new_keys_name_is_not_imported(rolls: Rolls) -> None:
     events = rolls.roll.start(SOON)
     next(events)
     journal = json.loads(rolls.rack.store.get(f"{rolls.rack['prefix']}/roll.json").body)["journal"]  # type: ignore[union-attr]

@@ -104,7 +104,7 @@ def test_a_task_of_no_service_is_stopped_on_request(rolls: Rolls) -> None:
     rolls.assert_given_back(3)
 
 
-def test_the_plan_tells_services_that_dip_from_those_whose_tasks_cannot_be_moved(rolls: Rolls) -> None:
+def test_the_plan_distinguishes_services_that_dip_from_those_whose_tasks_cannot_be_moved(rolls: Rolls) -> None:
     rolls.process.seed_service("rigid", desired=2, memory=64, minimum_percent=100, maximum_percent=100)
     rolls.process.seed_service("single", desired=1, memory=64, minimum_percent=0, maximum_percent=100)
 

@@ -31,9 +31,7 @@ def rolls(request: pytest.FixtureRequest, start_local_rack: Callable[..., LocalR
 
 @pytest.mark.timeout(300)
 @needs_openssh
-def test_all_instances_are_new_and_what_launches_them_is_byte_for_byte_as_it_was(
-    rolls: KeptRolls, tmp_path: Path
-) -> None:
+def test_all_instances_are_new_and_templates_and_groups_are_unchanged(rolls: KeptRolls, tmp_path: Path) -> None:
     # Over two seconds: a whole roll, watched by OpenSSH.
     before, pair, old = rolls.made(), rolls.pair(), set(rolls.process.ids())
     key = rolls.write_key(tmp_path)
@@ -89,7 +87,7 @@ def test_nothing_is_launched_with_the_old_key_while_ec2_still_takes_it_for_the_n
 
 
 @pytest.mark.parametrize("action", ["ec2:ImportKeyPair", "ec2:DeleteKeyPair", "ec2:CreateTags"])
-def test_who_may_not_change_the_pair_is_told_which_permission_is_missing_and_nothing_is_changed(
+def test_without_the_permission_to_change_the_pair_nothing_is_changed_and_the_action_is_named(
     start_local_rack: Callable[..., LocalRackProcess], action: str
 ) -> None:
     """DryRun: "If you have the required permissions, the error response is DryRunOperation. Otherwise, it is

@@ -28,7 +28,7 @@ def rackctl(rack: LocalRackProcess, *words: str, **more: Any) -> subprocess.Comp
     )
 
 
-def test_run_reaches_every_instance_and_asks_aws_for_one_list_and_its_key(own_local_rack: LocalRackProcess) -> None:
+def test_run_reaches_every_instance_with_one_list_and_one_key_from_aws(own_local_rack: LocalRackProcess) -> None:
     rackctl(own_local_rack, "instances", "run", "--all", "--", "true")
     since = own_local_rack.calls()[-1]["number"]
 

@@ -104,7 +104,7 @@ def test_a_policy_names_the_statements_that_it_lacks_if_a_groups_launches_cannot
     assert "iam:PassRole" not in printed.stdout
 
 
-def test_a_doctor_needs_all_of_its_policy_and_names_what_is_missing_of_it(typist: Typist) -> None:
+def test_doctor_needs_all_of_its_policy_and_names_a_missing_action(typist: Typist) -> None:
     """Over two seconds: all checks, once for each action."""
     provided(typist)
     kept(typist)
@@ -192,7 +192,7 @@ def test_a_plan_with_an_alarm_needs_to_see_it(typist: Typist) -> None:
     assert (ran.status != 0, "cloudwatch:DescribeAlarms" in ran.stdout + ran.stderr) == (True, True)
 
 
-def test_a_task_of_no_service_is_stopped_only_by_who_may_stop_tasks(typist: Typist) -> None:
+def test_stopping_a_standalone_task_needs_the_permission_to_stop_tasks(typist: Typist) -> None:
     """Over two seconds: two drains."""
     id_, ecs = typist.rack.ids()[0], typist.rack.client("ecs")
     ecs.register_task_definition(

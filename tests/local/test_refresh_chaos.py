@@ -40,7 +40,7 @@ def points_of(rolls: Rolls, moment: str) -> list[Point]:
 @pytest.mark.parametrize("way", ["resume", "abort"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("name", ["new", "kept"])
-def test_auto_scaling_goes_on_whatever_call_its_roll_was_killed_at(
+def test_auto_scaling_continues_at_whichever_call_the_roll_is_killed(
     start_local_rack: Callable[..., LocalRackProcess],
     *,
     name: str,

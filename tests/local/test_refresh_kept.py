@@ -36,7 +36,7 @@ def refreshes(rolls: KeptRolls) -> Any:
 
 
 @pytest.mark.timeout(300)
-def test_all_are_replaced_and_what_launches_them_is_byte_for_byte_as_it_was(rolls: KeptRolls) -> None:
+def test_all_instances_are_replaced_and_templates_and_groups_are_unchanged(rolls: KeptRolls) -> None:
     """SkipMatching "skips replacing instances that have the same launch template": with a kept key that is all of them.
 
     Over two seconds: a whole roll.
@@ -58,7 +58,7 @@ def test_all_are_replaced_and_what_launches_them_is_byte_for_byte_as_it_was(roll
 
 
 @pytest.mark.timeout(300)
-def test_abort_cancels_what_cannot_be_rolled_back_and_brings_the_old_key_back(rolls: KeptRolls) -> None:
+def test_abort_cancels_a_refresh_that_cannot_be_rolled_back_and_restores_the_old_key(rolls: KeptRolls) -> None:
     """RollbackInstanceRefresh: "not supported" if "there is no desired configuration specified"; so it is not called.
 
     CancelInstanceRefresh: "this does not roll back any changes that it made". Over two seconds: most of a roll.

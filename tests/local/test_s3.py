@@ -123,7 +123,7 @@ def test_a_call_that_expects_another_owner_of_the_bucket_is_denied(door: Door, o
         call(door.others, OTHER_ACCOUNT_ID)
 
 
-def test_another_account_s_bucket_takes_what_is_written_unless_its_owner_is_checked(door: Door) -> None:
+def test_another_account_s_bucket_accepts_writes_unless_the_call_names_its_owner(door: Door) -> None:
     s3 = door.client("s3")
 
     s3.put_object(Bucket=door.others, Key="secret", Body=b"sealed")
@@ -200,7 +200,7 @@ def new_key(kms: Any) -> str:
     return key_id
 
 
-def test_a_disabled_key_neither_seals_nor_opens(local_rack: LocalRackProcess) -> None:
+def test_a_disabled_key_neither_encrypts_nor_decrypts(local_rack: LocalRackProcess) -> None:
     kms = local_rack.client("kms")
     key = new_key(kms)
     sealed = kms.encrypt(KeyId=key, Plaintext=b"secret")["CiphertextBlob"]
@@ -214,7 +214,7 @@ def test_a_disabled_key_neither_seals_nor_opens(local_rack: LocalRackProcess) ->
     assert kms.decrypt(CiphertextBlob=sealed)["Plaintext"] == b"secret"
 
 
-def test_a_key_that_is_to_be_deleted_neither_seals_nor_opens(local_rack: LocalRackProcess) -> None:
+def test_a_key_pending_deletion_neither_encrypts_nor_decrypts(local_rack: LocalRackProcess) -> None:
     kms = local_rack.client("kms")
     key = new_key(kms)
     sealed = kms.encrypt(KeyId=key, Plaintext=b"secret")["CiphertextBlob"]
@@ -224,7 +224,7 @@ def test_a_key_that_is_to_be_deleted_neither_seals_nor_opens(local_rack: LocalRa
     assert code(lambda: kms.decrypt(CiphertextBlob=sealed, KeyId=key)) == "KMSInvalidStateException"
 
 
-def test_a_ciphertext_is_opened_by_its_own_key_alone(local_rack: LocalRackProcess) -> None:
+def test_a_ciphertext_is_decrypted_by_its_own_key_only(local_rack: LocalRackProcess) -> None:
     kms = local_rack.client("kms")
     right, wrong = new_key(kms), new_key(kms)
     sealed = kms.encrypt(KeyId=right, Plaintext=b"secret", EncryptionContext={"rack": "a"})["CiphertextBlob"]

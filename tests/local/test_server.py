@@ -123,7 +123,7 @@ def test_another_region_is_refused(local_rack: LocalRackProcess) -> None:
     assert b"the local rack is in us-east-1" in response.body
 
 
-def test_a_browser_is_refused_whatever_it_has(local_rack: LocalRackProcess) -> None:
+def test_a_browser_is_refused_even_with_a_valid_signature(local_rack: LocalRackProcess) -> None:
     method, target, headers, body = CALLS["s3"]
     right = signed(local_rack, "s3", method, target, headers, body)
 
@@ -135,7 +135,7 @@ def test_a_browser_is_refused_whatever_it_has(local_rack: LocalRackProcess) -> N
         assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
-def test_a_service_that_is_not_there_says_so(local_rack: LocalRackProcess) -> None:
+def test_a_request_to_an_unknown_service_is_refused_by_name(local_rack: LocalRackProcess) -> None:
     with pytest.raises(
         ClientError, match='the local rack has no service "sqs"; it has autoscaling, cloudwatch, ec2, ecs'
     ):
@@ -175,7 +175,7 @@ def test_a_connection_serves_several_requests(local_rack: LocalRackProcess) -> N
         b"GET /%ff%00?& HTTP/1.1\r\nAuthorization: \r\n\r\n",
     ],
 )
-def test_nonsense_is_answered_with_an_error(local_rack: LocalRackProcess, raw: bytes) -> None:
+def test_an_invalid_request_is_answered_with_an_error(local_rack: LocalRackProcess, raw: bytes) -> None:
     port = int(local_rack.description.endpoint_url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(raw)
@@ -216,7 +216,7 @@ READ: dict[str, Callable[[Any], Any]] = {
         ("s3", "SlowDown"),
     ],
 )
-def test_throttling_comes_as_often_as_it_was_asked_for(
+def test_throttle_with_a_count_throttles_that_many_calls(
     start_local_rack: Callable[..., LocalRackProcess], service: str, expected: str
 ) -> None:
     rack = start_local_rack(key=False)
@@ -308,7 +308,7 @@ class BrokenApi(Api):
 
 
 @pytest.mark.parametrize("service", ["ec2", "autoscaling", "ecs"])
-def test_an_error_in_the_rack_itself_is_an_answer_in_the_service_s_words(
+def test_an_error_in_the_rack_itself_is_answered_in_the_service_s_format(
     local_rack: LocalRackProcess, service: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = local_rack.credentials
@@ -340,7 +340,7 @@ class Patient:
 # The log of calls
 
 
-def test_every_call_is_remembered_without_its_secrets(start_local_rack: Callable[..., LocalRackProcess]) -> None:
+def test_every_call_is_logged_without_its_secrets(start_local_rack: Callable[..., LocalRackProcess]) -> None:
     rack = start_local_rack(key=False)
     rack.client("kms").encrypt(KeyId=ALIAS, Plaintext=b"very-secret")
     rack.client("ecs").describe_clusters(clusters=["local"])

@@ -97,7 +97,7 @@ def test_a_signature_of_aws_s_test_suite_is_right() -> None:
         with_header(VANILLA, "X-Amz-Target", "unsigned"),
     ],
 )
-def test_what_was_changed_after_signing_is_refused(changed: Request) -> None:
+def test_a_request_that_was_changed_after_signing_is_refused(changed: Request) -> None:
     assert refusal(SUITE, changed, SUITE_TIME) == "SignatureDoesNotMatch"
 
 
@@ -123,14 +123,14 @@ def test_a_clock_may_be_wrong_by_five_minutes(seconds: float, accepted: bool) ->
         "AWS4-HMAC-SHA256",
     ],
 )
-def test_half_a_signature_is_refused(authorization: str) -> None:
+def test_an_incomplete_signature_is_refused(authorization: str) -> None:
     with pytest.raises(Refused) as caught:
         claim_of(with_header(VANILLA, "Authorization", authorization))
 
     assert caught.value.code == "IncompleteSignature"
 
 
-def test_chunks_signed_one_by_one_are_put_together() -> None:
+def test_chunks_that_are_signed_one_by_one_are_joined() -> None:
     unwrapped = S3.verify(CHUNKED, claim_of(CHUNKED), now=S3_TIME)
 
     assert unwrapped.body == b"a" * 66560

@@ -54,7 +54,7 @@ def test_a_bucket_of_another_account_is_refused(aws: Aws, door: Door) -> None:
         aws.s3.bucket_settings(door.others, owner=ACCOUNT).region()
 
 
-def test_a_bucket_name_that_another_account_has_is_an_error_that_says_so(aws: Aws, door: Door) -> None:
+def test_a_bucket_name_in_use_by_another_account_is_named_in_the_error(aws: Aws, door: Door) -> None:
     """CreateBucket: BucketAlreadyExists, "The requested bucket name is not available"."""
     with pytest.raises(RackctlError, match="another account's"):
         aws.s3.bucket_settings(door.others, owner=ACCOUNT).create("us-east-1")
@@ -194,7 +194,7 @@ def test_a_bucket_keeps_its_own_policy_when_tls_is_required(made: BucketSettings
         ),
     ],
 )
-def test_only_a_policy_that_denies_everybody_all_requests_without_tls_requires_it(
+def test_only_a_policy_that_denies_all_principals_all_requests_without_tls_requires_tls(
     made: BucketSettings, door: Door, changes: dict[str, object], requires: bool
 ) -> None:
     """S3's guide, security best practices: "Enforce encryption of data in transit"."""

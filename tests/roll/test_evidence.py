@@ -376,7 +376,7 @@ def test_an_old_unregistered_member_is_refused_and_include_unregistered_says_alo
         "set_launch_template_versions",
     ],
 )
-def test_a_group_that_is_busy_is_asked_again_at_each_call_that_changes_it(call: str, code: str) -> None:
+def test_each_changing_call_on_a_busy_group_is_retried(call: str, code: str) -> None:
     """ResourceContentionFault, in botocore's Auto Scaling model: "You already have a pending update to an Amazon EC2
     Auto Scaling resource". SetDesiredCapacity, TerminateInstanceInAutoScalingGroup, UpdateAutoScalingGroup, Suspend-
     and ResumeProcesses declare it; the first three ScalingActivityInProgressFault as well.

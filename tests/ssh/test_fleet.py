@@ -75,7 +75,7 @@ def test_a_filter_chooses_among_all(fleet: Fleet) -> None:
     assert (ran.returncode, ran.stdout) == (0, f"{B}: here\n".encode())
 
 
-def test_all_leaves_out_and_names_what_does_not_run(fleet: Fleet) -> None:
+def test_all_leaves_out_and_names_instances_that_are_not_running(fleet: Fleet) -> None:
     fleet.others |= {PENDING: {"state": "pending"}, DEAD: {"state": "shutting-down"}}
 
     ran = fleet("--all", "--", "echo here")

@@ -53,7 +53,7 @@ AMAZON_LINUX_2023 = f"""\
 """
 
 
-def test_a_key_knows_its_type_and_openssh_agrees_on_its_fingerprint(tmp_path: Path) -> None:
+def test_a_key_has_its_type_and_the_fingerprint_that_openssh_prints(tmp_path: Path) -> None:
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     kind, encoded, _ = path.with_suffix(".pub").read_text().split(" ", 2)

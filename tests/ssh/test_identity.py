@@ -71,7 +71,7 @@ def test_run_logs_in_with_the_file_everywhere(cli: CommandLine) -> None:
     assert (ran.returncode, ran.stdout) == (0, f"{ID}: in\n".encode())
 
 
-def test_a_passphrase_is_asked_for_on_the_terminal_without_echo(cli: CommandLine, tmp_path: Path) -> None:
+def test_the_terminal_prompts_for_a_passphrase_without_echo(cli: CommandLine, tmp_path: Path) -> None:
     path = locked(cli.server, tmp_path)
     environment = cli.environment(**NO_STORE)
 

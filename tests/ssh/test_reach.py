@@ -92,7 +92,7 @@ def test_an_ipv6_only_instance_is_reached_through_a_jump_host_in_brackets(progra
 
 
 @pytest.mark.parametrize("state", ["pending", "stopping", "stopped", "shutting-down", "terminated"])
-def test_an_instance_that_does_not_run_says_its_state(state: str) -> None:
+def test_an_instance_that_is_not_running_is_refused_with_its_state(state: str) -> None:
     with pytest.raises(SshError, match=f"{A} is {state}"):
         reach(rack(), replace(BOTH, state=state))
 

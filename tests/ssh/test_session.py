@@ -243,7 +243,7 @@ def test_an_unwritable_stderr_does_not_change_the_status(cli: CommandLine) -> No
     assert process.wait(timeout=60) == 255
 
 
-def test_a_list_that_the_disk_has_no_room_for_is_an_error_that_says_so(cli: CommandLine) -> None:
+def test_a_full_disk_is_named_in_the_error_of_a_list(cli: CommandLine) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - an unbuffered descriptor is all that is wanted
         ran = subprocess.run(
             cli.argv(), env=cli.environment(), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60

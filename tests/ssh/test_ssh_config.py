@@ -172,7 +172,7 @@ def test_an_unreachable_instance_is_reported_by_rackctl(client: Client) -> None:
     assert f"rackctl: {ID} (127.0.0.1 port 1) refused the connection".encode() in ran.stderr
 
 
-def test_there_is_a_host_for_each_running_instance(cli: CommandLine) -> None:
+def test_ssh_config_has_a_host_for_each_running_instance(cli: CommandLine) -> None:
     others = {B: {"key_name": "of-somebody-else"}, "i-0c0000000000000cc": {"state": "terminated"}}
     ran = cli.run("ssh-config", instance={"others": others})
     text = ran.stdout.decode()
@@ -245,7 +245,7 @@ def test_openssh_passes_no_user_to_the_shell_of_the_proxy(client: Client, tmp_pa
     assert b"%r" not in client.config.read_bytes()
 
 
-def test_the_agent_is_that_of_the_environment_whatever_host_star_says(client: Client) -> None:
+def test_the_agent_is_that_of_the_environment_even_if_host_star_names_another(client: Client) -> None:
     with client.config.open("a") as config:
         config.write("Host *\n  IdentityAgent /nowhere\n")
 

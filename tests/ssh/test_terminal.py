@@ -56,13 +56,13 @@ def test_pty_for_a_shell_on_a_terminal(shell: Person) -> None:
     shell.expect("in\r\nout\r\n.\r\n")
 
 
-def test_t_asks_for_a_pty_for_a_command(cli: CommandLine) -> None:
+def test_t_requests_a_pty_for_a_command(cli: CommandLine) -> None:
     with at_terminal(cli, "-t", ID, TTY) as person:
         assert person.wait() == 0
         assert person.seen.startswith(b"in\r\nout\r\n.\r\n")
 
 
-def test_capital_t_asks_for_none(cli: CommandLine) -> None:
+def test_capital_t_requests_no_pty(cli: CommandLine) -> None:
     with at_terminal(cli, "-T", ID) as person:
         person.type(f"{TTY}\nexit 4\n")
         person.expect(r"\n\.\r\n")

@@ -70,7 +70,7 @@ def test_groups_are_found_by_name_and_tag(seeded: Rack) -> None:
     assert names(Filters=[{"Name": "tag-key", "Values": ["Name"]}]) == [GROUP]
 
 
-def test_groups_are_given_50_a_page_and_at_most_100(rack: Rack) -> None:
+def test_groups_are_described_50_a_page_and_at_most_100(rack: Rack) -> None:
     launch = template(rack, "one")
     for number in range(103):
         create(rack, f"group-{number:03}", LaunchTemplate=launch)
@@ -82,7 +82,7 @@ def test_groups_are_given_50_a_page_and_at_most_100(rack: Rack) -> None:
     assert refusal(rack.autoscaling.describe_auto_scaling_groups, NextToken="x")[0] == "InvalidNextToken"
 
 
-def test_a_group_launches_what_it_lacks(rack: Rack) -> None:
+def test_a_group_launches_missing_instances(rack: Rack) -> None:
     create(rack, "one", DesiredCapacity=2, NewInstancesProtectedFromScaleIn=True)
     rack.pass_time(60)
     members = group_of(rack, "one")["Instances"]
@@ -109,7 +109,7 @@ def test_a_group_launches_what_it_lacks(rack: Rack) -> None:
     ],
     ids=str,
 )
-def test_a_group_that_could_not_work_is_refused(rack: Rack, parameters: dict[str, Any]) -> None:
+def test_an_invalid_group_is_refused(rack: Rack, parameters: dict[str, Any]) -> None:
     template(rack, "known")
     with pytest.raises(rack.autoscaling.exceptions.ClientError, match="ValidationError"):
         create(rack, "one", **parameters)
@@ -128,13 +128,13 @@ def test_a_template_whose_key_pair_is_gone_is_refused(rack: Rack) -> None:
     assert "fully-formed launch template. The key pair 'key' does not exist" in message
 
 
-def test_a_group_name_is_given_once(seeded: Rack) -> None:
+def test_a_group_name_is_unique(seeded: Rack) -> None:
     launch = template(seeded, "one")
     parameters = {"AutoScalingGroupName": GROUP, "MinSize": 0, "MaxSize": 1, "LaunchTemplate": launch}
     assert refusal(seeded.autoscaling.create_auto_scaling_group, **parameters)[0] == "AlreadyExists"
 
 
-def test_an_update_changes_only_what_it_gives(seeded: Rack) -> None:
+def test_an_update_of_a_group_changes_only_the_given_settings(seeded: Rack) -> None:
     before = group_of(seeded)
     seeded.autoscaling.update_auto_scaling_group(AutoScalingGroupName=GROUP, MaxSize=9, DefaultCooldown=60)
     assert group_of(seeded) == {**before, "MaxSize": 9, "DefaultCooldown": 60}
@@ -279,7 +279,7 @@ def test_a_member_is_terminated_without_replacement(seeded: Rack) -> None:
     assert (group_of(seeded)["DesiredCapacity"], len(members_of(seeded))) == (2, 2)
 
 
-def test_terminating_what_no_group_has_says_that_it_is_not_found(seeded: Rack) -> None:
+def test_terminating_an_instance_of_no_group_is_an_error(seeded: Rack) -> None:
     terminate = seeded.autoscaling.terminate_instance_in_auto_scaling_group
     answer = refusal(terminate, InstanceId="i-00000000000000000", ShouldDecrementDesiredCapacity=False)
     assert answer == (
@@ -299,7 +299,7 @@ def test_capacity_is_not_decremented_below_the_minimum(seeded: Rack) -> None:
     assert members_of(seeded)[0] == first
 
 
-def test_a_member_can_be_detached_and_lives_on(seeded: Rack) -> None:
+def test_a_detached_member_keeps_running(seeded: Rack) -> None:
     first = members_of(seeded)[0]
     answer = seeded.autoscaling.detach_instances(
         AutoScalingGroupName=GROUP, InstanceIds=[first], ShouldDecrementDesiredCapacity=True
@@ -368,7 +368,7 @@ def test_processes_are_suspended_by_name_or_all(seeded: Rack) -> None:
     assert code == "ValidationError"
 
 
-def test_activities_are_given_newest_first_with_what_went_wrong(seeded: Rack) -> None:
+def test_activities_are_described_newest_first_with_their_errors(seeded: Rack) -> None:
     seeded.autoscaling.set_desired_capacity(AutoScalingGroupName=GROUP, DesiredCapacity=4)
     seeded.pass_time(60)
     seeded.world.set_condition("no-capacity")
@@ -452,6 +452,6 @@ def test_a_launch_configuration_in_use_is_not_deleted(rack: Rack) -> None:
     assert member["LaunchConfigurationName"] == "old"
 
 
-def test_what_a_group_does_not_have_reads_as_empty(seeded: Rack) -> None:
+def test_members_that_a_group_lacks_are_empty(seeded: Rack) -> None:
     assert seeded.autoscaling.describe_warm_pool(AutoScalingGroupName=GROUP)["Instances"] == []
     assert seeded.autoscaling.describe_account_limits()["NumberOfAutoScalingGroups"] == 1

@@ -25,7 +25,7 @@ def created(rack: Rack, name: str = "spot", **provider: Any) -> dict[str, Any]:
     return found
 
 
-def test_a_capacity_provider_is_described_with_its_group_and_what_it_manages(seeded: Rack) -> None:
+def test_a_capacity_provider_is_described_with_its_group_and_managed_settings(seeded: Rack) -> None:
     """ECS's model, AutoScalingGroupProvider: autoScalingGroupArn, managedScaling, managedTerminationProtection, …"""
     created(seeded, managedScaling={"status": "ENABLED", "targetCapacity": 90}, managedDraining="DISABLED")
 
@@ -118,7 +118,7 @@ def test_a_capacity_provider_in_use_is_not_deleted(seeded: Rack) -> None:
     assert seeded.ecs.describe_capacity_providers(capacityProviders=["spot"])["failures"][0]["reason"] == "MISSING"
 
 
-def test_a_capacity_provider_is_updated_in_what_is_given(seeded: Rack) -> None:
+def test_an_update_of_a_capacity_provider_changes_only_the_given_settings(seeded: Rack) -> None:
     created(seeded)
 
     seeded.ecs.update_capacity_provider(name="spot", autoScalingGroupProvider={"managedDraining": "DISABLED"})

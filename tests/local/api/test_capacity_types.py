@@ -38,7 +38,7 @@ def test_a_group_may_count_its_capacity_in_vcpus_or_mib(rack: Rack, kind: str) -
     assert [(i["InstanceType"], i["WeightedCapacity"]) for i in group["Instances"]] == [("m5.xlarge", str(each))] * 2
 
 
-def test_one_more_vcpu_than_there_is_launches_a_whole_instance(rack: Rack) -> None:
+def test_one_more_vcpu_of_desired_capacity_launches_a_whole_instance(rack: Rack) -> None:
     create(
         rack, "g", MixedInstancesPolicy=policy(rack, LARGE), DesiredCapacityType="vcpu", MaxSize=16, DesiredCapacity=8
     )

@@ -43,7 +43,7 @@ def test_an_old_instance_may_have_nothing_but_its_latest_output(seeded: Rack) ->
     assert outputs(seeded, id_) == (False, True)
 
 
-def test_late_output_is_late_however_it_is_asked_for(rack: Rack) -> None:
+def test_late_output_is_late_with_and_without_latest(rack: Rack) -> None:
     rack.world.set_condition("console-late")
     id_ = launched(rack)
 

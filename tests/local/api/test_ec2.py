@@ -38,7 +38,7 @@ def test_an_instance_is_described_in_full(seeded: Rack) -> None:
     assert "PublicIpAddress" not in instance
 
 
-def test_an_instance_goes_through_its_states_and_loses_its_network_at_the_end(seeded: Rack) -> None:
+def test_an_instance_passes_through_its_states_and_loses_its_network_interface_at_the_end(seeded: Rack) -> None:
     first = ids_of(seeded.ec2.describe_instances())[0]
 
     def described() -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_pages_cover_every_instance_once() -> None:
     assert {*first, *second} == world.ec2.instances.keys()
 
 
-def test_what_ends_between_two_pages_shifts_nothing(rack: Rack) -> None:
+def test_an_item_that_ends_between_two_pages_shifts_no_other(rack: Rack) -> None:
     rack.world.seed("rack", 12)
     first = rack.ec2.describe_instances(MaxResults=5)
     every = sorted(rack.world.ec2.instances)
@@ -140,7 +140,7 @@ def test_what_ends_between_two_pages_shifts_nothing(rack: Rack) -> None:
     assert ids_of(first) + ids_of(rest) == every
 
 
-def test_a_token_serves_only_what_it_was_given_for(seeded: Rack) -> None:
+def test_a_token_is_valid_only_for_the_same_request(seeded: Rack) -> None:
     seeded.world.seed("other", 12)
     token = seeded.ec2.describe_instances(MaxResults=5)["NextToken"]
     running = [{"Name": "instance-state-name", "Values": ["running"]}]
@@ -148,7 +148,7 @@ def test_a_token_serves_only_what_it_was_given_for(seeded: Rack) -> None:
         assert refusal(seeded.ec2.describe_instances, **parameters)[0] == "InvalidNextToken"
 
 
-def test_a_malformed_id_and_an_unknown_one_are_told_apart(seeded: Rack) -> None:
+def test_a_malformed_instance_id_and_an_unknown_one_have_different_errors(seeded: Rack) -> None:
     first = ids_of(seeded.ec2.describe_instances())[0]
     unknown = ["i-00000000000000000", "i-11111111"]
     for call in (seeded.ec2.describe_instances, seeded.ec2.terminate_instances):
@@ -180,7 +180,7 @@ def test_user_data_can_be_read_back(seeded: Rack) -> None:
     assert b"ECS_CLUSTER=rack" in base64.b64decode(answer["UserData"]["Value"])
 
 
-def test_a_dry_run_says_so_and_does_nothing(seeded: Rack) -> None:
+def test_a_dry_run_is_an_error_and_changes_nothing(seeded: Rack) -> None:
     first = ids_of(seeded.ec2.describe_instances())[0]
     assert refusal(seeded.ec2.terminate_instances, InstanceIds=[first], DryRun=True)[0] == "DryRunOperation"
     assert seeded.answers[-1].status == 412
@@ -217,7 +217,7 @@ def test_run_instances_takes_a_launch_template(rack: Rack) -> None:
     assert {"Key": "From", "Value": "template"} in run[0]["Tags"]
 
 
-def test_status_checks_are_of_running_instances_unless_all_are_asked_for(rack: Rack) -> None:
+def test_status_checks_are_of_running_instances_unless_all_are_included(rack: Rack) -> None:
     rack.ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1)
     assert rack.ec2.describe_instance_status()["InstanceStatuses"] == []
     status = rack.ec2.describe_instance_status(IncludeAllInstances=True)["InstanceStatuses"][0]
@@ -244,7 +244,7 @@ def template(rack: Rack) -> str:
     return template_id
 
 
-def test_a_new_version_copies_its_source_and_overrides_what_is_given(rack: Rack, template: str) -> None:
+def test_a_new_version_copies_its_source_and_overrides_the_given_data(rack: Rack, template: str) -> None:
     made = rack.ec2.create_launch_template_version(
         LaunchTemplateId=template, SourceVersion="1", LaunchTemplateData={"KeyName": "new"}, VersionDescription="d"
     )["LaunchTemplateVersion"]
@@ -257,7 +257,7 @@ def test_a_new_version_copies_its_source_and_overrides_what_is_given(rack: Rack,
     assert first["LaunchTemplateData"]["BlockDeviceMappings"][0]["Ebs"] == {"VolumeSize": 30, "Encrypted": True}
 
 
-def test_a_new_version_without_a_source_has_only_what_is_given(rack: Rack, template: str) -> None:
+def test_a_new_version_without_a_source_has_only_the_given_data(rack: Rack, template: str) -> None:
     made = rack.ec2.create_launch_template_version(LaunchTemplateId=template, LaunchTemplateData={"KeyName": "new"})
     assert made["LaunchTemplateVersion"]["LaunchTemplateData"] == {"KeyName": "new"}
 
@@ -282,7 +282,7 @@ def test_latest_default_and_numbers_name_versions(rack: Rack, template: str) -> 
     assert code == "InvalidLaunchTemplateId.VersionNotFound"
 
 
-def test_versions_are_given_in_pages(rack: Rack, template: str) -> None:
+def test_versions_are_described_in_pages(rack: Rack, template: str) -> None:
     for _ in range(4):
         rack.ec2.create_launch_template_version(LaunchTemplateId=template, LaunchTemplateData={"ImageId": "ami-2"})
     pages = rack.ec2.get_paginator("describe_launch_template_versions").paginate(
@@ -340,7 +340,7 @@ def test_templates_are_found_by_id_name_and_tag(rack: Rack, template: str) -> No
     assert rack.ec2.describe_launch_templates()["LaunchTemplates"] == []
 
 
-def test_a_template_name_is_given_once(rack: Rack, template: str) -> None:
+def test_a_template_name_is_unique(rack: Rack, template: str) -> None:
     again = {"LaunchTemplateName": "one", "LaunchTemplateData": {"ImageId": "ami-1"}}
     assert refusal(rack.ec2.create_launch_template, **again)[0] == ("InvalidLaunchTemplateName.AlreadyExistsException")
 
@@ -353,7 +353,7 @@ def test_user_data_that_is_not_base64_is_refused(rack: Rack) -> None:
 # Tags and networks
 
 
-def test_aws_keeps_its_own_tags_to_itself(seeded: Rack) -> None:
+def test_tags_with_aws_s_own_prefix_are_refused(seeded: Rack) -> None:
     first = ids_of(seeded.ec2.describe_instances())[0]
     tags = [{"Key": "aws:autoscaling:groupName", "Value": "x"}]
     assert refusal(seeded.ec2.create_tags, Resources=[first], Tags=tags)[0] == "InvalidParameterValue"
@@ -363,7 +363,7 @@ def test_aws_keeps_its_own_tags_to_itself(seeded: Rack) -> None:
     assert {(tag["ResourceType"], tag["Key"].split(":")[0]) for tag in left} == {("instance", "aws")}
 
 
-def test_tags_of_what_does_not_exist_are_refused(rack: Rack) -> None:
+def test_tags_of_a_resource_that_does_not_exist_are_refused(rack: Rack) -> None:
     parameters = {"Resources": ["i-00000000000000000"], "Tags": [{"Key": "a", "Value": "b"}]}
     assert refusal(rack.ec2.create_tags, **parameters)[0] == "InvalidInstanceID.NotFound"
 

@@ -38,7 +38,7 @@ def job(seeded: Rack) -> str:
 # Clusters
 
 
-def test_clusters_are_described_with_what_is_included(seeded: Rack) -> None:
+def test_clusters_are_described_with_the_included_parts(seeded: Rack) -> None:
     seeded.world.ecs.clusters["rack"].tags["rackctl:bucket"] = "b"
     plain = seeded.ecs.describe_clusters(clusters=["rack"])["clusters"][0]
     assert (plain["registeredContainerInstancesCount"], plain["runningTasksCount"]) == (3, 6)
@@ -104,7 +104,7 @@ def test_a_container_instance_is_described_in_full(seeded: Rack) -> None:
     assert document["versionInfo"]["agentVersion"]
 
 
-def test_what_changes_shows_at_once(seeded: Rack, job: str) -> None:
+def test_a_change_is_described_at_once(seeded: Rack, job: str) -> None:
     arn = arns_of(seeded)[0]
     before = described(seeded, arn)
     seeded.ecs.start_task(cluster="rack", taskDefinition=job, containerInstances=[arn])
@@ -141,7 +141,7 @@ def test_container_instances_are_listed_and_described_100_at_a_time() -> None:
     assert answer[0] == "InvalidParameterException"
 
 
-def test_a_token_serves_only_the_list_it_was_given_for(seeded: Rack) -> None:
+def test_a_token_is_valid_only_for_the_same_list(seeded: Rack) -> None:
     token = seeded.ecs.list_container_instances(cluster="rack", maxResults=1)["nextToken"]
     assert len(arns_of(seeded, nextToken=token)) == 2
     code, _ = refusal(seeded.ecs.list_container_instances, cluster="rack", nextToken=token, status="DRAINING")
@@ -167,7 +167,7 @@ def test_container_instances_are_listed_by_status_and_query(seeded: Rack) -> Non
     assert "unknown subject 'colour'" in message
 
 
-def test_what_is_not_there_is_a_failure_beside_what_is(seeded: Rack) -> None:
+def test_missing_resources_are_failures_beside_the_existing_ones(seeded: Rack) -> None:
     first = arns_of(seeded)[0]
     unknown = first[:-4] + "0000"
     short = first.rpartition("/")[2]
@@ -218,7 +218,7 @@ def test_an_instance_with_tasks_is_deregistered_only_by_force(seeded: Rack) -> N
     assert len(arns_of(seeded)) == 3
 
 
-def test_a_failed_registration_says_why(rack: Rack) -> None:
+def test_a_failed_registration_has_a_reason(rack: Rack) -> None:
     rack.world.set_condition("registration-failed", "no luck")
     rack.world.seed("rack", 1)
     rack.autoscaling.set_desired_capacity(AutoScalingGroupName="rack-instances", DesiredCapacity=2)
@@ -246,7 +246,7 @@ def test_attributes_are_listed_by_name_and_value(seeded: Rack) -> None:
 # Tasks
 
 
-def test_tasks_are_listed_by_what_they_should_be(seeded: Rack) -> None:
+def test_tasks_are_listed_by_desired_status_service_and_family(seeded: Rack) -> None:
     def count(**parameters: object) -> int:
         return len(seeded.ecs.list_tasks(cluster="rack", **parameters)["taskArns"])
 
@@ -304,7 +304,7 @@ def test_a_task_is_seen_from_start_to_end(seeded: Rack, job: str) -> None:
     assert refusal(seeded.ecs.stop_task, cluster="rack", task="unknown")[0] == "InvalidParameterException"
 
 
-def test_a_task_without_room_fails_and_says_which(seeded: Rack, job: str) -> None:
+def test_a_task_without_room_is_a_failure_with_its_reason(seeded: Rack, job: str) -> None:
     first, second, third = arns_of(seeded)
     seeded.ecs.start_task(cluster="rack", taskDefinition=job, containerInstances=[first])
     seeded.world.befall("agent-off", described(seeded, second)["ec2InstanceId"])
@@ -316,7 +316,7 @@ def test_a_task_without_room_fails_and_says_which(seeded: Rack, job: str) -> Non
     assert {failure["reason"] for failure in answer["failures"]} == {"RESOURCE:PORTS", "AGENT"}
 
 
-def test_what_a_task_would_not_get_is_refused_rather_than_ignored(seeded: Rack, job: str) -> None:
+def test_unsupported_parameters_of_a_task_are_refused_and_not_ignored(seeded: Rack, job: str) -> None:
     run = seeded.ecs.run_task
     common = {"cluster": "rack", "taskDefinition": job}
     assert (

@@ -122,7 +122,7 @@ def test_a_refresh_replaces_every_instance_and_blocks_none_after(seeded: Rack) -
         ({"MinHealthyPercentage": 60, "MaxHealthyPercentage": 134}, 2, 4),
     ],
 )
-def test_both_percentages_bound_what_is_in_service(
+def test_both_percentages_bound_the_instances_in_service(
     seeded: Rack, preferences: dict[str, int], fewest: int, most: int
 ) -> None:
     """MaxHealthyPercentage in the model: what is omitted "terminates an instance and launches its replacement
@@ -196,7 +196,7 @@ def test_the_launch_of_a_group_cannot_be_changed_below_a_desired_configuration(s
     assert until_over(seeded) == "Successful"
 
 
-def test_what_matches_is_skipped(seeded: Rack) -> None:
+def test_matching_instances_are_skipped(seeded: Rack) -> None:
     """SkipMatching in the model; the guide: if none of it changes, it "will succeed immediately"."""
     before = members(seeded)
     start(seeded, **ONE_MORE, SkipMatching=True)
@@ -238,7 +238,7 @@ def test_a_checkpoint_pauses_a_refresh(seeded: Rack) -> None:
     assert until_over(seeded) == "Successful"
 
 
-def test_a_checkpoint_lets_as_many_be_replaced_as_it_says_and_lasts_an_hour_by_default(seeded: Rack) -> None:
+def test_a_checkpoint_pauses_at_its_percentage_for_an_hour_by_default(seeded: Rack) -> None:
     """CheckpointPercentages in the model: "defaults to 3600 (1 hour)"; and the last below 100 is where it ends."""
     before = members(seeded)
     start(seeded, MinHealthyPercentage=0, CheckpointPercentages=[34, 60])
@@ -251,7 +251,7 @@ def test_a_checkpoint_lets_as_many_be_replaced_as_it_says_and_lasts_an_hour_by_d
     assert len(members(seeded) - before) == 2
 
 
-def test_a_cancelled_refresh_leaves_what_it_has_replaced(seeded: Rack) -> None:
+def test_a_cancelled_refresh_keeps_the_instances_that_it_launched(seeded: Rack) -> None:
     """CancelInstanceRefresh in the model: it "does not roll back any changes that it made"."""
     before = members(seeded)
     id_ = start(seeded, new_version(seeded), **ONE_MORE)
@@ -271,7 +271,7 @@ def test_a_cancelled_refresh_leaves_what_it_has_replaced(seeded: Rack) -> None:
 
 
 @pytest.mark.parametrize("wait", [True, False])
-def test_cancelling_waits_for_what_is_launching_and_terminating_unless_told_otherwise(seeded: Rack, wait: bool) -> None:
+def test_cancelling_waits_by_default_for_launches_and_terminations(seeded: Rack, wait: bool) -> None:
     """WaitForTransitioningInstances in the model: "The default is true"."""
     before = members(seeded)
     start(seeded, MinHealthyPercentage=0)
@@ -284,7 +284,7 @@ def test_cancelling_waits_for_what_is_launching_and_terminating_unless_told_othe
     assert (len(members(seeded, "InService")) == 3) is wait
 
 
-def test_a_rollback_replaces_what_was_replaced(seeded: Rack) -> None:
+def test_a_rollback_replaces_the_instances_that_the_refresh_launched(seeded: Rack) -> None:
     """RollbackInstanceRefresh in the model: "replaces any instances that were replaced during the instance refresh".
 
     PercentageComplete: "This value gradually goes back down to zero"; InstancesToUpdate: "not yet updated".

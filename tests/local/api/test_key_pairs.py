@@ -66,14 +66,14 @@ def test_key_pairs_are_found_by_name_id_and_filter(rack: Rack) -> None:
     assert refusal(rack.ec2.describe_key_pairs, KeyNames=["one", "three"])[0] == "InvalidKeyPair.NotFound"
 
 
-def test_deleting_a_key_pair_that_is_not_there_is_no_error(rack: Rack) -> None:
+def test_deleting_a_key_pair_that_does_not_exist_is_no_error(rack: Rack) -> None:
     rack.ec2.import_key_pair(KeyName="one", PublicKeyMaterial=ED25519)
     rack.ec2.delete_key_pair(KeyName="one")
     assert rack.ec2.delete_key_pair(KeyName="one")["Return"] is True
     assert rack.ec2.describe_key_pairs()["KeyPairs"] == []
 
 
-def test_a_name_can_be_given_again_and_is_then_another_pair(ec2: Any) -> None:
+def test_a_name_can_be_reused_for_another_pair(ec2: Any) -> None:
     first = ec2.import_key_pair(KeyName="ops", PublicKeyMaterial=ED25519)["KeyPairId"]
     assert refusal(ec2.import_key_pair, KeyName="ops", PublicKeyMaterial=OTHER)[0] == "InvalidKeyPair.Duplicate"
     ec2.delete_key_pair(KeyName="ops")
@@ -98,7 +98,7 @@ def test_an_id_deletes_no_later_pair_of_the_same_name(rack: Rack) -> None:
     assert shown(rack.ec2, "ops")["KeyPairId"] == second
 
 
-def test_ec2_tells_times_in_whole_seconds(rack: Rack) -> None:
+def test_ec2_reports_times_in_whole_seconds(rack: Rack) -> None:
     """Its documentation's examples have `.000Z` throughout: CreateTime of key pairs, LaunchTime of instances."""
     rack.pass_time(0.7)
     rack.ec2.import_key_pair(KeyName="ops", PublicKeyMaterial=ED25519)
@@ -175,7 +175,7 @@ def test_a_group_whose_key_pair_is_gone_fails_to_launch_until_it_is_back(seeded:
     assert len(seeded.world.autoscaling.groups["rack-instances"].members) == 4
 
 
-def test_a_late_key_pair_is_launched_with_late_and_described_now_and_then(rack: Rack) -> None:
+def test_a_late_key_pair_is_used_late_and_described_by_every_other_call(rack: Rack) -> None:
     """https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html: a command "might not immediately be
     visible to all subsequent commands".
     """

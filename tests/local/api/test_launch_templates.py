@@ -80,7 +80,7 @@ def test_snapshots_that_are_given_again_stay(rack: Rack, template: str) -> None:
 # Images
 
 
-def test_an_instance_of_a_windows_image_says_so(rack: Rack) -> None:
+def test_an_instance_of_a_windows_image_has_its_platform(rack: Rack) -> None:
     """EC2's model, Instance, Platform: "This value is `windows` for Windows instances; otherwise, empty."."""
     launched = rack.ec2.run_instances(ImageId=WINDOWS_IMAGE, InstanceType="t3.large", MinCount=1, MaxCount=1)
 
@@ -102,7 +102,7 @@ def test_a_windows_instance_is_not_launched_with_an_ed25519_key(rack: Rack) -> N
     assert message.startswith("ED25519 key pairs are not supported with Windows AMIs.")
 
 
-def test_a_key_pair_tells_when_it_was_created(rack: Rack) -> None:
+def test_a_key_pair_has_the_time_of_its_creation(rack: Rack) -> None:
     """EC2's model, KeyPairInfo, CreateTime: "If you imported an existing key pair", its import."""
     rack.ec2.import_key_pair(KeyName="k", PublicKeyMaterial=ED25519)
     imported = rack.world.now
@@ -127,7 +127,7 @@ def test_an_image_that_a_parameter_names_is_shown_as_it_is_named_and_resolved_on
     assert image(resolve=True) == "ami-0123456789abcdef0"
 
 
-def test_what_is_launched_from_a_template_is_tagged_with_it(rack: Rack, template: str) -> None:
+def test_an_instance_launched_from_a_template_is_tagged_with_it(rack: Rack, template: str) -> None:
     """EC2's user guide, "Launch instances from a launch template": two tags are assigned by EC2 itself."""
     rack.ec2.import_key_pair(KeyName="k", PublicKeyMaterial=ED25519)
     launched = rack.ec2.run_instances(LaunchTemplate={"LaunchTemplateId": template}, MinCount=1, MaxCount=1)
@@ -137,7 +137,7 @@ def test_what_is_launched_from_a_template_is_tagged_with_it(rack: Rack, template
     assert tags["aws:ec2launchtemplate:version"] == "1"
 
 
-def test_a_parameter_is_not_overwritten_unless_asked_for_and_one_of_aws_s_never(rack: Rack) -> None:
+def test_a_parameter_is_overwritten_only_with_overwrite_and_aws_s_own_never(rack: Rack) -> None:
     """SSM's model: PutParameter, Overwrite; names that begin with /aws are reserved."""
     rack.ssm.put_parameter(Name="/ops/image", Value="ami-1", Type="String")
 

@@ -79,6 +79,6 @@ def test_expressions_choose(expression: str, expected: bool) -> None:
         "attribute:stack == == prod",
     ],
 )
-def test_what_is_no_expression_is_refused(expression: str) -> None:
+def test_an_invalid_expression_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         query.parse(expression)

@@ -89,7 +89,7 @@ def test_a_refresh_that_cannot_launch_fails_after_an_hour_and_leaves_the_rest(se
 
 
 @pytest.mark.parametrize("automatic", [True, False])
-def test_a_refresh_that_fails_rolls_back_if_it_was_asked_to(seeded: Rack, automatic: bool) -> None:
+def test_a_refresh_with_auto_rollback_rolls_back_when_it_fails(seeded: Rack, automatic: bool) -> None:
     """AutoRollback in the model: "whether to roll back … if the instance refresh fails"."""
     before = members(seeded)
     protected = min(before)
@@ -195,7 +195,7 @@ def test_a_group_with_instance_requirements_has_neither_skip_matching_nor_a_desi
     assert versions(seeded) == ["2"] * 3
 
 
-def test_managed_draining_holds_what_a_refresh_terminates_until_its_tasks_have_moved(seeded: Rack) -> None:
+def test_managed_draining_holds_instances_that_a_refresh_terminates_until_their_tasks_have_moved(seeded: Rack) -> None:
     """https://docs.aws.amazon.com/AmazonECS/latest/developerguide/managed-instance-draining.html: it "works with Auto
 
     Scaling group instance replacements", through a terminating lifecycle hook, and the service's minimum holds.
@@ -270,13 +270,13 @@ def test_a_suspended_process_holds_a_refresh_up(seeded: Rack) -> None:
         {"ScaleInProtectedInstances": "Terminate"},
     ],
 )
-def test_preferences_that_the_model_does_not_allow_are_refused(seeded: Rack, preferences: dict[str, Any]) -> None:
+def test_invalid_preferences_are_refused(seeded: Rack, preferences: dict[str, Any]) -> None:
     """RefreshPreferences in the model, member by member."""
     code, _ = refusal(seeded.autoscaling.start_instance_refresh, AutoScalingGroupName=GROUP, Preferences=preferences)
     assert code == "ValidationError"
 
 
-def test_a_refresh_that_the_local_rack_does_not_have_is_refused_rather_than_ignored(seeded: Rack) -> None:
+def test_an_unsupported_strategy_of_a_refresh_is_refused_and_not_ignored(seeded: Rack) -> None:
     for what, named in (({"Strategy": "ReplaceRootVolume"}, "Strategy"),):
         code, message = refusal(seeded.autoscaling.start_instance_refresh, AutoScalingGroupName=GROUP, **what)
         assert (code, message) == ("ValidationError", f"The local rack does not support {named} of instance refreshes.")

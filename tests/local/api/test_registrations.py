@@ -46,7 +46,7 @@ def test_an_instance_may_register_with_any_cluster(seeded: Rack) -> None:
     assert len(seeded.ecs.list_clusters()["clusterArns"]) == 2
 
 
-def test_what_does_not_run_is_not_registered(seeded: Rack) -> None:
+def test_an_instance_that_is_not_running_is_not_registered(seeded: Rack) -> None:
     document = json.dumps({"instanceId": "i-00000000000000000"})
     call = seeded.ecs.register_container_instance
     assert refusal(call, cluster="rack", instanceIdentityDocument=document)[0] == "InvalidParameterException"

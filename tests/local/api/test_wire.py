@@ -55,7 +55,7 @@ def test_every_operation_is_one_of_the_services_own(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("service", "action"), [("ec2", "CreateVpc"), ("autoscaling", "PutScalingPolicy")])
-def test_an_unknown_action_says_that_the_local_rack_has_it_not(api: Api, service: str, action: str) -> None:
+def test_an_unknown_action_is_refused_as_unsupported(api: Api, service: str, action: str) -> None:
     answer = api.respond(service, {}, urlencode({"Action": action}).encode())
     assert answer.status == 400
     assert b"<Code>InvalidAction</Code>" in answer.body
@@ -63,7 +63,7 @@ def test_an_unknown_action_says_that_the_local_rack_has_it_not(api: Api, service
     assert query(api, service) == (400, "MissingAction")
 
 
-def test_an_unknown_ecs_operation_says_that_the_local_rack_has_it_not(rack: Rack) -> None:
+def test_an_unknown_ecs_operation_is_refused_as_unsupported(rack: Rack) -> None:
     assert refusal(rack.ecs.put_account_setting_default, name="x", value="y") == (
         "UnknownOperationException",
         "The local rack does not support operation PutAccountSettingDefault.",
@@ -139,7 +139,7 @@ def test_a_request_to_ecs_that_is_not_as_its_model_has_it_is_refused(
 @pytest.mark.parametrize(("service", "call"), [
     ("ec2", "describe_instances"), ("autoscaling", "describe_auto_scaling_groups"), ("ecs", "list_clusters"),
 ])  # fmt: skip
-def test_any_error_can_be_given_in_a_services_own_words(
+def test_any_error_can_be_written_in_a_services_own_format(
     rack: Rack, monkeypatch: pytest.MonkeyPatch, service: str, call: str
 ) -> None:
     throttled = Refused("ThrottlingException", "Rate <exceeded>", 400)
@@ -177,7 +177,7 @@ def test_a_request_that_was_refused_can_be_sent_again(rack: Rack) -> None:
         assert refusal(rack.ec2.create_launch_template, **asked)[0] == "InvalidUserData.Malformed"
 
 
-def test_only_what_changes_something_marks_the_world_as_changed(seeded: Rack) -> None:
+def test_only_changing_operations_mark_the_world_as_changed(seeded: Rack) -> None:
     before = seeded.world.version
     seeded.ec2.describe_instances()
     seeded.ecs.list_clusters()

@@ -51,7 +51,7 @@ def test_nothing_but_a_key_gets_in(rack: Rack) -> None:
         transport.close()
 
 
-def test_an_instance_that_refuses_its_key_lets_nobody_in(own_rack: Rack) -> None:
+def test_an_instance_that_refuses_its_key_accepts_no_login(own_rack: Rack) -> None:
     own_rack.hosts.set([replace(own_rack.host, authorized_key="")])
 
     with pytest.raises(paramiko.AuthenticationException):
@@ -76,7 +76,7 @@ def test_forwarding_is_refused(transport: paramiko.Transport, rack: Rack) -> Non
 # What is there
 
 
-def test_docker_ps_shows_what_runs_there(channel: paramiko.Channel) -> None:
+def test_docker_ps_shows_the_containers_of_the_instance(channel: paramiko.Channel) -> None:
     status, out, err = run(channel, "docker ps")
 
     assert (status, err) == (0, b"")
@@ -116,7 +116,7 @@ def test_docker_ps_takes_the_options_that_scripts_use(channel: paramiko.Channel,
         ("ps --format '{{.Nonsense}}'", 1, "can't evaluate field Nonsense"),
     ],
 )
-def test_docker_refuses_what_it_cannot_do(channel: paramiko.Channel, arguments: str, status: int, says: str) -> None:
+def test_docker_refuses_unsupported_commands(channel: paramiko.Channel, arguments: str, status: int, says: str) -> None:
     found, out, err = run(channel, f"docker {arguments}")
 
     assert (found, out) == (status, b"")
@@ -129,7 +129,7 @@ def test_an_instance_knows_its_name(channel: paramiko.Channel) -> None:
     )
 
 
-def test_sudo_gets_nobody_out_of_it(channel: paramiko.Channel) -> None:
+def test_sudo_runs_the_command_as_the_same_user(channel: paramiko.Channel) -> None:
     assert run(channel, "sudo -n docker ps -q") == (0, b"0123456789ab\nabcdef012345\n", b"")
 
 
@@ -177,7 +177,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("end", ["instance", "daemon"])
-def test_what_runs_on_an_instance_ends_with_it(tmp_path: Path, end: str) -> None:
+def test_the_processes_of_an_instance_end_with_it(tmp_path: Path, end: str) -> None:
     rack = Rack(tmp_path, gateway=False)
     channel = rack.connect().open_session()
     channel.settimeout(20)
@@ -202,7 +202,7 @@ def test_what_runs_on_an_instance_ends_with_it(tmp_path: Path, end: str) -> None
         rack.network.claim.close()
 
 
-def test_what_a_killed_daemon_left_running_is_ended_by_the_next(own_rack: Rack) -> None:
+def test_processes_that_a_killed_daemon_left_are_ended_by_the_next(own_rack: Rack) -> None:
     channel = own_rack.connect().open_session()
     channel.settimeout(20)
     channel.exec_command("trap '' HUP PIPE; sleep 300 >&- 2>&- & echo $!; wait")

@@ -154,14 +154,14 @@ def test_a_shell_has_a_real_terminal(shell: paramiko.Channel) -> None:
     assert "xterm\r\n" in seen
 
 
-def test_a_resize_is_told(shell: paramiko.Channel) -> None:
+def test_a_resize_reaches_the_command(shell: paramiko.Channel) -> None:
     shell.resize_pty(133, 44)
     shell.sendall(b"stty size\r")
 
     assert "44 133" in until(shell, r"\d+ \d+\r\n")
 
 
-def test_control_c_interrupts_and_the_shell_goes_on(shell: paramiko.Channel) -> None:
+def test_control_c_interrupts_the_command_and_not_the_shell(shell: paramiko.Channel) -> None:
     shell.sendall(b"sleep 100\r")
     time.sleep(0.1)
     shell.sendall(b"\x03")

@@ -47,7 +47,7 @@ def test_a_new_instance_is_pending_then_running_then_registered_then_connected(w
     ]
 
 
-def test_a_replacement_comes_up_in_the_zone_with_the_fewest_members(world: World) -> None:
+def test_a_replacement_launches_in_the_zone_with_the_fewest_members(world: World) -> None:
     gone = first(world)
     zone = group_of(world).members[gone].availability_zone
     before = set(group_of(world).members)
@@ -115,7 +115,7 @@ def test_a_group_whose_launch_is_suspended_does_not_launch_until_it_is_resumed(w
     assert newcomer(world, before) is not None
 
 
-def test_a_launch_that_fails_stands_in_the_activities_and_is_tried_again(world: World) -> None:
+def test_a_failed_launch_is_in_the_activities_and_is_retried(world: World) -> None:
     group = group_of(world)
     before = set(group.members)
     world.set_condition("no-capacity")
@@ -184,7 +184,7 @@ def test_part_of_a_mixed_instances_policy_leaves_the_rest_of_it(world: World) ->
     }
 
 
-def test_an_override_launches_its_own_template_and_type(world: World) -> None:
+def test_an_override_launches_its_own_template_and_instance_type(world: World) -> None:
     group = group_of(world)
     own = world.ec2.create_template("own", {"InstanceType": "c5.large", "UserData": ""}, {})
     specification = {"LaunchTemplateId": own.launch_template_id, "Version": "$Latest"}
@@ -236,7 +236,7 @@ def test_a_suspended_az_rebalance_leaves_zones_as_they_are(world: World) -> None
     assert set(group_of(world).members) == before
 
 
-def test_an_instance_that_vanishes_is_replaced_as_unhealthy(world: World) -> None:
+def test_an_instance_that_ec2_terminates_is_replaced_as_unhealthy(world: World) -> None:
     before = set(group_of(world).members)
     gone = first(world)
     world.befall("vanish", gone)
@@ -281,7 +281,7 @@ def test_a_member_on_standby_is_not_counted_and_comes_back(world: World) -> None
     assert (group.desired, group.capacity) == (3, 3)
 
 
-def test_a_detached_instance_runs_on_outside_the_group(world: World) -> None:
+def test_a_detached_instance_keeps_running_outside_the_group(world: World) -> None:
     group, id_ = group_of(world), first(world)
     world.autoscaling.detach(group, id_, decrement=True)
     wait(world, 60)
@@ -290,7 +290,7 @@ def test_a_detached_instance_runs_on_outside_the_group(world: World) -> None:
     assert "aws:autoscaling:groupName" not in world.ec2.instances[id_].tags
 
 
-def test_a_deleted_group_takes_its_instances_along(world: World) -> None:
+def test_deleting_a_group_terminates_its_instances(world: World) -> None:
     group = group_of(world)
     with pytest.raises(Refused, match="while there are instances"):
         world.autoscaling.delete(group, force=False)

@@ -19,7 +19,7 @@ def _public_key() -> bytes:
     return Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
 
 
-def test_an_instance_lets_in_the_key_it_was_launched_with_even_when_the_pair_is_deleted(world: World) -> None:
+def test_an_instance_accepts_the_key_it_was_launched_with_even_if_the_pair_is_deleted(world: World) -> None:
     pair = world.ec2.import_key_pair("mine", _public_key(), {})
     instance = world.ec2.launch({"KeyName": "mine"})
     wait(world, 60)
@@ -44,7 +44,7 @@ def test_an_instance_may_be_made_to_refuse_its_key(world: World) -> None:
         ({"InstanceType": "t3.small"}, "InsufficientInstanceCapacity"),
     ],
 )
-def test_a_launch_that_cannot_be_is_refused(world: World, data: Mapping[str, str], code: str) -> None:
+def test_an_invalid_launch_is_refused(world: World, data: Mapping[str, str], code: str) -> None:
     world.set_condition("no-capacity", "t3.small")
     with pytest.raises(Refused) as refused:
         world.ec2.launch(data)
@@ -57,13 +57,13 @@ def test_a_key_pair_of_the_same_name_is_refused(world: World) -> None:
         world.ec2.import_key_pair("mine", _public_key(), {})
 
 
-def test_what_is_no_key_is_refused(world: World) -> None:
+def test_an_invalid_public_key_is_refused(world: World) -> None:
     with pytest.raises(Refused) as refused:
         world.ec2.import_key_pair("mine", b"ssh-ed25519 AAAA", {})
     assert refused.value.code == "InvalidKey.Format"
 
 
-def test_a_new_version_copies_its_source_and_changes_what_is_given(world: World) -> None:
+def test_a_new_version_copies_its_source_with_the_given_data_changed(world: World) -> None:
     template = world.ec2.create_template("t", {"InstanceType": "t3.small", "ImageId": "ami-1", "KeyName": "old"}, {})
     copied = world.ec2.add_version(template, {"KeyName": "new"}, source="1")
     bare = world.ec2.add_version(template, {"KeyName": "new"})
@@ -72,7 +72,7 @@ def test_a_new_version_copies_its_source_and_changes_what_is_given(world: World)
     assert (template.default_version, template.latest_version) == (1, 3)
 
 
-def test_a_terminated_instance_is_told_of_for_an_hour_and_then_forgotten(world: World) -> None:
+def test_a_terminated_instance_is_described_for_an_hour(world: World) -> None:
     id_ = first(world)
     world.autoscaling.terminate(id_, decrement=True)
     wait(world, 60)
@@ -84,13 +84,13 @@ def test_a_terminated_instance_is_told_of_for_an_hour_and_then_forgotten(world: 
 
 
 @pytest.mark.parametrize("id_", ["", "i-xyz", "i-0a321c8", "web-1"])
-def test_a_malformed_id_is_told_from_an_unknown_one(world: World, id_: str) -> None:
+def test_a_malformed_id_and_an_unknown_one_have_different_errors(world: World, id_: str) -> None:
     with pytest.raises(Refused) as refused:
         world.ec2.get(id_)
     assert refused.value.code == "InvalidInstanceID.Malformed"
 
 
-def test_an_address_is_given_back_and_used_again_last(world: World) -> None:
+def test_a_released_address_is_reused_last(world: World) -> None:
     gone = world.ec2.get(first(world))
     subnet, address = gone.subnet, gone.private_ip
     world.autoscaling.terminate(gone.instance_id, decrement=True)
@@ -112,7 +112,7 @@ def test_the_console_output_comes_a_while_after_the_instance_runs(world: World) 
     assert instance.console_ready
 
 
-def test_time_runs_as_many_times_faster_as_asked() -> None:
+def test_time_runs_at_the_given_speed() -> None:
     world = World(region="eu-west-1", account_id="123456789012", now=START, speed=100, seed=7)
     world.seed("local", 3)
     world.advance(START + 0.01)
@@ -125,7 +125,7 @@ def test_time_runs_as_many_times_faster_as_asked() -> None:
     assert registered
 
 
-def test_a_world_goes_on_after_it_was_put_away(world: World) -> None:
+def test_a_world_continues_after_it_was_pickled(world: World) -> None:
     before = set(group_of(world).members)
     world.autoscaling.terminate(first(world), decrement=False)
     restored: World = pickle.loads(pickle.dumps(world))
@@ -136,14 +136,14 @@ def test_a_world_goes_on_after_it_was_put_away(world: World) -> None:
     assert newcomer(world, before) is None
 
 
-def test_docker_shows_what_ecs_runs(world: World) -> None:
+def test_docker_shows_the_containers_of_ecs_tasks(world: World) -> None:
     id_ = first(world)
     names = [container.name for container in world.containers(id_)]
     assert any(name.startswith("ecs-log-agent-1-log-agent-") for name in names)
     assert names[-1] == "ecs-agent"
 
 
-def test_there_are_no_conditions_or_incidents_but_the_known_ones(world: World) -> None:
+def test_an_unknown_condition_or_incident_is_refused(world: World) -> None:
     with pytest.raises(Refused, match="no condition flood"):
         world.set_condition("flood")
     with pytest.raises(Refused, match="no incident flood"):

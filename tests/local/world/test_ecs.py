@@ -58,7 +58,7 @@ def test_a_drain_of_a_service_that_may_neither_shrink_nor_grow_never_ends(world:
     assert "unable to stop or start tasks" in service.events[0][2]
 
 
-def test_a_drain_without_room_elsewhere_says_so_in_the_events(world: World) -> None:
+def test_a_drain_without_room_elsewhere_is_in_the_service_s_events(world: World) -> None:
     service = service_of(world)
     id_ = with_task(world, "web")
     for other in cluster_of(world).registrations.values():
@@ -99,7 +99,7 @@ def test_a_task_of_no_service_stays_through_a_drain(world: World) -> None:
     assert task.last_status == "RUNNING"
 
 
-def test_a_task_that_stops_passes_through_states_that_no_count_shows(world: World) -> None:
+def test_a_stopping_task_is_in_neither_count(world: World) -> None:
     task = cluster_of(world).tasks_of(service_of(world))[0]
     world.ecs.stop_task(cluster_of(world), task, "by hand")
     states = [task.last_status]
@@ -145,7 +145,7 @@ def test_tasks_under_an_agent_that_is_off_are_not_moved(world: World) -> None:
     assert "web" not in runs_on(world, id_)
 
 
-def test_an_instance_that_never_registers_runs_all_the_same(world: World) -> None:
+def test_an_instance_that_never_registers_still_runs(world: World) -> None:
     before = set(group_of(world).members)
     world.set_condition("never-register")
     world.autoscaling.set_desired(group_of(world), 4)
@@ -166,7 +166,7 @@ def test_an_instance_may_register_with_its_agent_off(world: World) -> None:
     assert not registration(world, member.instance_id).agent_connected
 
 
-def test_a_failed_registration_gives_its_reason(world: World) -> None:
+def test_a_failed_registration_has_its_reason(world: World) -> None:
     before = set(group_of(world).members)
     world.set_condition("registration-failed", "no IAM role")
     world.autoscaling.set_desired(group_of(world), 4)

@@ -91,7 +91,7 @@ def test_heartbeats_hold_an_instance_up_to_the_global_timeout(world: World) -> N
     assert 3000 <= world.now - begun <= 3020
 
 
-def test_deleting_a_hook_completes_what_it_holds(world: World) -> None:
+def test_deleting_a_hook_completes_its_holds(world: World) -> None:
     """DeleteLifecycleHook: "outstanding lifecycle actions … completed first (ABANDON for launching …, CONTINUE …)"."""
     group, id_ = group_of(world), first(world)
     group.hooks["bye"] = Hook("bye", TERMINATING, 3600, "CONTINUE")

@@ -80,7 +80,7 @@ def test_new_instances_may_all_be_registered_twice(world: World, status: str) ->
     assert sorted(states(world, member.instance_id)) == sorted([("ACTIVE", True), (status, False)])
 
 
-def test_registering_twice_takes_a_status_that_there_is(world: World) -> None:
+def test_registering_twice_with_an_unknown_status_is_refused(world: World) -> None:
     with pytest.raises(Refused, match='ACTIVE or REGISTRATION_FAILED, not "GONE"'):
         world.set_condition("register-twice", "GONE")
 
@@ -140,7 +140,7 @@ def test_new_instances_may_register_with_another_cluster(world: World) -> None:
     assert [cluster.name for cluster, _ in world.ecs.registrations_of(member.instance_id)] == ["other"]
 
 
-def test_a_machine_that_is_none_of_ec2_s_may_be_registered(world: World) -> None:
+def test_an_external_machine_may_be_registered(world: World) -> None:
     """ContainerInstance, ec2InstanceId: "For external instances, this is the … Systems Manager …"."""
     world.set_condition("external-instance")
     wait(world, 10)
