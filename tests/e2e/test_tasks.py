@@ -27,11 +27,11 @@ SHOWS = {
     "Find the oldest instance": rf"{ID}\n",
     "See everything about one instance": rf"ID +{ID}\n(.*\n)+TASK .*\n(.*\n)+",
     "List the images that run on an instance": r"(example/[a-z-]+:\d+\n)+",
-    "See the settings of the rack and where each is from": r"SETTING +VALUE +FROM\nrack +local .*\n(.*\n)+",
+    "See the settings of the rack and their origins": r"SETTING +VALUE +FROM\nrack +local .*\n(.*\n)+",
     "Run a command on an instance": r"CONTAINER ID .*\n(.*\n)*.*amazon-ecs-agent.*\n(.*\n)*",
     "Run a command on every instance": rf"({ID}: .* up .*\n){{3}}",
     "List the instances on which a command fails": "",
-    "See what a termination would do, and to what": rf"Would drain and terminate {ID} \(active\); .*\n(  .*\n)+",
+    "See what a termination would do": rf"Would drain and terminate {ID} \(active\); .*\n(  .*\n)+",
     "See what a keyroll would do, and what forbids it": r"(.*\n)+",
 }
 CHANGES = {
@@ -41,7 +41,7 @@ CHANGES = {
     "Forget the pinned host key of an instance",
     "Take an instance out for an hour of maintenance, with its tasks moved away first",
     "Put an instance back into service",
-    "See who rolled what, when, why, and how it ended",
+    "See the past rolls: when, by whom, why, and how they ended",
     "Replace an instance, with its tasks moved away first",
     "Replace the instances of one zone, one after the other",
     "Replace every instance, with a new SSH key",
@@ -113,7 +113,7 @@ def test_an_instance_is_taken_out_with_its_tasks_moved_away_and_is_put_back(chan
 def test_the_history_shows_operator_kind_time_and_reason_of_each_roll(changing: Shell) -> None:
     assert changing(f"rackctl instances replace --reason 'a worn disk' {changing.ids()[0]}").status == 0
 
-    shown = do(changing, "See who rolled what, when, why, and how it ended").stdout
+    shown = do(changing, "See the past rolls: when, by whom, why, and how they ended").stdout
 
     assert re.fullmatch(r"STARTED .*\n20\d\d-\d\d-\d\d \d\d:\d\d +replace +finished +1 of 1 .*a worn disk\n", shown)
 
