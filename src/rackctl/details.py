@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from rackctl.launches import LaunchSource
     from rackctl.model import AutoScalingGroup, GroupInstance, Task
     from rackctl.rack import Rack
     from rackctl.rack_instance import RackInstance
@@ -51,29 +50,26 @@ def details(rack: Rack, instance: RackInstance) -> Details:
     aws, id_ = rack.aws, instance.ec2_instance_id
     unknown: list[AccessDenied] = []
 
-    def readable(fetch: Callable[[], T], otherwise: T) -> T:
+    def readable(fetch: Callable[[], Sequence[T]]) -> Sequence[T]:
         try:
             return fetch()
         except AccessDenied as error:
             unknown.append(error)
-            return otherwise
+            return ()
 
-    member = readable(lambda: aws.autoscaling.members([id_]).get(id_), None)
+    member = next(iter(readable(lambda: list(aws.autoscaling.members([id_]).values()))), None)
     name = member.auto_scaling_group_name if member else ""
-    group = readable(lambda: next(iter(aws.autoscaling.groups([name])), None), None) if name else None
-    no_tasks: tuple[Task, ...] = ()
-    no_events: tuple[Event, ...] = ()
-    tasks = readable(lambda: tasks_on(rack, instance), no_tasks)
-    no_sources: tuple[LaunchSource, ...] = ()
-    sources = readable(partial(sources_if_any, aws, group), no_sources) if group else no_sources
+    group = next(iter(readable(lambda: aws.autoscaling.groups([name]))), None) if name else None
+    tasks = readable(lambda: tasks_on(rack, instance))
+    sources = readable(partial(sources_if_any, aws, group)) if group else ()
     if sources and instance.instance:
         instance = replace(instance, outdated=is_outdated(launched_from(instance.instance, member), sources))
     events = [
-        *readable(lambda: _of_services(rack, tasks), no_events),
-        *(readable(lambda: _of_group(rack, name, id_), no_events) if name else no_events),
+        *readable(lambda: _of_services(rack, tasks)),
+        *(readable(lambda: _of_group(rack, name, id_)) if name else ()),
     ]
     newest = sorted(events, key=lambda event: event.at, reverse=True)[:_EVENTS]
-    return Details(instance, member, group, tasks, tuple(newest), tuple(unknown))
+    return Details(instance, member, group, tuple(tasks), tuple(newest), tuple(unknown))
 
 
 def tasks_on(rack: Rack, instance: RackInstance) -> tuple[Task, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rackctl.owners import Owner
-from rackctl.roll.reasons.ways import Launching, lines_for, problems_of, ways_of
+from rackctl.roll.reasons.ways import Launching, line_for, problems_of, ways_of
 
 OWN = "prod-keypair-20250101T000000Z"
 SHOP = Owner("cloudformation", "shop")
@@ -131,5 +131,5 @@ def test_what_cannot_be_renewed_is_refused(
 def test_a_group_without_a_key_is_told_the_line_that_gives_it_one() -> None:
     (problem,) = problems_of([HALF], ways_of([HALF], "auto", "because", "NEW"), out_of_band=False)
 
-    assert lines_for(None, "NAME")[0] in problem.remedy
+    assert line_for(None, "NAME") in problem.remedy
     assert "--out-of-band" in problem.remedy

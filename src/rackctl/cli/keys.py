@@ -14,7 +14,7 @@ from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import described, output_option
 from rackctl.cli.ssh_options import ask_passphrase
 from rackctl.errors import NotFound, UsageError
-from rackctl.text import counted, printable, rfc3339
+from rackctl.text import ago, counted, printable, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +41,6 @@ def list_(invocation: Invocation, output: str) -> None:
     An instance is expected to have the generation that was the newest when it was launched.
     """
     from rackctl.cli.render import table
-    from rackctl.text import ago
 
     rows = list(_listed(invocation))
     now = invocation.clock.now()

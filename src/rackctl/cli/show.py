@@ -13,6 +13,7 @@ from rackctl.cli.completers import complete_instance
 from rackctl.cli.console import AWS, canvas_of, note, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import output_option
+from rackctl.text import ago, listed, printable, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,6 @@ def show(invocation: Invocation, ec2_instance_id: str, output: str) -> None:
 
 def _fields(found: Details, now: datetime) -> dict[str, Any]:
     from rackctl.cli.selection import fields
-    from rackctl.text import rfc3339
 
     template = found.member.launch_template if found.member else None
     return {
@@ -91,7 +91,6 @@ def _fields(found: Details, now: datetime) -> dict[str, Any]:
 
 def _text(found: Details, now: datetime, width: int) -> str:
     from rackctl.cli.render import table
-    from rackctl.text import ago, printable
 
     facts = [(name, printable(value, kept="")) for name, value in _facts(found, now) if value]
     width = max(len(name) for name, _ in facts) + 2
@@ -108,8 +107,6 @@ def _text(found: Details, now: datetime, width: int) -> str:
 
 
 def _facts(found: Details, now: datetime) -> Iterator[tuple[str, str]]:
-    from rackctl.text import ago, rfc3339
-
     ec2, ecs, started = found.instance.instance, found.instance.container_instance, found.instance.started
     yield "ID", found.instance.ec2_instance_id
     if ec2:
@@ -138,8 +135,6 @@ def _facts(found: Details, now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _group_facts(found: Details) -> Iterator[tuple[str, str]]:
-    from rackctl.text import listed
-
     if found.member:
         yield "Group", f"{found.member.auto_scaling_group_name} ({found.member.lifecycle_state})"
     if group := found.group:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal
 from rackctl.roll.estimate import Learned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from rackctl.clock import Clock
     from rackctl.instance_refresh import InstanceRefresh
+    from rackctl.model import Instance
     from rackctl.roll.journal import GroupRecord, Journal, Phase
     from rackctl.roll.lock import Found
     from rackctl.roll.view import Member, View
@@ -179,27 +180,27 @@ class Status:
 def status_of(
     found: Found,
     views: Mapping[str, View],
-    keys: Mapping[str, str],
     refreshes: Mapping[str, InstanceRefresh | None],
+    instance: Callable[[str], Instance | None],
 ) -> Status:
-    """Return where a roll stands, its groups and its refreshes being so; ``keys`` are the instances' key names."""
+    """Return where a roll stands, its groups and its refreshes being so; ``instance`` says what EC2 has said of one."""
     journal = found.journal
     return Status(
         found,
         tuple(_group_status(view, journal.groups[name], refreshes.get(name)) for name, view in views.items()),
         tuple(
-            _instance_status(member, view.group, journal, keys.get(member.ec2_instance_id, ""))
+            _instance_status(member, view.group, journal, instance(member.ec2_instance_id))
             for view in views.values()
             for member in view.members
         ),
     )
 
 
-def _instance_status(member: Member, group: str, journal: Journal, key_name: str) -> InstanceStatus:
+def _instance_status(member: Member, group: str, journal: Journal, instance: Instance | None) -> InstanceStatus:
     phase = phase_of(member)
     record = journal.instances.get(member.ec2_instance_id)
     since = record.since if record and record.phase == phase else ""
-    return InstanceStatus(member.ec2_instance_id, group, key_name, phase, since)
+    return InstanceStatus(member.ec2_instance_id, group, instance.key_name if instance else "", phase, since)
 
 
 def _group_status(view: View, record: GroupRecord, refresh: InstanceRefresh | None) -> GroupStatus:

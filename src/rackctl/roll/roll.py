@@ -103,15 +103,9 @@ class Roll:
         hold = Hold(self._rack, self._clock, lock, found.journal, self._stop)
         loop = self._loop(hold)[1]
         views = loop.views()
-        keys = {
-            m.ec2_instance_id: instance.key_name
-            for view in views.values()
-            for m in view.members
-            if (instance := loop.observer.instance(m.ec2_instance_id))
-        }
         refreshes = Refreshes(hold)
         shown = {name: refreshes.seen(found.journal.groups[name]) for name in views}
-        return status_of(found, views, keys, shown)
+        return status_of(found, views, shown, loop.observer.instance)
 
     # What changes things
 

@@ -86,7 +86,7 @@ def ways_of(groups: Sequence[Launching], wanted: str, asked: str, new_name: str)
             ways[group.auto_scaling_group_name] = KeyWay(way, reason, names)
         else:
             made_elsewhere = group.owner or group.others or group.lacks_key
-            lines = lines_for(group.owner, new_name) if made_elsewhere else ()
+            lines = (line_for(group.owner, new_name),) if made_elsewhere else ()
             ways[group.auto_scaling_group_name] = KeyWay(way, reason, lines=lines)
     return ways
 
@@ -126,13 +126,13 @@ def _shared(group: Launching, other: Launching) -> str:
     return "a key pair" if set(group.key_names) & set(other.key_names) else ""
 
 
-def lines_for(owner: Owner | None, key_name: str) -> tuple[str, ...]:
+def line_for(owner: Owner | None, key_name: str) -> str:
     """Return what to write where a group is made, so that it launches with a key pair from then on."""
     if owner is None:
-        return (f'Terraform: key_name = "{key_name}"',)
+        return f'Terraform: key_name = "{key_name}"'
     if owner.kind == "cdk":
-        return (f'CDK, {owner}: keyPair: ec2.KeyPair.fromKeyPairName(this, "KeyPair", "{key_name}"),',)
-    return (f"CloudFormation, {owner}: KeyName: {key_name}",)
+        return f'CDK, {owner}: keyPair: ec2.KeyPair.fromKeyPairName(this, "KeyPair", "{key_name}"),'
+    return f"CloudFormation, {owner}: KeyName: {key_name}"
 
 
 def problems_of(groups: Sequence[Launching], ways: Mapping[str, KeyWay], *, out_of_band: bool) -> Iterator[Problem]:
@@ -156,7 +156,7 @@ def problems_of(groups: Sequence[Launching], ways: Mapping[str, KeyWay], *, out_
 
 def _without_key(group: Launching, way: Way, *, out_of_band: bool) -> Iterator[Problem]:
     name = group.auto_scaling_group_name
-    remedy = f"name a key pair there: {'; '.join(lines_for(group.owner, 'NAME'))}"
+    remedy = f"name a key pair there: {line_for(group.owner, 'NAME')}"
     if group.launch_configuration_name:
         yield Problem(
             f"group {name} launches without a key from launch configuration {group.launch_configuration_name}, which "
