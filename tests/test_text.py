@@ -11,7 +11,6 @@ def test_a_count_agrees_with_its_noun() -> None:
     assert [counted(n, "task") for n in (0, 1, 2, 999, 1000, 12345)] == [
         "0 tasks", "1 task", "2 tasks", "999 tasks", "1,000 tasks", "12,345 tasks",
     ]  # fmt: skip
-    assert counted(2, "capacity", "capacities") == "2 capacities"
 
 
 def test_a_list_is_written_in_words_and_counts_what_it_omits() -> None:

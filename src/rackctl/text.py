@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
+def counted(count: int, noun: str) -> str:
     """Write a count with its noun: ``1 task``, ``2 tasks``, ``1,000 instances``."""
     if count >= 1000:
         import humanize
@@ -19,7 +19,7 @@ def counted(count: int, noun: str, plural: str = "") -> str:
         number = humanize.intcomma(count)
     else:
         number = str(count)
-    return f"{number} {noun if count == 1 else plural or f'{noun}s'}"
+    return f"{number} {noun if count == 1 else f'{noun}s'}"
 
 
 def listed(words: Iterable[str], *, most: int = 0, last: str = "and") -> str:

@@ -19,7 +19,7 @@ from rackctl.roll.view import (
     Reactivate,
     RollOptions,
     StartDrains,
-    Suspend,
+    SuspendRebalancing,
     Terminate,
     Unsteady,
     View,
@@ -59,7 +59,7 @@ REPLACE: dict[str, tuple[View, Action | None]] = {
     "new instances that can take tasks are the end": (view(new("i-1"), new("i-2", "b")), Done()),
     "zones are not to be rebalanced before anything else is changed": (
         view(old("i-1"), suspended={}),
-        Suspend("AZRebalance"),
+        SuspendRebalancing(),
     ),
     "a surge comes before a drain": (view(old("i-1"), old("i-2", "b")), Raise(1)),
     "the surge is the batch": (view(*map(old, "123"), options=RollOptions(batch=2)), Raise(2)),

@@ -24,7 +24,7 @@ from rackctl.roll.view import (
     Registration,
     RollOptions,
     StartDrains,
-    Suspend,
+    SuspendRebalancing,
     Terminate,
     Unsteady,
     View,
@@ -241,8 +241,7 @@ def act(world: World, action: Action | None) -> World:  # noqa: C901 - a case fo
     match action:
         case None:
             return world
-        case Suspend(process):
-            assert process == REBALANCING
+        case SuspendRebalancing():
             return replace(world, rebalancing=False)
         case Raise(count):
             if world.desired + count > world.max_size:

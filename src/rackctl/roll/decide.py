@@ -28,7 +28,7 @@ from rackctl.roll.view import (
     Raise,
     Reactivate,
     StartDrains,
-    Suspend,
+    SuspendRebalancing,
     Terminate,
     is_even,
 )
@@ -61,8 +61,8 @@ def decide(view: View, goal: Goal) -> Action | None:
 def after(view: View, action: Action) -> View:
     """Return what a view is expected to become by an action, so that the next one can be decided in the same turn."""
     match action:
-        case Suspend(process):
-            return replace(view, suspended={**view.suspended, process: 0.0})
+        case SuspendRebalancing():
+            return replace(view, suspended={**view.suspended, REBALANCING: 0.0})
         case Raise(count):
             return replace(
                 view, desired_capacity=view.desired_capacity + count, remaining_surge=view.remaining_surge + count
@@ -159,7 +159,7 @@ def _replace(view: View) -> Action | None:
             return Prove(ready[0].ec2_instance_id)
         return _end_batch(view) if view.begun else Done()
     if REBALANCING not in view.suspended:
-        return Suspend(REBALANCING)
+        return SuspendRebalancing()
     count, _ = surge_of(view.desired_capacity, view.max_size, max(len(view.old) - view.remaining_surge, 0), options)
     if (count := min(count, options.extra - view.remaining_surge)) > 0:
         return Raise(count)

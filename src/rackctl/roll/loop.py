@@ -28,7 +28,7 @@ from rackctl.roll.view import (
     Raise,
     Reactivate,
     StartDrains,
-    Suspend,
+    SuspendRebalancing,
     Terminate,
     View,
     is_even,
@@ -267,7 +267,7 @@ class Loop:
     def _act(self, record: GroupRecord, view: View, action: Action) -> Generator[Event, None, bool]:
         """Carry out an action; return whether the next one can be decided in the same turn."""
         match action:
-            case Suspend():
+            case SuspendRebalancing():
                 yield from self.suspend_rebalancing(record)
                 return True
             case Raise(count):

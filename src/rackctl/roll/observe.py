@@ -65,7 +65,6 @@ class Look:
             group=self.name,
             desired_capacity=group.desired_capacity,
             max_size=group.max_size,
-            min_size=group.min_size,
             members=self.members,
             zones=group.availability_zones,
             suspended=self.suspended,

@@ -228,7 +228,6 @@ class View:
     group: str
     desired_capacity: int
     max_size: int
-    min_size: int = 0
     members: tuple[Member, ...] = ()
     zones: tuple[str, ...] = ()
     suspended: Mapping[str, float] = field(default_factory=dict)
@@ -293,8 +292,8 @@ def is_even(zones: Counter[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspend:
-    process: str
+class SuspendRebalancing:
+    """Keep Auto Scaling from evening the zones, which it does by terminating instances undrained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,4 +351,4 @@ class Done:
     """Nothing is left to do in this group."""
 
 
-Action = Suspend | Raise | LowerByMissing | Prove | StartDrains | Reactivate | Terminate | EndBatch | Done
+Action = SuspendRebalancing | Raise | LowerByMissing | Prove | StartDrains | Reactivate | Terminate | EndBatch | Done
