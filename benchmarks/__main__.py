@@ -1,4 +1,4 @@
-"""Measure what docs/ claims: ``python -m benchmarks [--repeats N] [--check] [--only PART]``."""
+"""Measure the figures of the docs: ``python -m benchmarks [--repeats N] [--check] [--only PART]``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.table import show
 PACKAGES = ("awscli", "boto3", "botocore", "click", "paramiko")
 
 
-# The parts that print a table of their own, in which nothing has a goal.
+# The parts that print a table of their own, without goals.
 TABLES = {"keyroll": keyroll.show, "engines": engines.show}
 ROWS = "aws", "ssh", "pace"
 
@@ -26,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--repeats", type=int, default=7, help="runs of each command, of which the median counts")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a goal is missed")
-    parser.add_argument("--only", choices=[*ROWS, *TABLES], help="leave the others out")
+    parser.add_argument("--only", choices=[*ROWS, *TABLES], help="run this part only")
     asked = parser.parse_args()
     parts = [asked.only] if asked.only else [*ROWS, *TABLES]
     rows = []

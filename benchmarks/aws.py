@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
 RACKCTL = str(Path(PYTHON).with_name("rackctl"))
 AWS = str(Path(PYTHON).with_name("aws"))
-# What AWS is at from another city: seconds for each answer, and for a connection before its handshake begins.
+# The latency of AWS from another city: seconds for each answer, and for each connection before its handshake.
 DELAY = 0.03
 CONNECT_DELAY = 0.06
 
@@ -41,7 +41,7 @@ def rows(repeats: int) -> list[Row]:
 
 @contextmanager
 def surroundings() -> Iterator[Environment]:
-    """Give the environment of somebody with credentials for the server, and its authority in the usual bundle."""
+    """Return an environment with credentials for the server, and with its authority in the usual bundle."""
     with tempfile.TemporaryDirectory() as home:
         issue(Path(home))
         yield {
@@ -97,7 +97,7 @@ def _listing(environment: Environment, repeats: int) -> list[Row]:
 
 
 def in_turns(commands: Sequence[tuple[Sequence[str], Environment]], repeats: int) -> list[list[Run]]:
-    """Run each command once to warm up, then each after the other so many times, and give the runs of each."""
+    """Run each command once to warm up, then all in turns, a number of times; return the runs of each."""
     for command, environment in commands:
         run(command, environment)
     rounds = [[run(command, environment) for command, environment in commands] for _ in range(repeats)]
@@ -108,7 +108,7 @@ def in_turns(commands: Sequence[tuple[Sequence[str], Environment]], repeats: int
 def serving(
     instances: int, environment: Environment, delay: float = 0.0, connect_delay: float = 0.0
 ) -> Iterator[Environment]:
-    """Run a server, in a process of its own, and give the environment that leads to it."""
+    """Run a server as a process; yield the environment of its clients."""
     argv = [PYTHON, "-m", "benchmarks.server", str(instances), str(delay), str(connect_delay), environment["HOME"]]
     with subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
@@ -119,7 +119,7 @@ def serving(
 
 
 def calls(environment: Environment) -> int:
-    """Ask a server how many calls it has answered."""
+    """Return the number of calls that a server has answered."""
     trusting = ssl.create_default_context(cafile=environment["AWS_CA_BUNDLE"])
     with urlopen(environment["AWS_ENDPOINT_URL"] + "/calls", timeout=10, context=trusting) as answer:
         return sum(json.load(answer).values())

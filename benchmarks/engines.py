@@ -1,9 +1,8 @@
-"""The same roll by rackctl itself and by Auto Scaling's instance refresh, each on a local rack of its own over HTTP.
+"""The same roll by rackctl itself and by Auto Scaling's instance refresh, each on its own local rack over HTTP.
 
-The racks are alike: instances with managed draining, a service that may run half of its tasks and no more than all of
-them, and services that must run all. The tasks that run and the instances that exist are sampled from the local rack
-itself, and the calls are counted from its log. How Auto Scaling paces itself is the local rack's model of it: AWS
-publishes no times.
+The racks are alike: instances with managed draining, a service that must run at least half of its tasks and at most
+all, and services that must run all. Running tasks and existing instances are sampled from the local rack itself, and
+calls are counted from its log. The pace of Auto Scaling is that of the local rack's model: AWS publishes no times.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class Watch:
                     self.lowest[name] = min(self.lowest.get(name, seen), seen)
 
     def headroom(self) -> str:
-        """Say how far the service that dipped most was from what it has to run, when it ran fewest tasks."""
+        """Return the lowest number of tasks beyond the minimum of the service that dipped most."""
         for name, (running, _, promised) in self.lowest.items():
             assert running >= promised, f"{name} ran {running} tasks of {promised} that it has to run"
         running, desired, promised = min(self.lowest.values(), key=lambda lowest: lowest[0] / lowest[1])
@@ -82,7 +81,7 @@ class Watch:
 
 
 def show() -> None:
-    """Print a table of Markdown, which docs/engines.md takes as it is."""
+    """Print a Markdown table for docs/engines.md."""
     print(f"| {INSTANCES} instances | minutes | calls | of them changes | extra instance-hours | lowest headroom |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, commands in WAYS.items():
@@ -125,7 +124,7 @@ def _run(rack: LocalRackProcess, words: Sequence[str]) -> None:
 
 
 def _wait_for_refresh(rack: LocalRackProcess, group: str) -> int:
-    """Wait for the end of a group's refresh, and return how many calls that took: they are not the roll's."""
+    """Wait for the end of a group's refresh; return the number of calls of the wait, which are not the roll's."""
     client, asked = rack.client("autoscaling"), 0
     while True:
         asked += 1

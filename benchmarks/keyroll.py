@@ -1,6 +1,6 @@
-"""How much a keyroll asks of AWS: whole rolls on the local rack over HTTP, their calls counted from its log.
+"""The calls of a keyroll: whole rolls on the local rack over HTTP, counted from its log.
 
-Time runs faster here; rates are given in AWS's time, since the roll looks that much more often.
+Time runs faster here, and the roll reads AWS more often by the same factor: rates are in AWS's time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIZES = (25, 50, 100, 200)
 
 
 def show() -> None:
-    """Print a table of Markdown, which docs/keyroll.md takes as it is."""
+    """Print a Markdown table for docs/keyroll.md."""
     columns = f"instances, {BATCH} at a time", "minutes", "calls", "changes", "calls a second", "the most frequent call"
     print(f"| {' | '.join(columns)} |")
     print("| --- | --- | --- | --- | --- | --- |")

@@ -1,4 +1,4 @@
-"""How long a roll takes, against what it would take if nothing but boots and drains took time.
+"""The time of a roll, compared with the time of its boots and drains alone.
 
 Whole rolls of the local rack over HTTP, with a boot of 3 minutes and a drain of 90 seconds. Time runs faster here.
 """
@@ -47,10 +47,10 @@ def rows() -> Iterator[Row]:
 
 
 def ideal_seconds(batch: int, surge: int) -> float:
-    """Return what a roll takes in which all but boots and drains takes no time, and nothing waits for anything else.
+    """Return the seconds of a roll in which only boots and drains take time.
 
     An old instance drains as soon as an extra one has booted for it and there is a place in the batch; its replacement
-    boots from the end of its drain on, as long as more are needed. Of a decision of rackctl's this knows nothing.
+    boots from the end of its drain, as long as more are needed. This uses no code of rackctl's.
     """
     extra, places = [BOOT] * min(surge, INSTANCES), [0.0] * batch
     to_launch, end = INSTANCES - len(extra), 0.0

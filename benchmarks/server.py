@@ -1,4 +1,4 @@
-"""A server that answers like AWS, so quickly that what is measured is its client.
+"""A server that answers like AWS, fast enough that only the client is measured.
 
 ``python -m benchmarks.server INSTANCES DELAY CONNECT_DELAY DIRECTORY`` serves a cluster ``bench`` of so many instances
 on loopback over TLS, and prints its URL. Each call is answered after DELAY seconds, and the handshake of each

@@ -1,6 +1,6 @@
-"""`rackctl instances ssh` beside the OpenSSH client, on the same sshd, in turns.
+"""`rackctl instances ssh` compared with the OpenSSH client, on the same sshd, in turns.
 
-The command line is the real one in a process of its own; AWS is in its memory, so that its calls cost nothing.
+The command line is the real one, as a process; AWS is in its memory, so that its calls take no time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GIB = 1024**3
 
 
 def measure(server: Sshd, repeats: int, size: int) -> list[Row]:
-    """Measure what is claimed, each of the two in turn, and give the table's rows."""
+    """Measure the two in turns, and return the table's rows."""
     state = server.directory / "state"
     state.mkdir()
     (state / "host_keys").write_text(f"{ID} {server.host_key}\n")
@@ -82,7 +82,7 @@ def measure(server: Sshd, repeats: int, size: int) -> list[Row]:
 
 
 def whole_command(server: Sshd, repeats: int) -> Row:
-    """Measure `ssh ID true` with all that it asks AWS, which answers at once and over TLS."""
+    """Measure `ssh ID true` with its calls to AWS, which answers at once and over TLS."""
     state = server.directory / "aws-state"
     state.mkdir(mode=0o700)
     id_ = ec2_instance_id(1)

@@ -21,7 +21,7 @@ class Run:
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str], stdin: Path | None = None) -> Run:
-    """Run a command to its end, its output thrown away; peak memory is of its largest process."""
+    """Run a command to its end and discard its output; peak memory is that of its largest process."""
     with open(stdin or os.devnull, "rb") as source:  # noqa: PTH123 - /dev/null is a str
         begun = time.perf_counter()
         process = subprocess.Popen(argv, env=environment, stdin=source, stdout=subprocess.DEVNULL)
@@ -50,7 +50,7 @@ class Row:
 
 
 def show(rows: Iterable[Row]) -> None:
-    """Print rows as a table of Markdown, which docs/performance.md takes as it is."""
+    """Print rows as a Markdown table for docs/performance.md."""
     cells = [("what", "rackctl", "against", "", "ratio", "goal", "")]
     cells += [
         (

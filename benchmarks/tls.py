@@ -1,4 +1,4 @@
-"""A certificate authority for the benchmarks, so that AWS is spoken to as it is outside them: over TLS."""
+"""A certificate authority for the benchmarks, so that they use TLS as AWS does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 
 def issue(directory: Path) -> None:
-    """Write a server's key and certificate, and a bundle of the authorities that people have with the issuer's own."""
+    """Write a server's key and certificate, and the usual bundle of authorities with the issuer added."""
     now = datetime.now(UTC)
 
     def certificate(name: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
@@ -30,7 +30,7 @@ def issue(directory: Path) -> None:
         )
 
     ours, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    # RFC 5280, 4.2.1.3: an authority that signs certificates says so; Python 3.13 and newer ask for it.
+    # RFC 5280, 4.2.1.3: an authority's certificate has this key usage; Python 3.13 and newer require it.
     signs = x509.KeyUsage(
         digital_signature=False,
         content_commitment=False,
@@ -64,12 +64,12 @@ def issue(directory: Path) -> None:
 
 
 def bundle(directory: Path) -> Path:
-    """Where the bundle of authorities is, for AWS_CA_BUNDLE."""
+    """The path of the bundle of authorities, for AWS_CA_BUNDLE."""
     return directory / "bundle.pem"
 
 
 def context(directory: Path) -> ssl.SSLContext:
-    """Make what a server serves with."""
+    """Return the server's TLS context."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.load_cert_chain(directory / "server.pem")
     return made

@@ -85,7 +85,7 @@ def permissions_table(role: str, part: str | None) -> str:
 
 
 def permissions() -> str:
-    """Return the page with its tables written anew, each at its place. Raises KeyError for a role that is none."""
+    """Return the page with its tables rewritten. Raises KeyError for an unknown role."""
     page = (DOCS / "permissions.md").read_text(encoding="utf-8")
     return PERMISSIONS.sub(lambda m: f"{m['begin']}{permissions_table(m['role'], m['part'])}{m['end']}", page)
 

@@ -1,4 +1,4 @@
-"""Record what README.md and keyroll.md show on a real local rack, or with --check compare a new recording with it.
+"""Record the sessions of README.md and keyroll.md on a local rack, or with --check compare them with new recordings.
 
 docs/session.ansi         what a terminal got: commands and their output
 docs/keyroll.ansi         what a terminal showed in the middle of a keyroll: its live view
@@ -40,7 +40,7 @@ COMMANDS = (
     "rackctl instances",
 )
 KEYROLL = "rackctl instances keyroll --batch 2 --reason 'a laptop was lost'"
-# The moment of it that is shown: two instances are replaced, more on a slow machine, and the next ones have tasks left.
+# The moment to show: two instances are replaced, more on a slow machine, and the next ones have tasks left.
 MOMENT = re.compile(r"old +draining +\d+:\d\d +\d task.*[2-5] of 6 replaced", re.DOTALL)
 # GitHub's colours: black, red, green, yellow, blue, magenta, cyan, white.
 THEMES = {
@@ -56,7 +56,7 @@ THEMES = {
     ),
 }  # fmt: skip
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
-# What differs between two recordings of the same content.
+# Parts that differ between two recordings of the same session.
 VARYING = (
     (STYLE, ""),
     (re.compile(r"i-[0-9a-f]{17}"), "ID"),
@@ -72,7 +72,7 @@ VARYING = (
 
 
 def record() -> dict[str, str]:
-    """Return what a terminal shows, by the name of the recording."""
+    """Return a terminal's content for each recording, by its name."""
     return {"session": _session(), "keyroll": f"$ {KEYROLL}\n{_in_the_middle()}"}
 
 
@@ -90,18 +90,18 @@ def _local_rack(*options: str) -> Iterator[Rack]:
 def _session() -> str:
     """Run the commands one after the other."""
     with _local_rack("--speed", "60") as rack:
-        # Which tasks run there is the same each time.
+        # The tasks on this instance are the same each time.
         id_ = rack.quietly("rackctl instances -o id --sort -memory_percent | head -n 1")
         shown = ""
         for command in COMMANDS:
             typed = command.replace("$ID", id_)
-            # What a slow machine adds on a terminal's stderr, such as what is waited for, is not of the session.
+            # Notes on stderr that appear only on a slow machine do not belong to the session.
             shown += f"$ {typed}\n{rack.on_terminal(f'{{ {typed}; }} 2>>stderr')}\n"
     return shown.rstrip() + "\n"
 
 
 def _in_the_middle() -> str:
-    """Run a keyroll until the moment that is to be shown, and return what the terminal shows then."""
+    """Run a keyroll until the moment to show, and return the terminal's content."""
     held, deadline = False, time.monotonic() + 120
 
     def is_the_moment(shown: str) -> bool:
@@ -117,13 +117,13 @@ def _in_the_middle() -> str:
 
     with _local_rack("--speed", "60", "--instances", "6") as rack:
         shown = rack.on_terminal(KEYROLL, until=is_the_moment)
-    # A slow machine adds what is waited for.
+    # A slow machine adds notes about waits.
     kept = [line for line in shown.splitlines(keepends=True) if not line.startswith("rackctl: ")]
     return "".join(kept).rstrip() + "\n"
 
 
 class Screen:
-    """The lines of a terminal on which only whole lines are erased, as rich's live view does it."""
+    """A terminal on which only whole lines are erased, as by rich's live view."""
 
     _TOKEN = re.compile(r"\x1b\[(?P<number>\d*)(?P<code>[AK])|\x1b\[\?\d+[hl]|\r\n|[\r\n]|(\x1b\[[\d;]*m|[^\r\n\x1b])+")
 
@@ -149,7 +149,7 @@ class Screen:
 
 
 class Rack:
-    """Commands on a local rack of a directory of its own."""
+    """Commands on a local rack with its own state directory."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -170,7 +170,7 @@ class Rack:
         return done.stdout.decode().strip()
 
     def on_terminal(self, command: str, until: Callable[[str], bool] | None = None) -> str:
-        """Return what a terminal shows when a command has ended, or when ``until`` holds of what it shows."""
+        """Return a terminal's content at the end of a command, or when ``until`` holds for it."""
         screen = Screen()
         leader, follower = pty.openpty()
         os.set_inheritable(follower, True)
@@ -219,7 +219,7 @@ def normalised(session: str) -> str:
 
 
 def main() -> int:
-    """Return the exit status: with --check 1 if what is stored is out of date."""
+    """Return the exit status: with --check, 1 if a stored recording is out of date."""
     check = "--check" in sys.argv[1:]
     stale = []
     for name, session in record().items():

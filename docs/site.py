@@ -1,4 +1,4 @@
-"""Hooks of mkdocs for `make site`: README.md is the first page, and links out of docs/ lead nowhere on the site."""
+"""Hooks of mkdocs for `make site`: README.md is the first page, and links to files outside docs/ become text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A local rack of a test's own, as a process: its fixtures, and what a test does to it from outside.
+"""Fixtures of local racks as processes, and methods that control such a rack.
 
 ``local_rack`` is one rack for all tests of a worker that change nothing, or nothing that another would notice.
 ``start_local_rack`` starts racks of a test's own, ``own_local_rack`` is one such of three instances. They have a

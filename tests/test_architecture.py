@@ -1,4 +1,4 @@
-"""What the import contract in pyproject.toml cannot say, and whether docs/architecture.md names what there is."""
+"""Rules that the import contract in pyproject.toml cannot express, and the modules in docs/architecture.md."""
 
 from __future__ import annotations
 

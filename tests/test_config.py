@@ -1,4 +1,4 @@
-"""The config file: what it gives, and what in it is refused."""
+"""The config file: its values and its errors."""
 
 from __future__ import annotations
 

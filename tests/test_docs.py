@@ -1,4 +1,4 @@
-"""The links of the docs lead somewhere."""
+"""The links of the docs have targets."""
 
 from __future__ import annotations
 

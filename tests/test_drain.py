@@ -1,4 +1,4 @@
-"""Drains: what is waited for, what ends one, and what is undone when one does not end."""
+"""Drains: the tasks that they wait for, their end, and the undoing of one that times out."""
 
 from __future__ import annotations
 

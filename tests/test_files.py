@@ -1,4 +1,4 @@
-"""Files of rackctl's own: where they are, and whose they must be."""
+"""rackctl's files: their paths, owners and modes."""
 
 from __future__ import annotations
 

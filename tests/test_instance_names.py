@@ -1,4 +1,4 @@
-"""What names one instance: an id, the start of one, an address, a DNS name, a Name tag."""
+"""Texts that match one instance: an id, the start of one, an address, a DNS name, a Name tag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rack's instances: which are listed, found and terminated, and when a replacement is ready."""
+"""The rack's instances: list, find, terminate, and wait for a replacement."""
 
 from __future__ import annotations
 

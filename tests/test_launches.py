@@ -1,4 +1,4 @@
-"""Which listed instances are outdated, as far as Auto Scaling and EC2 say what their groups launch from now."""
+"""Outdated instances, by the documents of Auto Scaling and EC2."""
 
 from __future__ import annotations
 

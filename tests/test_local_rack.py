@@ -1,4 +1,4 @@
-"""How the local rack is found."""
+"""Discovery of the local rack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a simulation by IAM counts as allowed, as denied, and as not known."""
+"""Actions that count as allowed, denied or unknown after a simulation by IAM."""
 
 from __future__ import annotations
 

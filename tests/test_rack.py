@@ -1,4 +1,4 @@
-"""Which rack, and where each of its settings comes from."""
+"""The current rack, and the origin of each of its settings."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Write every slice anew, and remove those of other versions."""
+    """Write all slices, and remove those of other versions."""
     for old in SLICES.parent.glob("botocore-*"):
         shutil.rmtree(old)
     whole = Loader()
@@ -37,7 +37,7 @@ def _write(name: str | Path, cut: Model) -> None:
 
 
 def endpoints_slice(model: Model) -> Model:
-    """Cut the list of all services' endpoints down to those that are called."""
+    """Cut the list of endpoints down to the services that are called."""
     return {
         **model,
         "partitions": [
@@ -53,8 +53,8 @@ def endpoints_slice(model: Model) -> Model:
 def service_slice(model: Model, kept: Mapping[str, Iterable[str]]) -> Model:
     """Cut a service's ``service-2`` down to some operations, and their answers to some paths.
 
-    Shapes are shared: what one operation keeps of a shape is kept for all, and what can be sent is kept whole. Raises
-    KeyError for an operation or a path that the service does not have.
+    Shapes are shared: a member that one operation keeps is kept for all, and all parameters are kept. Raises KeyError
+    for an operation or a path that the service does not have.
     """
     shapes: Model = model["shapes"]
     operations = {name: model["operations"][name] for name in sorted(kept)}
@@ -91,12 +91,12 @@ def service_slice(model: Model, kept: Mapping[str, Iterable[str]]) -> Model:
         for name in sorted(whole | members.keys())
     }
     rest = {key: value for key, value in model.items() if key not in {"operations", "shapes", "documentation"}}
-    # What stays of the rest is little, and botocore wants the documentation of clientContextParams.
+    # The rest is small, and botocore needs the documentation of clientContextParams.
     return {**rest, **_without_prose({"operations": operations, "shapes": cut})}
 
 
 def _references(shape: Model) -> dict[str, str]:
-    """Map what a shape consists of to the names of those shapes."""
+    """Map the members of a shape to the names of their shapes."""
     parts = shape.get("members") or {part: shape[part] for part in ("member", "key", "value") if part in shape}
     return {name: part["shape"] for name, part in parts.items()}
 

@@ -1,7 +1,7 @@
-"""Have @cloud-copilot/iam-simulate, which is not ours, judge requests under the policies of `racks policy`.
+"""Have @cloud-copilot/iam-simulate, a witness, decide requests under the policies of `racks policy`.
 
-``make iam-verdicts``: installs it from npm into build/, and writes tests/local/iam_verdicts.json, which the local
-rack's own evaluation is compared with. https://github.com/cloud-copilot/iam-simulate
+``make iam-verdicts`` installs it from npm into build/ and writes tests/local/iam_verdicts.json, with which a test
+compares the local rack's evaluation. https://github.com/cloud-copilot/iam-simulate
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ console.log(JSON.stringify(verdicts))
 
 
 def main() -> None:
-    """Write the verdicts anew."""
+    """Write the verdicts."""
     names = {name for role in ROLES.values() for grant in _all(role) for name in grant.names}
     named = {name: [re.sub(r"[^a-z]", "", name) or "x"] for name in names} | _OF_A_SERVICE
     document = policy(ROLES, Facts(named))
@@ -77,7 +77,7 @@ def _all(role: Any) -> Iterator[Any]:
 
 
 def _requests(document: Any) -> Iterator[dict[str, Any]]:
-    """Yield what each statement allows, and the like of it on another resource, in another context and in none.
+    """Yield a request that each statement allows, and variants with another resource, another context and none.
 
     The simulator knows no encryption contexts: it ignores the key kms:EncryptionContext:aws:s3:arn, too, which is in
     AWS's own examples. https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html

@@ -1,4 +1,4 @@
-"""Deploy the templates on stock moto's CloudFormation, and print what is there then as JSON.
+"""Deploy the templates on stock moto's CloudFormation, and print the resulting resources as JSON.
 
 A process of its own: moto keeps one state for the whole process, which other tests use.
 """

@@ -1,7 +1,7 @@
 """`racks template`: checked by cfn-lint against AWS's resource schemas, deployed on stock moto, parsed by python-hcl2.
 
-What moto's CloudFormation does not know (bucket policies, capacity providers) or does not apply (versioning, a
-cluster's tags), cfn-lint alone checks.
+Resources that moto's CloudFormation does not support (bucket policies, capacity providers), and settings that it does
+not apply (versioning, a cluster's tags), are checked by cfn-lint only.
 """
 
 from __future__ import annotations

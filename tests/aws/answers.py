@@ -1,4 +1,4 @@
-"""A botocore client of the product's own making whose requests are answered before they reach a socket."""
+"""A botocore client as the product makes it, whose requests are answered before they reach a socket."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Answers of AWS's with every member that a service's model has, in the protocol that the service speaks.
+"""Answers of AWS with every member of a service's model, in the service's protocol.
 
-Only what reports failures is empty.
+Only the lists of failures are empty.
 """
 
 from __future__ import annotations

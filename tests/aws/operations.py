@@ -1,4 +1,4 @@
-"""Every method by which the product asks AWS something, and arguments for each."""
+"""Every method by which the product calls AWS, and arguments for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No exception of botocore's reaches what is above aws/, and each says what to do."""
+"""No exception of botocore's leaves aws/ untranslated, and each translation has a remedy."""
 
 from __future__ import annotations
 

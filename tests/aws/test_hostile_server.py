@@ -1,4 +1,4 @@
-"""Servers that speak HTTP badly, slowly or not at all: each call ends, and as an unanswered one."""
+"""Servers that send invalid or slow HTTP, or none: each call ends as unanswered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What IAM's simulation says, read out of answers as the API reference has them.
+"""Decisions of IAM's simulation, read from answers in the form of the API reference.
 
 https://docs.aws.amazon.com/IAM/latest/APIReference/API_EvaluationResult.html
 """

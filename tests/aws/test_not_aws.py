@@ -1,4 +1,4 @@
-"""What is no answer of AWS's is one kind of error, whatever was asked: never an error in rackctl itself."""
+"""A response that is not AWS's is the same kind of error for every call, and never an error in rackctl itself."""
 
 from __future__ import annotations
 

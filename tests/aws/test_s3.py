@@ -1,4 +1,4 @@
-"""S3 as rackctl uses it: an object's age by S3's own clock, keys, conditional writes, and whose bucket it is."""
+"""S3 as rackctl uses it: an object's age by S3's clock, keys, conditional writes, and the bucket's owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AWS's own settings that are nonsense: said as such, never an error in rackctl itself."""
+"""Invalid settings of AWS's own are named, and are never an error in rackctl itself."""
 
 from __future__ import annotations
 

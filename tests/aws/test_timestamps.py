@@ -1,4 +1,4 @@
-"""Times in AWS's answers are those that botocore reads from them, which stands here as the witness."""
+"""Times in AWS's answers are read as botocore, the witness here, reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to AWS: trusted as botocore trusts them, shared, and used again."""
+"""Connections to AWS: verified as botocore verifies them, shared, and reused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prompt at which commands are typed at a rack in memory, from which every instance can be reached."""
+"""Commands on a rack in memory, all of whose instances can be reached by SSH."""
 
 from __future__ import annotations
 

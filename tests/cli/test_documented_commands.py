@@ -1,4 +1,4 @@
-"""Every command that the docs show is one that the command line takes: its words, its options and their values."""
+"""The command line accepts every command that the docs show, with its options and their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rackctl instances history`: the table, the JSON, and what is said beside them."""
+"""`rackctl instances history`: the table, the JSON, and the notes on stderr."""
 
 from __future__ import annotations
 

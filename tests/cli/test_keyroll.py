@@ -1,4 +1,4 @@
-"""`rackctl instances keyroll` as it is typed: what it prints where, and how it exits."""
+"""`rackctl instances keyroll` as it is typed: its output on stdout and stderr, and its exit status."""
 
 from __future__ import annotations
 

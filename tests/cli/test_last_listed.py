@@ -1,4 +1,4 @@
-"""The ids that completion keeps: for a few minutes, for the rack that they are of, for their owner only."""
+"""The ids that completion keeps: for a few minutes, for their rack, for their owner only."""
 
 from __future__ import annotations
 

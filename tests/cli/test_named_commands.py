@@ -1,4 +1,4 @@
-"""Every command that an error, a hint or an example in a help text names is one that rackctl or the AWS CLI takes."""
+"""rackctl or the AWS CLI accepts every command that an error, a hint or an example in a help text names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list's field *outdated*: when AWS is asked for it, and what is said where it may not be known."""
+"""The list's field *outdated*: when AWS is called for it, and the note if that is not permitted."""
 
 from __future__ import annotations
 

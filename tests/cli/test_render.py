@@ -1,4 +1,4 @@
-"""The table to the letter of the document we mirror, and the formats that programs read."""
+"""The table, exactly as `convox instances` prints it, and the formats for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--filter`, `--sort` and `--columns` choose."""
+"""`--filter`, `--sort` and `--columns`."""
 
 from __future__ import annotations
 

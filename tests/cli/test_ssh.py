@@ -1,4 +1,4 @@
-"""`rackctl instances ssh` as it is typed, up to the point where a server is needed; tests/ssh/ goes on from there."""
+"""`rackctl instances ssh` as it is typed, without a server; tests/ssh/ has the tests with a server."""
 
 from __future__ import annotations
 

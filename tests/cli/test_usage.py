@@ -1,4 +1,4 @@
-"""Invalid command lines: one form for click's errors and rackctl's, and suggestions that are true."""
+"""Invalid command lines: one form for click's errors and rackctl's, and suggestions that work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doctor's checks of the clock and of what the caller may do: from what is known, never from what is not."""
+"""Doctor's checks of the clock and of the caller's permissions. An unknown is never ok."""
 
 from __future__ import annotations
 

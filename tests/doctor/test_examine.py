@@ -1,4 +1,4 @@
-"""Doctor as a whole: everything at once, in one order, and no check hides another."""
+"""Doctor as a whole: all checks run at once, are reported in a fixed order, and hide no other."""
 
 from __future__ import annotations
 

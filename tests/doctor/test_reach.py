@@ -1,4 +1,4 @@
-"""Doctor's logins: one instance of each subnet, all at once, and nothing counts as reached that was not."""
+"""Doctor's logins: an instance of each subnet, all at once; none counts as reached without a login."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doctor's checks of groups and of what a keyroll would meet, each where it is well and where it is not."""
+"""Doctor's checks of groups and of a keyroll's plan, each with and without a problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The installed command, run by a shell, on a local rack of this test process's own."""
+"""The installed command, run by a shell, on a local rack that only this test process uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`racks find` and `racks adopt` on a cluster of a stack that knows nothing of rackctl: `local up --foreign`."""
+"""`racks find` and `racks adopt` on a cluster of a stack without rackctl's tags: `local up --foreign`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong before or at AWS's door: a sentence, the status of the table, nothing changed, no traceback."""
+"""Errors before or at the first call to AWS: a sentence, the documented exit status, no change, no traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person with a cluster that is no rack yet types the steps of docs/getting-started.md, one after the other."""
+"""The steps of docs/getting-started.md, typed one after the other on a cluster that is not a rack yet."""
 
 from __future__ import annotations
 

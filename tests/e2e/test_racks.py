@@ -1,4 +1,4 @@
-"""`rackctl racks`, and what decides them: the config file, the state directory, the environment."""
+"""`rackctl racks`, by the config file, the state directory and the environment."""
 
 from __future__ import annotations
 

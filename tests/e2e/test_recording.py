@@ -1,4 +1,4 @@
-"""The recordings in README.md and keyroll.md are what rackctl shows."""
+"""The recordings in README.md and keyroll.md are up to date."""
 
 from __future__ import annotations
 

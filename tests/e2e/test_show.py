@@ -1,4 +1,4 @@
-"""`instances show` beside boto3, which asks the same local rack."""
+"""`instances show` compared with boto3's answers from the same local rack."""
 
 from __future__ import annotations
 

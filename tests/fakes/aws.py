@@ -1,6 +1,6 @@
-"""An AWS in memory for unit tests: just what the list, terminate and the key store ask of `rackctl.aws`.
+"""An AWS in memory for unit tests: the methods of `rackctl.aws` that the list, terminate and the key store call.
 
-It is held to the real thing by tests/local/test_contract.py, which runs the same questions against the local rack.
+tests/local/test_contract.py makes the same calls on it and on the local rack, and compares the answers.
 """
 
 from __future__ import annotations

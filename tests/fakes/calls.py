@@ -1,4 +1,5 @@
-"""The calls of a fake AWS: each is counted, and can be cut off before or after it takes effect, or misread."""
+"""The calls of a fake AWS: each is counted, and can be interrupted before or after it takes effect, or answered
+wrongly."""
 
 from __future__ import annotations
 

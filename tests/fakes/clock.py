@@ -1,4 +1,4 @@
-"""Clocks that pass time only when somebody sleeps."""
+"""Clocks whose time passes only in sleep()."""
 
 from __future__ import annotations
 

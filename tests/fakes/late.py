@@ -1,4 +1,4 @@
-"""AWS as it is now and then: what it describes is some seconds old, and each call takes a while."""
+"""A lagging AWS: its descriptions are some seconds old, and each call takes a while."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A rack in a world in memory, with a clock that passes only when somebody sleeps, and who watches its services.
+"""A rack in a world in memory, with a clock whose time passes only in sleep(), and an observer of its services.
 
-Nothing here goes over a network, so that a roll of hours takes a moment, and can be cut off at any of its calls.
+There is no network, so that a roll of hours takes a moment and can be interrupted at any of its calls.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Killed(BaseException):
 
 @dataclass
 class WorldClock:
-    """Sleeping is what lets the world go on, a tenth of a second at a time; ``watching`` is called at each."""
+    """sleep() advances the world, a tenth of a second at a time; ``watching`` is called at each step."""
 
     world: World
     watching: list[Callable[[], None]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Login(Proof):
 
 
 class Scene:
-    """A rack in a world, the rolls of it, and somebody who watches its services."""
+    """A rack in a world, its rolls, and an observer of its services."""
 
     def __init__(self, instances: int = 3, *, max_size: int | None = None, key_name: str = OLD_KEY) -> None:
         self.world = World(region="us-east-1", account_id="123456789012", now=START.timestamp(), seed=instances)

@@ -1,4 +1,5 @@
-"""The local rack's model of AWS behind the faces of `rackctl.aws`, in memory: each call can be cut off or misread."""
+"""The local rack's model of AWS behind the interfaces of `rackctl.aws`, in memory: each call can be interrupted or
+answered wrongly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A convox v2 rack, deployed on stock moto: its cluster and its key are found by the stack of its name.
+"""A convox v2 rack, deployed on stock moto: cluster and key are found by the rack's stack.
 
 The envelope is made as convox makes it (convox/rack, provider/aws/keys.go: KMS GenerateDataKey, NaCl secretbox), by
 boto3 and PyNaCl alone.

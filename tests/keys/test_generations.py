@@ -1,4 +1,4 @@
-"""Which generation of a key an instance has, and which are tried on it."""
+"""The generation of a key that an instance has, and those that a login tries."""
 
 from __future__ import annotations
 

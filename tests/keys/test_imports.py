@@ -1,4 +1,4 @@
-"""A key in a file is stored only as the generation of the key pair whose key it is."""
+"""A key in a file is stored only as a generation of its own key pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only generations that no instance can have are to be deleted."""
+"""Only generations that no instance can have are deleted."""
 
 from __future__ import annotations
 

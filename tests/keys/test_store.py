@@ -1,4 +1,4 @@
-"""Keys are made here, sealed, stored once, and opened only for the rack and the name they were made for."""
+"""Keys are generated, sealed, stored once, and decrypted only for their own rack and name."""
 
 from __future__ import annotations
 

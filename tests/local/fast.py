@@ -1,7 +1,7 @@
 """rackctl with a clock that goes as fast as a local rack's: ``python -m tests.local.fast SPEED ARGUMENT …``
 
-What a roll waits for comes that much sooner on a local rack; this has it look that much more often, and its timeouts
-be that much shorter. Everything else is the command as it is.
+On a fast local rack, a roll's waits end sooner; this makes it read AWS more often and its timeouts shorter by the same
+factor. Everything else is the command itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A local rack whose key pair somebody else has named, and what plain boto3 and OpenSSH see of it."""
+"""A local rack whose key pair was not named by rackctl, and its state through boto3 and OpenSSH."""
 
 from __future__ import annotations
 

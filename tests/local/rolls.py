@@ -1,4 +1,4 @@
-"""Rolls of a local rack, and somebody who watches its services meanwhile and trusts nobody's reports."""
+"""Rolls of a local rack, and an observer that counts its services' tasks without the APIs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests signed by hand, well or badly, and sent as they are."""
+"""Requests signed by hand, validly or not, and sent unchanged."""
 
 from __future__ import annotations
 

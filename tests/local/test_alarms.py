@@ -1,4 +1,4 @@
-"""CloudWatch's alarms as the local rack has them: moto's, and strict where moto is lax.
+"""CloudWatch's alarms of the local rack: moto's, made strict.
 
 The quotations are from botocore's model of CloudWatch, in DescribeAlarmsInput and in the operations named.
 """

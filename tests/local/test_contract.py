@@ -1,4 +1,4 @@
-"""The fakes of the unit tests and the local rack answer the same questions in the same way."""
+"""The fakes of the unit tests and the local rack give the same answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local rack's daemon as a process: its files, its starts and ends, what it keeps to itself."""
+"""The local rack's daemon as a process: its files, start, stop and restart."""
 
 from __future__ import annotations
 

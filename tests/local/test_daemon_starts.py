@@ -1,4 +1,4 @@
-"""Starting local racks: again, at once, beside one another, where it cannot be."""
+"""Starting local racks: again, at the same time, side by side, and where a start must fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each service says that a call is not allowed: by the action that is really missing."""
+"""Each service's denial of a call, which names the missing action."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rackctl doctor` on the local rack: each check says ok where it is well, and what to do where it is not."""
+"""`rackctl doctor` on the local rack: each check is ok without a problem, and has a remedy with one."""
 
 from __future__ import annotations
 

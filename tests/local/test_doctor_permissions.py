@@ -1,4 +1,4 @@
-"""`rackctl doctor --as`: what the caller may do, by a simulation that obeys the same denials as the calls."""
+"""`rackctl doctor --as`: the caller's permissions, by a simulation with the same denials as the calls."""
 
 from __future__ import annotations
 

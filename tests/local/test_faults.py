@@ -1,4 +1,4 @@
-"""What goes wrong on purpose with calls and answers, as AWS's own clients meet it over HTTP."""
+"""Injected faults of calls and answers, through boto3 over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`racks find`: clusters as AWS describes them, who owns them and what each lacks, on the local rack."""
+"""`racks find` on the local rack: clusters, their owners, and what each lacks."""
 
 from __future__ import annotations
 

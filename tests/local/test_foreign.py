@@ -1,4 +1,4 @@
-"""`local up --foreign`: a cluster as a stack makes it, of which nothing is rackctl's."""
+"""`local up --foreign`: a cluster as a CloudFormation stack creates it, without anything of rackctl's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A keyroll on the local rack: a server that is strict where AWS is, instances that accept SSH, and every fault."""
+"""Keyrolls on the local rack, with real logins and with each kind of fault."""
 
 from __future__ import annotations
 

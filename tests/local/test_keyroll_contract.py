@@ -1,6 +1,6 @@
-"""What a roll asks of AWS, asked of the model in memory and of the local rack: the same questions, the same answers.
+"""The calls of a roll, made on the model in memory and on the local rack: both give the same answers.
 
-The tests of the roll itself run on the former, and are worth what it is worth.
+The roll's own tests run on the model in memory, and depend on this.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What AWS does otherwise than one would think, and whom a roll believes, over AWS's APIs and with real processes.
+"""Surprising behaviour of AWS, and the evidence that a roll needs, over AWS's APIs and with real processes.
 
-tests/roll/test_evidence.py and test_trust.py have the same and more in a world in memory; here is what the wire, the
-parsing of answers and signals have a part in.
+tests/roll/test_evidence.py and test_trust.py have the same and more in a world in memory; here are the cases that
+depend on HTTP, the parsing of answers, or signals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What goes wrong when instances are replaced in practice, and what a roll does about it, over AWS's APIs.
+"""Problems of replacing instances in practice, and the roll's reaction, over AWS's APIs.
 
 Here is what tests/local/test_keyroll.py and its chaos do not have already: each row of the list of what other tools
 got wrong is covered by one of the three. tests/roll has the same and more in a world in memory.

@@ -1,4 +1,4 @@
-"""S3 and KMS as the local rack has them: moto's, and strict where moto is lax."""
+"""S3 and KMS of the local rack: moto's, made strict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the endpoint refuses, what it breaks on purpose, and what it takes from moto and makes strict."""
+"""The endpoint: refused requests, injected faults, the call log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures that AWS's documentation gives, and what is wrong with those that differ."""
+"""Signatures of AWS's documentation, and wrong ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacks of CDK and of a person on the local rack: found, adopted and rolled, and nothing of them is changed."""
+"""Stacks of CDK, and one written by hand, on the local rack: found, adopted and rolled without a change to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the local rack's state directory are believed only if no other user can write them."""
+"""The files of the local rack's state directory are read only if no other user can write them."""
 
 from __future__ import annotations
 

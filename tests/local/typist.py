@@ -1,4 +1,4 @@
-"""Types commands at a local rack whose user has a policy and no more, and sees which IAM actions they needed."""
+"""Commands on a local rack whose user has only a policy, and the IAM actions that they needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Ran:
 
 
 class Typist:
-    """Types commands at a rack, whose user has a policy or everything."""
+    """Runs commands on a rack whose user has a policy, or all permissions."""
 
     def __init__(self, rack: LocalRackProcess) -> None:
         self.rack = rack
@@ -51,7 +51,7 @@ class Typist:
         return document
 
     def needs(self, commands: Iterable[tuple[str, ...]], policy: dict[str, Any]) -> set[str]:
-        """Type commands, which must succeed under a policy; give the IAM actions that they needed."""
+        """Run commands, which must succeed under a policy; return the IAM actions that they needed."""
         self.rack.set_policy(policy)
         before = (self.rack.calls() or [{"number": 0}])[-1]["number"]
         for words in commands:

@@ -1,4 +1,4 @@
-"""What tests of a roll do with a scene: begin it, stop it, cut it off, and look at what it leaves."""
+"""Helpers of the roll's tests: start a roll, stop it, kill it, and read the state that it leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks on the journal of a scene's rack, and what else can be done to that object."""
+"""Locks on the journal of a scene's rack, and changes of that object by others."""
 
 from __future__ import annotations
 

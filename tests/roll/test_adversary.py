@@ -1,4 +1,4 @@
-"""What somebody has found who tried to make a roll do harm: each is a race, or an answer at the worst moment."""
+"""Attempts to make a roll do harm: each is a race, or an answer at the worst moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The desired capacity: the surge, what others change meanwhile, and what is never launched."""
+"""The desired capacity: the surge, changes by other callers, and failed launches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operator's command after each batch: what it gets, what is shown of it, and that it stops a roll."""
+"""The operator's check after each batch: its environment, its output, and that it stops a roll."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is decided in one situation: a table of views, the actions that follow, and why."""
+"""`decide`: a table of views, the actions that follow, and the reasons."""
 
 from __future__ import annotations
 

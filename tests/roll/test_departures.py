@@ -1,4 +1,4 @@
-"""Instances and groups that others take away during a roll: detached, on standby, terminated, deleted."""
+"""Instances and groups that leave during a roll: detached, on standby, terminated, deleted."""
 
 from __future__ import annotations
 

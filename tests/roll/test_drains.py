@@ -1,4 +1,4 @@
-"""Drains in a roll: what is waited for, what blocks them, and that nothing is left draining."""
+"""Drains in a roll: the tasks that it waits for, blocked drains, and that no instance is left draining."""
 
 from __future__ import annotations
 

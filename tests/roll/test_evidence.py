@@ -1,4 +1,4 @@
-"""What AWS does otherwise than one would think, and what a roll then may terminate: only what is seen to be empty.
+"""Surprising behaviour of AWS: a roll still terminates only instances that are seen to be empty.
 
 Each test here is a fault that was found in practice. That what one wrong answer leaves out is unknown, and not gone,
 is checked at each call of a roll in tests/roll/test_misreadings.py; conflicting journal writes are in test_lock.py.

@@ -1,4 +1,4 @@
-"""The history of rolls: what is kept of each that ends, and what of the bucket is taken for it."""
+"""The history of rolls: the entry of each roll that ends, and the objects that are read as entries."""
 
 from __future__ import annotations
 

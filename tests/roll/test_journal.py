@@ -1,4 +1,4 @@
-"""The journal of a roll as a value: it is read back as it was written, and what no roll writes is refused."""
+"""The journal of a roll as a value: it is read as it was written, and invalid ones are refused."""
 
 from __future__ import annotations
 

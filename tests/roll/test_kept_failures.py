@@ -1,4 +1,4 @@
-"""What goes wrong while a key pair is renewed under its name: there is always a pair to launch with in the end."""
+"""Failures while a key pair is renewed under its name: in the end there is always a pair to launch with."""
 
 from __future__ import annotations
 

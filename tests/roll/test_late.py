@@ -1,4 +1,4 @@
-"""What a roll does when AWS's descriptions are behind what was done, or an answer is not what has happened.
+"""Rolls with descriptions of AWS that lag behind changes, and with lost or wrong answers.
 
 DescribeAutoScalingGroups and the others are eventually consistent; here they are some seconds late in everything.
 """

@@ -1,4 +1,4 @@
-"""The lock of a roll: one holder at a time, whatever answers get lost, and nobody's journal but rackctl's own."""
+"""The lock of a roll: one holder at a time even if answers are lost, and only journals of rackctl's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a roll waits for before it drains the next instances: services that are steady again, and a pause."""
+"""The waits before the next drains: services that are steady again, and a pause."""
 
 from __future__ import annotations
 

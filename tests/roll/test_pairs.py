@@ -1,4 +1,4 @@
-"""Which public key an instance has, and what brings one into force: tables of times by EC2's clock."""
+"""The public key that an instance has, and when a new pair takes effect: tables of times by EC2's clock."""
 
 from __future__ import annotations
 

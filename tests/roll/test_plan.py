@@ -1,4 +1,4 @@
-"""The plan says what a roll would do, what it would cost and whom it would hurt, and touches nothing."""
+"""The plan shows a roll's actions, its cost and the services that dip, and changes nothing."""
 
 from __future__ import annotations
 

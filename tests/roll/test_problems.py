@@ -1,4 +1,4 @@
-"""What forbids, warns of or stops a roll: a table of situations, each with its reason and its remedy."""
+"""Refusals, warnings and stops: a table of situations, each with its reason and its remedy."""
 
 from __future__ import annotations
 

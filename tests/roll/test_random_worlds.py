@@ -1,4 +1,4 @@
-"""Thousands of groups, rolled by chance: larger than those of test_every_state.py, and with all that may go wrong."""
+"""Thousands of groups, rolled at random: larger than those of test_every_state.py, and with all faults."""
 
 from __future__ import annotations
 

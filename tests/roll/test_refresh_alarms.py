@@ -1,4 +1,4 @@
-"""CloudWatch's alarms and a roll by an instance refresh: Auto Scaling itself heeds them."""
+"""CloudWatch's alarms and a roll by an instance refresh: Auto Scaling itself evaluates them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan says of a roll by an instance refresh, and what it refuses."""
+"""Plans and refusals of a roll by an instance refresh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an instance refresh is asked for, as tables of values."""
+"""The preferences of an instance refresh, as tables of values."""
 
 from __future__ import annotations
 

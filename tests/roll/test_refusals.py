@@ -1,4 +1,4 @@
-"""What blocks a roll before anything is changed, with what lifts it."""
+"""Refusals before anything is changed, each with the option that lifts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rolls for other reasons than a key: what is outdated or chosen is replaced, and nothing else is."""
+"""Rolls for other reasons than a key: outdated or chosen instances are replaced, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seal of the journal: nobody can make a roll do anything who may only write to its bucket."""
+"""The seal of the journal: the permission to write to the bucket does not suffice to control a roll."""
 
 from __future__ import annotations
 

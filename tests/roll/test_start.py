@@ -1,4 +1,4 @@
-"""What a roll does on a rack that behaves: every instance is replaced, and everything else is as before."""
+"""A roll without faults: every instance is replaced, and everything else is as before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Launch templates: a group names its versions as before, and an abort restores them, whatever others change."""
+"""Launch templates: a group names its versions as before, and an abort restores them, even after changes by others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is believed, and how much: the wrong cluster, a planted journal or key, foreign tags, and a process that lost.
+"""Inputs that a roll must not trust: the wrong cluster, a planted journal or key, foreign tags, a lost lock.
 
 The seal of the journal alone, and each edit of it, is in tests/roll/test_seal.py.
 """

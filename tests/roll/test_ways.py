@@ -1,4 +1,4 @@
-"""Which way each group gets its new key: the rule of `--key-name`, as a table."""
+"""The way in which each group gets its new key: the rule of `--key-name`, as a table."""
 
 from __future__ import annotations
 

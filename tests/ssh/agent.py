@@ -1,4 +1,4 @@
-"""A real ssh-agent of a test's own."""
+"""A real ssh-agent for one test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real OpenSSH server for every test of ssh, and the command line as a process of its own that leads to it."""
+"""A real OpenSSH server for the tests of ssh, and rackctl as a process that connects to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real command line in a process of its own, on an AWS in memory whose one instance is a real sshd.
+"""The real command line as a process, on an AWS in memory whose one instance is a real sshd.
 
 ``RACKCTL_TEST_INSTANCE`` is a JSON object: ``key`` (path of the private key), ``port``, ``user``, and any field of
 `rackctl.model.Instance` to be other than usual; ``settings`` are further ones of the rack; ``others`` are the ids and

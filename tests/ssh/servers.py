@@ -1,4 +1,4 @@
-"""Servers that OpenSSH's own cannot be made to be, each a few lines of what it does otherwise."""
+"""Servers with behaviour that OpenSSH's sshd cannot have, each in a few lines."""
 
 from __future__ import annotations
 

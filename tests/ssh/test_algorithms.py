@@ -1,4 +1,4 @@
-"""Servers that speak only one thing: what rackctl can speak as OpenSSH does, and what it names when it cannot."""
+"""Servers with only one algorithm of a kind: rackctl connects as OpenSSH does, or names what is missing."""
 
 from __future__ import annotations
 

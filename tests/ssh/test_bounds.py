@@ -1,4 +1,4 @@
-"""What a hostile server may send, before and after its host key is known: no more than OpenSSH takes."""
+"""Limits on data of a hostile server, before and after its host key is known: OpenSSH's."""
 
 from __future__ import annotations
 

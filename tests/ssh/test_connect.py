@@ -1,4 +1,4 @@
-"""Connecting to a real sshd: what is offered to it, what it may do wrong, and what becomes of that."""
+"""Connections to a real sshd, and to servers that fail."""
 
 from __future__ import annotations
 

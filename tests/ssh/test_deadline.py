@@ -1,4 +1,4 @@
-"""How long a server may take until the login, and what is said when it takes longer."""
+"""The time limit until the login, and the messages at its end."""
 
 from __future__ import annotations
 

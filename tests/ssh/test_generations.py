@@ -1,4 +1,4 @@
-"""Which generations of a key a login tries, on a real sshd."""
+"""The generations of a key that a login tries, on a real sshd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pins by instance id, the console output's host keys, and what each policy makes of them."""
+"""Pinned host keys, those in the console output, and each policy of --host-key-check."""
 
 from __future__ import annotations
 

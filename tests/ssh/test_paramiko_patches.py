@@ -1,4 +1,4 @@
-"""What rackctl relies on below paramiko's documented surface. A failure here says that paramiko has changed."""
+"""The undocumented parts of paramiko that rackctl relies on. A failure here means that paramiko has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which address, port and user lead to an instance, and through what."""
+"""The address, port, user and proxy of a connection."""
 
 from __future__ import annotations
 

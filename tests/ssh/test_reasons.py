@@ -1,4 +1,4 @@
-"""What a server says for itself: banners, reasons of disconnecting, and refusals, each beside OpenSSH's client."""
+"""A server's banners, reasons of disconnecting and refusals, compared with OpenSSH's client."""
 
 from __future__ import annotations
 

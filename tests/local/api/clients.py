@@ -1,4 +1,4 @@
-"""AWS's own clients, speaking to an API with no socket in between."""
+"""boto3 clients that call an API without a socket."""
 
 from __future__ import annotations
 

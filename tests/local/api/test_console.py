@@ -1,4 +1,4 @@
-"""What EC2 says of an instance's console, of its profile, and of what its launch template lost."""
+"""An instance's console output, profile and addresses, as EC2 describes them."""
 
 from __future__ import annotations
 

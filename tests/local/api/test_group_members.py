@@ -1,4 +1,4 @@
-"""What AWS's clients see of hooks, warm pools, and instances that are attached, stopped and started."""
+"""Hooks, warm pools, and instances that are attached, stopped and started, through boto3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instance refreshes, as AWS's own client sees them.
+"""Instance refreshes through boto3.
 
 "The model" is RefreshPreferences and InstanceRefresh in botocore's model of Auto Scaling; "the guide" is
 https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html and the pages beside it.

@@ -1,4 +1,4 @@
-"""What a version of a launch template keeps, and what it does not copy."""
+"""Versions of launch templates: copied and lost data, images, tags."""
 
 from __future__ import annotations
 

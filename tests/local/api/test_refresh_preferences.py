@@ -1,4 +1,4 @@
-"""What an instance refresh does with what is protected, on standby, drained, or cannot be launched.
+"""Instance refreshes with protected, standby and draining instances, and with failing launches.
 
 "The model" is RefreshPreferences in botocore's model of Auto Scaling; "the guide" is
 https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-overview.html

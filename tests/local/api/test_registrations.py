@@ -1,4 +1,4 @@
-"""What AWS's clients see of registrations and services that are not one for each instance."""
+"""Several, ended and external registrations, and services on Fargate, through boto3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local rack's instances as an SSH client finds them: who gets in, and what is there."""
+"""The local rack's instances through an SSH client: logins, home directory, commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the tests let time pass in a world, and where they look."""
+"""Helpers that advance a world's time and look at its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registrations with ECS: several of one instance, ended ones, those of another cluster, and of no instance at all."""
+"""Registrations with ECS: several of one instance, ended ones, with another cluster, of external machines."""
 
 from __future__ import annotations
 
