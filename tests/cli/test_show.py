@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from rackctl.cli.show import _text
+from rackctl.details import Details, Event
 from rackctl.errors import AccessDenied
 from rackctl.model import (
     Container,
@@ -18,6 +20,7 @@ from rackctl.model import (
     ServiceEvent,
     Task,
 )
+from rackctl.rack_instance import RackInstance
 from tests.cli.test_instances import run
 from tests.fakes.aws import FakeAws
 from tests.test_instances import WHEN, A, B, ec2, ecs, group, member, rack_of
@@ -84,6 +87,17 @@ def test_an_instance_is_shown_with_its_group_tasks_and_events() -> None:
         "service web (service web) has reached a steady state.",
         f"group group Launching a new EC2 instance: {A} (Successful)",
     ]
+
+
+def test_a_long_event_is_wrapped_below_itself_to_fit_into_the_terminal() -> None:
+    words = "(service web) was unable to place a task because no container instance met all of its requirements."
+    found = Details(RackInstance(A), events=(Event(WHEN, "service web", words),))
+
+    lines = _text(found, WHEN, 60).split("\n\n")[1].splitlines()[1:]
+
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 60
+    assert " ".join(" ".join(lines).split()) == f"now service web {words}"
 
 
 def test_its_json_has_the_fields_of_the_list_and_those_of_the_rest() -> None:

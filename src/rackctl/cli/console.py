@@ -79,15 +79,16 @@ def draws_on(stream: Any, environment: Mapping[str, str]) -> bool:
     return bool(stream.isatty()) and environment.get("TERM", "dumb") != "dumb"
 
 
-def canvas_of(stream: Any, environment: Mapping[str, str]) -> Canvas:
-    """Return a stream's width and colour support; NO_COLOR (https://no-color.org) turns colour off."""
+def stdout_canvas(environment: Mapping[str, str]) -> Canvas:
+    """Return the width and colour support of stdout; NO_COLOR (https://no-color.org) turns colour off."""
     from rackctl.cli.render import Canvas
 
-    if not stream.isatty():
+    if not sys.stdout.isatty():
         return Canvas()
     import shutil
 
-    return Canvas(shutil.get_terminal_size().columns, draws_on(stream, environment) and not environment.get("NO_COLOR"))
+    has_color = draws_on(sys.stdout, environment) and not environment.get("NO_COLOR")
+    return Canvas(shutil.get_terminal_size().columns, has_color)
 
 
 @contextmanager

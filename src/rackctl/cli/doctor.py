@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from rackctl.cli.command import RackCommand
-from rackctl.cli.console import AWS, canvas_of, waiting_for
+from rackctl.cli.console import AWS, stdout_canvas, waiting_for
 from rackctl.cli.invocation import Invocation
 from rackctl.cli.options import output_option
 from rackctl.cli.ssh_options import identity_option, keys_of, reach_options
@@ -58,7 +57,7 @@ def doctor(ctx: click.Context, /, output: str, role: str | None, identity: str |
     if output == "json":
         click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
-        colored = canvas_of(sys.stdout, invocation.environment).color
+        colored = stdout_canvas(invocation.environment).color
         click.echo("\n".join(_lines(found, colored=colored)))
     fails = {"problem", "warning", "skipped"} if strict else {"problem"}
     if any(finding.status in fails for finding in found):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rackctl.cli.command import RackCommand
-from rackctl.cli.console import AWS, canvas_of, note, waiting_for
+from rackctl.cli.console import AWS, note, stdout_canvas, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import output_option
 from rackctl.text import counted, listed, minutes_and_seconds
@@ -45,7 +44,7 @@ def history(invocation: Invocation, limit: int, output: str) -> None:
     if output == "json":
         click.echo(json.dumps([_fields(entry) for entry in past.entries], indent=2))
     else:
-        width = canvas_of(sys.stdout, invocation.environment).width
+        width = stdout_canvas(invocation.environment).width
         click.echo(table(_HEADERS, map(_cells, past.entries), width=width))
     if past.unknown:
         note(f"could not check whether a roll is unfinished: {past.unknown}")

@@ -11,7 +11,7 @@ import click
 
 from rackctl.cli.command import LazyGroup, RackCommand
 from rackctl.cli.completers import complete_columns, complete_filter, complete_sort
-from rackctl.cli.console import AWS, canvas_of, note, waiting_for
+from rackctl.cli.console import AWS, note, stdout_canvas, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import options
 from rackctl.cli.watching import print_text, repeat, seconds_of, watch_option
@@ -186,7 +186,7 @@ def _rendered(
         return render.as_csv(listed, now, chosen or FIELDS)
     if output == "id":
         return render.as_ids(listed)
-    canvas = canvas_of(sys.stdout, invocation.environment)
+    canvas = stdout_canvas(invocation.environment)
     if not chosen:
         chosen = render.wide(listed) if output == "wide" else render.TABLE
         left_out: Sequence[str] = ()

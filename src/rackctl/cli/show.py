@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rackctl.cli.command import RackCommand
 from rackctl.cli.completers import complete_instance
-from rackctl.cli.console import AWS, canvas_of, note, waiting_for
+from rackctl.cli.console import AWS, note, stdout_canvas, waiting_for
 from rackctl.cli.invocation import Invocation, pass_invocation
 from rackctl.cli.options import output_option
 from rackctl.text import ago, listed, printable, rfc3339
@@ -51,7 +50,7 @@ def show(invocation: Invocation, ec2_instance_id: str, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(_fields(found, invocation.clock.now()), indent=2))
     else:
-        click.echo(_text(found, invocation.clock.now(), canvas_of(sys.stdout, invocation.environment).width))
+        click.echo(_text(found, invocation.clock.now(), stdout_canvas(invocation.environment).width))
 
 
 def _fields(found: Details, now: datetime) -> dict[str, Any]:
@@ -93,8 +92,8 @@ def _text(found: Details, now: datetime, width: int) -> str:
     from rackctl.cli.render import table
 
     facts = [(name, printable(value, kept="")) for name, value in _facts(found, now) if value]
-    width = max(len(name) for name, _ in facts) + 2
-    parts = ["\n".join(f"{name:<{width}}{value}" for name, value in facts)]
+    longest = max(len(name) for name, _ in facts)
+    parts = ["\n".join(f"{name:<{longest}}  {value}" for name, value in facts)]
     if found.tasks:
         rows = [row for task in found.tasks for row in _rows(task)]
         parts.append(table(["TASK", "SERVICE", "STATUS", "CONTAINER", "PORTS", "IMAGE"], rows, width=width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,44 +51,30 @@ def repeat(
     invocation: Invocation, text: Callable[[], str], seconds: float, *, is_over: Callable[[], bool] = lambda: False
 ) -> None:
     """Print a text every ``seconds``: in place on a terminal, else one after the other."""
-    if draws_on(sys.stdout, invocation.environment):
-        with ending_at_once(), quiet_keyboard():
-            _repeat(invocation, text, seconds, is_over, _redraw)
-    else:
-        _repeat(invocation, text, seconds, is_over, _print_next)
-
-
-def _repeat(
-    invocation: Invocation,
-    text: Callable[[], str],
-    seconds: float,
-    is_over: Callable[[], bool],
-    show: Callable[[str, bool], None],
-) -> None:
-    shown = False
-    while True:
-        try:
-            latest = text()
-        except AccessDenied:
-            raise
-        except RackctlError as error:
-            if not shown:
+    live, shown = draws_on(sys.stdout, invocation.environment), False
+    with ending_at_once() if live else nullcontext(), quiet_keyboard() if live else nullcontext():
+        while True:
+            try:
+                latest = text()
+            except AccessDenied:
                 raise
-            note(str(error))
-        else:
-            show(latest, shown)
-            sys.stdout.flush()
-            shown = True
-            if is_over():
-                return
-        invocation.clock.sleep(seconds)
+            except RackctlError as error:
+                if not shown:
+                    raise
+                note(str(error))
+            else:
+                if live:
+                    _redraw(latest)
+                else:
+                    print_text(("\n" if shown else "") + latest)
+                sys.stdout.flush()
+                shown = True
+                if is_over():
+                    return
+            invocation.clock.sleep(seconds)
 
 
-def _print_next(text: str, again: bool) -> None:
-    print_text(("\n" if again else "") + text)
-
-
-def _redraw(text: str, _: bool) -> None:
+def _redraw(text: str) -> None:
     """Overwrite the terminal with a text, without clearing it first, which would flicker.
 
     The terminal wraps long lines, so that nothing is cut off and a command can be copied whole.
