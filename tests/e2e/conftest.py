@@ -21,6 +21,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+ROOT = Path(__file__).parents[2]
+SPEED = 60
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -110,7 +113,7 @@ def eventually(probe: Callable[[], object], what: str, *, seconds: float = 30) -
 def with_rack(home: Path, *options: str) -> Iterator[Shell]:
     """Give a shell whose machine has a local rack, and take it down at the end."""
     shell = Shell(home)
-    up = shell(" ".join(["rackctl local up --speed 60", *options]))
+    up = shell(" ".join([f"rackctl local up --speed {SPEED}", *options]))
     assert up.status == 0, up.stderr
     yield shell
     down = shell("rackctl local down")
@@ -127,6 +130,22 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 def changing(tmp_path: Path) -> Iterator[Shell]:
     """A shell with a local rack of its own, in which an hour is a minute."""
     yield from with_rack(tmp_path)
+
+
+def hurry(shell: Shell) -> Shell:
+    """Have rackctl's clock go as fast as the rack: what waits for a roll waits no longer than the roll takes there."""
+    (shell.home / "bin").mkdir()
+    program = shell.home / "bin" / "rackctl"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.local.fast {SPEED} "$@"\n')
+    program.chmod(0o755)
+    shell.extra["PATH"] = f"{program.parent}:{shell.environment['PATH']}"
+    return shell
+
+
+@pytest.fixture
+def hurried(changing: Shell) -> Shell:
+    """Return the same with a rackctl whose clock goes as fast."""
+    return hurry(changing)
 
 
 @pytest.fixture

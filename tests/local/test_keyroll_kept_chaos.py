@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rackctl.roll.view import RollOptions
 from tests.local.kept import NAME, KeptRolls
 from tests.local.rolls import Observer
-from tests.local.test_keyroll_chaos import Point, chance_of, kill_at, points_of
+from tests.local.test_keyroll_chaos import ENDS, Point, calls_of, chance_of, kill_at, points_among
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,26 +26,30 @@ _SPEED = 200.0
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("share", range(_SHARES))
-@pytest.mark.parametrize("way", ["resume", "abort"])
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("ends", ENDS, ids=lambda ends: ", ".join(map(" ".join, ends)))
 def test_a_roll_killed_at_any_call_leaves_a_pair_to_launch_with_and_instances_to_log_in_to(
-    start_local_rack: Callable[..., LocalRackProcess], *, way: str, moment: str, share: int
+    start_local_rack: Callable[..., LocalRackProcess], *, ends: list[tuple[str, str]], share: int
 ) -> None:
     # Over two seconds: these are dozens of rolls, each of a process and a server.
     rolls = KeptRolls(start_local_rack(speed=_SPEED), configuration=bool(share))
-    points = points_of(rolls, moment)[share::_SHARES]
-    if chance := chance_of(way, moment, share):
-        # One of the calls that change the pair, and one of all.
-        near = [point for point in points if "KeyPair" in point.call]
-        points = [*chance.sample(near, min(1, len(near))), *chance.sample(points, 1)]
+    calls = calls_of(rolls, RollOptions())
+    chance = chance_of(ends, share)
+    chosen: list[tuple[Point, str]] = []
+    for moment, way in ends:
+        points = points_among(calls, moment)[share::_SHARES]
+        if chance:
+            # One of the calls that change the pair, or one of all.
+            near = [point for point in points if "KeyPair" in point.call]
+            points = [chance.choice(chance.choice([near or points, points]))]
+        chosen += [(point, way) for point in points]
     killed = 0
-    for point in points:
-        print(f"{way} after being killed {moment} {point.call} ({point.number})")
+    for point, way in chosen:
+        print(f"{way} after being killed {point.moment} {point.call} ({point.number})")
         with Observer(rolls.process) as observer:
             killed += _kill_and_end(rolls, point, way)
         assert observer.broken_promises == []
     # Heartbeats are calls, too, of which there are more or fewer each time.
-    assert killed >= 0.8 * len(points) - 1
+    assert killed >= 0.8 * len(chosen) - 1
 
 
 def _kill_and_end(rolls: KeptRolls, point: Point, way: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import UTC, datetime
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,14 @@ def typist(own_local_rack: LocalRackProcess) -> Typist:
 def numbered(typist: Typist) -> None:
     """Have the group name its template's version by a number, and the template tag what it launches."""
     launch_with(typist, {"TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}]})
+
+
+def of_a_keyroll(typist: Typist, policy: dict[str, Any]) -> set[str]:
+    """Roll, and give the IAM actions that it needed. Now and then an answer leaves out the members of the group."""
+    for id_, skip in product(typist.rack.ids(), range(8, 64, 8)):
+        # Auto Scaling is asked for them by their ids then.
+        typist.rack.faults.add("incomplete", "autoscaling:DescribeAutoScalingGroups", which=id_, skip=skip, count=1)
+    return typist.needs([("instances", "keyroll")], policy)
 
 
 # Looked for only where an instance is not registered; moved only for groups that name $Default; for another engine.
@@ -54,10 +63,9 @@ def test_a_keyroll_and_its_abort_pass_under_its_policy_and_need_all_of_it(typist
             ("instances", "keyroll", "status"),
             ("instances", "keyroll", "abort"),
             ("instances", "keyroll", "plan"),
-            ("instances", "keyroll"),
         ],
         policy,
-    )
+    ) | of_a_keyroll(typist, policy)
 
     assert needed <= actions_of(policy)
     assert actions_of(policy) - needed == ELSEWHERE
@@ -67,7 +75,7 @@ def test_a_keyroll_and_its_abort_pass_under_its_policy_and_need_all_of_it(typist
 def test_a_keyroll_under_kept_names_passes_under_a_policy_that_lets_it_change_those_pairs_and_no_template(
     typist: Typist,
 ) -> None:
-    """Over two seconds: a keyroll, which waits 40 seconds for EC2 around the change of the pair.
+    """Over two seconds: a keyroll.
 
     DryRun, in botocore's model of EC2: "If you have the required permissions, the error response is DryRunOperation.
     Otherwise, it is UnauthorizedOperation."
@@ -93,7 +101,8 @@ def test_a_keyroll_under_kept_names_passes_under_a_policy_that_lets_it_change_th
     }
     # A deletion that is repeated since its answer was lost is of a pair that is gone: nothing says whose it was.
     typist.rack.faults.add("drop-after", "ec2:DeleteKeyPair", skip=1, count=1)
-    needed = typist.needs([*reading(typist, "ssh"), ("instances", "keyroll", "plan"), ("instances", "keyroll")], policy)
+    needed = typist.needs([*reading(typist, "ssh"), ("instances", "keyroll", "plan")], policy)
+    needed |= of_a_keyroll(typist, policy)
 
     assert may.pop("ops") == ("DryRunOperation", "DryRunOperation")
     assert set(may.values()) == {("UnauthorizedOperation", "UnauthorizedOperation")}

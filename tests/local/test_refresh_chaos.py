@@ -14,57 +14,52 @@ import pytest
 from rackctl.roll.view import RollOptions
 from tests.local.kept import KeptRolls
 from tests.local.rolls import Observer, Rolls
-from tests.local.test_keyroll_chaos import Point, chance_of, kill_at, points_among
+from tests.local.test_keyroll_chaos import ENDS, Point, calls_of, chance_of, kill_at, points_among
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.local_rack import LocalRackProcess
 
-_SAMPLE = {"new": 2, "kept": 1}  # points for each moment and way
 _SPEED = 200.0
 _OPTIONS = ("--engine", "refresh")
 # By then the refresh of three instances, with its pause, is over.
 _SOON = 40.0
 
 
-def points_of(rolls: Rolls, moment: str) -> list[Point]:
-    """Roll once, and give what a roll can be killed at; of its many writes of the journal in the middle every third."""
-    before = rolls.process.calls()[-1]["number"]
-    list(rolls.roll.start(RollOptions(engine="refresh"), rolls.selection))
-    points = points_among(rolls.process.calls(since=before, mutating=True), moment)
-    return [p for p in points if p.call != "s3:PutObject" or p.number < 12 or p.number % 3 == 0]
-
-
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("way", ["resume", "abort"])
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("ends", ENDS, ids=lambda ends: ", ".join(map(" ".join, ends)))
 @pytest.mark.parametrize("name", ["new", "kept"])
 def test_auto_scaling_continues_at_whichever_call_the_roll_is_killed(
     start_local_rack: Callable[..., LocalRackProcess],
     *,
     name: str,
-    moment: str,
-    way: str,
+    ends: list[tuple[str, str]],
     record_property: Callable[[str, object], None],
 ) -> None:
     # Over two seconds: these are whole rolls, each of a process and a server.
     process = start_local_rack(speed=_SPEED)
     rolls = KeptRolls(process, configuration=False) if name == "kept" else Rolls(process)
     rolls.drain_by_ecs()
-    points = points_of(rolls, moment)
-    if chance := chance_of("refresh", name, moment, way):
-        points = chance.sample(points, _SAMPLE[name])
+    calls = calls_of(rolls, RollOptions(engine="refresh"))
+    chance = chance_of("refresh", name, ends)
+    chosen: list[tuple[Point, str]] = []
+    for moment, way in ends:
+        # Of the many writes of the journal in the middle every third.
+        points = [
+            p for p in points_among(calls, moment) if p.call != "s3:PutObject" or p.number < 12 or p.number % 3 == 0
+        ]
+        chosen += [(point, way) for point in (chance.sample(points, 1) if chance else points)]
     killed = 0
-    for point in points:
-        print(f"{way} after being killed {moment} {point.call} ({point.number})")
+    for point, way in chosen:
+        print(f"{way} after being killed {point.moment} {point.call} ({point.number})")
         with Observer(rolls.process) as observer:
             killed += _kill_and_end(rolls, point, way)
         assert observer.broken_promises == []
         assert observer.samples
     record_property("disturbed", killed)
     # What a refresh is seen to do is written to the journal: there are more calls or fewer each time.
-    assert killed >= 0.8 * len(points) - 1
+    assert killed >= 0.8 * len(chosen) - 1
 
 
 def _kill_and_end(rolls: Rolls, point: Point, way: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ class Ran:
 
 
 class Typist:
-    """Runs commands on a rack whose user has a policy, or all permissions."""
+    """Runs commands, with a clock as fast as the rack's, on a rack whose user has a policy, or all permissions."""
 
     def __init__(self, rack: LocalRackProcess) -> None:
         self.rack = rack
@@ -32,7 +33,7 @@ class Typist:
     def __call__(self, *words: str) -> Ran:
         return Ran(
             subprocess.run(
-                ["rackctl", "--rack", self.name, *words],
+                [sys.executable, "-m", "tests.local.fast", f"{self.rack.options.speed}", "--rack", self.name, *words],
                 env=self.rack.environment,
                 capture_output=True,
                 text=True,
