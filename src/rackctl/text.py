@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -117,16 +116,3 @@ def ago(then: datetime | None, now: datetime) -> str:
             count = max(seconds // unit_seconds, 2 if seconds >= _TWO_YEARS_FROM else 1)
             return f"{counted(count, unit)} {'ago' if then <= now else 'from now'}"
     return "now"
-
-
-_STYLE = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def cells(text: str) -> int:
-    """Count the cells that a line takes on a terminal; colours take none, East Asian wide characters two."""
-    bare = _STYLE.sub("", text) if "\x1b" in text else text
-    if bare.isascii():
-        return len(bare)
-    from unicodedata import combining, east_asian_width
-
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in {"W", "F"} else 1 for c in bare)

@@ -51,15 +51,15 @@ def test_only_one_of_two_processes_creates_the_journal(scene: Scene) -> None:
 
 
 def test_what_has_not_changed_is_not_written_again_until_the_heartbeat(scene: Scene) -> None:
-    lock, held = created(scene)
+    lock, _ = created(scene)
     scene.aws.mutations.clear()
 
-    lock.write(held)
-    lock.heartbeat(held)
+    lock.write()
+    lock.heartbeat()
     assert scene.aws.mutations == []
 
     scene.clock.sleep(HEARTBEAT)
-    lock.heartbeat(held)
+    lock.heartbeat()
     assert scene.aws.mutations == ["replace"]
 
 
@@ -67,30 +67,30 @@ def test_what_has_changed_is_written_by_the_next_heartbeat(scene: Scene) -> None
     lock, held = created(scene)
     held.phase = "finishing"
 
-    lock.heartbeat(held)
+    lock.heartbeat()
 
     assert found(scene).journal.phase == "finishing"
 
 
 def test_the_owner_is_checked_by_a_write_unless_there_was_one_just_now(scene: Scene) -> None:
-    lock, held = created(scene)
+    lock, _ = created(scene)
     scene.aws.mutations.clear()
 
-    lock.check_owner(held)
+    lock.check_owner()
     assert scene.aws.mutations == []
 
     scene.clock.sleep(2)
-    lock.check_owner(held)
+    lock.check_owner()
     assert scene.aws.mutations == ["replace"]
 
 
 def test_a_holder_that_was_suspended_finds_out_before_its_next_change_that_it_lost_the_journal(scene: Scene) -> None:
-    lock, held = created(scene)
+    lock, _ = created(scene)
     scene.clock.sleep(STALE_AFTER)
     assert lock_of(scene).take(found(scene), OTHER)
 
     with pytest.raises(JournalLost, match=r"other@there .* holds it now"):
-        lock.check_owner(held)
+        lock.check_owner()
 
 
 def test_a_holder_that_lost_the_journal_can_neither_write_nor_release_nor_delete_it(scene: Scene) -> None:
@@ -100,7 +100,7 @@ def test_a_holder_that_lost_the_journal_can_neither_write_nor_release_nor_delete
 
     for act in (lock.write, lock.heartbeat, lock.check_owner, lock.release, lock.delete):
         with pytest.raises(JournalLost, match=r"other@there .* holds it now"):
-            act(held)
+            act()
 
     assert found(scene).journal.owner == OTHER
     assert found(scene).journal.phase != "finishing"
@@ -111,7 +111,7 @@ def test_a_journal_cannot_be_taken_once_its_holder_has_written_again(scene: Scen
     lock, held = created(scene)
     seen = found(scene)
     held.phase = "finishing"
-    lock.write(held)
+    lock.write()
 
     assert not lock_of(scene).take(seen, OTHER)
 
@@ -121,7 +121,7 @@ def test_a_journal_that_was_taken_is_written_by_its_new_holder_under_the_same_se
     theirs, seen = lock_of(scene), found(scene)
     assert theirs.take(seen, OTHER)
     seen.journal.phase = "finishing"
-    theirs.write(seen.journal)
+    theirs.write()
 
     again = found(scene)
 
@@ -130,29 +130,29 @@ def test_a_journal_that_was_taken_is_written_by_its_new_holder_under_the_same_se
 
 
 def test_a_released_journal_stays_and_is_not_live(scene: Scene) -> None:
-    lock, held = created(scene)
+    lock, _ = created(scene)
 
-    lock.release(held)
+    lock.release()
 
     assert not found(scene).is_live
     assert found(scene).journal.owner is None
 
 
 def test_a_deleted_journal_is_gone(scene: Scene) -> None:
-    lock, held = created(scene)
+    lock, _ = created(scene)
 
-    lock.delete(held)
+    lock.delete()
 
     assert lock_of(scene).read() is None
 
 
 def test_a_holder_whose_journal_was_removed_says_what_it_leaves_behind(scene: Scene) -> None:
-    lock, held = created(scene)
+    lock, _ = created(scene)
     scene.aws.objects.pop(JOURNAL)
     scene.clock.sleep(2)
 
     with pytest.raises(JournalLost, match="was removed while this roll was running") as caught:
-        lock.check_owner(held)
+        lock.check_owner()
 
     for what in ("desired capacity of group group was 3", "AZRebalance of group group is suspended", "i-1 may be"):
         assert what in caught.value.hint
@@ -238,8 +238,8 @@ def test_a_write_that_botocore_repeats_because_its_answer_was_lost_is_known_as_o
 def acts(lock: Lock, held: Journal) -> dict[str, Callable[[], object]]:
     return {
         "create": lambda: lock.create(held, ME),
-        "replace": lambda: lock.write(held),
-        "delete": lambda: lock.delete(held),
+        "replace": lock.write,
+        "delete": lock.delete,
     }
 
 
@@ -261,7 +261,7 @@ def test_a_write_that_was_done_though_it_failed_is_known_as_ones_own_at_the_next
     else:
         assert found(scene).journal == held
         scene.clock.sleep(2)
-        lock.check_owner(held)
+        lock.check_owner()
 
 
 def test_the_write_of_another_process_is_not_taken_for_ones_own(scene: Scene) -> None:
@@ -269,12 +269,12 @@ def test_the_write_of_another_process_is_not_taken_for_ones_own(scene: Scene) ->
     fail_from(scene, "replace", AwsError("S3 cannot be reached", code=""), times=1)
     held.phase = "finishing"
     with pytest.raises(AwsError):
-        lock.write(held)
+        lock.write()
     scene.aws.interfering.clear()
     assert lock_of(scene).take(found(scene), OTHER)
 
     with pytest.raises(JournalLost):
-        lock.write(held)
+        lock.write()
 
 
 def conflict() -> AwsError:

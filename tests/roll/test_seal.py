@@ -135,7 +135,7 @@ def sealed_by_somebody(scene: Scene, group: Any, **record: Any) -> None:
     held.key_pairs = {name: pair for name, pair in held.key_pairs.items() if name in record.get("key_names", ())}
     lock = lock_of(scene)
     assert lock.create(held, OTHER)
-    lock.release(held)
+    lock.release()
     scene.aws.mutations.clear()
 
 
@@ -206,7 +206,7 @@ def test_a_journal_of_another_rack_cluster_region_or_account_is_refused(
         setattr(held, name, value)
     lock = lock_of(scene)
     lock.create(held, OTHER)
-    lock.release(held)
+    lock.release()
     found = lock_of(scene).read()
     scene.aws.mutations.clear()
 

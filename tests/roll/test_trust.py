@@ -142,7 +142,7 @@ def test_even_a_sealed_journal_makes_nothing_happen_to_what_is_another_racks(wha
     held = hostile(scene, what)
     lock = lock_of(scene)
     lock.create(held, ME)
-    lock.release(held)
+    lock.release()
     scene.clock.sleep(400)
     before = [state for state in state_of(scene)[0] if state[0] == "bank"]
     bank_templates = [t for t in scene.templates[1] if t[0] == 2]

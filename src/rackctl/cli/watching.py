@@ -13,7 +13,6 @@ from rackctl.cli.console import draws_on, note, quiet_keyboard
 from rackctl.cli.options import described
 from rackctl.cli.signals import ending_at_once
 from rackctl.errors import AccessDenied, RackctlError, UsageError
-from rackctl.text import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,11 +78,14 @@ def _redraw(text: str) -> None:
 
     The terminal wraps long lines, so that nothing is cut off and a command can be copied whole.
     """
+    from rich.cells import cell_len
+
     width, height = shutil.get_terminal_size()
     lines, left = text.splitlines(), height - 1
     drawn: list[str] = []
     for number, line in enumerate(lines):
-        taken = max(-(-cells(line) // width), 1)
+        length = cell_len(click.unstyle(line))
+        taken = max(-(-length // width), 1)
         rest = len(lines) - number
         # The last line says how many lines there is no room for.
         if taken > left - (1 if rest > 1 else 0):
@@ -91,6 +93,6 @@ def _redraw(text: str) -> None:
             break
         left -= taken
         # After a full row the cursor is still on its last character, which \x1b[K would erase.
-        full = cells(line) % width == 0 and line
+        full = length % width == 0 and line
         drawn.append(f"{line}\n" if full else f"{line}\x1b[K\n")
     click.echo(f"\x1b[H{''.join(drawn)}\x1b[J", nl=False, color=True)

@@ -104,14 +104,14 @@ class Execution:
         be draining them by now.
         """
         self._hold.journal.problem = problem
-        _try(lambda: self._hold.lock.check_owner(self._hold.journal))
+        _try(self._hold.lock.check_owner)
         _try(self._loop.reactivate)
         for record in self._hold.journal.groups.values():
             if "Launch" in record.suspended and not (record.deleted or self._hold.journal.lacks_key_pair(record)):
                 _try(partial(self._hold.unless_lost, partial(self._resume_launch, record)))
         draining = [id_ for id_, record in self._hold.journal.instances.items() if record.drained_by_roll]
         with suppress(RackctlError):
-            self._hold.lock.release(self._hold.journal)
+            self._hold.lock.release()
         return draining
 
     def _resume_launch(self, record: GroupRecord) -> None:

@@ -177,11 +177,11 @@ class Hold:
 
     def write(self) -> None:
         """Write the journal, if it has changed: always before the change in AWS that it describes."""
-        self.retrying(lambda: self.lock.write(self.journal))
+        self.retrying(self.lock.write)
 
     def check_owner(self) -> None:
         """Check that this process still owns the journal. Raises JournalLost."""
-        self.retrying(lambda: self.lock.check_owner(self.journal))
+        self.retrying(self.lock.check_owner)
 
     def change(self, call: Callable[[], T]) -> T:
         """Change something in AWS while this process still owns the journal. Raises JournalLost."""
@@ -194,7 +194,7 @@ class Hold:
         An instance must not stay DRAINING for lack of an answer from S3.
         """
         try:
-            self.lock.check_owner(self.journal)
+            self.lock.check_owner()
         except JournalLost:
             raise
         except RackctlError:
@@ -298,7 +298,7 @@ class Hold:
     def _heartbeat(self) -> None:
         """Show that the roll is running, unless S3 does not answer for once."""
         try:
-            self.lock.heartbeat(self.journal)
+            self.lock.heartbeat()
         except AwsError as error:
             now = self.clock.monotonic()
             self._heartbeat_failing_since = self._heartbeat_failing_since or now

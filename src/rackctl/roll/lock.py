@@ -66,7 +66,7 @@ class JournalLost(RollIncomplete):
 class Lock:
     """A rack's journal in S3.
 
-    After `create` or `take` the holder changes the journal it was given and calls `write`, before anything that
+    After `create` or `take` the holder changes the journal that it gave to it, and calls `write` before anything that
     relies on it; `heartbeat` does so when it is time to show that the holder lives.
     """
 
@@ -75,6 +75,7 @@ class Lock:
         self._store = rack.store
         self._key = f"{rack['prefix']}/roll.json"
         self._clock = clock
+        self._journal: Journal  # from `create` or `take`
         self._mac_key = b""
         self._sealed_key = b""
         self._etag = ""
@@ -125,7 +126,8 @@ class Lock:
             self._sealed_key = self._rack.aws.kms.encrypt(
                 self._rack.kms_key, self._mac_key, _context(journal), what="the roll's journal"
             )
-        return self._write(journal, owner, etag=None)
+        self._journal = journal
+        return self._write(owner, etag=None)
 
     def take(self, found: Found, owner: Owner) -> bool:
         """Hold a journal that was read before; return whether it was still as it was read.
@@ -142,53 +144,53 @@ class Lock:
                 hint="find out who may write to the bucket. Nothing was done; check the groups' desired capacity and "
                 "suspended processes, and delete that object when they are right",
             )
-        self._mac_key, self._sealed_key = mac_key, found.sealed_key
-        return self._write(found.journal, owner, etag=found.etag)
+        self._journal, self._mac_key, self._sealed_key = found.journal, mac_key, found.sealed_key
+        return self._write(owner, etag=found.etag)
 
-    def write(self, journal: Journal) -> None:
+    def write(self) -> None:
         """Write the journal, if it has changed. Raises JournalLost when it is no longer this process's."""
-        if _substance(journal) != self._written and not self._write(journal, journal.owner, etag=self._etag):
-            raise self._lost(journal)
+        if self._substance() != self._written and not self._write(self._journal.owner, etag=self._etag):
+            raise self._lost()
 
-    def check_owner(self, journal: Journal) -> None:
+    def check_owner(self) -> None:
         """Check that this process still owns the journal, by writing it, unless it was written just now.
 
         Raises JournalLost.
         """
-        if self._silence() >= _PROVES_FOR or _substance(journal) != self._written:
+        if self._silence() >= _PROVES_FOR or self._substance() != self._written:
             self._written = b""
-            self.write(journal)
+            self.write()
 
-    def heartbeat(self, journal: Journal) -> None:
+    def heartbeat(self) -> None:
         """Write the journal when it has changed or when it is time. Raises JournalLost."""
         if not self._etag:
             return  # it is not known yet whether it was created
         if self._silence() >= HEARTBEAT:
-            self.check_owner(journal)
+            self.check_owner()
         else:
-            self.write(journal)
+            self.write()
 
-    def release(self, journal: Journal) -> None:
+    def release(self) -> None:
         """Release the lock; the journal stays for `resume` or `abort`. Raises JournalLost."""
-        if not self._write(journal, None, etag=self._etag):
-            raise self._lost(journal)
+        if not self._write(None, etag=self._etag):
+            raise self._lost()
 
-    def delete(self, journal: Journal) -> None:
+    def delete(self) -> None:
         """Remove the journal: the roll is over. Raises JournalLost."""
         if self._store.delete(self._key, etag=self._etag) or self.read() is None:
             return
         stored = self._own_write()
         if stored is None or not self._store.delete(self._key, etag=stored.etag):
-            raise self._lost(journal)
+            raise self._lost()
 
     def _silence(self) -> float:
         # By the time of day: on Linux the monotonic clock stands still while a laptop sleeps.
         return abs((self._clock.now() - self._last_write).total_seconds())
 
-    def _write(self, journal: Journal, owner: Owner | None, *, etag: str | None) -> bool:
-        journal.owner = owner
-        journal.revision += 1
-        body = self._body(journal)
+    def _write(self, owner: Owner | None, *, etag: str | None) -> bool:
+        self._journal.owner = owner
+        self._journal.revision += 1
+        body = self._body()
         # The write may be carried out although its answer gets lost.
         self._tried.add(body)
         written = (
@@ -199,35 +201,40 @@ class Lock:
             if stored is None:
                 return False
             written = stored.etag if stored.body == body else self._store.replace(self._key, body, etag=stored.etag)
-        self._etag, self._written, self._tried = written, _substance(journal), set()
+        self._etag, self._written, self._tried = written, self._substance(), set()
         self._last_write = self._clock.now()
         return True
 
-    def _body(self, journal: Journal) -> bytes:
+    def _body(self) -> bytes:
         document = {
             "version": _FORMAT_VERSION,
-            "journal": journal.dumps(),
+            "journal": self._journal.dumps(),
             "sealed_key": base64.b64encode(self._sealed_key).decode("ascii"),
-            "mac": _mac(self._mac_key, journal),
+            "mac": _mac(self._mac_key, self._journal),
         }
         return json.dumps(document, indent=1).encode()
+
+    def _substance(self) -> bytes:
+        """Return all of the journal but what changes with each write."""
+        return _canonical({**self._journal.dumps(), "revision": 0})
 
     def _own_write(self) -> StoredObject | None:
         """Return what is stored if this process has written it and had no answer; None otherwise."""
         stored = self._store.get(self._key)
         return stored if stored and stored.body in self._tried else None
 
-    def _lost(self, held: Journal) -> JournalLost:
+    def _lost(self) -> JournalLost:
         found = self.read()
         if found is None:
             return JournalLost(
-                f"{self.url} was removed while this roll was running; the roll has stopped", hint=_left_behind(held)
+                f"{self.url} was removed while this roll was running; the roll has stopped",
+                hint=_left_behind(self._journal),
             )
         owner = found.journal.owner
         holder = f"{owner} holds it now" if owner else "it was unlocked"
         return JournalLost(
             f"the roll was taken from this process ({holder}); this process has stopped",
-            hint=f"{held.command('status')} shows where it stands",
+            hint=f"{self._journal.command('status')} shows where it stands",
         )
 
 
@@ -245,11 +252,6 @@ def _mac(key: bytes, journal: Journal) -> str:
 
 def _canonical(document: dict[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _substance(journal: Journal) -> bytes:
-    """Return all of a journal but what changes with each write."""
-    return _canonical({**journal.dumps(), "revision": 0})
 
 
 def _left_behind(journal: Journal) -> str:

@@ -122,7 +122,7 @@ class RefreshSteps(Steps):
         return True
 
     def _leave(self) -> Iterator[Event]:
-        self._hold.lock.release(self._journal)
+        self._hold.lock.release()
         yield self._hold.event(
             "lock",
             f"detached: Auto Scaling goes on; {self._journal.command('resume')} watches it and finishes the roll",

@@ -242,7 +242,7 @@ class Roll:
             raise RackctlError(f"{lock.url} was changed meanwhile: its holder is running")
         if found.journal.owner:
             taken.journal.problem = f"it was unlocked by {owner}"
-        lock.release(taken.journal)
+        lock.release()
         return found
 
     # The hold

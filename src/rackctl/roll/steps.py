@@ -140,7 +140,7 @@ class Steps:
             raise
         except RackctlError as error:
             yield hold.event("problem", f"the history of rolls may lack this one: {error}")
-        hold.retrying(lambda: hold.lock.delete(self._journal))
+        hold.retrying(hold.lock.delete)
 
     def _is_done(self) -> Generator[Event, None, bool]:
         """Tell whether all that is left of the roll is its end: no old instance, and no group that is not proven."""
