@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class _WithRackOptions(click.Command):
+class RackCommand(click.Command):
     """A command that takes the rack options and lists them in a section of their own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -53,11 +53,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class RackCommand(_WithRackOptions):
-    """A command on a rack."""
-
-
-class LazyGroup(_WithRackOptions, Group):
+class LazyGroup(RackCommand, Group):
     """A group that imports a command on first use.
 
     ``lazy`` maps a command's name to ``module:attribute`` and to the line that stands for it in the help.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rackctl.cli.command import LazyGroup
-from rackctl.cli.options import of_setting, options
+from rackctl.cli.options import options, setting_option
 from rackctl.cli.rolling import (
     add_commands,
     along_the_way,
@@ -23,15 +23,13 @@ from rackctl.roll.view import KEYROLL
 if TYPE_CHECKING:
     from rackctl.roll.view import Selection
 
-_KEY_NAME = of_setting(
-    "key_name", "WAY", "Name of the new key pair: keep, new, or auto, which keeps a name that rackctl did not give."
-)
 _options = options(
     *along_the_way(KEYROLL.noun).values(),
     engine_options,
     group_option,
     click.option("--key-type", type=click.Choice(["ed25519", "rsa"]), help="Type of the new key.  [default: ed25519]"),
-    click.option(*_KEY_NAME[0], **_KEY_NAME[1]),
+    setting_option("key_name", "WAY",
+                   "Name of the new key pair: keep, new, or auto, which keeps a name that rackctl did not give."),
     click.option("--shared-key-pair", is_flag=True, default=None,
                  help="Renew a key pair even if others launch instances with it."),
     click.option("--out-of-band", is_flag=True, default=None,

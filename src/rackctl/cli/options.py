@@ -69,6 +69,12 @@ def of_setting(
     }
 
 
+def setting_option(*about: str, default: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return an option of a command's own that is a setting of the rack; `of_setting` has the parameters."""
+    flags, more = of_setting(*about, default=default)
+    return click.option(*flags, **more)
+
+
 def _store_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         ctx.ensure_object(Invocation).debug = True

@@ -3,48 +3,41 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from rackctl.cli.options import of_setting, options
+from rackctl.cli.options import options, setting_option
 from rackctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rackctl.cli.invocation import Invocation
     from rackctl.ssh.login import Keys
 
 
-def _reach_option(*about: str, default: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    flags, more = of_setting(*about, default=default)
-    return click.option(*flags, **more)
-
-
 # The options that say how instances are reached, each a setting of the rack.
 reach_options = options(
-    _reach_option("ssh_user", "NAME", "Log in as this user.", "-l"),
-    _reach_option("ssh_port", "PORT", "Port of the SSH server.", "-p"),
-    _reach_option(
+    setting_option("ssh_user", "NAME", "Log in as this user.", "-l"),
+    setting_option("ssh_port", "PORT", "Port of the SSH server.", "-p"),
+    setting_option(
         "address",
         "WHICH",
         "Address: auto (public, else private, else ipv6), public, private or ipv6.",
     ),
-    _reach_option(
+    setting_option(
         "proxy_command",
         "COMMAND",
         "Connect through a command's stdin and stdout; %h address, %p port, %i id, %r user.",
     ),
-    _reach_option("jump", "[USER@]HOST[:PORT]", "Connect through this host, with `ssh -W` and your ssh config."),
-    _reach_option("via", "ssm|eice", "Connect through Session Manager or EC2 Instance Connect Endpoint."),
-    _reach_option(
+    setting_option("jump", "[USER@]HOST[:PORT]", "Connect through this host, with `ssh -W` and your ssh config."),
+    setting_option("via", "ssm|eice", "Connect through Session Manager or EC2 Instance Connect Endpoint."),
+    setting_option(
         "connect_timeout",
         "SECONDS",
         "Wait at most this long for the server's first byte.",
         default="30; 120 through a command",
     ),
-    _reach_option(
+    setting_option(
         "host_key_check",
         "MODE",
         "Host key check: strict, first-use (trust a key that no console output contradicts) or off.",
