@@ -51,7 +51,7 @@ class Stack:
         return self.of_type("AWS::AutoScaling::AutoScalingGroup")
 
     def definition(self) -> dict[str, Any]:
-        """Return all that AWS says of what launches instances: the same for as long as nobody changes it."""
+        """Return AWS's documents of the stack's groups and launch templates, to detect a change."""
         autoscaling, ec2 = self.clients["autoscaling"], self.clients["ec2"]
         (group,) = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[self.group])["AutoScalingGroups"]
         running = ("Instances", "SuspendedProcesses", "WarmPoolSize", "PredictedCapacity")

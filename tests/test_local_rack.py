@@ -84,7 +84,7 @@ def test_a_damaged_description_is_named(tmp_path: Path, description: bytes) -> N
 
 @pytest.mark.parametrize("name", ["", "local", "local/lock", "local/rack.json"])
 def test_a_local_rack_that_others_can_write_is_refused(tmp_path: Path, name: str) -> None:
-    """Whoever can write its description can name a proxy_command, which is run."""
+    """The description may name a proxy_command, which is run."""
     state = tmp_path / "state"
     state.mkdir()
     with up(state, b"{}"):

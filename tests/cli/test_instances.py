@@ -128,7 +128,7 @@ def test_an_internal_error_shows_a_traceback_only_with_debug() -> None:
 
 
 class Stopping(FakeClock):
-    """A clock on which somebody presses Ctrl-C at the third look."""
+    """A clock that raises KeyboardInterrupt at the third refresh."""
 
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds)

@@ -75,7 +75,7 @@ def test_an_interrupt_does_not_wait_for_a_login(shell: Shell) -> None:
     """Over two seconds: the login would take twenty."""
     begun = time.monotonic()
 
-    # The proxy command, which nobody ends, must not keep the pipe open.
+    # The proxy command, which keeps running, must not keep the pipe open.
     interrupted = "timeout --foreground --preserve-status -s INT 4 rackctl doctor -r local --proxy-command 'sleep 60'"
     ran = shell(f"{interrupted} 2>/dev/null")
 

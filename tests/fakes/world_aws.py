@@ -60,7 +60,7 @@ class WorldAws(FakeAws):
         self._etags = 0
 
     def is_busy(self, ec2_instance_id: str) -> bool:
-        """Tell whether a task runs on an instance that is no DAEMON service's, whatever anybody has seen of it."""
+        """Return whether a task other than a DAEMON service's runs on an instance in the world."""
         return any(
             registration.instance_id == ec2_instance_id
             for cluster in self.world.ecs.clusters.values()

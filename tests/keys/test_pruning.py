@@ -140,7 +140,7 @@ def test_nothing_is_deleted_while_a_roll_is_under_way() -> None:
 
 
 def test_nothing_is_deleted_for_the_sake_of_a_generation_that_does_not_open() -> None:
-    """Whoever may write to the bucket could have planted it, for the true one beside it to be deleted."""
+    """A writer of the bucket could have planted it, so that the true one beside it is deleted."""
     aws = region([], [])
     newest = ("b", "rackctl/prod/keys/ops/20260105T000000Z.json")
     aws.objects[newest] = replace(aws.objects[newest], body=b"{}")

@@ -165,7 +165,7 @@ def test_a_key_moved_to_another_name_does_not_open(key: SshKey) -> None:
 
 
 def test_a_generation_moved_to_another_time_does_not_open(key: SshKey) -> None:
-    """An old key, whose private half somebody has kept, would be taken for the new one of a key pair's name."""
+    """Otherwise an old key, whose private half a former user may have, could replace the new one of the name."""
     aws = FakeAws()
     store(aws).store(key)
     aws.objects["b", f"rackctl/prod/keys/{NAME}/20260202T030405Z.json"] = aws.objects[OBJECT]
@@ -175,11 +175,11 @@ def test_a_generation_moved_to_another_time_does_not_open(key: SshKey) -> None:
         store(aws).open(NAME, WHEN.replace(month=2))
 
 
-# What somebody can do who may write to the bucket, or has another bucket
+# A writer of the bucket, or of another bucket
 
 
 def planted(aws: FakeAws, **changed: str) -> None:
-    """Change fields of the stored key, as whoever has s3:PutObject can."""
+    """Change fields of the stored key, as a caller with s3:PutObject can."""
     document = json.loads(aws.objects[OBJECT].body)
     aws.objects[OBJECT] = StoredObject(json.dumps({**document, **changed}).encode(), '"2"', WHEN)
 
@@ -220,7 +220,7 @@ def test_a_planted_key_that_kms_has_not_sealed_does_not_open(key: SshKey) -> Non
 
 
 def sealed(aws: FakeAws, private_key: bytes, fingerprint: str) -> None:
-    """Store what somebody has sealed who may use the rack's KMS key."""
+    """Store a key sealed by a caller who may use the rack's KMS key."""
     context = {
         "rackctl:rack": "prod",
         "rackctl:key-name": NAME,
@@ -276,7 +276,8 @@ OPENS = ("fetch", "open", "public_keys")
 def test_a_bucket_of_another_account_than_the_clusters_is_denied(
     ask: Callable[[KeyStore, SshKey], object], key: SshKey
 ) -> None:
-    """A tag of the cluster may name the bucket: the next private key would go to whoever can set that tag.
+    """A tag of the cluster may name the bucket: the next private key would go to the bucket of any caller who can set
+    that tag.
 
     PutObjectRequest.ExpectedBucketOwner, in botocore's S3 model: "If the account ID that you provide does not match the
     actual owner of the bucket, the request fails with the HTTP status code 403 Forbidden (access denied)."

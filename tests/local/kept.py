@@ -28,7 +28,7 @@ _CHANGING = {"Instances", "SuspendedProcesses", "DesiredCapacity", "Activities"}
 class KeptRolls(Rolls):
     """The rolls of a rack whose group launches with the key pair `ops`, from a template or a launch configuration.
 
-    ``private_key`` is what somebody has in a file.
+    ``private_key`` is the user's own, from a file.
     """
 
     def __init__(self, process: LocalRackProcess, *, configuration: bool) -> None:
@@ -141,7 +141,7 @@ class KeptRolls(Rolls):
         return None if login.outcome == "unreachable" else login
 
     def write_key(self, directory: Path) -> Path:
-        """Write the key that somebody has in a file, as it lies in ~/.ssh."""
+        """Write the user's private key to a file, as in ~/.ssh."""
         return write_key(self.in_a_file, directory)
 
     def openssh_logs_in(self, key: Path, address: str) -> bool:

@@ -50,7 +50,7 @@ def tag(rolls: Rolls, **tags: str) -> None:
 
 
 def put(rolls: Rolls, key: str, document: dict[str, Any]) -> None:
-    """Store an object under the rack's prefix, as whoever has `s3:PutObject` on it can."""
+    """Store an object under the rack's prefix, as a caller with `s3:PutObject` can."""
     rolls.process.client("s3").put_object(
         Bucket=rolls.rack["bucket"], Key=f"{rolls.rack['prefix']}/{key}", Body=json.dumps(document).encode()
     )
@@ -319,7 +319,7 @@ def killed_while_draining(rolls: Rolls) -> None:
 
 @pytest.mark.parametrize("way", ["resume", "abort"])
 def test_a_planted_journal_is_not_followed(rolls: Rolls, way: str) -> None:
-    """`s3:PutObject` on the prefix alone gives nobody a roll: the journal is sealed by KMS."""
+    """`s3:PutObject` on the prefix does not suffice to control a roll: the journal is sealed by KMS."""
     group, other = rolls.group, "local-keypair-20990101T000000Z"
     record = {
         "auto_scaling_group_name": group.auto_scaling_group_name, "total": 3, "desired_capacity": 1, "surge": 2,

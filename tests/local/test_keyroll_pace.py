@@ -1,4 +1,4 @@
-"""Alarms, checks, pauses and services that settle, on the local rack, with somebody who watches its services."""
+"""Alarms, checks, pauses and services that settle, on the local rack, with an observer of its services."""
 
 from __future__ import annotations
 

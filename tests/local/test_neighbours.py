@@ -71,7 +71,7 @@ def test_an_interrupt_stops_the_commands_on_all_instances(
     with subprocess.Popen(argv, env=local_rack.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         assert run.stdout
         pids = [int(run.stdout.readline().split()[-1]) for _ in local_rack.ids()]
-        # Twice, as by somebody impatient.
+        # Twice, as an impatient user presses it.
         run.send_signal(signum)
         run.send_signal(signum)
         run.communicate(timeout=30)

@@ -26,7 +26,7 @@ FIRST = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 class Person:
-    """Somebody with an existing cluster, who types commands with AWS's variables and the rack's name set."""
+    """Commands on an existing cluster, with AWS's variables and the rack's name set."""
 
     def __init__(self, rack: LocalRackProcess, stack: Stack, key_file: Path) -> None:
         self.rack = rack

@@ -112,7 +112,7 @@ def reading(typist: Typist, role: str) -> list[tuple[str, ...]]:
 
 
 def kept(typist: Typist) -> None:
-    """Have the group launch with a key pair that somebody else has named."""
+    """Have the group launch with a key pair that rackctl did not name."""
     key = generate("ops", created=datetime.now(UTC))
     typist.rack.client("ec2").import_key_pair(
         KeyName="ops",

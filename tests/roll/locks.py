@@ -38,7 +38,7 @@ def found(scene: Scene) -> Found:
 
 
 def stored(scene: Scene, document: dict[str, Any]) -> None:
-    """Write an object in the journal's place, as whoever may write to the bucket can."""
+    """Write an object in the journal's place, as any writer of the bucket can."""
     scene.aws.objects[JOURNAL] = StoredObject(json.dumps(document).encode(), '"9"', START)
 
 

@@ -64,7 +64,7 @@ def test_tasks_that_were_followed_are_followed_on_when_the_agent_registers_anew_
 
 
 def test_the_second_of_two_terminations_is_not_decided_by_what_ecs_said_before_a_slow_first_one() -> None:
-    """A call and its retries take up to a minute. Meanwhile somebody takes the other instance back into use."""
+    """A call and its retries take up to a minute. Meanwhile the other instance returns from standby."""
     scene = Scene(4)
     drained: list[str] = []
 

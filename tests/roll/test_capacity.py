@@ -229,7 +229,7 @@ def test_a_desired_capacity_lowered_before_the_surge_came_does_not_leave_the_rol
     events = until(scene, "surge")
     scene.world.autoscaling.set_desired(scene.group, 2)
     scene.clock.sleep(60)
-    scene.broken_promises.clear()  # Auto Scaling has ended one as it was told to, by somebody else
+    scene.broken_promises.clear()  # another caller had Auto Scaling terminate one
 
     list(events)
 

@@ -1,6 +1,6 @@
 """A roll is cut off at each call that changes something, before and after it takes effect; then resumed, or aborted.
 
-The calls are those that a whole roll made, so that a new one is covered without anybody remembering it. Here AWS is a
+The calls are those that a whole roll made, so that a new call is covered automatically. Here AWS is a
 model in memory; tests/local/test_keyroll_chaos.py does the same to a process and a server.
 """
 
@@ -59,7 +59,7 @@ def configured() -> Scene:
 
 
 def both_ways() -> Scene:
-    """Make a rack of two groups, one with a key of rackctl's and one with somebody else's."""
+    """Make a rack of two groups, one with a key name of rackctl's and one with another name."""
     scene = Scene(2)
     theirs = generate("ops", created=START)
     scene.world.ec2.import_key_pair("ops", theirs.public_key.encode(), {})

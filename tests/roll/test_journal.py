@@ -159,7 +159,7 @@ def test_a_key_that_no_roll_of_the_rack_names_so_is_refused(key_name: str) -> No
 
 @pytest.mark.parametrize("process", ["AlarmNotification", "ReplaceUnhealthy", "Terminate", ""])
 def test_a_process_that_no_roll_suspends_is_refused(process: str) -> None:
-    """It would be resumed though somebody else has suspended it."""
+    """The roll would resume a process that another caller has suspended."""
     with pytest.raises(ValueError, match="a roll does not suspend"):
         edited({"groups": {"group": {"suspended": ["AZRebalance", process]}}})
 

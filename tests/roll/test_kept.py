@@ -26,7 +26,7 @@ THEIRS = generate("theirs", created=START).public_key
 
 
 def ops(instances: int = 3, **options: Any) -> Scene:
-    """Make a rack whose key pair somebody else has named."""
+    """Make a rack whose key pair has a name that rackctl did not give."""
     return Scene(instances, key_name="ops", **options)
 
 
@@ -369,7 +369,7 @@ def test_the_line_for_terraform_is_in_the_plan_and_in_an_event_at_the_end() -> N
     assert group.key.lines == ('Terraform: key_name = "prod-keypair-<time>"',)
     assert f'to keep the new key, set in Terraform: key_name = "{NEW_KEY}"' in texts(events)
     assert set(scene.key_names) == {NEW_KEY}
-    # It is somebody else's, and only its way out of use.
+    # It is not rackctl's, and only goes out of use.
     assert "ops" in scene.key_pairs
 
 

@@ -56,7 +56,7 @@ def wrong(kind: str, answer: Any, before: Any) -> Any:
 
 
 def foreign(item: Any) -> Any:
-    """Make something of another rack, or of nobody's, of an item."""
+    """Turn an item into one of another rack, or of none."""
     match item:
         case AutoScalingGroup():
             return replace(item, auto_scaling_group_name="theirs", auto_scaling_group_arn="arn:theirs", tags={})

@@ -1,7 +1,7 @@
 """Whatever happens together during a roll: processes that end or stand still, take-overs, operators, faults of AWS.
 
-Each seed is one rack and one mixture. After the last of it somebody resumes or aborts the roll until it is over; then
-an observer who trusts nobody's reports looks at what is left. `make chaos N=500` makes as many as it is told.
+Each seed is one rack and one mixture. After its last event, `resume` or `abort` is run until the roll has ended; then
+an observer of the world, not of the APIs, checks what is left. `make chaos N=500` makes 500 of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rackctl.roll.report import Event
 
 _COUNT, _FIRST = (*map(int, os.environ.get("RACKCTL_MIXTURES", "").split()), 40, 0)[:2]
-# How often somebody resumes or aborts before a roll counts as one that never ends.
+# The number of `resume` or `abort` after which a roll counts as one that never ends.
 _TRIES = 6
 _LOCK = {"create", "replace", "delete"}
 # What a roll concludes from that an instance is empty, gone or not the rack's.

@@ -26,7 +26,7 @@ def any_group(chance: random.Random) -> World:
         zones, room=chance.randrange(6), options=options,
         crashes=chance.randrange(3), acts=chance.randrange(3), misreads=chance.randrange(6),
     )  # fmt: skip
-    # Some cannot take tasks to begin with: they could not register, or are registered nobody knows where.
+    # Some cannot take tasks at the start: they could not register, or their registration is unknown.
     for n in range(len(world.instances)):
         if chance.random() < 0.1:
             state = chance.choice(["failed", "foreign"])

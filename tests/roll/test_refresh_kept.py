@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def ops(instances: int = 3, launches: str = "1") -> Scene:
-    """Give a rack behind managed draining whose key pair somebody else has named."""
+    """Make a rack behind managed draining whose key pair has a name that rackctl did not give."""
     scene = drained(Scene(instances, key_name="ops"))
     if launches == "launch configuration":
         scene.world.autoscaling.launch_configurations["old-style"] = dict(scene.template.versions[1].data)

@@ -47,7 +47,7 @@ def edits() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("edit", edits().values(), ids=edits().keys())
 def test_a_journal_that_was_edited_without_kms_is_shown_and_not_taken(scene: Scene, edit: dict[str, Any]) -> None:
-    """Whoever may write to the bucket must not be able to make `resume` or `abort` do anything."""
+    """The permission to write to the bucket must not suffice to control `resume` or `abort`."""
     created(scene)
     stored(scene, merged(document_of(scene), {"journal": edit}))
     seen, before = found(scene), dict(scene.aws.objects)
@@ -107,7 +107,7 @@ def test_without_kms_there_is_neither_a_new_journal_nor_a_take_over(scene: Scene
     assert scene.aws.objects == {}
 
 
-# A roll whose journal somebody else wrote
+# A roll with a planted journal
 
 
 @pytest.mark.parametrize("way", ["resume", "abort"])
@@ -128,7 +128,7 @@ def test_a_journal_that_was_edited_makes_neither_resume_nor_abort_change_anythin
 
 
 def sealed_by_somebody(scene: Scene, group: Any, **record: Any) -> None:
-    """Write a journal that names a group, as somebody can who may use the rack's KMS key as well."""
+    """Write a journal that names a group, as a caller who may use the rack's KMS key can."""
     held = journal()
     held.cluster_arn, held.phase, held.instances = scene.aws.cluster_arn, "replacing", {}
     held.groups = {group.name: GroupRecord(group.name, group.arn, 1, 3, **record)}

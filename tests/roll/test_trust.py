@@ -56,7 +56,7 @@ def do(scene: Scene, way: str) -> None:
         list(done)
 
 
-# A journal that somebody else wrote
+# A planted journal
 
 
 def bank(scene: Scene) -> Any:
@@ -71,7 +71,7 @@ def bank(scene: Scene) -> Any:
 
 
 def hostile_documents(scene: Scene, group: Any) -> dict[str, dict[str, Any]]:
-    """Name what somebody may write who would have a roll work on another rack's group."""
+    """Return the fields of a planted journal that names another rack's group."""
     template = next(t for t in scene.world.ec2.templates.values() if t.launch_template_name == "bank")
     id_ = template.launch_template_id
     record = GroupRecord(group.name, group.arn, 1, 3)
@@ -155,7 +155,7 @@ def test_even_a_sealed_journal_makes_nothing_happen_to_what_is_another_racks(wha
     assert "bank-unused" in scene.key_pairs
 
 
-# A key that somebody else stored
+# A planted key
 
 
 def planted_key(name: str) -> tuple[str, StoredObject]:
@@ -188,7 +188,7 @@ def test_a_key_that_was_planted_under_the_new_keys_name_is_not_imported() -> Non
     assert scene.keys_in_templates == {OLD_KEY}
 
 
-# Tags that somebody else wrote
+# Foreign tags
 
 
 def by_tag(scene: Scene, name: str, value: str) -> None:
@@ -406,7 +406,7 @@ def test_a_login_to_a_server_that_says_nothing_stops_when_asked() -> None:
 
 
 def test_a_proof_in_the_journal_counts_for_nothing() -> None:
-    """A roll that is taken over logs in itself: what a journal says was accepted may be somebody's word."""
+    """A roll that is taken over logs in itself: an accepted key in the journal may be planted."""
     scene = Scene(3)
     _, events = draining_one(scene)
     killed(scene, events)

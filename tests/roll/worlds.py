@@ -60,7 +60,7 @@ class Instance:
 class World:
     """A group, the roll's journal of it, and what may still go wrong.
 
-    ``promised`` is how many instances must be able to take tasks, as long as nobody else takes some away. If a service
+    ``promised`` is how many instances must be able to take tasks, as long as no other caller removes some. If a service
     ``settles``, it is ``settling`` from each termination of an old instance on until it is steady again. ``begun`` is
     how many old instances the batch has taken on, and ``pausing`` whether the pause after one lasts.
     """
@@ -228,7 +228,7 @@ def _by_an_operator(world: World) -> Iterator[World]:
         if instance.state in {"draining", "drained"}:
             yield world.having(world.changed(n, state="active"))
         if instance.state == "active":
-            # A spot interruption, or somebody's TerminateInstances.
+            # A spot interruption, or a TerminateInstances of another caller.
             yield world.having(world.changed(n, state="terminating"), promised=fewer)
             yield world.having(world.changed(n, state="failed"), promised=fewer)
 
@@ -330,7 +330,7 @@ def _check_capacity(world: World) -> None:
 
 def _terminated(world: World, n: int, *, decrement: bool) -> World:
     instance = world.instances[n]
-    # The evidence: what runs tasks, or may run some that nobody sees, is never terminated.
+    # The evidence: an instance that runs tasks, or may run unseen ones, is never terminated.
     launched_and_never_registered = instance.state == "booting" and not instance.is_old
     given_up = instance.state == "foreign" and world.options.include_unregistered
     if not (instance.state in {"drained", "failed"} or launched_and_never_registered or given_up):

@@ -143,7 +143,7 @@ class Beyond(Host):
 
 
 class Shouting(Host):
-    """Says more before the login than anybody reads."""
+    """Sends more before the login than any client reads."""
 
     def login(self) -> int:
         for _ in range(20):
@@ -167,7 +167,7 @@ def peak_of(process: subprocess.Popen[bytes]) -> int:
 def test_a_server_that_exceeds_its_window_is_disconnected(cli: CommandLine) -> None:
     with hosting(cli.server, Beyond) as server:
         process = cli.at(server).popen("yes", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        # The connection is closed while nobody has read anything yet.
+        # The connection is closed before anything was read.
         assert Beyond.is_over.wait(60)
     assert process.stdout
     assert process.stderr

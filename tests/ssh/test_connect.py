@@ -105,7 +105,7 @@ def test_connect_refused(cli: CommandLine) -> None:
 
 def test_connect_timed_out() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        # The kernel answers nobody whom the full queue has no place for.
+        # If its queue is full, the kernel does not answer a connection.
         waiting = [socket.socket() for _ in range(8)]
         for one in waiting:
             one.setblocking(False)

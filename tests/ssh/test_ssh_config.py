@@ -27,7 +27,7 @@ B = "i-0b0000000000000bb"
 
 @pytest.fixture(scope="module")
 def agent(sshd: Sshd) -> Iterator[dict[str, str]]:
-    """An agent with many keys, the instance's last: more than a server lets anybody try."""
+    """An agent with many keys, the instance's last: more than a server allows attempts."""
     with running_agent() as environment:
         directory = Path(environment["SSH_AUTH_SOCK"]).parent
         for number in range(8):

@@ -70,7 +70,7 @@ class Server(asyncssh.SSHServer):
         if self._connection is not None:
             self._machine.connections.discard(self._connection)
 
-    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - nobody comes in without
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - every user must authenticate
         return True
 
     def public_key_auth_supported(self) -> bool:
