@@ -53,7 +53,7 @@ class Draining:
     def describe(self) -> str:
         """Return the progress in a few words.
 
-        The caller has checked a drain of which nothing is left by `is_drained`.
+        If no task is left, it says ``drained``: the caller must have checked that by `is_drained`.
         """
         event = f": {self.service_event}" if self.service_event else ""
         return f"{counted(self.left, 'task')} left{event}" if self.left else "drained"

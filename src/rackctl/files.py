@@ -47,7 +47,7 @@ def _path_in(environment: Mapping[str, str], variable: str) -> Path | None:
 
 
 def read_own(path: Path, *, limit: int) -> bytes:
-    """Read a file of the user's that has at most ``limit`` bytes.
+    """Read a file of at most ``limit`` bytes that only the user or root can write.
 
     Raises FileNotFoundError if it does not exist, and UsageError if another user can write it.
     """
@@ -61,7 +61,7 @@ def read_own(path: Path, *, limit: int) -> bytes:
 
 
 def open_own(path: Path) -> int:
-    """Open a file of the user's for reading and return its descriptor. Raises as `read_own` does."""
+    """Open such a file for reading and return its descriptor. Raises as `read_own` does."""
     # A FIFO would keep a blocking open waiting for its writer.
     descriptor = _open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:

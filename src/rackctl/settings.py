@@ -102,7 +102,7 @@ def rack_name_problem(name: str) -> str | None:
 
 
 def _printable(value: str) -> str | None:
-    return None if value.isprintable() else "it has a character that is not printable"
+    return None if value.isprintable() else "it must have printable characters only"
 
 
 def _matching(pattern: str, problem: str) -> Callable[[str], str | None]:

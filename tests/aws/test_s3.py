@@ -131,7 +131,7 @@ def test_a_conflict_of_two_writes_is_an_unanswered_call_and_no_failed_condition(
     a 409 ConditionalRequestConflict response. On a 409 failure you should fetch the object's ETag and retry the
     upload."
     """
-    with pytest.raises(AwsError, match="s3://bucket/key: another conditional request was under way") as caught:
+    with pytest.raises(AwsError, match="s3://bucket/key: another conditional request was in progress") as caught:
         ask(answers(409, "ConditionalRequestConflict"))
 
     assert caught.value.code == "ConditionalRequestConflict"

@@ -157,7 +157,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(tmp_path
     assert done.returncode == 1
     assert done.stderr == (
         "rackctl: the local rack needs packages that are not installed: asyncssh\n"
-        "  install them with `pip install 'rackctl[local]'`\n"
+        "  install them: `pipx install --force '.[local]'` in a clone of rackctl\n"
     )
 
 

@@ -164,7 +164,7 @@ def test_with_create_an_existing_bucket_is_completed(account: Account) -> None:
 
 
 def test_neither_bucket_nor_key_named_is_refused_without_create(account: Account) -> None:
-    for asked, lacking in (({}, "--bucket and --kms-key"), ({"bucket": account.door.bucket}, "give --kms-key,")):
+    for asked, lacking in (({}, "--bucket and --kms-key"), ({"bucket": account.door.bucket}, "pass --kms-key,")):
         with pytest.raises(UsageError) as caught:
             account.plan(**asked)
         assert lacking in caught.value.hint
@@ -241,7 +241,7 @@ def test_a_setting_that_may_not_be_read_is_a_warning_where_nothing_is_created(ac
 
     plan = account.plan(bucket=door.bucket, kms_key=door.alias)
 
-    assert any("cannot tell whether versioning is on" in warning for warning in plan.warnings)
+    assert any("cannot check whether versioning is on" in warning for warning in plan.warnings)
     with pytest.raises(AccessDenied, match="s3:GetBucketVersioning"):
         account.plan(bucket=door.bucket, kms_key=door.alias, create=True)
 

@@ -87,7 +87,7 @@ def test_a_store_that_is_as_it_should_be_is_ok(rack: LocalRackProcess) -> None:
         "versioning is on; new objects are encrypted with KMS"
     )
     assert kms.message == "alias/rackctl-local is Enabled and rotated"
-    assert re.fullmatch(r"local-keypair-\w+ of \S+Z is stored and can be opened: 3 instances", key.message)
+    assert re.fullmatch(r"local-keypair-\w+ of \S+Z is stored and can be decrypted: 3 instances", key.message)
 
 
 @pytest.mark.parametrize(

@@ -278,7 +278,7 @@ def test_the_write_of_another_process_is_not_taken_for_ones_own(scene: Scene) ->
 
 
 def conflict() -> AwsError:
-    return AwsError("another conditional request was under way", code="ConditionalRequestConflict")
+    return AwsError("another conditional request was in progress", code="ConditionalRequestConflict")
 
 
 @pytest.mark.parametrize("write", ["create", "replace", "delete"])

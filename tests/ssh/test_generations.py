@@ -70,7 +70,7 @@ def test_no_more_than_the_neighbours_are_tried(sshd: Sshd, tmp_path: Path, keys:
         )
 
     assert ran.returncode == 255
-    assert f"refused 2 generations of the key {KEY_NAME}" in ran.stderr.decode()
+    assert f"refused 2 generations of key {KEY_NAME}" in ran.stderr.decode()
 
 
 def test_a_proof_with_one_generation_tries_no_neighbour(sshd: Sshd, tmp_path: Path, keys: dict[str, str]) -> None:

@@ -62,7 +62,7 @@ def test_no_stored_key_is_tried_beside_the_file(cli: CommandLine) -> None:
     ran = cli.ssh("true", options=["-i", other])
 
     assert ran.returncode == 255
-    assert f"refused the key {other}".encode() in ran.stderr
+    assert f"refused key {other}".encode() in ran.stderr
 
 
 def test_run_logs_in_with_the_file_everywhere(cli: CommandLine) -> None:

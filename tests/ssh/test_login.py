@@ -58,7 +58,7 @@ def test_proof_accepted(sshd: Sshd, tmp_path: Path) -> None:
 def test_proof_refused_if_the_server_refuses_the_key(sshd: Sshd, tmp_path: Path) -> None:
     proof = Scene(sshd, tmp_path, key=sshd.directory / "host_ed25519").prove()
 
-    assert proof == Proof("refused", f"the key {KEY_NAME}, user {sshd.user}, 127.0.0.1 port {sshd.port}")
+    assert proof == Proof("refused", f"key {KEY_NAME}, user {sshd.user}, 127.0.0.1 port {sshd.port}")
 
 
 def test_proof_accepted_if_a_second_method_is_required(sshd: Sshd, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_an_unknown_token_of_the_proxy_command_is_refused(command: str) -> None:
 
 
 def test_a_user_with_shell_syntax_is_refused() -> None:
-    with pytest.raises(UsageError, match="cannot stand for %r"):
+    with pytest.raises(UsageError, match="cannot be used for %r"):
         reach(rack(proxy_command="nc %r", ssh_user="a; rm -rf ~"), BOTH)
 
 

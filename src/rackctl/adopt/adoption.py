@@ -28,7 +28,7 @@ Step = Literal[
     "tag",
 ]  # fmt: skip
 
-# The longest names. https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+# The lengths of the longest names. https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 # https://docs.aws.amazon.com/kms/latest/APIReference/API_CreateAlias.html
 _BUCKET_NAME = 63
 _ALIAS = 256
@@ -38,8 +38,9 @@ _ALIAS = 256
 class Adoption:
     """The plan of an adoption.
 
-    ``there`` needs no change; ``warnings`` is missing and stays so. ``kms_key`` is an ARN, empty for a key that does
-    not exist yet; ``alias`` is the key's future alias. ``tags`` are those that the cluster lacks.
+    ``there`` are the parts that need no change; ``warnings`` are those that are missing and will not be created.
+    ``kms_key`` is an ARN, empty for a key that does not exist yet; ``alias`` is the key's future alias. ``tags`` are
+    those that the cluster lacks.
     """
 
     cluster: EcsCluster
@@ -96,7 +97,7 @@ class _Findings:
         except AccessDenied as error:
             if create:
                 raise
-            self.warnings.append(f"cannot tell whether {name}: {error}")
+            self.warnings.append(f"cannot check whether {name}: {error}")
             return
         if found:
             self.there.append(name)
@@ -128,7 +129,7 @@ class Adopter:
             lacking = " and ".join(word for word, given in (("--bucket", name), ("--kms-key", named_key)) if not given)
             raise UsageError(
                 f"cluster {self._cluster.name} names no bucket and key yet",
-                hint=f"give {lacking}, or let them be created with --create",
+                hint=f"pass {lacking}, or create them with --create",
             )
         key, alias = self._key(named_key, found, create=create)
         self._bucket(name, found, create=create)

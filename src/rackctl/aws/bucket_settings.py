@@ -157,7 +157,7 @@ def _encryption(answer: Document) -> tuple[str, str]:
 def _policy(answer: Document) -> dict[str, Any]:
     policy = json.loads(answer["Policy"])
     if not isinstance(policy, dict):
-        raise TypeError("the policy is no JSON object")
+        raise TypeError("the policy is not a JSON object")
     return policy
 
 

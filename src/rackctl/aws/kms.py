@@ -98,7 +98,7 @@ class Kms:
         return self._call("create_key", _key, resource="a new KMS key", Description=description)
 
     def create_alias(self, alias: str, kms_key: str) -> None:
-        """Give a key an alias (``alias/NAME``). If the alias names this key already, that is no error."""
+        """Create an alias (``alias/NAME``) of a key. If it is an alias of this key already, that is no error."""
         try:
             self._call("create_alias", resource=alias, AliasName=alias, TargetKeyId=kms_key)
         except AwsError as error:

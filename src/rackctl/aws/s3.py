@@ -165,7 +165,7 @@ class Bucket:
         if error.code not in _CONFLICT:
             return error
         return AwsError(
-            f"S3 could not write {self.url(key)}: another conditional request was under way ({error.code})",
+            f"S3 could not write {self.url(key)}: another conditional request was in progress ({error.code})",
             code=error.code,
             hint="try again in a moment",
         )

@@ -60,7 +60,7 @@ def _well(topic: Topic, plan: Plan) -> str:
             return f"no roll of rack {plan.rack} is unfinished"
         case "store":
             return (
-                f"s3://{plan.bucket.value} ({plan.bucket.origin}) takes conditional writes; KMS key "
+                f"s3://{plan.bucket.value} ({plan.bucket.origin}) accepts conditional writes; KMS key "
                 f"{plan.kms_key.value} ({plan.kms_key.origin}) encrypts and decrypts"
             )
         case "processes":
@@ -142,7 +142,7 @@ def _gone(instances: Sequence[RackInstance]) -> Iterator[Finding]:
                 "warning",
                 f"{instance.ec2_instance_id} no longer exists, and is still registered",
                 f"`aws ecs deregister-container-instance --force --cluster {arn.split('/')[1]} --container-instance "
-                f"{arn}` removes the registration, if ECS does not within some hours",
+                f"{arn}` removes the registration, if ECS does not remove it within some hours",
             )
 
 

@@ -80,7 +80,9 @@ def kms(rack: Rack) -> Iterator[Finding]:
         )
         return
     if key.account != cluster.account:
-        yield Finding("kms", "warning", f"KMS key {name} is account {key.account}'s, which can take it away")
+        yield Finding(
+            "kms", "warning", f"KMS key {name} belongs to account {key.account}, which can disable or delete it"
+        )
     elif problem := unfit(key, name, cluster):
         yield Finding("kms", "problem", str(problem), problem.hint)
         return
@@ -129,7 +131,7 @@ def _opened(store: KeyStore, name: str, since: datetime, count: int) -> Finding:
     except RackctlError as error:
         return Finding("keys", "problem", f"the key {name} of {counted(count, 'instance')}: {error}", error.hint)
     return Finding(
-        "keys", "ok", f"{name} of {rfc3339(since)} is stored and can be opened: {counted(count, 'instance')}"
+        "keys", "ok", f"{name} of {rfc3339(since)} is stored and can be decrypted: {counted(count, 'instance')}"
     )
 
 

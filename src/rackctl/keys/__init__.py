@@ -354,7 +354,7 @@ def _public_half(private_key: bytes) -> str:
     try:
         public = serialization.load_ssh_private_key(private_key, password=None).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Unreadable(f"what KMS has opened is not an SSH key ({error})") from error
+        raise Unreadable(f"its plaintext is not an SSH key ({error})") from error
     return public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode("ascii")
 
 
@@ -380,7 +380,7 @@ def _no_key(why: str) -> NotFound:
     return NotFound(
         "no instance key found. Did you forget to run `rackctl instances keyroll`?",
         hint=f"{why}; if you have the key in a file, `rackctl instances keys import FILE` stores it, and -i FILE logs "
-        "in with it; a keyroll gives the instances a key of rackctl's own",
+        "in with it; a keyroll launches instances with a key of rackctl's own",
     )
 
 

@@ -53,7 +53,8 @@ def _opened(rack: Rack, url: str, envelope: bytes) -> bytes:
         from nacl.secret import SecretBox
     except ImportError as error:
         raise RackctlError(
-            "the keys of a convox rack need PyNaCl, which is not installed", hint="pip install 'rackctl[convox]'"
+            "the keys of a convox rack need PyNaCl, which is not installed",
+            hint="install it: `pipx install --force '.[convox]'` in a clone of rackctl",
         ) from error
     try:
         document = json.loads(envelope)

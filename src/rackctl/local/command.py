@@ -113,7 +113,7 @@ def _require_packages() -> None:
     if missing := [package for package in _PACKAGES if find_spec(package) is None]:
         raise RackctlError(
             f"the local rack needs packages that are not installed: {', '.join(missing)}",
-            hint="install them with `pip install 'rackctl[local]'`",
+            hint="install them: `pipx install --force '.[local]'` in a clone of rackctl",
         )
 
 

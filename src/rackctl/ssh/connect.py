@@ -202,7 +202,7 @@ def _accepts(connection: Connection, private: paramiko.PKey, deadline: Deadline)
 
 
 def _refused(target: Target, key_name: str, keys: int) -> LoginRefused:
-    tried = f"the key {key_name}" if keys == 1 else f"{keys} generations of the key {key_name}"
+    tried = f"key {key_name}" if keys == 1 else f"{keys} generations of key {key_name}"
     return LoginRefused(
         f"{target} refused {tried} for user {target.user}",
         hint="if the image has another user, name it with --user; "

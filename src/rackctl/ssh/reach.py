@@ -130,7 +130,7 @@ def _proxy_command(command: str, target: Target) -> Proxy:
 
     # The user name is the only value that could be more than one word to a shell.
     if "%r" in command and shlex.quote(target.user) != target.user:
-        raise UsageError(f'"{target.user}" cannot stand for %r in a proxy command')
+        raise UsageError(f'"{target.user}" cannot be used for %r in a proxy command')
     shown = re.sub("%.?", expand, command)
     return Proxy((os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {shown}"), shown)
 

@@ -75,7 +75,7 @@ class _Login(paramiko.auth_handler.AuthHandler):
 
     def _parse_service_accept(self, message: paramiko.Message) -> None:
         if self._is_requested:
-            raise ProtocolError("a service that was not asked for")
+            raise ProtocolError("a service that was not requested")
         self._is_requested = inside(self).transport.has_auth_service = True
         inside(super())._parse_service_accept(message)
 
@@ -92,7 +92,7 @@ class _Login(paramiko.auth_handler.AuthHandler):
 
     def _require_request(self) -> None:
         if not self._is_requested:
-            raise ProtocolError("an answer to a login that was not begun")
+            raise ProtocolError("an answer to a login that was not started")
 
     def _parse_userauth_banner(self, message: paramiko.Message) -> None:
         transport = inside(self).transport
