@@ -89,8 +89,7 @@ def wait_for_status(
     notify: Callable[[str], None],
 ) -> None:
     """Wait until ECS reports registered instances with the status that they were set to. Raises Timeout."""
-    by_arn = {c.container_instance_arn: c.ec2_instance_id for c in container_instances}
-    lacking = dict(by_arn)
+    lacking = {c.container_instance_arn: c.ec2_instance_id for c in container_instances}
 
     def reported() -> bool | None:
         for found in described(rack, list(lacking)):

@@ -16,7 +16,7 @@ from rackctl.text import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rackctl.roll.view import AlarmSeen, Goal, Member, View
+    from rackctl.roll.view import AlarmSeen, Goal, View
 
 # What a plan's problems are about, in the order in which a check of a rack tells of them.
 Topic = Literal[
@@ -247,29 +247,21 @@ def _unreported(view: View) -> Iterator[Problem]:
 def _drains(view: View) -> Iterator[Problem]:
     limit = view.options.drain_timeout
     for member in view.capacity:
-        if not view.options.force and member.drain and not member.drain.is_over and member.drain.elapsed >= limit:
-            yield drain_timeout(member, view)
-
-
-def drain_timeout(member: Member, view: View) -> Problem:
-    """Return the problem of a drain that has taken too long."""
-    id_, left = member.ec2_instance_id, member.drain.left if member.drain else 0
-    still = f"still has {counted(left, 'task')}" if left else "is not seen to be empty"
-    ways = (
-        "make room for its tasks elsewhere, stop them (`aws ecs stop-task`), or continue with a longer "
-        "--drain-timeout or with --force, which ends them"
-    )
-    others = sorted(m.ec2_instance_id for m in view.capacity if m.drain and m.ec2_instance_id != id_)
-    if others:
-        ways = f"{', '.join(others)} {'are' if len(others) > 1 else 'is'} draining as well; {ways}"
-    if member.agent_is_off:
-        ways = f"its agent is off, so that ECS cannot move its tasks: restart it; or {ways}"
-    blocked = f": {member.drain.blocked}" if member.drain and member.drain.blocked else ""
-    return Problem(
-        f"{id_} {still} after {view.options.drain_timeout:g} s of draining{blocked}",
-        ways,
-        timed_out=True,
-    )
+        id_, drain = member.ec2_instance_id, member.drain
+        if view.options.force or drain is None or drain.is_over or drain.elapsed < limit:
+            continue
+        still = f"still has {counted(drain.left, 'task')}" if drain.left else "is not seen to be empty"
+        ways = (
+            "make room for its tasks elsewhere, stop them (`aws ecs stop-task`), or continue with a longer "
+            "--drain-timeout or with --force, which ends them"
+        )
+        others = sorted(m.ec2_instance_id for m in view.capacity if m.drain and m.ec2_instance_id != id_)
+        if others:
+            ways = f"{', '.join(others)} {'are' if len(others) > 1 else 'is'} draining as well; {ways}"
+        if member.agent_is_off:
+            ways = f"its agent is off, so that ECS cannot move its tasks: restart it; or {ways}"
+        blocked = f": {drain.blocked}" if drain.blocked else ""
+        yield Problem(f"{id_} {still} after {limit:g} s of draining{blocked}", ways, timed_out=True)
 
 
 def _unsteady(view: View) -> Iterator[Problem]:
