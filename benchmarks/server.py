@@ -49,7 +49,7 @@ def ec2_instance_id(number: int) -> str:
 
 
 def container_instance(number: int) -> dict[str, object]:
-    """Give a container instance as DescribeContainerInstances answers it."""
+    """Return a container instance as DescribeContainerInstances answers it."""
     ports = ["22", "2375", "2376", "51678", "51679"]
 
     def resources(cpu: int, memory: int) -> list[dict[str, object]]:
@@ -111,7 +111,7 @@ def container_instance(number: int) -> dict[str, object]:
 
 
 def ec2_instance(number: int) -> str:
-    """Give the reservation of an EC2 instance as DescribeInstances answers it."""
+    """Return the reservation of an EC2 instance as DescribeInstances answers it."""
     address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
     tags = {
         "Name": "bench",
@@ -199,7 +199,7 @@ class Answers:
         self._private_key = self._key_document = self._key_object = b""
 
     def to(self, method: bytes, path: bytes, target: bytes, body: bytes) -> tuple[str, bytes]:
-        """Give the content type and the body of the answer to a call."""
+        """Return the content type and the body of the answer to a call."""
         if target:
             name = target.rpartition(b".")[2].decode()
             self.calls[name] += 1

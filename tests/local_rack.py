@@ -49,7 +49,7 @@ SPEED = 100.0
 
 @dataclass
 class Faults:
-    """What goes wrong with calls to the APIs: `rackctl.local.faults`."""
+    """Faults of calls to the APIs: `rackctl.local.faults`."""
 
     control: control.Control
 
@@ -128,12 +128,12 @@ class LocalRackProcess:
         )
 
     def ids(self) -> list[str]:
-        """Give the ids of the instances that exist, sorted."""
+        """Return the ids of the instances that exist, sorted."""
         ids: list[str] = self.control("status")["instance_ids"]
         return ids
 
     def services(self, cluster: str = "") -> dict[str, dict[str, Any]]:
-        """Give each service's ``running``, ``desired``, ``minimum_percent`` and ``strategy``, as they really are."""
+        """Return each service's ``running``, ``desired``, ``minimum_percent`` and ``strategy``, as they really are."""
         services: dict[str, dict[str, Any]] = self.control("services", cluster=cluster or self.description.name)
         return services
 
@@ -155,7 +155,7 @@ class LocalRackProcess:
         self.control("befall", incident=incident, instance=ec2_instance_id)
 
     def calls(self, *, since: int = 0, mutating: bool = False) -> list[dict[str, Any]]:
-        """Give the calls of AWS's APIs, oldest first: their ``number``, ``service``, ``action``, ``status``, …
+        """Return the calls of AWS's APIs, oldest first: their ``number``, ``service``, ``action``, ``status``, …
 
         ``status`` is None while one is under way, or when its caller got no answer; ``carried_out`` tells which.
         """
@@ -163,7 +163,7 @@ class LocalRackProcess:
         return [call for call in calls if call["mutating"] or not mutating]
 
     def actions(self, *, since: int = 0, mutating: bool = False) -> list[str]:
-        """Give the same calls as ``service:Action``."""
+        """Return the same calls as ``service:Action``."""
         return [f"{call['service']}:{call['action']}" for call in self.calls(since=since, mutating=mutating)]
 
     def wait_for(self, condition: Callable[[], Any], what: str, *, seconds: float = 20) -> Any:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.local_rack import LocalRackProcess
 
 TEMPLATES = Path(__file__).parent / "stacks"
-# What CloudFormation appends to the names that it makes.
+# The suffix of names that CloudFormation generates.
 SUFFIX = "A1B2C3D4E5F6"
 
 

@@ -104,7 +104,7 @@ def with_tasks(*tasks: Task, registered: Sequence[ContainerInstance] = (ecs(A),)
     )
 
 
-# Which tasks are waited for
+# The tasks that a drain waits for
 
 
 def test_a_drain_follows_each_task_until_it_has_stopped() -> None:
@@ -157,7 +157,7 @@ def test_a_task_that_was_placed_just_before_the_drain_is_waited_for() -> None:
     assert clock.passed >= 30
 
 
-# What ends a drain: evidence, not absence
+# The end of a drain: evidence, not absence
 
 
 def test_an_empty_answer_of_list_tasks_does_not_end_a_drain() -> None:

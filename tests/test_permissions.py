@@ -183,7 +183,7 @@ def test_actions_that_only_some_racks_need_are_not_simulated_on_others() -> None
 
 
 def test_an_unknown_role_is_not_simulated_by_an_asterisk() -> None:
-    """A policy that allows to pass one role would be told to deny all of them."""
+    """Otherwise a policy that allows passing one role would count as denying it."""
     named = {**NAMED, "<launch template>": ["lt-1"], "<numbered template>": ["lt-1"], "<instance role>": ["*"]}
 
     assert verdicts(permissions(FakeIam(), named=named), "iam:PassRole") == {

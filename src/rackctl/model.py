@@ -25,7 +25,7 @@ _EC2_INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
 
 def is_ec2_instance_id(text: str) -> bool:
-    """Tell whether a text is a whole EC2 instance id."""
+    """Return whether a text is a whole EC2 instance id."""
     return _EC2_INSTANCE_ID.fullmatch(text) is not None
 
 

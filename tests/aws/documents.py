@@ -26,7 +26,7 @@ def model(service: str) -> ServiceModel:
 
 
 def answer(service: str, operation: str, *, token: str = "") -> Answer:
-    """Give a whole answer to an operation, by its AWS name; ``token`` is the page token that it names."""
+    """Return a whole answer to an operation, by its AWS name; ``token`` is the page token that it names."""
     shape = model(service).operation_model(operation).output_shape
     match model(service).resolved_protocol:
         case "json":

@@ -88,7 +88,7 @@ USER = "User: arn:aws:iam::123456789012:user/ann is not authorized to perform: "
             f"{USER}ecs:ListContainerInstances on resource: arn:aws:ecs:us-east-1:123456789012:cluster/prod because",
             ": ecs:ListContainerInstances",
         ),
-        # What is missing need not be what was called.
+        # The missing action need not be the called one.
         (
             UPDATE_GROUP,
             "AccessDenied",

@@ -37,7 +37,7 @@ def _ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def serving(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Give each connection to ``serve`` once a request has come on it, until the end."""
+    """Yield each connection to ``serve`` once a request has come on it, until the end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:

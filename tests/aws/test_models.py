@@ -124,7 +124,7 @@ class Answering:
         if operation not in self._names:
             pytest.fail(f"{operation} is not in the slice: {REMEDY}")
         shape = self._model.operation_model(self._names[operation]).output_shape
-        # What botocore adds to every answer is in no model.
+        # botocore adds this to every answer; no model has it.
         metadata = {"HTTPHeaders": {"date": "Fri, 02 Jan 2026 03:04:05 GMT"}}
         return read({**(filled(shape, operation) if shape else {}), "ResponseMetadata": metadata})
 
@@ -133,7 +133,7 @@ class Answering:
 
 
 def filled(shape: Any, path: str) -> Any:
-    """Give a value of a shape, with all of its members, that depends on nothing but where it stands."""
+    """Return a value of a shape, with all of its members, that depends on nothing but where it stands."""
     match shape.type_name:
         case "structure":
             return {name: filled(member, f"{path}.{name}") for name, member in shape.members.items()}
@@ -154,7 +154,7 @@ def filled(shape: Any, path: str) -> Any:
 
 
 def outcome(module: str, method: str, model: ServiceModel) -> Any:
-    """What a method makes of a full answer: its value, or the error that it raises, in words."""
+    """Return the result of a method for a full answer: its value, or its error, in words."""
     try:
         return ask(SERVICES[module](Answering(model)), method)  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001 - compared with the other's

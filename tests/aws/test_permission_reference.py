@@ -40,7 +40,7 @@ ON_ALL = {"ec2:RunInstances", "cloudwatch:DescribeAlarms"}
 
 @cache
 def reference(action: str) -> list[dict[str, Any]]:
-    """What the reference says of an action, once for each type of resource; empty for none of that name."""
+    """Return the reference's entries for an action, one for each type of resource; empty for an unknown one."""
     service, name = action.split(":")
     found = get_action_data(service, name)
     return list(found[service]) if found else []

@@ -333,7 +333,7 @@ def test_include_unregistered_is_an_option_of_every_command_that_may_terminate(t
     assert "--include-unregistered" in typed(word, "--help").stdout
 
 
-# What others say
+# Texts of others
 
 
 def test_what_aws_says_cannot_steer_the_terminal(typed: Prompt) -> None:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE = Path(__file__).parents[2] / "src" / "rackctl"
-# What stands for a value in an f-string: a name, an id and a role at once.
+# Stands for a value in an f-string: it is a name, an id and a role at once.
 VALUE = "ssh"
 AWS = re.compile(r"`(aws [a-z][^`]+)`")
 # Commands that the AWS CLI has beside the operations of botocore's models.
 BESIDE = {("configure", "list-profiles"), ("sso", "login")}
-# What an example does may stand beside it, after some spaces.
+# An example may have its explanation beside it, after some spaces.
 EXAMPLE = re.compile(r"^ *(?:\S.*\| )?(rackctl [^#\n]+?)(?:  +.*)?$", re.MULTILINE)
 
 

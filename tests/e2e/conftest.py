@@ -111,7 +111,7 @@ def eventually(probe: Callable[[], object], what: str, *, seconds: float = 30) -
 
 
 def with_rack(home: Path, *options: str) -> Iterator[Shell]:
-    """Give a shell whose machine has a local rack, and take it down at the end."""
+    """Yield a shell whose machine has a local rack, and take it down at the end."""
     shell = Shell(home)
     up = shell(" ".join([f"rackctl local up --speed {SPEED}", *options]))
     assert up.status == 0, up.stderr

@@ -24,7 +24,8 @@ def requires(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing, reason=f"{program} is not installed; .ci/run installs it")
 
 
-# What bash's own Tab does, without a terminal: https://www.gnu.org/software/bash/manual/bash.html#Programmable-Completion
+# Does what bash's own Tab does, without a terminal:
+# https://www.gnu.org/software/bash/manual/bash.html#Programmable-Completion
 _BASH = r"""
 eval "$(rackctl completion bash)"
 complete_line() {

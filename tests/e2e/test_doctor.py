@@ -84,7 +84,7 @@ def test_an_interrupt_does_not_wait_for_a_login(shell: Shell) -> None:
 
 
 def test_the_remedies_for_a_cluster_that_is_no_rack_yet_make_it_one(foreign: Shell) -> None:
-    """Each remedy is typed as it is printed, with what only a person knows: yes, and where the key is.
+    """Each remedy is typed as it is printed, with the user's input added: yes, and the path of the key.
 
     Over two seconds: a rack of its own.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _from(ran: Ran, setting: str) -> list[str]:
-    """Give the value and the origin of a setting in `racks show`, as words."""
+    """Return the value and the origin of a setting in `racks show`, as words."""
     assert ran.status == 0, ran.stderr
     return next(line.split()[1:] for line in ran.stdout.splitlines() if line.split()[0] == setting)
 

@@ -18,7 +18,7 @@ TEXT = (DOCS / "tasks.md").read_text("utf-8")
 TASKS = dict(re.findall(r"^### (.+)\n\n```sh\n(.*)\n```$", TEXT, re.MULTILINE))
 ID = r"i-[0-9a-f]{17}"
 
-# What each task shows, as a pattern of the whole of stdout; for the others a test of their own says what they do.
+# The whole stdout of each task, as a pattern; each other task has its own test.
 SHOWS = {
     "List the instances": rf"ID +AGENT +STATUS .*\n({ID} +on +active .*\n){{3}}",
     "Find the instances whose agent is off": "",

@@ -26,7 +26,7 @@ def slow_calls(scene: Scene) -> None:
 
 
 def late_groups(scene: Scene, seconds: float) -> None:
-    """Have DescribeAutoScalingGroups tell how groups were so many seconds ago, in everything."""
+    """Have DescribeAutoScalingGroups describe the whole state of groups some seconds ago."""
     real, known = scene.aws.groups, scene.world.autoscaling.groups
     before = _as_it_was(scene, seconds, lambda: {g.name: scene.aws._described(g) for g in known.values()})
 
@@ -39,7 +39,7 @@ def late_groups(scene: Scene, seconds: float) -> None:
 
 
 def late_registrations(scene: Scene, seconds: float) -> None:
-    """Have DescribeContainerInstances tell how registrations were so many seconds ago."""
+    """Have DescribeContainerInstances describe registrations as they were some seconds ago."""
     real = scene.aws.describe_container_instances
     registrations = scene.seeded.registrations
     before = _as_it_was(scene, seconds, lambda: {r.arn: (r.status, r.agent_connected) for r in registrations.values()})

@@ -124,7 +124,7 @@ class Scene:
         """Begin a login with one generation of an instance's key; it goes as `login` says, or else by that key."""
         self.logins.append(instance.ec2_instance_id)
         has = self.world.ec2.instances[instance.ec2_instance_id].authorized_key
-        # What reads the key here is no call of the roll's.
+        # Reading the key here is not a call of the roll.
         quiet = FakeAws(cluster_name=RACK, objects=self.aws.objects)
         keys = KeyStore(Rack(Value(RACK, GIVEN), self.values, aws=quiet))  # type: ignore[arg-type]
         accepts = has == keys.open(instance.key_name, generation).public_key
@@ -159,7 +159,7 @@ class Scene:
             if running < promised:
                 self.broken_promises.append(f"{service.name} had {running} of {promised} at {self.clock.now()}")
 
-    # What there is
+    # State
 
     @property
     def key_names(self) -> list[str]:
@@ -181,7 +181,7 @@ class Scene:
         ]
 
     def is_old(self, instance: Any) -> bool:
-        """Tell by its key whether an instance is old, or for any other roll by whether it was there at first."""
+        """Return whether an instance is old: by its key, or for other rolls by whether it existed at the start."""
         if self.selection.kind == "key":
             return bool(instance.key_name == self.key_name and instance.authorized_key in {"", self.old_public_key})
         return instance.instance_id in self.first
@@ -205,7 +205,7 @@ class Scene:
 
     @property
     def templates(self) -> Any:
-        """What the groups name, and the versions that there are."""
+        """The versions that the groups name, and the existing versions."""
         groups = self.world.autoscaling.groups.values()
         named = [(g.launch_template, g.mixed_instances_policy) for g in groups]
         templates = self.world.ec2.templates.values()

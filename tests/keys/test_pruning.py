@@ -77,7 +77,7 @@ def test_the_reason_names_the_instance() -> None:
     assert verdicts == [Verdict("ops", FIRST, f"{ID} may have it")]
 
 
-# What is asked before
+# Checks before a deletion
 
 
 @dataclass

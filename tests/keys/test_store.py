@@ -298,7 +298,7 @@ def test_a_bucket_of_another_account_is_used_if_the_user_has_named_that_account(
     assert keys.fetch(NAME, WHEN) == key
 
 
-# What is not there, or is no key
+# Missing objects and invalid keys
 
 
 @pytest.mark.parametrize(

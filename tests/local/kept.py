@@ -82,7 +82,7 @@ class KeptRolls(Rolls):
         )
         self.ec2.modify_launch_template(LaunchTemplateId=ref.launch_template_id, DefaultVersion=str(made))
 
-    # What others see
+    # The state through boto3 and OpenSSH
 
     def made(self) -> str:
         """Return what a stack or Terraform has made here, as boto3 reads it, without what goes on in it."""

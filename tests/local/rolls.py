@@ -122,7 +122,7 @@ class Rolls:
         """Return the group's instance refreshes, the newest first."""
         return self.aws.autoscaling.instance_refreshes(self.group.auto_scaling_group_name)
 
-    # What there is
+    # State
 
     def images(self) -> set[str]:
         """Return the images of the instances that stay."""
@@ -173,7 +173,7 @@ class Rolls:
         }
 
     def statuses_by_id(self) -> dict[str, bool]:
-        """Tell of each registered instance that is up whether it can take tasks."""
+        """Map the registered running instances to whether they can take tasks."""
         listed = Instances(self.rack, self.clock).list()
         return {
             i.ec2_instance_id: i.container_instance.status == "ACTIVE" and i.agent_connected

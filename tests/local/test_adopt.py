@@ -229,7 +229,7 @@ def test_a_rack_is_not_given_another_store_than_the_one_that_its_keys_are_in(acc
 
 
 def test_the_error_for_another_account_s_bucket_name_says_so(account: Account) -> None:
-    """S3 tells the owner of a bucket only by 403 for another's: HeadBucket, ExpectedBucketOwner."""
+    """S3 reveals a bucket's owner only by a 403 for another's: HeadBucket, ExpectedBucketOwner."""
     with pytest.raises(AccessDenied):
         account.adopt(bucket=account.door.others, create=True)
     assert account.tags() == {}

@@ -46,7 +46,7 @@ def tree(root: Path) -> dict[str, str]:
     }
 
 
-# What is there when it is up
+# A running rack
 
 
 def test_a_seeded_rack_has_cluster_instances_store_and_key(local_rack: LocalRackProcess) -> None:

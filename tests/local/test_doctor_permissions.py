@@ -115,7 +115,7 @@ def policy_for(rack: LocalRackProcess, *roles: str) -> dict[str, Any]:
     printed = typed(rack, "racks", "policy", *(word for role in roles for word in ("--for", role)))
     assert printed.returncode == 0, printed.stderr
     policy: dict[str, Any] = json.loads(printed.stdout)
-    # What a user needs to be told of himself; `racks policy` does not know who that is.
+    # A user needs this to be simulated; `racks policy` does not know the user.
     simulates = {"Effect": "Allow", "Action": "iam:SimulatePrincipalPolicy", "Resource": USER}
     return {**policy, "Statement": [*policy["Statement"], simulates]}
 

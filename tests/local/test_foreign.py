@@ -26,7 +26,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRackProce
 
 
 def test_nothing_of_it_is_rackctl_s(foreign: LocalRackProcess) -> None:
-    """What plain boto3 reads: a cluster without rackctl's tags, no bucket, no KMS key, a key pair of another name."""
+    """By boto3: a cluster without rackctl's tags, no bucket, no KMS key, a key pair with another name."""
     (group,) = foreign.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
     (cluster,) = foreign.client("ecs").describe_clusters(clusters=[foreign.rack.name], include=["TAGS"])["clusters"]
 

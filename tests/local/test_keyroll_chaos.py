@@ -48,13 +48,13 @@ def calls_of(rolls: Rolls, options: RollOptions) -> list[dict[str, Any]]:
 
 
 def points_among(calls: list[dict[str, Any]], moment: str) -> list[Point]:
-    """Give the points of a roll's calls. One that was refused, as a dry run is, had no effect to be killed after."""
+    """Return the points of a roll's calls. One that was refused, as a dry run is, had no effect to be killed after."""
     numbered = [(number, call) for number, call in enumerate(calls) if moment == "before" or call["carried_out"]]
     return [Point(number, f"{call['service']}:{call['action']}", moment) for number, call in numbered]
 
 
 def chance_of(*what: object) -> random.Random | None:
-    """Give what chooses the sample of a test, and print how to repeat it; None where it does all points."""
+    """Return what chooses the sample of a test, and print how to repeat it; None where it does all points."""
     if _CHOSEN == "all":
         return None
     seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32
@@ -63,7 +63,7 @@ def chance_of(*what: object) -> random.Random | None:
 
 
 def kill_at(rolls: Rolls, point: Point, *options: str) -> bool:
-    """Roll in another process, and kill it while its call of this number is held; tell whether it came to that.
+    """Roll in another process, and kill it while its call of this number is held; return whether it was killed.
 
     Heartbeats are calls too, and there are more of them or fewer, so that a roll may be over before its last number.
     """

@@ -406,7 +406,7 @@ def test_a_process_that_was_stopped_and_lost_the_roll_changes_nothing_more(rolls
         process.send_signal(signal.SIGCONT)
         _, err = process.communicate()
 
-    # What it had sent before it was stopped is answered; a write of the journal is refused.
+    # Requests that it sent before it was stopped are answered; a write of the journal is refused.
     made = [c for c in rolls.process.calls(since=ended, mutating=True) if (c["status"] or 200) < 400]
     assert [call["action"] for call in made] == []
     assert process.returncode == 6, said

@@ -33,7 +33,7 @@ def blocked(rolls: Rolls, says: str, options: RollOptions = SOON) -> None:
 
 
 def tasks_on(rolls: Rolls, id_: str) -> dict[str, str]:
-    """Return the last status of each task that ECS knows on an instance, by what the task belongs to."""
+    """Return the last status of each task that ECS knows on an instance, by the task's group."""
     ecs = rolls.process.client("ecs")
     (arn,) = ecs.list_container_instances(cluster="local", filter=f"ec2InstanceId == {id_}")["containerInstanceArns"]
     arns = [

@@ -63,7 +63,7 @@ def _kill_and_end(rolls: KeptRolls, point: Point, way: str) -> bool:
         for event in getattr(rolls.roll, way)():
             print(f"  {event.message}")
         record = status.journal.key_pairs[NAME]
-        # What was made before the first change of the pair may have been made anew since.
+        # Instances launched before the first change of the pair may have been replaced since.
         assert rolls.pair()["PublicKey"] == pair["PublicKey"] or way == "resume" or not _some(rolls, old)
         assert record.old_public_key == pair["PublicKey"]
     assert rolls.made() == before

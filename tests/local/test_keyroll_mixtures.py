@@ -84,7 +84,7 @@ class Mixture:
         aborting = status is not None and status.journal.phase == "aborting"
         return self._start("abort" if aborting or self.chance.random() < 0.2 else "resume")
 
-    # What goes wrong; each gives the process that works on the roll afterwards
+    # Disturbances; each returns the process that runs the roll afterwards
 
     def kill(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
         print("kill")
@@ -192,7 +192,7 @@ def test_a_wrong_answer_to_a_call_chosen_at_random_costs_no_task_and_leaves_noth
 
 
 def is_settled(rolls: Rolls) -> bool:
-    """Tell whether a group has what it wants, all in service or on standby."""
+    """Return whether a group has what it wants, all in service or on standby."""
     group = rolls.group
     states = [m.lifecycle_state for m in group.instances]
     return states.count("InService") == group.desired_capacity and set(states) <= {"InService", "Standby"}

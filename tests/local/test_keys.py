@@ -66,7 +66,7 @@ def test_a_cluster_that_is_no_rack_is_logged_in_to_with_its_key(foreign: LocalRa
 
 
 def test_a_key_that_was_imported_logs_in(foreign: LocalRackProcess, store: dict[str, str], tmp_path: Path) -> None:
-    """What is stored is compared with what plain boto3 reads of EC2's key pair."""
+    """The stored key is compared with EC2's key pair, read by boto3."""
     ids = foreign.ids()
     (pair,) = foreign.client("ec2").describe_key_pairs(IncludePublicKey=True)["KeyPairs"]
     before = listed(foreign, store)

@@ -50,7 +50,7 @@ def test_run_reaches_every_instance_with_one_list_and_one_key_from_aws(own_local
 
 
 def test_quick_commands_always_have_a_status(local_rack: LocalRackProcess) -> None:
-    # What has ended before its streams were all connected once went without one.
+    # A command that ended before its streams were connected once had no exit status.
     for _ in range(4):
         assert rackctl(local_rack, "instances", "run", "--all", "--", "echo out; echo err >&2").returncode == 0
 
@@ -82,7 +82,7 @@ def test_an_interrupt_stops_the_commands_on_all_instances(
 
 @pytest.fixture
 def openssh(local_rack: LocalRackProcess, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """A configuration of rackctl's, and an environment that knows nothing of the rack but has its key in an agent."""
+    """A configuration of rackctl's, and an environment without the rack's settings but with its key in an agent."""
     with running_agent() as agent:
         config = tmp_path / "config"
         added = rackctl(local_rack, "instances", "ssh-agent", "add", environment=agent)

@@ -13,7 +13,7 @@ from tests.local.rolls import put_alarm
 if TYPE_CHECKING:
     from tests.local_rack import LocalRackProcess
 
-# What AWS checks behind a call: tags of a key pair, a template that a group is to launch from, a bucket's own key.
+# Further checks of AWS for a call: tags of a key pair, a group's launch template, a bucket's own key.
 NO_CALL = {"ec2:CreateTags", "ec2:RunInstances", "iam:PassRole", "kms:GenerateDataKey", "ssm:GetParameters"}
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html: "No permissions are required to
 # perform this operation."

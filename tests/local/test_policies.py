@@ -164,7 +164,7 @@ def test_a_cluster_is_adopted_under_the_policy_of_an_adoption_which_needs_all_of
 
     command, policy = fresh()
     needed = typist.needs([command], policy)
-    # What is there already is looked at when it is repeated.
+    # A repeated adoption checks the existing resources.
     needed |= typist.needs([command], policy)
     assert actions_of(policy) - needed == set()
     for action in sorted(needed):

@@ -58,7 +58,7 @@ def test_auto_scaling_continues_at_whichever_call_the_roll_is_killed(
         assert observer.broken_promises == []
         assert observer.samples
     record_property("disturbed", killed)
-    # What a refresh is seen to do is written to the journal: there are more calls or fewer each time.
+    # The observed progress of a refresh is written to the journal, so the number of calls varies.
     assert killed >= 0.8 * len(chosen) - 1
 
 
@@ -79,7 +79,7 @@ def _kill_and_end(rolls: Rolls, point: Point, way: str) -> bool:
         for event in getattr(rolls.roll, way)():
             print(f"  {event.message}")
     if started:
-        # What keeps its launch cannot be rolled back.
+        # A refresh without another launch template version cannot be rolled back.
         aborted = "Cancelled" if isinstance(rolls, KeptRolls) else "RollbackSuccessful"
         assert rolls.refreshes()[0].status in {"Successful", *({aborted} if way == "abort" else ())}
     rolls.assert_given_back(3)

@@ -39,7 +39,7 @@ def code(act: Callable[[], Any]) -> str:
     return found
 
 
-# Who may ask
+# Authentication
 
 UNSIGNED = {
     "ec2": "MissingAuthenticationToken",

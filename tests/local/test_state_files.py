@@ -12,7 +12,7 @@ from rackctl.local.state import StateDir
 
 
 class Planted:
-    """What runs when it is unpickled."""
+    """Code that runs when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -78,7 +78,7 @@ def without(policy: dict[str, Any], action: str) -> dict[str, Any]:
 
 
 def provided(typist: Typist) -> None:
-    """Give the cluster a capacity provider of its group."""
+    """Create a capacity provider of the cluster's group."""
     ecs, autoscaling = typist.rack.client("ecs"), typist.rack.client("autoscaling")
     (group,) = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
     ecs.create_capacity_provider(

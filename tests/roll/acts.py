@@ -28,7 +28,7 @@ REFRESH = RollOptions(engine="refresh")
 
 
 def with_managed_draining(instances: int = 3, *, max_size: int | None = None) -> Scene:
-    """Give a rack whose group is behind a capacity provider that drains."""
+    """Return a rack whose group is behind a capacity provider that drains."""
     return drained(Scene(instances, max_size=max_size))
 
 
@@ -68,7 +68,7 @@ def stopped(scene: Scene, events: Iterator[Event]) -> None:
 
 
 def stopped_with_two_new_ones() -> Scene:
-    """Give the scene of a roll of three that was stopped when two new instances were ready."""
+    """Return the scene of a roll of three that was stopped when two new instances were ready."""
     scene = Scene(3)
     ready = scene.seeded.registrations.values
     scene.when(
@@ -121,7 +121,7 @@ def killer(at: int, moment: str) -> Callable[[int, str, str], None]:
 
 
 def run_until_killed(scene: Scene, act: Callable[[], object], at: int, moment: str) -> bool:
-    """Do something, and tell whether it was cut off at its call of this number."""
+    """Call a function; return whether it was killed at its call of this number."""
     kill = killer(len(scene.aws.mutations) + at, moment)
     scene.aws.interfering.append(kill)
     try:

@@ -200,7 +200,7 @@ def test_an_instance_that_never_registers_is_not_waited_for_twice() -> None:
     assert f"rackctl instances terminate {corpse}" in caught.value.hint
     scene.world.clear_condition("never-register")
 
-    # What the hint says is what helps.
+    # The hint's remedy works.
     scene.world.autoscaling.terminate(corpse, decrement=False)
     list(scene.roll.resume())
 

@@ -255,7 +255,7 @@ def alone_on(scene: Scene, id_: str) -> Any:
     )
 
 
-# Which groups are a rack's, and members that its cluster does not know
+# A rack's groups, and members that are not registered with its cluster
 
 
 def test_an_untagged_group_is_the_racks_when_all_its_instances_are_registered_with_the_cluster() -> None:

@@ -44,7 +44,7 @@ def document(scene: Scene, started: str, **changes: Any) -> bytes:
     return json.dumps({"version": 1, **asdict(entry), **changes}).encode()
 
 
-# What is kept
+# Writing
 
 
 def test_a_roll_that_has_finished_is_kept_with_what_when_by_whom_and_why() -> None:
@@ -236,7 +236,7 @@ def test_entries_of_more_than_a_year_ago_are_deleted_some_at_each_end_of_a_roll_
     assert len(past(scene, 1000).entries) == 30 + 2
 
 
-# What is read
+# Reading
 
 
 def test_the_newest_are_read_of_however_many() -> None:

@@ -141,7 +141,7 @@ def test_a_journal_that_lacks_a_field_is_refused(missing: str) -> None:
         Journal.loads(document)
 
 
-# What a hostile journal may ask for
+# Hostile journals
 
 
 @pytest.mark.parametrize(

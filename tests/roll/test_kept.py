@@ -35,7 +35,7 @@ def pair(scene: Scene) -> Any:
 
 
 def made(scene: Scene) -> Any:
-    """What a stack or Terraform has made, and what says how it launches: byte for byte."""
+    """Return the whole launch templates, launch configurations and groups, to compare them."""
     configurations = scene.world.autoscaling.launch_configurations
     groups = [
         (g.name, g.launch_configuration, sorted(map(str, g.tags))) for g in scene.world.autoscaling.groups.values()
@@ -249,7 +249,7 @@ def test_the_generation_is_named_by_the_time_at_which_ec2_has_imported_it() -> N
     assert generation.timestamp() == pair(scene).created
 
 
-# What is refused
+# Refusals
 
 
 def foreign_group(scene: Scene) -> None:
@@ -354,7 +354,7 @@ def test_a_missing_permission_to_delete_or_import_the_pair_is_found_before_anyth
     assert_given_back(scene, 2)
 
 
-# What is told
+# Messages
 
 
 def test_the_line_for_terraform_is_in_the_plan_and_in_an_event_at_the_end() -> None:

@@ -97,7 +97,7 @@ def test_a_third_key_that_somebody_imports_in_between_is_not_overwritten(way: st
 
 
 def test_an_older_key_that_was_planted_as_the_new_generation_is_not_imported() -> None:
-    """Who has kept its private half, and may write to the bucket, could log in to every new instance.
+    """A former user with its private half, who may write to the bucket, could log in to every new instance.
 
     KMS Decrypt: "you must specify the same (an exact case-sensitive match) encryption context to decrypt the data".
     """
@@ -159,7 +159,7 @@ def test_an_abort_brings_the_old_key_back_and_leaves_the_new_one_to_those_that_h
     assert pair(scene).public_key == scene.old_public_key
     (replaced,) = [id_ for id_, key in scene.public_keys.items() if key != scene.old_public_key]
     assert f"kept the new key of key pair ops in the store: {replaced}" in texts(events)
-    # What is launched from now on has the old key again, as before, and the store tells which instance has which.
+    # New instances have the old key again, and the store has the generation of each instance.
     scene.world.autoscaling.set_desired(scene.group, 4)
     scene.clock.sleep(120)
     assert sorted(scene.public_keys.values()).count(scene.old_public_key) == 3

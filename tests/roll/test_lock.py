@@ -315,7 +315,7 @@ def test_a_roll_whose_journal_writes_meet_conflicts_comes_through(write: str) ->
     assert JOURNAL not in scene.aws.objects
 
 
-# What is no journal
+# Invalid journals
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ _COUNT, _FIRST = (*map(int, os.environ.get("RACKCTL_MIXTURES", "").split()), 40,
 # The number of `resume` or `abort` after which a roll counts as one that never ends.
 _TRIES = 6
 _LOCK = {"create", "replace", "delete"}
-# What a roll concludes from that an instance is empty, gone or not the rack's.
+# The calls by which a roll concludes that an instance is empty, gone or not the rack's.
 _EVIDENCE = {
     "container_instance_arns",
     "describe_container_instances",
@@ -110,7 +110,7 @@ class Mixture:
     def note(self, what: str) -> None:
         self.notes.append(f"{self.scene.clock.at - 1767323075:7.1f} {what}")
 
-    # What goes wrong
+    # Disturbances
 
     def disturb(self) -> None:
         """Choose what goes wrong from now on."""
@@ -225,7 +225,7 @@ class Mixture:
             self.in_another = False
         self.note("goes on")
 
-    # What the processes do
+    # Processes
 
     def _run(self, events: Iterator[Event], most: int = 10_000) -> None:
         """Follow a roll to its end, or for so many events and no further, as one that is killed then."""
@@ -304,7 +304,7 @@ class Mixture:
         with suppress(RackctlError):
             self.scene.roll.unlock(force=True)
 
-    # What is left
+    # The final state
 
     def problems(self) -> Iterator[str]:
         scene = self.scene

@@ -190,7 +190,7 @@ def test_a_roll_that_was_killed_before_launch_was_resumed_is_resumed_with_it() -
 
 
 def _number_of(scene: Scene, call: str) -> int:
-    """Tell the number of a call in a roll of a scene like this one."""
+    """Return the number of a call in a roll of a scene like this one."""
     another = ops(len(scene.old))
     start(another, REFRESH)
     return another.aws.mutations.index(call)

@@ -169,7 +169,7 @@ def test_an_instance_that_stays_and_cannot_take_tasks_is_refused_since_capacity_
 
 
 def test_a_template_that_changes_during_the_roll_stops_it_and_abort_rolls_back() -> None:
-    """What is launched from then on is neither what was outdated nor what was to come."""
+    """Instances launched from then on are neither outdated nor new by the journal."""
     scene = outdate(Scene(3))
 
     def change() -> None:

@@ -317,7 +317,7 @@ def test_a_process_that_took_a_roll_over_and_lost_it_changes_nothing_more(at: in
     assert_given_back(scene, 3)
 
 
-# What is given back, and what is left
+# Restored and remaining resources
 
 
 def test_zones_that_are_uneven_at_the_end_leave_az_rebalance_suspended_and_that_is_said() -> None:

@@ -113,7 +113,7 @@ def group(
     )  # fmt: skip
 
 
-# What the roll sees
+# The view of the roll
 
 
 def view(world: World, misread: tuple[str, int] | None = None) -> View:
@@ -136,7 +136,7 @@ def _member(n: int, instance: Instance, misread: str) -> Member:
     state = instance.state
     registered = state in {"active", "draining", "drained"} and misread not in {"unregistered", MISREAD[3]}
     registration = "registered" if registered else _REGISTRATION.get(state, "unknown")
-    # What lives in another cluster is looked for there before it is ended: that is not decided here.
+    # The roll searches other clusters for an instance before it terminates it; that is not decided here.
     if misread == MISREAD[3] and state != "foreign":
         registration = "failed"
     drain = None
@@ -161,7 +161,7 @@ def _member(n: int, instance: Instance, misread: str) -> Member:
     )
 
 
-# What may happen next
+# Events
 
 
 def steps(world: World) -> Iterator[World]:
@@ -233,7 +233,7 @@ def _by_an_operator(world: World) -> Iterator[World]:
             yield world.having(world.changed(n, state="failed"), promised=fewer)
 
 
-# What the roll does
+# Actions of the roll
 
 
 def act(world: World, action: Action | None) -> World:  # noqa: C901 - a case for each action

@@ -42,7 +42,7 @@ def running_agent() -> Iterator[dict[str, str]]:
 
 
 def keys_in(environment: dict[str, str]) -> list[str]:
-    """Give the fingerprints of the keys that an agent has."""
+    """Return the fingerprints of the keys that an agent has."""
     listed = subprocess.run(["ssh-add", "-l"], env=environment, capture_output=True, text=True, check=False)
     assert listed.returncode in {0, 1}
     return [line.split()[1] for line in listed.stdout.splitlines() if line.startswith(("256 ", "4096 "))]

@@ -48,7 +48,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one input: empty, or what is wrong with it."""
+    """The result of one input: empty, or the problem."""
 
     wrong: str
     said: str

@@ -32,7 +32,7 @@ def serving(handle: Callable[[socket.socket], None]) -> Iterator[int]:
 
         threading.Thread(target=accept, daemon=True).start()
         yield listening.getsockname()[1]
-        # What waits in accept would keep the port.
+        # A thread that waits in accept() would keep the port open.
         listening.shutdown(socket.SHUT_RDWR)
 
 
@@ -122,7 +122,7 @@ class Host(paramiko.ServerInterface):
     def banner(self, text: str | bytes) -> None:
         self.send(paramiko.common.MSG_USERAUTH_BANNER, text, "")
 
-    # What paramiko asks
+    # Methods that paramiko calls
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         return self.login()

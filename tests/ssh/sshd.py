@@ -40,7 +40,7 @@ class Sshd:
         return " ".join((self.directory / "host_ed25519.pub").read_text().split()[:2])
 
     def ssh(self, *words: str) -> list[str]:
-        """Give the command line of the OpenSSH client for this server."""
+        """Return the command line of the OpenSSH client for this server."""
         return [
             "ssh", "-F", "none", "-i", str(self.key), "-p", str(self.port), "-o", "IdentitiesOnly=yes",
             "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={self.directory}/known",
@@ -54,7 +54,7 @@ class Sshd:
                 os.kill(pid, signum)
 
     def children(self) -> list[int]:
-        """Give the processes that serve its connections, each before what it started itself."""
+        """Return the processes that serve its connections, each before what it started itself."""
         listed = subprocess.run(["ps", "-eo", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
         parents = {int(pid): int(parent) for pid, parent in map(str.split, listed.splitlines())}
         found = [self.process.pid]
@@ -64,7 +64,7 @@ class Sshd:
 
 
 def find_sshd() -> str | None:
-    """Give the path of sshd, which wants to be started by its whole path."""
+    """Return the path of sshd, which wants to be started by its whole path."""
     return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin")
 
 

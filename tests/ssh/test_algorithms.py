@@ -32,7 +32,7 @@ SPOKEN = [
     {"Ciphers": "aes256-ctr", "MACs": "hmac-sha2-512"},
     {"Ciphers": "aes256-ctr", "MACs": "hmac-sha1"},
 ]
-# What OpenSSH can do and neither paramiko nor cryptography offers whole; docs/ssh.md lists them.
+# Algorithms that only OpenSSH has; docs/ssh.md lists them.
 NOT_SPOKEN = [
     ({"KexAlgorithms": "sntrup761x25519-sha512@openssh.com"}, "no key exchange in common"),
     ({"Ciphers": "chacha20-poly1305@openssh.com"}, "no cipher in common"),

@@ -233,7 +233,7 @@ def started(process: subprocess.Popen[bytes], count: int) -> None:
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_ends_it_with_the_signals_status(fleet: Fleet, signum: signal.Signals, status: int) -> None:
-    # What becomes of the commands is for tests/local: OpenSSH's server passes no signals on in a session of root's.
+    # tests/local checks the commands' end: OpenSSH's server forwards no signals in a session of root.
     with fleet.popen("--all", "--", "echo $$; exec sleep 600", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         started(run, 3)
         run.send_signal(signum)

@@ -340,7 +340,7 @@ def test_interrupt_under_a_yes_flood(shell: Person) -> None:
     before = len(shell.seen)
     shell.type(b"\x03")
     shell.expect("READY ")
-    # What came after the interrupt is what was under way: at most the window, the kernel's buffers, and the PTY's.
+    # The output after the interrupt was in transit: at most the window, the kernel's buffers, and the PTY's.
     assert len(shell.seen) - before < 4_000_000
 
 

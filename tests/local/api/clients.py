@@ -51,7 +51,7 @@ class Rack:
             region_name=self.world.region,
             aws_access_key_id="AKIDEXAMPLE",
             aws_secret_access_key="secret",
-            # What AWS would refuse must reach it: the client's own checks are not what is tested.
+            # Requests that AWS would refuse must reach it: the client's own checks are not tested here.
             config=Config(retries={"total_max_attempts": 1}, parameter_validation=False),
         )
 

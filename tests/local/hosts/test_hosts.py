@@ -26,7 +26,7 @@ from tests.local.hosts.machines import ID, SECRET, Rack, openssh, run, until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Who gets in
+# Logins
 
 
 def test_only_the_instance_s_own_key_gets_in(rack: Rack) -> None:
@@ -73,7 +73,7 @@ def test_forwarding_is_refused(transport: paramiko.Transport, rack: Rack) -> Non
         transport.request_port_forward("127.0.0.1", 0)
 
 
-# What is there
+# Home directory and commands
 
 
 def test_docker_ps_shows_the_containers_of_the_instance(channel: paramiko.Channel) -> None:
@@ -272,7 +272,7 @@ def test_a_session_that_has_taken_over_the_number_of_one_that_ended_is_left_alon
 
 
 def test_a_connection_that_comes_as_its_host_goes_is_closed(tmp_path: Path) -> None:
-    # What stays open is a ResourceWarning when it is collected, and that an error. Which comes first is chance.
+    # An open socket is a ResourceWarning, and so an error, when it is collected; the order is random.
     for number in range(20):
         rack = Rack(tmp_path / str(number), gateway=False)
         socket.create_connection((rack.host.private_ip, rack.port), timeout=5).close()

@@ -137,7 +137,7 @@ class Ecs:
         return next((name for name, arn in arns.items() if group and arn.endswith(f"/{group}")), "")
 
     def register_dead(self, instance_id: str, status: str = "ACTIVE", *, first: bool | None = None) -> Registration:
-        """Give an instance another, dead registration, as an agent's retried attempt leaves.
+        """Return an instance another, dead registration, as an agent's retried attempt leaves.
 
         ``first`` lists it before (True) or after (False) the living one; None chooses at random.
         """
