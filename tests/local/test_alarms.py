@@ -110,7 +110,7 @@ def test_more_alarms_than_one_call_takes_are_read(local_rack: LocalRackProcess) 
     assert [alarm.alarm_name for alarm in found] == ["errors"]
 
 
-def test_an_instance_refresh_heeds_the_alarms_of_cloudwatch(own_local_rack: LocalRackProcess) -> None:
+def test_an_instance_refresh_evaluates_the_alarms_of_cloudwatch(own_local_rack: LocalRackProcess) -> None:
     """AlarmSpecification in botocore's model of Auto Scaling: "fail the operation if an alarm threshold is met"."""
     client, cloudwatch = own_local_rack.client("autoscaling"), own_local_rack.client("cloudwatch")
     (group,) = own_local_rack.aws.autoscaling.all_groups()

@@ -153,7 +153,7 @@ def test_no_secret_is_in_arguments_environment_or_log(own_local_rack: LocalRackP
     assert not [text for text in texts if secret in text or "PRIVATE KEY" in text]
 
 
-def test_the_user_s_own_aws_settings_do_not_reach_it(tmp_path: Path) -> None:
+def test_the_user_s_own_aws_settings_do_not_reach_the_daemon(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from rackctl.local import control;"
         "from rackctl.local.state import Options;"
@@ -174,7 +174,7 @@ def test_the_user_s_own_aws_settings_do_not_reach_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-def test_its_memory_ends_in_no_core_file(own_local_rack: LocalRackProcess) -> None:
+def test_the_daemon_writes_no_core_file(own_local_rack: LocalRackProcess) -> None:
     limits = Path(f"/proc/{own_local_rack.description.pid}/limits").read_text()
 
     assert [line.split()[4] for line in limits.splitlines() if line.startswith("Max core")] == ["0"]
@@ -182,7 +182,7 @@ def test_its_memory_ends_in_no_core_file(own_local_rack: LocalRackProcess) -> No
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root; for another user all the other tests show the same")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux), to become another user")
-def test_it_needs_no_root() -> None:
+def test_the_daemon_runs_as_any_user() -> None:
     nobody = pwd.getpwnam("nobody")
     directory = Path(tempfile.mkdtemp(prefix="rackctl-"))  # tmp_path is root's alone
     os.chown(directory, nobody.pw_uid, nobody.pw_gid)
@@ -217,7 +217,7 @@ def test_it_needs_no_root() -> None:
 # Ending
 
 
-def test_down_leaves_nothing(own_local_rack: LocalRackProcess) -> None:
+def test_down_removes_everything(own_local_rack: LocalRackProcess) -> None:
     import paramiko
 
     instance = next(iter(own_local_rack.aws.ec2.instances_tagged({"Rack": "local"})))
@@ -301,7 +301,7 @@ def test_a_rack_that_was_killed_is_restored(own_local_rack: LocalRackProcess) ->
     rack.wait_for(lambda: rack.services()["log-agent"]["running"] == 4, "its services")
 
 
-def test_a_damaged_snapshot_is_set_aside_and_the_rack_rebuilt_with_a_word(own_local_rack: LocalRackProcess) -> None:
+def test_a_damaged_snapshot_is_renamed_and_a_new_rack_made_with_a_note(own_local_rack: LocalRackProcess) -> None:
     rack, before = own_local_rack, own_local_rack.ids()
     rack.kill()
     rack.state.snapshot.write_bytes(b"nonsense")
@@ -369,7 +369,7 @@ def test_taking_the_lock_waits_out_processes_that_check_it(tmp_path: Path) -> No
 # Time and place
 
 
-def test_a_pause_of_the_machine_is_no_time_of_the_world() -> None:
+def test_the_world_s_time_does_not_advance_while_the_machine_sleeps() -> None:
     world = World(region="us-east-1", account_id="123456789012", now=1000.0, seed=1)
     world.seed("local", 1)
     world.advance(1001.0)
@@ -382,7 +382,7 @@ def test_a_pause_of_the_machine_is_no_time_of_the_world() -> None:
     assert world.next_due() == due + 4000.0
 
 
-def test_a_world_that_moves_keeps_its_addresses_but_for_the_network() -> None:
+def test_a_world_that_moves_keeps_its_addresses_within_the_new_network() -> None:
     world = World(region="us-east-1", account_id="123456789012", now=1000.0, seed=1)
     world.seed("local", 4)
     before = [host.private_ip for host in world.hosts()]

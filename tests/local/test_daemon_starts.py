@@ -32,7 +32,7 @@ def test_a_second_start_finds_the_first(own_local_rack: LocalRackProcess) -> Non
     assert len(own_local_rack.ids()) == 3
 
 
-def test_of_many_starts_at_once_one_starts_it(tmp_path: Path) -> None:
+def test_of_many_starts_at_once_one_starts_the_rack(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: control.start(tmp_path, Options(key=False)), range(4)))
     control.down(tmp_path)
@@ -42,7 +42,7 @@ def test_of_many_starts_at_once_one_starts_it(tmp_path: Path) -> None:
 
 
 # Longer than two seconds: three racks start.
-def test_racks_beside_one_another_do_not_meet(start_local_rack: Start) -> None:
+def test_racks_side_by_side_have_their_own_networks_endpoints_and_keys(start_local_rack: Start) -> None:
     with ThreadPoolExecutor(3) as pool:
         racks = list(pool.map(lambda _: start_local_rack(key=False), range(3)))
 
@@ -64,7 +64,7 @@ def vars_of(rack: LocalRackProcess) -> dict[str, Any]:
     return found
 
 
-def test_a_network_is_one_rack_s_at_a_time() -> None:
+def test_a_network_belongs_to_one_rack_at_a_time() -> None:
     first = network.claim("127.120", 22120)  # which no rack of another test begins with
     second = network.claim(first.prefix, first.ssh_port)
     assert first.claim is not None

@@ -195,7 +195,7 @@ def test_without_the_right_to_list_a_missing_object_is_forbidden(door: Door) -> 
     assert "s3:ListBucket" in refused(lambda: s3.list_objects_v2(Bucket=door.bucket))[2]
 
 
-def test_a_denial_may_end_and_be_for_changes_alone(door: Door) -> None:
+def test_a_denial_may_have_a_count_and_be_for_changes_only(door: Door) -> None:
     ecs = door.client("ecs")
     door.fault("deny", "ecs:*", count=1, mutating=True)
     ecs.list_clusters()

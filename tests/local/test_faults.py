@@ -33,7 +33,7 @@ def code(act: Callable[[], Any]) -> tuple[str, int]:
 # Answers that are late
 
 
-def test_a_read_may_be_answered_as_it_was_some_seconds_ago(door: Door) -> None:
+def test_late_answers_a_read_with_the_state_of_some_seconds_ago(door: Door) -> None:
     """EC2's guide, eventual consistency: a change "might not be immediately visible to all subsequent commands"."""
     autoscaling, ecs, ec2 = door.client("autoscaling"), door.client("ecs"), door.client("ec2")
     arn = door.arns()[0]
@@ -69,7 +69,7 @@ def test_a_late_fault_with_a_count_of_one_affects_one_call(door: Door) -> None:
     assert sizes == [5, 9]
 
 
-def test_only_the_world_s_own_services_answer_late(door: Door) -> None:
+def test_only_ec2_auto_scaling_and_ecs_can_be_late(door: Door) -> None:
     with pytest.raises(Refused, match="only answers of ec2, autoscaling and ecs can be late"):
         door.fault("late", "s3:GetObject", seconds=5)
 
@@ -92,7 +92,7 @@ EMPTY: dict[str, tuple[str, Callable[[Any], list[Any]]]] = {
 
 
 @pytest.mark.parametrize("call", EMPTY)
-def test_an_answer_may_come_empty_so_many_times(door: Door, call: str) -> None:
+def test_empty_with_a_count_empties_that_many_answers(door: Door, call: str) -> None:
     door.world.ec2.import_key_pair(
         "k", b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKDfqTd6JfxpmXMbmOZNXAgYkDpFm8tV7oZLSYdOR6rA", {}
     )
@@ -105,7 +105,7 @@ def test_an_answer_may_come_empty_so_many_times(door: Door, call: str) -> None:
     assert answers == [False, False, True]
 
 
-def test_a_describe_may_miss_one_that_is_there(door: Door) -> None:
+def test_incomplete_leaves_one_item_out_of_a_describe(door: Door) -> None:
     """ECS's API, failures: "MISSING" is its reason for what it does not find."""
     ecs, arns = door.client("ecs"), door.arns()
     door.fault("incomplete", "ecs:DescribeContainerInstances", which=arns[1], count=1)
@@ -118,7 +118,7 @@ def test_a_describe_may_miss_one_that_is_there(door: Door) -> None:
     assert not ecs.describe_container_instances(cluster=CLUSTER, containerInstances=arns)["failures"]
 
 
-def test_a_list_misses_the_first_or_the_one_that_the_fault_names(door: Door) -> None:
+def test_incomplete_leaves_out_the_first_item_of_a_list_or_the_named_one(door: Door) -> None:
     ecs, arns = door.client("ecs"), door.arns()
 
     def listed() -> list[str]:
@@ -146,7 +146,7 @@ def test_incomplete_leaves_out_a_nested_item(door: Door) -> None:
 
 
 @pytest.mark.parametrize("service", ["ec2", "ecs", "autoscaling", "s3"])
-def test_a_token_may_lead_to_the_same_page_for_ever(door: Door, service: str) -> None:
+def test_same_token_answers_with_the_first_page_endlessly(door: Door, service: str) -> None:
     client = door.client(service)
     pages: dict[str, Callable[[], Any]] = {
         "ec2": lambda: client.get_paginator("describe_instances").paginate(),
@@ -162,7 +162,7 @@ def test_a_token_may_lead_to_the_same_page_for_ever(door: Door, service: str) ->
         list(pages[service]())
 
 
-def test_objects_of_s3_may_be_missing_from_their_list(door: Door) -> None:
+def test_incomplete_leaves_objects_out_of_a_list_of_s3(door: Door) -> None:
     s3 = door.client("s3")
     for key in ("keys/a", "keys/b"):
         s3.put_object(Bucket=door.bucket, Key=key, Body=b"")
@@ -185,7 +185,7 @@ def get(door: Door) -> Any:
     return door.client("s3").get_object(Bucket=door.bucket, Key="x")["Body"].read()
 
 
-def test_a_body_may_be_cut_in_the_middle(door: Door) -> None:
+def test_cut_sends_half_of_the_body(door: Door) -> None:
     """RFC 9112, section 8: a message whose body is shorter than its Content-Length is incomplete."""
     door.client("s3").put_object(Bucket=door.bucket, Key="x", Body=b"0123456789")
     door.fault("cut", "s3:GetObject", count=1)
@@ -256,7 +256,7 @@ def test_gzip_junk_has_the_header_of_gzip_and_another_body(door: Door) -> None:
     assert came["body"][:2] != b"\x1f\x8b"
 
 
-def test_a_header_may_come_twice(door: Door) -> None:
+def test_two_dates_sends_the_header_date_twice(door: Door) -> None:
     door.fault("two-dates", "ecs:ListClusters")
 
     answer = door.client("ecs").list_clusters()
@@ -264,7 +264,7 @@ def test_a_header_may_come_twice(door: Door) -> None:
     assert answer["ResponseMetadata"]["HTTPHeaders"]["date"].count("GMT") == 2
 
 
-def test_an_answer_may_drip(door: Door) -> None:
+def test_drip_sends_the_answer_byte_by_byte(door: Door) -> None:
     """Each byte comes in time, so that only a deadline over the whole answer ends it."""
     door.fault("drip", "ecs:ListClusters", seconds=0.002)
     whole = door.client("ecs").list_clusters()["clusterArns"]
@@ -283,7 +283,7 @@ def test_a_caller_that_hangs_up_ends_a_drip(door: Door) -> None:
 # Errors
 
 
-def test_conditional_requests_alone_may_conflict(door: Door) -> None:
+def test_conflict_affects_conditional_requests_only(door: Door) -> None:
     """PutObject, IfNoneMatch: "If a conflicting operation occurs during the upload S3 returns a 409 …"."""
     s3 = door.client("s3")
     door.fault("conflict", "s3:*", count=2)

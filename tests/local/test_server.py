@@ -142,7 +142,7 @@ def test_a_request_to_an_unknown_service_is_refused_by_name(local_rack: LocalRac
         local_rack.client("sqs").list_queues()
 
 
-def test_it_listens_on_loopback_alone(local_rack: LocalRackProcess) -> None:
+def test_the_endpoint_listens_on_loopback_only(local_rack: LocalRackProcess) -> None:
     port = int(local_rack.description.endpoint_url.rpartition(":")[2])
 
     assert local_rack.description.endpoint_url == f"http://127.0.0.1:{port}"

@@ -82,7 +82,7 @@ def with_header(request: Request, name: str, value: str) -> Request:
     return replace(request, headers=[*((n, v) for n, v in request.headers if n.lower() != name.lower()), (name, value)])
 
 
-def test_a_signature_of_aws_s_test_suite_is_right() -> None:
+def test_a_signature_of_aws_s_test_suite_is_accepted() -> None:
     assert SUITE.verify(VANILLA, claim_of(VANILLA), now=SUITE_TIME) is VANILLA
 
 
@@ -148,7 +148,7 @@ def test_an_altered_chunk_is_refused() -> None:
     }
 
 
-def test_a_presigned_url_is_good_until_it_expires() -> None:
+def test_a_presigned_url_is_accepted_until_it_expires() -> None:
     S3.verify(PRESIGNED, claim_of(PRESIGNED), now=S3_TIME + 86000)
 
     assert refusal(S3, PRESIGNED, S3_TIME + 86401) == "RequestExpired"
@@ -156,5 +156,5 @@ def test_a_presigned_url_is_good_until_it_expires() -> None:
     assert refusal(S3, forged, S3_TIME) == "SignatureDoesNotMatch"
 
 
-def test_the_secret_is_in_no_repr() -> None:
+def test_no_repr_shows_the_secret() -> None:
     assert S3.secret_access_key not in repr(S3)

@@ -95,7 +95,7 @@ def adopt(person: Person) -> None:
     person.types("instances", "keys", "import", str(person.key_file))
 
 
-def test_a_stack_is_found_and_adopted_and_logged_in_to_and_nothing_of_it_is_changed(person: Person) -> None:
+def test_a_stack_is_found_adopted_and_logged_in_to_without_a_change_to_it(person: Person) -> None:
     """OpenSSH is the witness: what the file's key opens, the stored key opens too."""
     defined, instances = person.stack.definition(), person.instances()
     assert len(instances) == 3
@@ -109,7 +109,7 @@ def test_a_stack_is_found_and_adopted_and_logged_in_to_and_nothing_of_it_is_chan
     assert person.stack.definition() == defined
 
 
-def test_a_stack_is_rolled_with_its_key_renewed_and_stays_byte_for_byte_as_it_was(person: Person) -> None:
+def test_a_stack_is_rolled_with_its_key_renewed_and_stays_unchanged(person: Person) -> None:
     adopt(person)
     defined, old = person.stack.definition(), person.instances()
 

@@ -42,7 +42,7 @@ def test_a_bucket_that_does_not_exist_has_no_region(aws: Aws) -> None:
     assert aws.s3.bucket_settings(f"none-{uuid4().hex[:12]}", owner=ACCOUNT).region() is None
 
 
-def test_a_bucket_is_created_once_and_again_without_harm(made: BucketSettings, door: Door) -> None:
+def test_creating_a_bucket_again_is_no_error(made: BucketSettings, door: Door) -> None:
     made.create("us-east-1")
 
     assert made.region() == "us-east-1"
@@ -121,7 +121,7 @@ def test_a_key_is_created_named_and_rotated(aws: Aws, door: Door) -> None:
     assert aws.kms.aliases()[alias] == key.arn.rpartition("/")[2]
 
 
-def test_an_alias_of_another_key_is_left_where_it_leads(aws: Aws, door: Door) -> None:
+def test_an_alias_of_another_key_is_not_changed(aws: Aws, door: Door) -> None:
     there = aws.kms.key(door.alias)
     other = aws.kms.create_key("Another")
 
@@ -205,7 +205,7 @@ def test_only_a_policy_that_denies_all_principals_all_requests_without_tls_requi
     assert made.requires_tls() is requires
 
 
-def test_a_bucket_that_requires_tls_is_used_as_it_is_by_tls(made: BucketSettings, door: Door) -> None:
+def test_a_bucket_that_requires_tls_accepts_the_local_rack_s_requests(made: BucketSettings, door: Door) -> None:
     """The endpoint stands for AWS's, to which clients talk by TLS: aws:SecureTransport is true."""
     s3 = door.client("s3")
     made.require_tls("aws")

@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 # Logins
 
 
-def test_only_the_instance_s_own_key_gets_in(rack: Rack) -> None:
+def test_only_the_instance_s_own_key_is_accepted(rack: Rack) -> None:
     with pytest.raises(paramiko.AuthenticationException):
         rack.connect(key=generate("other", created=datetime.now(UTC)))
 
 
 @pytest.mark.parametrize("user", ["root", "ec2-user2", ""])
-def test_only_ec2_user_gets_in(rack: Rack, user: str) -> None:
+def test_only_ec2_user_may_log_in(rack: Rack, user: str) -> None:
     with pytest.raises(paramiko.AuthenticationException):
         rack.connect(user=user)
 
 
-def test_nothing_but_a_key_gets_in(rack: Rack) -> None:
+def test_only_a_login_by_key_is_accepted(rack: Rack) -> None:
     transport = paramiko.Transport(socket.create_connection((rack.host.private_ip, rack.port)))
     transport.start_client(timeout=10)
     try:
@@ -123,7 +123,7 @@ def test_docker_refuses_unsupported_commands(channel: paramiko.Channel, argument
     assert says in err.decode()
 
 
-def test_an_instance_knows_its_name(channel: paramiko.Channel) -> None:
+def test_hostname_prints_the_instance_s_names(channel: paramiko.Channel) -> None:
     assert run(channel, "hostname; hostname -s; whoami; cd; basename $PWD")[1] == (
         b"ip-127-0-0-4.ec2.internal\nip-127-0-0-4\nec2-user\nhome\n"
     )
@@ -155,7 +155,7 @@ def test_files_can_be_copied_to_the_home_directory_and_back(rack: Rack) -> None:
 # Coming and going
 
 
-def test_hosts_come_and_go_as_they_are_set(own_rack: Rack) -> None:
+def test_hosts_are_started_and_stopped_as_they_are_set(own_rack: Rack) -> None:
     other = replace(own_rack.host, ec2_instance_id="i-0aaaaaaaaaaaaaaaa", private_ip=f"{own_rack.network.prefix}.0.5")
     own_rack.hosts.set([other])
 
@@ -260,7 +260,7 @@ def test_a_thousand_hosts_are_up_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's environment cannot be seen")
-def test_a_session_that_has_taken_over_the_number_of_one_that_ended_is_left_alone(tmp_path: Path) -> None:
+def test_a_session_with_the_reused_number_of_an_ended_one_is_not_killed(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path / "another"), "PATH": "/usr/bin:/bin"}
     with subprocess.Popen(["sleep", "300"], start_new_session=True, env=environment) as another:
         # An exec shows its environment a moment after it has happened.
@@ -271,7 +271,7 @@ def test_a_session_that_has_taken_over_the_number_of_one_that_ended_is_left_alon
         assert another.wait() == -signal.SIGKILL
 
 
-def test_a_connection_that_comes_as_its_host_goes_is_closed(tmp_path: Path) -> None:
+def test_a_connection_to_a_host_that_is_stopping_is_closed(tmp_path: Path) -> None:
     # An open socket is a ResourceWarning, and so an error, when it is collected; the order is random.
     for number in range(20):
         rack = Rack(tmp_path / str(number), gateway=False)

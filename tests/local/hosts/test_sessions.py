@@ -16,7 +16,7 @@ from tests.local.hosts.machines import Rack, drained, openssh, run, until
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 255])
-def test_an_exit_status_is_passed(channel: paramiko.Channel, status: int) -> None:
+def test_the_exit_status_reaches_the_client(channel: paramiko.Channel, status: int) -> None:
     assert run(channel, f"exit {status}")[0] == status
 
 
@@ -30,11 +30,11 @@ def test_a_command_killed_by_a_signal_ends_with_that_signal(rack: Rack, signal: 
     assert "rtype exit-signal" in done.stderr
 
 
-def test_stderr_is_apart(channel: paramiko.Channel) -> None:
+def test_stderr_is_separate_from_stdout(channel: paramiko.Channel) -> None:
     assert run(channel, "echo out; echo err >&2") == (0, b"out\n", b"err\n")
 
 
-def test_megabytes_of_every_byte_come_back_as_they_went(channel: paramiko.Channel) -> None:
+def test_megabytes_of_all_bytes_are_echoed_unchanged(channel: paramiko.Channel) -> None:
     sent = bytes(range(256)) * 12 * 1024  # 3 MiB
     channel.exec_command("cat")
     channel.settimeout(60)
@@ -47,7 +47,7 @@ def test_megabytes_of_every_byte_come_back_as_they_went(channel: paramiko.Channe
     assert channel.recv_exit_status() == 0
 
 
-def test_megabytes_on_both_streams_for_a_slow_reader_are_all_there(channel: paramiko.Channel) -> None:
+def test_a_slow_reader_gets_megabytes_of_both_streams(channel: paramiko.Channel) -> None:
     channel.exec_command("head -c 3000000 /dev/zero >&2 & head -c 3000000 /dev/zero; wait")
     channel.shutdown_write()
     time.sleep(0.3)  # the window, which both share, fills up meanwhile
@@ -67,7 +67,7 @@ def test_a_closed_stdin_is_the_end_of_input(channel: paramiko.Channel) -> None:
     assert drained(channel) == (0, b"5\n", b"")
 
 
-def test_a_background_job_s_output_is_waited_for(channel: paramiko.Channel) -> None:
+def test_a_session_waits_for_the_output_of_background_jobs(channel: paramiko.Channel) -> None:
     assert run(channel, "(sleep 0.3; echo late) & echo started") == (0, b"started\nlate\n", b"")
 
 
@@ -75,14 +75,14 @@ def test_a_status_comes_after_the_streams_were_closed(channel: paramiko.Channel)
     assert run(channel, "exec >&- 2>&-; sleep 0.2; exit 9") == (9, b"", b"")
 
 
-def test_a_command_is_bytes_and_may_be_long(channel: paramiko.Channel) -> None:
+def test_a_command_may_have_any_bytes_and_be_long(channel: paramiko.Channel) -> None:
     channel.exec_command(b"printf %s '\xff\n\xfe' | wc -c; : " + b"x" * 100_000)
     channel.shutdown_write()
 
     assert drained(channel) == (0, b"3\n", b"")
 
 
-def test_a_client_that_reads_no_more_ends_the_writer(transport: paramiko.Transport, channel: paramiko.Channel) -> None:
+def test_a_client_that_stops_reading_ends_the_writer(transport: paramiko.Transport, channel: paramiko.Channel) -> None:
     channel.exec_command("trap '' PIPE; yes 2>/dev/null; echo ended >&2")
     channel.recv(10)
     message = paramiko.Message()
@@ -110,7 +110,7 @@ def test_signals_reach_the_command(transport: paramiko.Transport, channel: param
     assert drained(channel)[:2] == (5, b"caught\n")
 
 
-def test_nothing_of_the_user_s_environment_is_there(channel: paramiko.Channel) -> None:
+def test_a_command_gets_none_of_the_user_s_environment(channel: paramiko.Channel) -> None:
     channel.set_environment_variable("LC_PAPER", "a4")
     channel.set_environment_variable("BASH_ENV", "/etc/passwd")
 
@@ -182,14 +182,14 @@ def test_control_d_ends_the_shell_and_jobs_left_behind_do_not_hold_it(shell: par
     assert drained(shell)[0] == 0
 
 
-def test_a_command_may_have_a_terminal_and_megabytes_to_show(channel: paramiko.Channel) -> None:
+def test_a_command_on_a_terminal_may_write_megabytes(channel: paramiko.Channel) -> None:
     channel.get_pty()
     status, out, err = run(channel, "stty -opost; head -c 2000000 /dev/zero; echo err >&2; exit 3")
 
     assert (status, len(out), err) == (3, 2_000_004, b"")
 
 
-def test_a_terminal_s_modes_are_the_client_s(rack: Rack) -> None:
+def test_a_terminal_has_the_client_s_modes(rack: Rack) -> None:
     transport = rack.connect()
     channel = transport.open_session()
     channel.settimeout(20)
