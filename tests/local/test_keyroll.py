@@ -49,31 +49,6 @@ def test_every_instance_has_the_new_key_and_no_service_falls_short(
     assert_ssh_works_on_each(rolls)
 
 
-def test_with_more_surge_than_batch_no_more_are_drained_at_once_and_no_service_falls_short(
-    start_local_rack: Callable[..., LocalRackProcess],
-) -> None:
-    rolls = Rolls(start_local_rack(instances=12))
-    rolls.process.seed_service("busy", desired=12, memory=128)
-    rolls.process.seed_service("half", desired=6, memory=64, minimum_percent=50, maximum_percent=100)
-    rolls.process.client("autoscaling").update_auto_scaling_group(
-        AutoScalingGroupName=rolls.group.auto_scaling_group_name, MaxSize=18
-    )
-
-    events = start(rolls, RollOptions(batch=2, surge=6))
-
-    # Each that is drained has been replaced before its turn, so that the group never has less than it had.
-    raised = [event.message for event in events if event.kind == "surge"]
-    assert [message.split(": ")[1] for message in raised] == ["desired capacity 12 → 18"]
-    draining: set[str] = set()
-    for event in events:
-        if event.phase == "draining" and not event.is_new:
-            draining.add(event.ec2_instance_id)
-        elif event.phase == "terminating":
-            draining.discard(event.ec2_instance_id)
-        assert len(draining) <= 2
-    rolls.assert_given_back(12)
-
-
 def test_ssh_works_on_old_and_new_instances_in_the_middle(rolls: Rolls) -> None:
     seen: list[set[str]] = []
     for event in rolls.roll.start(SOON):
@@ -90,18 +65,6 @@ def test_a_rack_without_a_key_gets_its_first(start_local_rack: Callable[..., Loc
 
     assert rolls.key_pairs() == rolls.keys.names() == [rolls.key_in_use()]
     assert_ssh_works_on_each(rolls)
-
-
-@pytest.mark.parametrize("version", ["$Latest", "$Default"])
-def test_a_group_still_names_its_template_version_as_it_did(rolls: Rolls, version: str) -> None:
-    (ref,) = rolls.group.launch_templates
-    rolls.aws.autoscaling.set_launch_template_versions(rolls.group, {ref: version})
-
-    start(rolls)
-
-    assert [r.version for r in rolls.group.launch_templates] == [version]
-    assert rolls.key_in_use() in set(rolls.keys_of_instances())
-    rolls.assert_given_back(3)
 
 
 def test_a_mixed_instances_policy_and_its_overrides_name_the_new_version(rolls: Rolls) -> None:
@@ -135,10 +98,9 @@ def test_a_mixed_instances_policy_and_its_overrides_name_the_new_version(rolls: 
 # Faults of the APIs
 
 
-def test_a_roll_comes_through_though_each_call_is_throttled_once(rolls: Rolls) -> None:
-    start(rolls)
-    for call in sorted(set(rolls.process.actions())):
-        rolls.process.faults.add("throttle", call, count=1)
+def test_a_roll_comes_through_though_each_service_throttles(rolls: Rolls) -> None:
+    for service in ("autoscaling", "ec2", "ecs", "kms", "s3"):
+        rolls.process.faults.add("throttle", f"{service}:*", count=2)
 
     start(rolls)
 
@@ -185,23 +147,10 @@ def test_an_expired_login_stops_the_roll_and_resume_continues_it_after_a_new_one
 # Faults of the world
 
 
-def test_a_drain_that_times_out_stops_the_roll_and_sets_the_instance_to_active(rolls: Rolls) -> None:
-    rolls.process.set_condition("stuck-drain")
-
-    fails(rolls, RollIncomplete, "still has 1 task after 120 s of draining")
-
-    assert rolls.statuses() == {"ACTIVE"}
-    rolls.process.clear_condition("stuck-drain")
-    list(rolls.roll.resume())
-    rolls.assert_given_back(3)
-
-
 @pytest.mark.parametrize(
     ("condition", "says"),
     [
         ("no-capacity", "do not have sufficient t3.small capacity"),
-        ("never-register", "not registered with ECS"),
-        ("register-agent-off", "ACTIVE, agent off"),
         ("registration-failed", r"REGISTRATION_FAILED\): no room in the cluster"),
     ],
 )
@@ -233,38 +182,15 @@ def test_a_new_instance_that_refuses_the_key_rolls_back(rolls: Rolls) -> None:
     rolls.assert_given_back(3)
 
 
-def test_a_full_group_is_rolled_without_a_surge(rolls: Rolls) -> None:
-    rolls.process.client("autoscaling").update_auto_scaling_group(
-        AutoScalingGroupName=rolls.group.auto_scaling_group_name, MaxSize=3
-    )
-
-    start(rolls)
-
-    assert rolls.group.max_size == 3
-    assert "autoscaling:SetDesiredCapacity" not in rolls.process.actions()
-    rolls.assert_given_back(3)
-
-
-@pytest.mark.parametrize("whose", ["old", "new"])
-def test_a_roll_finishes_although_an_instance_is_terminated_by_ec2(rolls: Rolls, whose: str) -> None:
+def test_a_roll_finishes_although_an_instance_is_terminated_by_ec2(rolls: Rolls) -> None:
     vanished = ""
     for event in rolls.roll.start(SOON):
-        if not vanished and event.phase == ("draining" if whose == "old" else "ready"):
+        if not vanished and event.phase == "draining":
             vanished = event.ec2_instance_id
             rolls.process.befall("vanish", vanished)
 
     assert vanished not in rolls.process.ids()
     rolls.assert_given_back(3)
-
-
-def test_a_suspended_launch_process_blocks_the_roll_and_nothing_is_changed(rolls: Rolls) -> None:
-    rolls.aws.autoscaling.suspend_processes(rolls.group.auto_scaling_group_name, ["Launch"])
-    before = rolls.changes()
-
-    with pytest.raises(RackctlError, match=r"Launch process .* is suspended"):
-        list(rolls.roll.start(SOON))
-
-    assert rolls.changes() == before
 
 
 # The command
@@ -284,10 +210,7 @@ def test_of_two_keyrolls_at_once_exactly_one_starts(rolls: Rolls) -> None:
     rolls.assert_given_back(3)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_at_a_safe_point_and_names_the_commands_that_continue(
-    rolls: Rolls, number: int, status: int
-) -> None:
+def test_a_signal_stops_at_a_safe_point_and_names_the_commands_that_continue(rolls: Rolls) -> None:
     rolls.process.set_condition("stuck-drain")
     process = rolls.command("-o", "json")
     assert process.stdout
@@ -296,13 +219,13 @@ def test_a_signal_stops_at_a_safe_point_and_names_the_commands_that_continue(
         for line in process.stdout:
             events.append(json.loads(line))
             if events[-1]["phase"] == "draining":
-                process.send_signal(number)
+                process.send_signal(signal.SIGTERM)
                 break
         out, err = process.communicate()
     events += map(json.loads, out.splitlines())
 
-    assert process.returncode == status
-    assert (events[-1]["event"], events[-1]["exit_status"]) == ("failed", status)
+    assert process.returncode == 143
+    assert (events[-1]["event"], events[-1]["exit_status"]) == ("failed", 143)
     assert "rackctl instances keyroll resume --rack local" in err
     assert "rackctl instances keyroll abort --rack local" in err
     assert rolls.statuses() == {"ACTIVE"}

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rackctl.errors import RackctlError
 from tests.local.kept import NAME, KeptRolls
-from tests.local.rolls import SOON, SPEED, start, texts
+from tests.local.rolls import SPEED, start, texts
 from tests.local_rack import needs_openssh
 
 if TYPE_CHECKING:
@@ -84,26 +83,6 @@ def test_nothing_is_launched_with_the_old_key_while_ec2_still_takes_it_for_the_n
     assert [a for a in activities if a["StatusCode"] == "Failed"] == []
     rolls.assert_each_lets_in_a_stored_key()
     assert list(rolls.keys.public_keys(NAME).values()) == [rolls.pair()["PublicKey"]]
-
-
-@pytest.mark.parametrize("action", ["ec2:ImportKeyPair", "ec2:DeleteKeyPair", "ec2:CreateTags"])
-def test_without_the_permission_to_change_the_pair_nothing_is_changed_and_the_action_is_named(
-    start_local_rack: Callable[..., LocalRackProcess], action: str
-) -> None:
-    """DryRun: "If you have the required permissions, the error response is DryRunOperation. Otherwise, it is
-    UnauthorizedOperation." Over two seconds: it takes a rack of its own.
-    """
-    rolls = KeptRolls(start_local_rack(speed=SPEED), configuration=False)
-    before, pair = rolls.made(), rolls.pair()
-    rolls.process.faults.add("deny", action)
-
-    with pytest.raises(RackctlError) as caught:
-        list(rolls.roll.start(SOON))
-
-    assert action in f"{caught.value} {caught.value.hint}"
-    assert (rolls.made(), rolls.pair()) == (before, pair)
-    rolls.process.faults.clear()
-    rolls.assert_given_back(3)
 
 
 @pytest.mark.timeout(300)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.local_rack import LocalRackProcess
 
-_COUNT, _FIRST = (*map(int, os.environ.get("RACKCTL_MIXTURES", "").split()), 40, 0)[:2]
+_COUNT, _FIRST = (*map(int, os.environ.get("RACKCTL_MIXTURES", "").split()), 20, 0)[:2]
 _SPEED = 200.0
 _TRIES = 6
 _SAMPLE = 3

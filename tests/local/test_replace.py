@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rackctl.roll.view import RollOptions
 from tests.local.rolls import SPEED, Rolls, assert_ssh_works_on_each, start, texts
 
 if TYPE_CHECKING:
@@ -27,14 +26,3 @@ def test_an_image_update_replaces_every_instance_and_no_service_falls_short(
     assert "replaced 3 instances" in texts(events)
     assert_ssh_works_on_each(rolls)
     rolls.assert_given_back(3)
-
-
-def test_fifty_instances_get_another_image_in_batches(start_local_rack: Callable[..., LocalRackProcess]) -> None:
-    # Over two seconds: it is fifty instances in ten batches, over HTTP.
-    rolls = Rolls(start_local_rack(instances=50, speed=SPEED))
-    rolls.outdate()
-
-    start(rolls, RollOptions(batch=5, drain_timeout=300, boot_timeout=400))
-
-    assert rolls.images() == {rolls.image_in_use()}
-    rolls.assert_given_back(50)
