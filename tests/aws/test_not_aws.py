@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,10 +55,26 @@ def _ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
+class Desk:
+    """An AWS whose every answer is what ``respond`` gives. It is shared: clients take most of the time to make."""
+
+    def __init__(self) -> None:
+        self.respond: Callable[[Any], Answer]
+        self.aws = aws_answering(self._respond)
+
+    def _respond(self, request: Any) -> Answer:
+        return self.respond(request)
+
+
+@cache
+def desk() -> Desk:
+    return Desk()
+
+
 def asked(module: str, method: str, respond: Callable[[str], Answer]) -> Any:
     """Call a method, whose every operation gets the answer that ``respond`` gives to its name."""
-    aws = aws_answering(lambda request: respond(operation_of(service_of(module), request)))
-    return ask(calls_of(aws, module), method)
+    desk().respond = lambda request: respond(operation_of(service_of(module), request))
+    return ask(calls_of(desk().aws, module), method)
 
 
 @pytest.mark.parametrize(("module", "method"), methods())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from rackctl.aws.errors import Where
@@ -30,7 +31,7 @@ def called(rack: LocalRackProcess, *words: str) -> set[str]:
     """Type a command, and give the actions of the calls that it makes."""
     before = (rack.calls() or [{"number": 0}])[-1]["number"]
     typed = subprocess.run(
-        ["rackctl", "--rack", "local", *words],
+        [sys.executable, "-m", "tests.local.fast", f"{rack.options.speed}", "--rack", "local", *words],
         env=rack.environment,
         capture_output=True,
         text=True,
