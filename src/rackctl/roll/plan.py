@@ -19,7 +19,6 @@ from rackctl.roll.reasons.chosen import Planned
 from rackctl.roll.reasons.key_preflight import KeyPreflight
 from rackctl.roll.refresh_preflight import RefreshPreflight, course
 from rackctl.roll.simulate import simulate
-from rackctl.roll.view import KEYROLL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -129,13 +128,12 @@ class Plan:
 class PlanRefused(RackctlError):
     """A roll that did not begin. Nothing was changed."""
 
-    def __init__(self, refusals: Sequence[Problem], noun: str = KEYROLL.noun) -> None:
+    def __init__(self, refusals: Sequence[Problem], noun: str) -> None:
         before = f"no {noun} was started and nothing was changed"
         if len(refusals) == 1:
             super().__init__(f"{before}: {refusals[0].reason}", hint=refusals[0].remedy)
         else:
             super().__init__("\n".join([f"{before}:", *(line for one in refusals for line in one.lines())]))
-        self.refusals = tuple(refusals)
 
 
 class Planner:
