@@ -58,7 +58,7 @@ class Loop:
     def __init__(self, hold: Hold, instances: Instances, reason: Reason, check: Check | None) -> None:
         self._hold = hold
         self._instances = instances
-        self._reason = reason
+        self.reason = reason
         self._options = hold.journal.options
         self._clock = hold.clock
         self.observer = Observer(hold.rack, instances, hold.clock, reason)
@@ -217,7 +217,7 @@ class Loop:
         old, known = {m.ec2_instance_id for m in view.old}, self._checked_old.get(name, set())
         if not old <= known:
             group = self._hold.group(name)
-            launches_old = self._hold.retrying(partial(self._reason.launches_old, group)) if group else ""
+            launches_old = self._hold.retrying(partial(self.reason.launches_old, group)) if group else ""
             lasting = self._since.lasting(f"launches old {name}", bool(launches_old))
             if launches_old:
                 view = replace(view, launches_old=launches_old, launches_old_for=lasting)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord
     from rackctl.roll.loop import Loop
-    from rackctl.roll.reasons import Reason
     from rackctl.roll.report import Event, InstancePhase
     from rackctl.roll.view import View
 
@@ -60,8 +59,8 @@ class RolledBack(RackctlError):
 class RefreshSteps(Steps):
     """The steps of such a roll. With ``detach`` it ends once every group's refresh is started."""
 
-    def __init__(self, hold: Hold, reason: Reason, loop: Loop, *, detach: bool = False) -> None:
-        super().__init__(hold, reason, loop)
+    def __init__(self, hold: Hold, loop: Loop, *, detach: bool = False) -> None:
+        super().__init__(hold, loop)
         self._detach = detach
         self._refreshes = Refreshes(hold)
         self._since = Since(hold.clock)

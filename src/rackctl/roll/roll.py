@@ -101,7 +101,7 @@ class Roll:
             return None
         self._require_here(found.journal, lock)
         hold = Hold(self._rack, self._clock, lock, found.journal, self._stop)
-        loop = self._loop(hold)[1]
+        loop = self._loop(hold)
         views = loop.views()
         refreshes = Refreshes(hold)
         shown = {name: refreshes.seen(found.journal.groups[name]) for name in views}
@@ -247,24 +247,22 @@ class Roll:
 
     # The hold
 
-    def _loop(self, hold: Hold) -> tuple[Reason, Loop]:
-        reason = self._reason(hold)
-        return reason, Loop(hold, self._instances, reason, self._check)
-
-    def _reason(self, hold: Hold) -> Reason:
+    def _loop(self, hold: Hold) -> Loop:
+        reason: Reason
         match hold.journal.selection.kind:
             case "key":
-                return NewKey(hold, self._instances, self._keys, self._login)
+                reason = NewKey(hold, self._instances, self._keys, self._login)
             case "outdated":
-                return Outdated(hold)
+                reason = Outdated(hold)
             case _:
-                return Chosen(hold)
+                reason = Chosen(hold)
+        return Loop(hold, self._instances, reason, self._check)
 
     def _execution(self, hold: Hold, *, detach: bool = False) -> Execution:
-        reason, loop = self._loop(hold)
-        if hold.journal.options.engine == "refresh":
-            return Execution(hold, loop, RefreshSteps(hold, reason, loop, detach=detach))
-        return Execution(hold, loop, Steps(hold, reason, loop))
+        loop = self._loop(hold)
+        is_refresh = hold.journal.options.engine == "refresh"
+        steps = RefreshSteps(hold, loop, detach=detach) if is_refresh else Steps(hold, loop)
+        return Execution(hold, loop, steps)
 
     def _existing(self) -> tuple[Lock, Found]:
         """Return the rack's journal. Raises NotFound if there is none, RackctlError for one of another rack."""

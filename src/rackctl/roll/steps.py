@@ -18,17 +18,16 @@ if TYPE_CHECKING:
     from rackctl.roll.hold import Hold
     from rackctl.roll.journal import GroupRecord
     from rackctl.roll.loop import Loop
-    from rackctl.roll.reasons import Reason
     from rackctl.roll.report import Event
 
 
 class Steps:
     """What a roll does while its journal is held. ``loop`` works on one group at a time."""
 
-    def __init__(self, hold: Hold, reason: Reason, loop: Loop) -> None:
+    def __init__(self, hold: Hold, loop: Loop) -> None:
         self._hold = hold
         self._journal = hold.journal
-        self._reason = reason
+        self._reason = loop.reason
         self._loop = loop
 
     def forwards(self) -> Iterator[Event]:
