@@ -37,7 +37,7 @@ def _ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def serving(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Yield each connection to ``serve`` once a request has come on it, until the end."""
+    """Pass each connection to ``serve`` once a request has arrived on it; yield the server's address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:

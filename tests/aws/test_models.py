@@ -133,7 +133,7 @@ class Answering:
 
 
 def filled(shape: Any, path: str) -> Any:
-    """Return a value of a shape, with all of its members, that depends on nothing but where it stands."""
+    """Return a value of a shape, with all of its members, that depends only on its place in the answer."""
     match shape.type_name:
         case "structure":
             return {name: filled(member, f"{path}.{name}") for name, member in shape.members.items()}

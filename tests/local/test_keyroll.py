@@ -319,7 +319,7 @@ def test_a_closed_stdout_stops_the_roll_at_a_safe_point(rolls: Rolls) -> None:
 
 
 def echoes(person: Person) -> bool:
-    """Return whether the terminal shows what is typed."""
+    """Return whether the terminal echoes its input."""
     return bool(termios.tcgetattr(person.inner)[3] & termios.ECHO)
 
 

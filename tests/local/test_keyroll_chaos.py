@@ -54,7 +54,7 @@ def points_among(calls: list[dict[str, Any]], moment: str) -> list[Point]:
 
 
 def chance_of(*what: object) -> random.Random | None:
-    """Return what chooses the sample of a test, and print how to repeat it; None where it does all points."""
+    """Return the random generator of a test's sample, and print how to repeat it; None for all points."""
     if _CHOSEN == "all":
         return None
     seed = int(_CHOSEN) if _CHOSEN else time.time_ns() % 2**32

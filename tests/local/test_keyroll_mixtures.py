@@ -192,7 +192,7 @@ def test_a_wrong_answer_to_a_call_chosen_at_random_costs_no_task_and_leaves_noth
 
 
 def is_settled(rolls: Rolls) -> bool:
-    """Return whether a group has what it wants, all in service or on standby."""
+    """Return whether a group has its desired capacity, all in service or on standby."""
     group = rolls.group
     states = [m.lifecycle_state for m in group.instances]
     return states.count("InService") == group.desired_capacity and set(states) <= {"InService", "Standby"}

@@ -64,7 +64,7 @@ class Sshd:
 
 
 def find_sshd() -> str | None:
-    """Return the path of sshd, which wants to be started by its whole path."""
+    """Return the whole path of sshd, which it requires in argv[0]."""
     return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin")
 
 

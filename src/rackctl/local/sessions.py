@@ -303,7 +303,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             self._channel.resume_reading()
 
     def input_ended(self) -> None:
-        """The process has closed its standard input: discard further input."""
+        """Discard further input: the process has closed its standard input."""
         self.resume_input()
 
     def _finish(self) -> None:

@@ -137,7 +137,7 @@ class Ecs:
         return next((name for name, arn in arns.items() if group and arn.endswith(f"/{group}")), "")
 
     def register_dead(self, instance_id: str, status: str = "ACTIVE", *, first: bool | None = None) -> Registration:
-        """Return an instance another, dead registration, as an agent's retried attempt leaves.
+        """Add a dead registration to an instance, as an agent's retried attempt leaves one.
 
         ``first`` lists it before (True) or after (False) the living one; None chooses at random.
         """

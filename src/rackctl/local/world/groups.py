@@ -56,7 +56,7 @@ class Hook:
 
 @dataclass
 class Hold:
-    """A lifecycle action under way: a hook that holds an instance until it is completed or times out."""
+    """A lifecycle action in progress: a hook that holds an instance until it is completed or times out."""
 
     default_result: str
     until: float
