@@ -73,7 +73,7 @@ class Door:
             region_name="us-east-1",
             aws_access_key_id=KEY_ID,
             aws_secret_access_key=SECRET,
-            config=Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 5, **config}),
+            config=Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 20, **config}),
         )
 
     def fault(self, kind: str, pattern: str, **details: Any) -> Fault:

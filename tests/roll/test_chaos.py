@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -100,6 +101,7 @@ def whole_roll(name: str) -> list[tuple[str, int, str, str]]:
     return [m for m in moments if 0 <= m[1] < (_BEGINNING if name in BEGINNINGS else math.inf)]
 
 
+@cache  # the rolls take a second each, for every worker
 def points() -> list[tuple[str, int, str, str]]:
     return [point for name in SCENES for point in whole_roll(name)][::EACH]
 

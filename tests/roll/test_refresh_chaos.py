@@ -7,6 +7,7 @@ and a server.
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +46,7 @@ SCENES: dict[str, tuple[Callable[[], Scene], RollOptions]] = {
 }
 
 
+@cache  # the rolls take a second each, for every worker
 def points() -> list[tuple[str, int, str, str]]:
     every = []
     for name, (make, options) in SCENES.items():
