@@ -109,7 +109,7 @@ class ContainerInstance:
 
 @dataclass(frozen=True, slots=True)
 class LaunchTemplateRef:
-    """A launch template and a version of it: a number, ``$Latest`` or ``$Default``, as somebody named it."""
+    """A launch template and a version of it: a number, ``$Latest`` or ``$Default``, as a group or a tag names it."""
 
     launch_template_id: str
     launch_template_name: str
@@ -317,7 +317,7 @@ class Task:
 
     @property
     def service_name(self) -> str:
-        """The service it belongs to; empty for a task that somebody ran by hand."""
+        """The service it belongs to; empty for a task started by hand."""
         return self.group.removeprefix("service:") if self.group.startswith("service:") else ""
 
 

@@ -3,7 +3,7 @@
 botocore gives each client connections of its own, loads the certificate authorities again for each connection (15 ms of
 computing, a dozen times for a list of 1,000 instances), and connects when it sends. A handler of its event
 ``before-send`` may send a request in its place; `Transport` does, with one TLS context, over connections of which the
-first are opened while botocore is still being imported. Through a proxy, botocore sends as ever.
+first are opened while botocore is still being imported. Through a proxy, botocore itself sends.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def _text(adoption: Adoption, *, would: bool) -> str:
         f"cluster  {adoption.cluster.cluster_arn}",
         f"bucket   {adoption.bucket}",
         f"KMS key  {adoption.kms_key or f'{adoption.alias} (new)'}",
-        *(f"  there: {line}" for line in adoption.there),
+        *(f"  ok: {line}" for line in adoption.there),
         *(f"  {'would ' if would else ''}{adoption.describe(step)}" for step in adoption.steps),
     ]
     return "\n".join(lines if adoption.steps else [*lines, "  nothing is missing"])

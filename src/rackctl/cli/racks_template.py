@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     "kind",
     type=click.Choice(["store", "rack"]),
     required=True,
-    help="What to make: bucket and KMS key of a cluster that exists, or a cluster with all that it needs.",
+    help="Contents: bucket and KMS key of an existing cluster (store), or a whole cluster (rack).",
 )
 @click.option(
     "--format",

@@ -123,7 +123,7 @@ def along_the_way(noun: str, *, begun: bool = False) -> dict[str, Callable[..., 
 engine_options = options(
     click.option(
         "--engine", type=click.Choice(["rackctl", "refresh"]),
-        help="What replaces the instances: rackctl itself, or Auto Scaling's instance refresh, which goes on without "
+        help="Replace the instances by rackctl itself, or by Auto Scaling's instance refresh, which goes on without "
         "rackctl.  [default: rackctl]",
     ),
     click.option(
@@ -334,7 +334,7 @@ def _show(view: View, events: Iterator[Event], stop: StopRequest) -> None:
                 if watched:
                     view.show(event)
             except OSError:
-                # Nobody reads on, or the terminal has gone: the roll is to stop where it safely can.
+                # The pipe's reader or the terminal is gone: stop the roll at the next safe point.
                 watched, stop.signal = False, stop.signal or signal.SIGPIPE
                 _silence_stdout()
     except RackctlError as error:

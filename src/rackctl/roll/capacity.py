@@ -164,7 +164,7 @@ class Capacity:
                 self._tried.pop(name, None)
                 if outcome == "refused":
                     raise
-                # Somebody has just detached it: the next look tells so.
+                # It has just been detached; the next look shows that.
                 self._hold.note(name, id_, "drained")
                 record.pending = None
                 return False

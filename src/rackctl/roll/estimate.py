@@ -45,7 +45,7 @@ class Learned:
     def _see_boots(self, view: View, now: float) -> None:
         members = {m.ec2_instance_id: m for m in view.capacity}
         lacked = self._lacked.setdefault(view.group, deque())
-        # What boots when the group is seen first has begun nobody knows when.
+        # The boot of an instance that is booting at the first look began at an unknown time.
         come = members.keys() - self._seen.get(view.group, members.keys())
         self._seen[view.group] = self._seen.get(view.group, set()) | members.keys()
         for id_ in sorted(come):

@@ -1,7 +1,7 @@
 """What was rolled: a small object for each roll that has ended, ``<prefix>/history/<start>.json``, beside the journal.
 
-Whoever may write to the bucket can write there. So it is for display alone: nothing is decided by it, and what does not
-look like an entry of this rack is left out.
+Any principal that may write to the bucket can write there. So entries are for display alone: no decision depends on
+them, and an object that does not look like an entry of this rack is left out.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class Journal:
 
     def command(self, word: str) -> str:
         """Return the command line of a subcommand for this roll."""
-        # No journal holds the command of a check: whoever resumes the roll has to give it.
+        # No journal holds the command of a check: --check has to be given again to resume.
         check = " --check COMMAND" if word == "resume" and self.options.checked else ""
         return f"`rackctl instances {self.selection.command} {word} --rack {self.rack}{check}`"
 

@@ -289,8 +289,7 @@ def of_alarms(alarms: Sequence[AlarmSeen], *, lasting: float) -> Iterator[Proble
         elif not alarm.state and alarm.lasting >= lasting:
             yield Problem(
                 f"CloudWatch reports no metric or composite alarm {name}",
-                "check its name and the region; a composite alarm is reported only to those who may "
-                "cloudwatch:DescribeAlarms on all alarms (*)",
+                "check its name and the region; for a composite alarm, allow cloudwatch:DescribeAlarms on all (*)",
             )
         elif alarm.state == "INSUFFICIENT_DATA":
             yield Problem(f"alarm {name} has insufficient data, and so says nothing now", warns=True)

@@ -1,7 +1,7 @@
 """A roll that Auto Scaling's instance refresh carries out: no process of rackctl has to run meanwhile.
 
-The reason prepares it as any roll, and one refresh is started in each group. Whoever watches proves the first new
-instance, for which the refresh waits a while, and finishes the roll. ECS drains what is terminated: managed draining.
+The reason prepares it as any roll, and one refresh is started in each group. The command that watches proves the first
+new instance, for which the refresh waits a while, and finishes the roll. ECS's managed draining drains the instances.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ class Status:
 
     @property
     def is_refreshing(self) -> bool:
-        """Whether Auto Scaling is replacing instances for this roll, whoever watches."""
+        """Whether Auto Scaling is replacing instances for this roll, watched by a command or not."""
         return any(group.refresh and group.refresh.is_active for group in self.groups)
 
 

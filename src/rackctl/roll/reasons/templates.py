@@ -65,7 +65,7 @@ class Templates:
                     record.made = now.version_number  # by another group that names it, if not by this one
                 return
             if source is None and record.source != now.version_number:
-                # Somebody has moved it on since the roll began: that is what is to be kept now.
+                # $Default was moved since the roll began; the newer one is kept.
                 record.source, record.key_name = now.version_number, now.key_name
         made = self._derived(ref, record.source, key)
         # Written before it is used: a roll-back must know which version stands in the place of which.

@@ -47,7 +47,7 @@ class Launching:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The keys that somebody else than rackctl has given."""
+        """The key pairs that rackctl did not create."""
         return tuple(name for name in self.key_names if name and name not in self.own)
 
 
