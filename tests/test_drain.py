@@ -92,7 +92,7 @@ def task(name: str, service: str = "web", desired: str = "RUNNING", last: str = 
 
 def service(name: str, strategy: str = "REPLICA") -> Service:
     events = (ServiceEvent(WHEN, f"(service {name}) is looking for room"),)
-    return Service(name, f"arn:{name}", strategy, 1, 1, 100, 200, events)
+    return Service(name, strategy, 1, 1, 100, 200, events)
 
 
 def with_tasks(*tasks: Task, registered: Sequence[ContainerInstance] = (ecs(A),)) -> Cluster:

@@ -304,15 +304,13 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An ECS task. ``group`` is ``service:NAME`` for a service's task; ``started_by`` its deployment's id."""
+    """An ECS task. ``group`` is ``service:NAME`` for a service's task."""
 
     task_arn: str
     last_status: str
     desired_status: str = ""
     group: str = ""
     container_instance_arn: str = ""
-    started_by: str = ""
-    stopped_reason: str = ""
     containers: tuple[Container, ...] = ()
 
     @property
@@ -335,7 +333,6 @@ class Service:
     """
 
     service_name: str
-    service_arn: str
     scheduling_strategy: str
     desired_count: int
     running_count: int

@@ -52,7 +52,7 @@ def one_instance() -> FakeAws:
     aws.groups_by_name["group"] = group(own, member(B), availability_zones=("us-east-1a", "us-east-1b"))
     aws.tasks = {t.task_arn: t for t in (task("1111"), task("2222", ""))}
     started = ServiceEvent(WHEN + timedelta(minutes=2), "(service web) has reached a steady state.")
-    aws.services_by_name["web"] = Service("web", "arn:web", "REPLICA", 2, 2, 50, 200, events=(started,))
+    aws.services_by_name["web"] = Service("web", "REPLICA", 2, 2, 50, 200, events=(started,))
     aws.scaling_activities = [
         ScalingActivity("1", f"Launching a new EC2 instance: {A}", "Successful", WHEN),
         ScalingActivity("2", f"Launching a new EC2 instance: {B}", "Successful", WHEN),

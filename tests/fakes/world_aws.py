@@ -248,7 +248,7 @@ class WorldAws(FakeAws):
         return [t.arn for t in tasks if t.desired_status == desired_status]
 
     def _task(self, t: Any) -> Task:
-        return Task(t.arn, t.last_status, t.desired_status, t.group, t.registration.arn, t.started_by)
+        return Task(t.arn, t.last_status, t.desired_status, t.group, t.registration.arn)
 
     @reading
     def describe_tasks(self, cluster: str, arns: Sequence[str]) -> list[Task]:
@@ -275,7 +275,7 @@ class WorldAws(FakeAws):
         running = sum(t.last_status == "RUNNING" for t in self._cluster.tasks_of(s))
         events = tuple(ServiceEvent(datetime.fromtimestamp(at, UTC), text) for _, at, text in s.events)
         return Service(
-            s.name, s.arn, s.strategy, s.desired, running, s.minimum_percent, s.maximum_percent, events, s.status,
+            s.name, s.strategy, s.desired, running, s.minimum_percent, s.maximum_percent, events, s.status,
             "COMPLETED",
         )  # fmt: skip
 

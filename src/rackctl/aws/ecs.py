@@ -301,8 +301,6 @@ def _task(document: Document) -> Task:
         desired_status=str(document.get("desiredStatus", "")),
         group=str(document.get("group", "")),
         container_instance_arn=str(document.get("containerInstanceArn", "")),
-        started_by=str(document.get("startedBy", "")),
-        stopped_reason=str(document.get("stoppedReason", "")),
         containers=tuple(map(_container, document.get("containers", ()))),
     )
 
@@ -326,7 +324,6 @@ def _service(document: Document) -> Service:
     daemon = document.get("schedulingStrategy") == "DAEMON"
     return Service(
         service_name=str(document["serviceName"]),
-        service_arn=str(document["serviceArn"]),
         scheduling_strategy=str(document.get("schedulingStrategy", "REPLICA")),
         desired_count=int(document.get("desiredCount", 0)),
         running_count=int(document.get("runningCount", 0)),

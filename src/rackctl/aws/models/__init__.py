@@ -191,7 +191,6 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "DescribeServices": (
             "failures",
             "services.serviceName",
-            "services.serviceArn",
             "services.schedulingStrategy",
             "services.status",
             "services.desiredCount",
@@ -210,8 +209,6 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
             "tasks.desiredStatus",
             "tasks.group",
             "tasks.containerInstanceArn",
-            "tasks.startedBy",
-            "tasks.stoppedReason",
             "tasks.containers.name",
             "tasks.containers.image",
             "tasks.containers.lastStatus",
