@@ -40,13 +40,14 @@ class Transport:
 
     def open(self, url: str) -> None:
         """Begin to connect to an endpoint where no connection is idle; the next request takes it, or its error."""
+        if _is_proxied(url):
+            return
         if urlsplit(url).scheme == "https":
             self._context()
         # Imported now, not in the thread that connects: it would take turns with what the caller imports next.
         import urllib3.connection  # noqa: F401
 
-        if not _is_proxied(url):
-            self._endpoint(url).open()
+        self._endpoint(url).open()
 
     def __call__(self, *, request: Any, **_: Any) -> Any:
         """Send a request and return its response, or None for one that botocore has to send itself.
