@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,19 +24,20 @@ if TYPE_CHECKING:
     from rackctl.roll.report import Event
 
 
-class View:
+class View(ABC):
     """Shows events as they come. Its output failing must not fail the roll."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:  # noqa: B027 - only some views have something to close
         """Show no more."""
 
+    @abstractmethod
     def show(self, event: Event) -> None:
-        raise NotImplementedError
+        """Show one event."""
 
-    def fail(self, error: RackctlError) -> None:
+    def fail(self, error: RackctlError) -> None:  # noqa: B027 - only some views show it themselves
         """Show how the roll failed, unless that is left to the command line's end, which tells every error."""
 
 
