@@ -1,6 +1,6 @@
 """The CloudFormation stack that owns a resource, by the tags of CloudFormation, CDK and convox. Pure.
 
-Terraform sets no such tag: a resource without an owner here may have one all the same.
+Terraform sets no such tag: a resource without an owner here may be one of Terraform's.
 """
 
 from __future__ import annotations

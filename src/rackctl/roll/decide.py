@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # Auto Scaling would end instances, undrained, to balance zones that a roll puts out of balance for a while.
 REBALANCING = "AZRebalance"
-# Auto Scaling tries a launch again and again. What has failed so often in a row is not about to work.
+# Auto Scaling retries a launch without end. After so many failures in a row, the next one would fail too.
 LAUNCHES_FAILED = 3
 # An agent reconnects by itself every now and then, which takes seconds.
 AGENT_OFF_FOR = 120.0

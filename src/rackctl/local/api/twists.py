@@ -1,4 +1,4 @@
-"""Altered results: emptied, incomplete, or the first page again and again."""
+"""Altered results: empty, incomplete, or the first page repeated."""
 
 from __future__ import annotations
 
